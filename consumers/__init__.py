@@ -1,0 +1,1 @@
+"""The reactions: whatever follows a committed message. Each one is idempotent and can be replayed."""

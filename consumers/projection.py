@@ -1,0 +1,107 @@
+"""Projection: a secondary store that follows the stream heads, fenced by version in the store.
+
+A projection may be given any change at any time, again, late, or out of order: it ends at the
+highest version of each key, and a deleted key stays deleted (a tombstone keeps its version).
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from schemas.envelope import Envelope, Event
+from schemas.errors import rejected
+from schemas.registry import REGISTRY
+
+
+class StreamKey(NamedTuple):
+    """What a version belongs to: `catalog.item`, `us-airports/JFK`."""
+
+    aggregate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One version of one key, checked and ready to apply. `event` is its whole state."""
+
+    stream: StreamKey
+    version: int
+    event_id: str
+    digest: str
+    deleted: bool
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a store itself shows of a key; a tombstone has `deleted` set and keeps its version."""
+
+    stream: StreamKey
+    version: int
+    digest: str
+    deleted: bool
+
+
+class Projection(Protocol):
+    """What every secondary store offers. All methods raise DependencyDown when it is away."""
+
+    @property
+    def name(self) -> str:
+        """A word for logs, metrics and consumer groups: `qdrant`, `neo4j`."""
+
+    @property
+    def aggregates(self) -> frozenset[str]:
+        """The aggregates whose heads this store follows."""
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Where their events are."""
+
+    async def prepare(self) -> None:
+        """Create what is missing (collection, constraints), or refuse a store that cannot fence."""
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """Make the store show at least these versions; all are durable on return.
+
+        MessageRejected where the store can never take one of them; then some of the others may
+        have been applied, and applying all again is right.
+        """
+
+    async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
+        """What the store shows of these keys, tombstones included; absent ones are left out."""
+
+    def scan(self) -> AsyncIterator[Entry]:
+        """Everything that the store shows, tombstones included, in no particular order."""
+
+
+def change_of(envelope: Envelope) -> Change:
+    """The change that an event carries, or MessageRejected."""
+    event = REGISTRY.parse(envelope)
+    if not isinstance(event, Event):
+        raise rejected("unknown-type", "type", "must be the type of an event")
+    if envelope.sequence is None or envelope.sequence < 1:
+        raise rejected("envelope", "sequence", "must be a version from 1 on")
+    if event.key() != envelope.key:
+        raise rejected("envelope", "subject", "must be the key of the event")
+    return Change(
+        stream=StreamKey(event.aggregate, envelope.key),
+        version=envelope.sequence,
+        event_id=envelope.id,
+        digest=envelope.digest,
+        deleted=event.deletes,
+        event=event,
+    )
+
+
+def latest(changes: Iterable[Change]) -> list[Change]:
+    """The highest version of each key, in key order.
+
+    A store need not see the versions between; and a statement over a batch reads before it
+    writes, so a key must not occur twice in one.
+    """
+    highest: dict[StreamKey, Change] = {}
+    for change in changes:
+        known = highest.get(change.stream)
+        if known is None or change.version > known.version:
+            highest[change.stream] = change
+    return [highest[stream] for stream in sorted(highest)]

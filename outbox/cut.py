@@ -1,0 +1,165 @@
+"""Cut: what became visible between two snapshots of PostgreSQL.
+
+A number cannot be a cursor: a lower position may commit after a higher one. A snapshot can. Rows
+of the cut are those whose transaction the older snapshot (the cursor) did not show and the newer
+one (upto) shows. A snapshot is consistent, so if a key's v2 is in it then so is v1; and within one
+cut, position order is the order in which the key's head was locked. Transactions that are still
+open cost one index probe each and delay nobody.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import psycopg
+from psycopg.types.string import ByteaBinaryLoader
+
+
+class Row(NamedTuple):
+    """A message as the relay handles it: text as the bytes that PostgreSQL sent."""
+
+    position: int
+    topic: bytes
+    key: bytes
+    aggregatetype: bytes
+    id: bytes
+    type: bytes
+    version: int
+    payload: bytes | None
+    headers: bytes
+    time: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """pg_snapshot in parts: all before `xmax` is decided, except the `running` ones."""
+
+    text: str
+    xmax: int
+    running: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        _, xmax, running = text.split(":")
+        return cls(text, int(xmax), tuple(int(xid) for xid in running.split(",") if xid))
+
+    def same(self, other: "Snapshot") -> bool:
+        """No transaction has begun or ended in between: there can be nothing new."""
+        return (self.xmax, self.running) == (other.xmax, other.running)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Everything that `upto` shows and `cursor` did not, from behind position `after`."""
+
+    cursor: Snapshot
+    upto: Snapshot
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How large a cut is, and where it starts."""
+
+    messages: int
+    first_position: int | None
+
+
+# What a row becomes, wherever COLUMNS stands below.
+_COLUMNS = """position, topic, aggregateid, aggregatetype, id::text, type, version, payload,
+    headers::text,
+    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+# The candidates of a cut in two disjoint index ranges (a running one is always below xmax), then
+# what `upto` shows of them. transaction_id is the top-level one, as snapshots are.
+_CANDIDATES = """
+    SELECT COLUMNS FROM outbox.messages
+    WHERE transaction_id >= %(xmax)b::xid8
+      AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
+    UNION ALL
+    SELECT COLUMNS FROM outbox.messages
+    WHERE transaction_id = ANY (%(running)b::xid8[])
+      AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
+"""
+
+# Unordered on purpose: a small cut is sorted here in no time, and a large one must not be sorted
+# whole for its first page.
+SMALL = _CANDIDATES.replace("COLUMNS", _COLUMNS) + " LIMIT %(limit)b::bigint"
+
+MEASURE = "SELECT count(*), min(position) FROM (CANDIDATES) AS cut".replace(
+    "CANDIDATES", _CANDIDATES.replace("COLUMNS", "position")
+)
+
+# The pages of a large cut follow the index on position from where the last one ended; rows of
+# other cuts on the way are skipped. No page sorts, and none is counted twice.
+PAGE = """
+    SELECT COLUMNS FROM outbox.messages
+    WHERE position > %(after)b::bigint
+      AND (transaction_id >= %(xmax)b::xid8 OR transaction_id = ANY (%(running)b::xid8[]))
+      AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
+    ORDER BY position LIMIT %(limit)b::bigint
+""".replace("COLUMNS", _COLUMNS)
+
+# Statistics of a table that fills in seconds are always stale; the relay's three statements have
+# one right plan each, so the planner is given no other choice.
+PLANS = (
+    "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off; SET jit = off"
+)
+
+
+class CutReader:
+    """Reads cuts over one connection in autocommit; bounded by `page_messages` rows at a time."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], page_messages: int) -> None:
+        self._connection = connection
+        self._limit = page_messages
+
+    async def prepare(self) -> None:
+        """Choose plans, and take text as bytes: what goes to Kafka need not become str first."""
+        self._connection.adapters.register_loader("text", ByteaBinaryLoader)
+        await self._connection.execute(PLANS)
+
+    async def snapshot(self) -> Snapshot:
+        rows = await self._connection.execute("SELECT pg_current_snapshot()::text", prepare=True)
+        row = await rows.fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        return Snapshot.parse(_str(row[0]))
+
+    async def measure(self, cut: Cut) -> Extent:
+        cursor = await self._connection.execute(MEASURE, _parameters(cut), prepare=True)
+        row = await cursor.fetchone()
+        return Extent(*row) if row else Extent(0, None)
+
+    async def small(self, cut: Cut) -> list[Row] | None:
+        """The whole cut in order, or None when it is larger than a page."""
+        rows = await self._fetch(SMALL, _parameters(cut) | {"limit": self._limit + 1})
+        if len(rows) > self._limit:
+            return None
+        rows.sort()
+        return rows
+
+    async def pages(self, cut: Cut) -> AsyncGenerator[list[Row], None]:
+        """The rows of a cut of any size, in order, a page at a time."""
+        after = cut.after
+        while rows := await self._fetch(
+            PAGE, _parameters(cut) | {"after": after, "limit": self._limit}
+        ):
+            yield rows
+            after = rows[-1].position
+
+    async def _fetch(self, statement: str, parameters: dict[str, Any]) -> list[Row]:
+        async with self._connection.cursor(binary=True) as cursor:
+            await cursor.execute(statement.encode(), parameters, prepare=True)
+            return [Row._make(row) for row in await cursor.fetchall()]
+
+
+def _parameters(cut: Cut) -> dict[str, Any]:
+    return {
+        "xmax": str(cut.cursor.xmax),
+        "running": [str(xid) for xid in cut.cursor.running],
+        "upto": cut.upto.text,
+    }
+
+
+def _str(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

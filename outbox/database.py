@@ -1,0 +1,91 @@
+"""A service's way to its database: a pool, units of work, and reads."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Self, TypeVar
+
+import stamina
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from outbox.errors import Contention, DependencyDown, translated
+from outbox.settings import Settings
+from outbox.unit_of_work import UnitOfWork
+from schemas.envelope import Envelope
+
+T = TypeVar("T")
+
+
+class Database:
+    """A connection pool of one service; `consumer` is the name under which it keeps receipts."""
+
+    def __init__(self, settings: Settings, consumer: str) -> None:
+        self.consumer = consumer
+        self._settings = settings
+        self._engine = _engine(settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def unit_of_work(
+        self, name: str, cause: Envelope | None = None
+    ) -> AsyncIterator[UnitOfWork]:
+        """One transaction; nothing is kept without `commit()`.
+
+        With a cause, its receipt is the first insert: AlreadyHandled carries the reply of the
+        first time, MessageRejected (`id-reused`) says that the id came with another payload.
+        Raises DependencyDown and Contention as the tree in errors.py says.
+        """
+        async with self._connection() as connection:
+            uow = UnitOfWork(connection, name, self.consumer, cause)
+            with translated():
+                async with uow:
+                    yield uow
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reads: one snapshot for all of them, and nothing can be written."""
+        async with self._connection() as connection:
+            with translated():
+                await connection.execute(
+                    text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                )
+                yield connection
+
+    async def retrying(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a unit of work again, with backoff, while PostgreSQL picks it as the victim."""
+        attempts = self._settings.contention_attempts
+        async for attempt in stamina.retry_context(on=Contention, attempts=attempts, wait_max=1.0):
+            with attempt:
+                return await work()
+        raise AssertionError("retry_context either returns or raises")
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            with translated():
+                connection = await self._engine.connect()
+        except PoolTimeout as error:
+            raise DependencyDown("postgres", "all connections of the pool are in use") from error
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+def _engine(settings: Settings) -> AsyncEngine:
+    url = make_url(settings.libpq_url()).set(drivername="postgresql+psycopg")
+    return create_async_engine(
+        url,
+        pool_size=settings.pool_connections,
+        max_overflow=0,
+        pool_timeout=settings.pool_timeout_seconds,
+        hide_parameters=True,
+        connect_args={"connect_timeout": settings.connect_timeout_seconds},
+    )

@@ -1,0 +1,94 @@
+"""The one tree of errors; each says what happens next.
+
+OutboxError
+├── AlreadyHandled    acknowledge: the reply of the first time is attached
+├── DependencyDown    wait with backoff; no attempt is spent
+├── Contention        run the unit of work again: PostgreSQL chose it as the victim
+├── LeaseLost         step down: another relay may be publishing
+└── SchemaBehind      stop, and run the migrations
+
+schemas.MessageRejected stands beside them: the message itself is broken or refused. Whatever else
+is raised is a surprise: bounded retries, then a dead letter.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
+from schemas.errors import MessageRejected, Violation, rejected
+
+__all__ = [
+    "AlreadyHandled",
+    "Contention",
+    "DependencyDown",
+    "LeaseLost",
+    "MessageRejected",
+    "OutboxError",
+    "SchemaBehind",
+    "Violation",
+    "rejected",
+    "translated",
+]
+
+
+class OutboxError(Exception):
+    """The root; never raised itself."""
+
+
+class AlreadyHandled(OutboxError):  # noqa: N818 - named for what happens next
+    """The consumer has a receipt for this message; `reply` is what it answered then."""
+
+    def __init__(self, message_id: str, reply: dict[str, Any] | None) -> None:
+        super().__init__(f"message {message_id} was handled before")
+        self.reply = reply
+
+
+class DependencyDown(OutboxError):  # noqa: N818
+    """A server does not answer as it should; nothing is wrong with the message."""
+
+    def __init__(self, dependency: str, cause: BaseException | str) -> None:
+        text = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
+        super().__init__(f"{dependency} is down ({text.splitlines()[0][:300] if text else ''})")
+        self.dependency = dependency
+
+
+class Contention(OutboxError):  # noqa: N818
+    """A deadlock or a serialization failure ended the transaction; it is safe to run it again."""
+
+
+class LeaseLost(OutboxError):  # noqa: N818
+    """This relay's term has ended, or it cannot prove that it has not."""
+
+
+class SchemaBehind(OutboxError):  # noqa: N818
+    """The database lacks migrations that this code needs."""
+
+
+RETRY_SQLSTATES = frozenset({"40001", "40P01"})
+# Connection failures, too few resources, an administrator's shutdown, a server still starting, a
+# read-only server (a standby), and rights that a person took away and will give back.
+DOWN_SQLSTATE_CLASSES = ("08", "53", "57P", "58", "25006", "42501")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into this tree, once, at the edge; others pass unchanged."""
+    try:
+        yield
+    except DBAPIError as error:
+        _raise_translated(error.orig if isinstance(error.orig, psycopg.Error) else None, error)
+    except psycopg.Error as error:
+        _raise_translated(error, error)
+
+
+def _raise_translated(cause: psycopg.Error | None, error: Exception) -> None:
+    state = cause.sqlstate if cause else None
+    if state in RETRY_SQLSTATES:
+        raise Contention(str(cause).splitlines()[0]) from error
+    lost = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) and state is None
+    if lost or (state or "").startswith(DOWN_SQLSTATE_CLASSES):
+        raise DependencyDown("postgres", cause or error) from error
+    raise error

@@ -1,0 +1,99 @@
+"""Lease: who may relay. An owner, a term that only rises, and a deadline.
+
+The row's clock is the database's; ours is monotonic and counts from before the request was sent,
+so our deadline is always the earlier one. A process that was stopped past its deadline notices
+before its next batch; the one batch that it may already have written is a duplicate, for the next
+owner starts at the last acknowledged position.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import psycopg
+
+from outbox.cut import Snapshot
+from outbox.errors import LeaseLost
+
+# Taken when it is free, has run out, or is our own from before a reconnect. The row lock makes
+# two takers take turns, and the second one no longer matches.
+TAKE = """
+UPDATE outbox.relay
+SET owner = %(owner)s, term = term + 1,
+    expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE name = 'main'
+  AND (owner IS NULL OR owner = %(owner)s OR expires_at < clock_timestamp())
+RETURNING term, cursor::text, upto::text, position
+"""
+RENEW = """
+UPDATE outbox.relay SET expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE name = 'main' AND term = %(term)s
+"""
+RELEASE = (
+    "UPDATE outbox.relay SET owner = NULL, expires_at = NULL WHERE name = 'main' AND term = %s"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where publishing stands: the cursor, and inside which large cut, if in one."""
+
+    cursor: Snapshot
+    upto: Snapshot | None = None
+    position: int = 0
+
+
+class Lease:
+    """A term of one relay. `until` is on the monotonic clock, at half of the lease."""
+
+    def __init__(
+        self, owner: str, term: int, seconds: float, since: float, clock: Callable[[], float]
+    ) -> None:
+        self.owner, self.term, self.seconds = owner, term, seconds
+        self._clock = clock
+        self.extended(since)
+
+    def extended(self, since: float) -> None:
+        """The database has extended the lease by a statement sent at `since`."""
+        self.until = since + self.seconds / 2
+
+    def remaining(self) -> float:
+        return self.until - self._clock()
+
+    def require(self) -> None:
+        """Raise LeaseLost unless this term provably goes on."""
+        if self.remaining() <= 0:
+            raise LeaseLost(f"term {self.term} may have ended")
+
+    async def keep(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Renew once half of the time to the deadline is gone."""
+        if self.remaining() > self.seconds / 4:
+            return
+        since = self._clock()
+        parameters = {"seconds": self.seconds, "term": self.term}
+        renewed = await connection.execute(RENEW, parameters, prepare=True)
+        if renewed.rowcount != 1:
+            raise LeaseLost(f"term {self.term} has ended")
+        self.extended(since)
+
+    async def release(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Let the next relay start at once."""
+        await connection.execute(RELEASE, [self.term])
+
+
+async def take(
+    connection: psycopg.AsyncConnection[Any],
+    owner: str,
+    seconds: float,
+    clock: Callable[[], float] = monotonic,
+) -> tuple[Lease, Progress] | None:
+    """A new term for `owner`, or None while another one holds the lease."""
+    since = clock()
+    rows = await connection.execute(TAKE, {"owner": owner, "seconds": seconds})
+    row = await rows.fetchone()
+    if row is None:
+        return None
+    term, cursor, upto, position = row
+    progress = Progress(Snapshot.parse(cursor), Snapshot.parse(upto) if upto else None, position)
+    return Lease(owner, term, seconds, since, clock), progress

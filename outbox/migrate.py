@@ -1,0 +1,108 @@
+"""Numbered SQL files, applied in order, once each, under a lock."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import psycopg
+import structlog
+
+from outbox.errors import SchemaBehind
+
+log = structlog.get_logger()
+
+LOCK = 4_190_823_571  # any number that nobody else in the database uses as an advisory lock
+
+PREPARE = """
+    CREATE SCHEMA IF NOT EXISTS outbox;
+    CREATE TABLE IF NOT EXISTS outbox.migrations (
+        component  text        NOT NULL,
+        number     integer     NOT NULL,
+        name       text        NOT NULL,
+        digest     text        NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (component, number)
+    )
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file: `0001_messages.sql` of one component."""
+
+    component: str
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        return sha256(self.sql.encode()).hexdigest()
+
+
+def read(component: str, folder: Path) -> list[Migration]:
+    """The migrations in `folder`, numbered from 1 without a gap; ValueError otherwise."""
+    found = []
+    for number, path in enumerate(sorted(folder.glob("*.sql")), start=1):
+        match = re.fullmatch(r"(\d{4})_([a-z0-9_]+)", path.stem)
+        if match is None or int(match[1]) != number:
+            raise ValueError(f"{path.name}: expected number {number:04d}, then _ and a name")
+        found.append(Migration(component, number, match[2], path.read_text(encoding="utf-8")))
+    return found
+
+
+def outbox_migrations() -> list[Migration]:
+    return read("outbox", Path(__file__).parent / "migrations")
+
+
+async def migrate(url: str, migrations: Sequence[Migration]) -> list[Migration]:
+    """Apply what is missing and return it. Several may run at once: one works, the others wait.
+
+    A file and its row in outbox.migrations commit together, so a run that was killed is continued
+    by the next. ValueError where a file that was applied has changed since.
+    """
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        await connection.execute(PREPARE)
+        pending = await _pending(connection, migrations)
+        for migration in pending:
+            await _apply(connection, migration)
+        return pending
+
+
+async def require_current(
+    connection: psycopg.AsyncConnection, migrations: Sequence[Migration]
+) -> None:
+    """Raise SchemaBehind when a migration is missing."""
+    try:
+        missing = await _pending(connection, migrations)
+    except psycopg.errors.UndefinedTable as error:
+        raise SchemaBehind("the database has no outbox; run `python -m outbox migrate`") from error
+    if missing:
+        names = ", ".join(f"{m.component} {m.number:04d}" for m in missing)
+        raise SchemaBehind(f"not applied: {names}; run `python -m services migrate`")
+
+
+async def _pending(
+    connection: psycopg.AsyncConnection, migrations: Sequence[Migration]
+) -> list[Migration]:
+    rows = await connection.execute("SELECT component, number, digest FROM outbox.migrations")
+    applied = {(component, number): digest for component, number, digest in await rows.fetchall()}
+    for migration in migrations:
+        known = applied.get((migration.component, migration.number))
+        if known not in (None, migration.digest):
+            raise ValueError(f"{migration.component} {migration.number:04d} changed after it ran")
+    return [m for m in migrations if (m.component, m.number) not in applied]
+
+
+async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute(migration.sql.encode())
+        await connection.execute(
+            "INSERT INTO outbox.migrations (component, number, name, digest)"
+            " VALUES (%s, %s, %s, %s)",
+            [migration.component, migration.number, migration.name, migration.digest],
+        )
+    log.info("migrated", component=migration.component, number=migration.number)

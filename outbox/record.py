@@ -1,0 +1,59 @@
+"""Renderer: from a row of outbox.messages to the Kafka record that other programs read."""
+
+import orjson
+
+from outbox.cut import Row
+from outbox.kafka import Record
+from schemas.wire import JSON, SEQUENCE_DIGITS, Headers
+
+SPECVERSION = ("ce_specversion", b"1.0")
+CONTENT_TYPE = ("content-type", JSON)
+CARRIED = ("correlationid", "causationid", "traceparent")
+SEQUENCE = b"%%0%dd" % SEQUENCE_DIGITS
+
+
+class Renderer:
+    """Renders the rows of one term, as schemas.wire.encode renders an envelope.
+
+    This is the hot path, so it works on bytes; a test holds it equal to `encode`.
+    """
+
+    def __init__(self, term: int) -> None:
+        self._term = ("term", b"%d" % term)
+        self._topics: dict[bytes, str] = {}
+        self._sources: dict[bytes, tuple[str, bytes]] = {}
+
+    def record(self, row: Row) -> Record:
+        """The record of one row; its headers carry everything that the payload does not."""
+        headers: Headers = [
+            SPECVERSION,
+            ("ce_id", row.id),
+            self._source(row.aggregatetype),
+            ("ce_type", row.type),
+            ("ce_subject", row.key),
+            ("ce_time", row.time),
+            ("ce_sequence", SEQUENCE % row.version),
+            CONTENT_TYPE,
+            ("id", row.id),
+            ("position", b"%d" % row.position),
+            self._term,
+        ]
+        if row.headers != b"{}":
+            headers += _carried(row.headers)
+        return Record(row.position, self._topic(row.topic), row.key, row.payload, headers)
+
+    def _topic(self, topic: bytes) -> str:
+        return self._topics.get(topic) or self._topics.setdefault(topic, topic.decode())
+
+    def _source(self, aggregatetype: bytes) -> tuple[str, bytes]:
+        """`catalog.item` comes from `/catalog`."""
+        known = self._sources.get(aggregatetype)
+        if known is None:
+            known = ("ce_source", b"/" + aggregatetype.split(b".", 1)[0])
+            self._sources[aggregatetype] = known
+        return known
+
+
+def _carried(document: bytes) -> Headers:
+    values = orjson.loads(document)
+    return [(name, str(values[name]).encode()) for name in CARRIED if name in values]

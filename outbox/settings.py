@@ -1,0 +1,46 @@
+"""The settings of the crossing: read once, checked, frozen, passed down.
+
+The addresses of the parts have the names that everybody uses (POSTGRES_URL, KAFKA_URL); everything
+else starts with AFTERCOMMIT_. Each limit carries its unit in its name.
+"""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What the outbox, and everything that stands on it, can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AFTERCOMMIT_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    postgres_url: SecretStr = Field(
+        default=SecretStr("postgresql://postgres@127.0.0.1:5432/aftercommit"),
+        validation_alias="POSTGRES_URL",
+    )
+    kafka_url: str = Field(default="127.0.0.1:9092", validation_alias="KAFKA_URL")
+
+    pool_connections: int = Field(default=10, ge=1, le=1_000)
+    pool_timeout_seconds: float = Field(default=5.0, gt=0)
+    connect_timeout_seconds: int = Field(default=5, ge=1)
+    contention_attempts: int = Field(default=6, ge=1)
+
+    lease_seconds: float = Field(default=10.0, ge=1)
+    page_messages: int = Field(default=5_000, ge=1, le=100_000)
+    poll_at_rest_milliseconds: int = Field(default=25, ge=1, le=10_000)
+    publish_timeout_seconds: float = Field(default=5.0, gt=0)
+    partitions_ahead_days: int = Field(default=3, ge=1, le=60)
+
+    log_format: str = Field(default="console", pattern="^(json|console)$")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    def libpq_url(self) -> str:
+        """The address as libpq reads it, also when it was given in SQLAlchemy's form."""
+        url = self.postgres_url.get_secret_value()
+        return url.replace("postgresql+psycopg://", "postgresql://", 1)

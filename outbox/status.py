@@ -1,0 +1,96 @@
+"""Status: where the crossing stands, for a person or a monitor."""
+
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from pydantic import BaseModel
+
+from outbox.cut import Cut, Snapshot
+
+# What the cursor does not show and the present does; inside a large cut, only what follows the
+# last acknowledged position counts. `running` transactions are probed one by one, as the relay does.
+PENDING = """
+    SELECT count(*) AS messages, min(created_at) AS oldest
+    FROM outbox.messages
+    WHERE (transaction_id >= %(xmax)s::xid8 OR transaction_id = ANY (%(running)s::xid8[]))
+      AND NOT (%(upto)s::pg_snapshot IS NOT NULL
+               AND pg_visible_in_snapshot(transaction_id, %(upto)s::pg_snapshot)
+               AND position <= %(position)s)
+"""
+RELAY = """
+    SELECT cursor::text, upto::text, position, published, term, owner,
+           coalesce(expires_at > clock_timestamp(), false) AS leading
+    FROM outbox.relay WHERE name = 'main'
+"""
+COUNTS = """
+    SELECT (SELECT count(*) FROM outbox.streams) AS streams,
+           (SELECT count(*) FROM outbox.streams WHERE NOT deleted) AS live_streams,
+           (SELECT count(*) FROM outbox.dead_letters WHERE status = 'dead') AS dead_letters,
+           (SELECT count(DISTINCT (consumer, stream)) FROM outbox.dead_letters
+            WHERE status IN ('dead', 'waiting') AND stream IS NOT NULL) AS parked_keys,
+           clock_timestamp() AS now
+"""
+
+
+class Status(BaseModel):
+    """A consistent reading: all figures are of one snapshot. Durations are in seconds."""
+
+    pending: int
+    oldest_pending_age_seconds: float
+    published: int
+    streams: int
+    live_streams: int
+    dead_letters: int
+    parked_keys: int
+    relay_leading: bool
+    relay_owner: str | None
+    relay_term: int
+
+
+async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
+    async with (
+        connection.transaction(),
+        connection.cursor(row_factory=dict_row) as cursor,
+    ):
+        await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        relay = await _one(cursor, RELAY, {})
+        pending = await _one(cursor, PENDING, _pending_parameters(relay))
+        counts = await _one(cursor, COUNTS, {})
+    return Status(
+        pending=pending["messages"],
+        oldest_pending_age_seconds=_age(pending["oldest"], counts["now"]),
+        published=relay["published"],
+        streams=counts["streams"],
+        live_streams=counts["live_streams"],
+        dead_letters=counts["dead_letters"],
+        parked_keys=counts["parked_keys"],
+        relay_leading=relay["leading"],
+        relay_owner=relay["owner"],
+        relay_term=relay["term"],
+    )
+
+
+async def _one(
+    cursor: psycopg.AsyncCursor[dict[str, Any]], statement: str, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    await cursor.execute(statement.encode(), parameters)
+    row = await cursor.fetchone()
+    if row is None:
+        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
+    return row
+
+
+def _pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:
+    cut = Cut(Snapshot.parse(relay["cursor"]), Snapshot.parse(relay["upto"] or relay["cursor"]))
+    return {
+        "xmax": str(cut.cursor.xmax),
+        "running": [str(xid) for xid in cut.cursor.running],
+        "upto": relay["upto"],
+        "position": relay["position"],
+    }
+
+
+def _age(oldest: datetime | None, now: datetime) -> float:
+    return (now - oldest).total_seconds() if oldest else 0.0

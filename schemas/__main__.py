@@ -1,0 +1,64 @@
+"""`python -m schemas [--check]`: write one JSON Schema a type, or compare them with the code.
+
+The check also refuses a break: within a major version a field may be added, but none removed,
+retyped or newly required.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from schemas.compatibility import breaks
+from schemas.registry import REGISTRY, AnyMessage
+
+FOLDER = Path(__file__).parent / "json"
+
+
+def render(cls: AnyMessage) -> str:
+    """The JSON Schema of one type, as it is committed."""
+    schema = {"$id": cls.type, "x-topic": cls.topic} | cls.model_json_schema()
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def write(folder: Path) -> None:
+    """Write every schema, and refuse where a committed one would be broken."""
+    complaints = [c for cls in REGISTRY for c in _breaks(folder, cls)]
+    if complaints:
+        raise SystemExit("\n".join(complaints))
+    for cls in REGISTRY:
+        (folder / f"{cls.type}.json").write_text(render(cls), encoding="utf-8")
+
+
+def check(folder: Path) -> list[str]:
+    """Where the committed schemas and the code disagree; empty when they agree."""
+    expected = {f"{cls.type}.json": render(cls) for cls in REGISTRY}
+    committed = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    gone = [f"{name}: no such type in the code" for name in sorted(committed.keys() - expected)]
+    stale = [
+        f"{name}: differs from the code; run `make schemas`"
+        for name, text in expected.items()
+        if committed.get(name) != text
+    ]
+    return gone + stale + [c for cls in REGISTRY for c in _breaks(folder, cls)]
+
+
+def _breaks(folder: Path, cls: AnyMessage) -> list[str]:
+    path = folder / f"{cls.type}.json"
+    if not path.exists():
+        return []
+    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return [f"{cls.type}: {change}" for change in breaks(old, json.loads(render(cls)))]
+
+
+def main(arguments: list[str]) -> int:
+    if "--check" not in arguments:
+        write(FOLDER)
+        return 0
+    complaints = check(FOLDER)
+    sys.stdout.write("".join(f"{line}\n" for line in complaints or ["schemas: agree"]))
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""Message, Command, Event, and the Envelope that carries one of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Message(BaseModel):
+    """What one process says to another: immutable, strictly typed, versioned by its type.
+
+    `type` ends in its major version (`catalog.item-upserted.v1`). Within a version changes are
+    additive; a new major version is a new class with an upcaster.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
+
+    type: ClassVar[str]
+    topic: ClassVar[str]
+
+    def key(self) -> str:
+        """The aggregate id: what orders this message among others, and its Kafka key."""
+        raise NotImplementedError
+
+    def payload(self) -> bytes:
+        """The JSON document, UTF-8, in the order in which the fields are declared."""
+        return self.model_dump_json().encode()
+
+
+class Command(Message):
+    """Asks for a change, in the imperative; may be refused. Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Event(Message):
+    """States a committed fact, in the past tense. Unknown fields are ignored: they are newer.
+
+    `deletes` marks the event after which its aggregate is gone.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    aggregate: ClassVar[str]
+    deletes: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message as it travels: CloudEvents 1.0 attributes beside the payload's own bytes.
+
+    `sequence` is the version of the key; commands have none. `payload` is None for a tombstone.
+    `position` and `term` name the outbox row and the relay's term, where a relay sent it.
+    """
+
+    id: str
+    source: str
+    type: str
+    key: str
+    payload: bytes | None
+    time: datetime | None = None
+    sequence: int | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    traceparent: str | None = None
+    position: int | None = None
+    term: int | None = None
+
+    @property
+    def digest(self) -> str:
+        return digest(self.payload)
+
+
+def digest(payload: bytes | None) -> str:
+    """What a payload is compared by: the first 16 bytes of its SHA-256, in hex.
+
+    `outbox.digest(text)` in SQL gives the same.
+    """
+    return sha256(payload or b"").hexdigest()[:32]

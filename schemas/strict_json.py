@@ -1,0 +1,110 @@
+"""JSON as every door accepts it.
+
+Python's and pydantic's parsers take NaN, 1e400, duplicate keys and NUL; PostgreSQL refuses NUL,
+and readers in other languages disagree about the rest. All four are refused here, before a
+transaction opens, together with lone surrogates and documents too deep or too wide to be sane.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from schemas.errors import MessageRejected, rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a document may hold; each limit is inclusive."""
+
+    size_bytes: int = 1024 * 1024
+    depth_levels: int = 64
+    object_keys: int = 1_000
+    string_bytes: int = 256 * 1024
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def load(document: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
+    """Parse `document`, or raise MessageRejected that names the path and the rule."""
+    if len(document) > limits.size_bytes:
+        raise rejected("too-large", "body", f"at most {limits.size_bytes} bytes")
+    value = _parse(document)
+    for path, part, depth in _walk(value):
+        _check(path, part, depth, limits)
+    return value
+
+
+def _parse(document: bytes) -> Any:
+    try:
+        return json.loads(document.decode(), object_pairs_hook=_object)
+    except MessageRejected:
+        raise
+    except UnicodeDecodeError as error:
+        raise rejected("json", "body", f"must be UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise rejected("json", "body", f"must be JSON ({error.msg}, byte {error.pos})") from None
+    except RecursionError:
+        raise rejected("json", "body", "nested too deeply") from None
+    except ValueError:  # an integer of more digits than Python converts
+        raise rejected("json", "body", "a number has too many digits") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise rejected("json", _printable(twice), "a key may appear only once in an object")
+    return result
+
+
+def _walk(value: Any) -> Iterator[tuple[str, Any, int]]:
+    """Every part with its path and depth; a stack, so that depth cannot exhaust ours."""
+    stack: list[tuple[str, Any, int]] = [("", value, 1)]
+    while stack:
+        path, part, depth = stack.pop()
+        yield path, part, depth
+        if isinstance(part, dict):
+            for key, child in part.items():
+                yield _join(path, key), key, depth
+                stack.append((_join(path, key), child, depth + 1))
+        elif isinstance(part, list):
+            stack.extend((_join(path, i), child, depth + 1) for i, child in enumerate(part))
+
+
+def _check(path: str, part: Any, depth: int, limits: Limits) -> None:
+    if isinstance(part, str):
+        _check_string(path, part, limits)
+    elif isinstance(part, float):
+        if not isfinite(part):
+            raise rejected("json", path or "body", "must be a finite number")
+    elif isinstance(part, dict | list):
+        if depth > limits.depth_levels:
+            field = path.split(".")[0] or "body"
+            raise rejected("json", field, f"nested at most {limits.depth_levels} levels")
+        if isinstance(part, dict) and len(part) > limits.object_keys:
+            raise rejected("json", path or "body", f"at most {limits.object_keys} keys")
+
+
+def _check_string(path: str, text: str, limits: Limits) -> None:
+    if "\x00" in text:
+        raise rejected("json", path or "body", "must not contain NUL")
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        raise rejected("json", path or "body", "must not contain a lone surrogate") from None
+    if size > limits.string_bytes:
+        raise rejected("json", path or "body", f"at most {limits.string_bytes} bytes of text")
+
+
+def _join(path: str, part: object) -> str:
+    name = _printable(str(part))
+    return f"{path}.{name}" if path else name
+
+
+def _printable(name: str) -> str:
+    """A key as it may appear in an error or a log: short, and without control characters."""
+    return ascii(name)[1:-1][:100] or "''"
