@@ -1,1 +1,1 @@
-"""The reactions: whatever follows a committed message. Each one is idempotent and can be replayed."""
+"""The reactions: what follows a committed message. Each is idempotent and can be replayed."""

@@ -6,18 +6,14 @@ highest version of each key, and a deleted key stays deleted (a tombstone keeps 
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from outbox.streams import Entry, StreamKey
 from schemas.envelope import Envelope, Event
 from schemas.errors import rejected
 from schemas.registry import REGISTRY
 
-
-class StreamKey(NamedTuple):
-    """What a version belongs to: `catalog.item`, `us-airports/JFK`."""
-
-    aggregate: str
-    key: str
+__all__ = ["Change", "Entry", "Projection", "StreamKey", "change_of", "latest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +26,6 @@ class Change:
     digest: str
     deleted: bool
     event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a store itself shows of a key; a tombstone has `deleted` set and keeps its version."""
-
-    stream: StreamKey
-    version: int
-    digest: str
-    deleted: bool
 
 
 class Projection(Protocol):
@@ -105,3 +91,21 @@ def latest(changes: Iterable[Change]) -> list[Change]:
         if known is None or change.version > known.version:
             highest[change.stream] = change
     return [highest[stream] for stream in sorted(highest)]
+
+
+class ProjectionReaction:
+    """Lets a projection follow its topics; a broken event parks its key, in order."""
+
+    parks_keys = True
+
+    def __init__(self, projection: Projection, batch_messages: int = 500) -> None:
+        self.name = projection.name
+        self.topics = projection.topics
+        self.batch_messages = batch_messages
+        self._projection = projection
+
+    async def prepare(self) -> None:
+        await self._projection.prepare()
+
+    async def apply(self, envelopes: Sequence[Envelope]) -> None:
+        await self._projection.apply([change_of(envelope) for envelope in envelopes])

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from outbox.cut import Cut, Snapshot
 
 # What the cursor does not show and the present does; inside a large cut, only what follows the
-# last acknowledged position counts. `running` transactions are probed one by one, as the relay does.
+# last acknowledged position counts. Running transactions are probed one by one, as in a cut.
 PENDING = """
     SELECT count(*) AS messages, min(created_at) AS oldest
     FROM outbox.messages

@@ -156,11 +156,13 @@ class UnitOfWork:
 
     async def _take_receipt(self, cause: Envelope) -> None:
         driver = await driver_connection(self.connection)
-        taken = await driver.execute(TAKE_RECEIPT, [self._consumer, cause.id, cause.digest])
+        taken = await driver.execute(
+            TAKE_RECEIPT, [self._consumer, cause.id, _receipt_digest(cause)]
+        )
         if taken.rowcount == 1:
             return
         row = await (await driver.execute(READ_RECEIPT, [self._consumer, cause.id])).fetchone()
-        if row is None or row[0] != cause.digest:
+        if row is None or row[0] != _receipt_digest(cause):
             raise rejected("id-reused", "id", "was used before with another payload")
         raise AlreadyHandled(cause.id, row[1])
 
@@ -173,6 +175,11 @@ async def driver_connection(connection: AsyncConnection) -> psycopg.AsyncConnect
     driver = raw.driver_connection
     assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - narrows the type only
     return driver
+
+
+def _receipt_digest(cause: Envelope) -> str:
+    """Another type with the same payload is another message."""
+    return digest(cause.type.encode() + b"\n" + (cause.payload or b""))
 
 
 def _columns(events: Sequence[Event], cause: Envelope | None) -> list[list[Any]]:

@@ -22,6 +22,7 @@ STRUCTURED = b"application/cloudevents+json"
 JSON = b"application/json"
 SEQUENCE_DIGITS = 20
 MAX_ATTRIBUTE_BYTES = 1024
+MAX_KEY_CHARACTERS = 255
 
 _EXTENSIONS = ("correlationid", "causationid", "traceparent", "position", "term")
 
@@ -157,8 +158,8 @@ def _key(key: bytes | None, attributes: dict[str, str]) -> str:
     """The record's key; a record without one is keyed by its subject."""
     subject = attributes.get("subject", "")
     text = _text("key", key) if key else subject
-    if not text:
-        raise rejected("envelope", "subject", "a message needs a key or a subject")
+    if not 1 <= len(text) <= MAX_KEY_CHARACTERS:
+        raise rejected("envelope", "subject", f"must have 1 to {MAX_KEY_CHARACTERS} characters")
     if subject and subject != text:
         raise rejected("envelope", "subject", "must equal the record's key")
     return text

@@ -1,0 +1,76 @@
+"""Which failures wait, which are dead letters, and which get another chance first."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+
+from outbox.errors import AlreadyHandled, Contention, DependencyDown, MessageRejected
+
+log = structlog.get_logger()
+
+
+class Failure(Enum):
+    """What happens next with a message whose reaction raised."""
+
+    DONE = "done"
+    WORLD = "world"
+    MESSAGE = "message"
+    SURPRISE = "surprise"
+
+
+def classify(error: Exception) -> Failure:
+    """DONE: it was handled before. WORLD: wait, spend no attempt. MESSAGE: dead letter at once.
+
+    SURPRISE: anything else; a bounded number of attempts, then a dead letter.
+    """
+    if isinstance(error, AlreadyHandled):
+        return Failure.DONE
+    if isinstance(error, DependencyDown | Contention):
+        return Failure.WORLD
+    return Failure.MESSAGE if isinstance(error, MessageRejected) else Failure.SURPRISE
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The process was asked to stop while it waited; nothing of this message was committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits that double from `first_seconds` to `longest_seconds`, each with half of it jitter."""
+
+    first_seconds: float
+    longest_seconds: float
+
+    def waits(self) -> Iterator[float]:
+        wait = self.first_seconds
+        while True:
+            yield wait * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+            wait = min(wait * 2, self.longest_seconds)
+
+
+async def pause(seconds: float, stopping: asyncio.Event) -> None:
+    """Wait, or raise Stopped as soon as the process is asked to stop."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        return
+    raise Stopped
+
+
+async def through_outages(
+    work: Callable[[], Awaitable[None]], backoff: Backoff, stopping: asyncio.Event
+) -> None:
+    """Run `work`, and again for as long as the world is broken; other errors pass."""
+    waits = backoff.waits()
+    while True:
+        try:
+            return await work()
+        except (DependencyDown, Contention) as error:
+            wait = next(waits)
+            log.warning("waiting for a dependency", error=str(error), seconds=round(wait, 2))
+            await pause(wait, stopping)

@@ -1,0 +1,23 @@
+"""The settings of the consumers: the services', and those of the graph and the runner."""
+
+from pydantic import Field, SecretStr
+
+from services.settings import Settings as ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What a consumer can be told; see outbox.settings for where it is read from."""
+
+    neo4j_url: str = Field(default="bolt://127.0.0.1:7687", validation_alias="NEO4J_URL")
+    neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")
+    neo4j_password: SecretStr = Field(default=SecretStr(""), validation_alias="NEO4J_PASSWORD")
+    neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
+
+    session_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
+    max_fetch_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    receive_messages: int = Field(default=1_000, ge=1)
+    receive_wait_milliseconds: int = Field(default=200, ge=1)
+    keys_side_by_side: int = Field(default=8, ge=1)
+    surprise_attempts: int = Field(default=5, ge=1)
+    backoff_first_seconds: float = Field(default=0.1, gt=0)
+    backoff_longest_seconds: float = Field(default=10.0, gt=0)

@@ -1,0 +1,1 @@
+"""The domain: one folder a service, all alike. Services never import each other."""

@@ -1,0 +1,50 @@
+"""`python -m services migrate | serve`."""
+
+import asyncio
+
+import typer
+import uvicorn
+
+from outbox import logs
+from outbox.database import Database
+from outbox.migrate import migrate as run_migrations
+from services.assembly import all_migrations, application, catalog, qdrant
+from services.catalog.embedder import WordLlamaEmbedder
+from services.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command()
+def migrate() -> None:
+    """Apply the migrations of the outbox and of every service that are missing; safe to repeat."""
+    settings = Settings()
+    logs.configure(settings.log_format, settings.log_level)
+    applied = asyncio.run(run_migrations(settings.libpq_url(), all_migrations()))
+    typer.echo(f"{len(applied)} migrations applied")
+
+
+@app.command()
+def serve() -> None:
+    """Answer HTTP until SIGTERM; requests that were accepted are finished."""
+    settings = Settings()
+    logs.configure(settings.log_format, settings.log_level)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    async with Database(settings, "catalog") as database:
+        api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder())
+        config = uvicorn.Config(
+            application(api),
+            host=settings.http_host,
+            port=settings.http_port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
+        )
+        await uvicorn.Server(config).serve()
+
+
+if __name__ == "__main__":
+    app()

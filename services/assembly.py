@@ -1,0 +1,55 @@
+"""How the services are put together from settings; the roles and the tests start here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+from fastapi import FastAPI
+from qdrant_client import AsyncQdrantClient
+from sqlalchemy import text
+
+from outbox.database import Database
+from outbox.migrate import Migration, outbox_migrations, read, require_current
+from outbox.unit_of_work import driver_connection
+from schemas.catalog import CatalogCommandRejected
+from services.app import Mounted, create_app
+from services.catalog.embedder import WordLlamaEmbedder
+from services.catalog.handlers import HANDLERS, Context
+from services.catalog.routes import Api, routes
+from services.catalog.search import Search, connect
+from services.registry import Dispatcher
+from services.settings import Settings
+
+Connect = Callable[[], AsyncQdrantClient]
+
+
+def all_migrations() -> list[Migration]:
+    """The outbox's first, then each service's."""
+    return outbox_migrations() + read("catalog", Path(__file__).parent / "catalog" / "migrations")
+
+
+def qdrant(settings: Settings) -> AsyncQdrantClient:
+    key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
+    return connect(settings.qdrant_url, key, settings.qdrant_timeout_seconds)
+
+
+def catalog(database: Database, connect_qdrant: Connect, embedder: WordLlamaEmbedder) -> Api:
+    """The catalog service over this database and search store."""
+    search = Search(connect_qdrant, embedder)
+    dispatcher = Dispatcher(
+        database, Context(database, search), HANDLERS, rejection=CatalogCommandRejected
+    )
+    return Api(dispatcher, search)
+
+
+def application(api: Api) -> FastAPI:
+    """The HTTP application with all services."""
+
+    async def migrated() -> None:
+        async with api.database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+            driver: psycopg.AsyncConnection = await driver_connection(connection)
+            await require_current(driver, all_migrations())
+
+    checks = {"postgres": migrated, "qdrant": api.search.available}
+    return create_app([Mounted("catalog", routes, api)], checks)

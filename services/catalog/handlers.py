@@ -1,0 +1,124 @@
+"""One async function a command; the only place where a transaction opens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from outbox.database import Database
+from outbox.errors import rejected
+from schemas.catalog import (
+    CatalogCommandSucceeded,
+    CatalogCreated,
+    CreateCatalog,
+    ItemRemoved,
+    ItemUpserted,
+    RemoveItem,
+    UpsertItems,
+)
+from schemas.envelope import Command, Envelope
+from services.catalog import store
+from services.catalog.model import Catalog, Item, changed, duplicates
+from services.registry import Handler
+
+
+class SearchStore(Protocol):
+    """What a command may ask of the search store: only whether it is there (C2)."""
+
+    async def available(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the handlers stand on."""
+
+    database: Database
+    search: SearchStore
+
+
+async def create_catalog(
+    context: Context, command: CreateCatalog, cause: Envelope
+) -> CatalogCommandSucceeded:
+    """Create it; the same catalog again changes nothing, another name is refused."""
+    async with context.database.unit_of_work("create_catalog", cause=cause) as uow:
+        wanted = Catalog(command.catalog_id, command.name)
+        created = await store.insert_catalog(uow.connection, wanted)
+        if not created and await store.find_catalog(uow.connection, wanted.catalog_id) != wanted:
+            raise rejected("conflict", "name", "the catalog exists under another name")
+        if created:
+            uow.publish(CatalogCreated(catalog_id=wanted.catalog_id, name=wanted.name))
+        reply = _succeeded(cause, {"created": created})
+        await uow.commit(reply)
+        return reply
+
+
+async def upsert_items(
+    context: Context, command: UpsertItems, cause: Envelope
+) -> CatalogCommandSucceeded:
+    """Put the items, all or none; each that differs from what is stored is a new version."""
+    items = _items(command)
+    if command.require_search and not await context.search.available():
+        raise rejected("search-unavailable", "require_search", "the search store is away")
+    async with context.database.unit_of_work("upsert_items", cause=cause) as uow:
+        await _require_catalog(uow.connection, command.catalog_id)
+        item_ids = [item.item_id for item in items]
+        stored = await store.lock_items(uow.connection, command.catalog_id, item_ids)
+        differing = changed(items, stored)
+        if differing:
+            await store.put_items(uow.connection, command.catalog_id, differing)
+        for item in differing:
+            uow.publish(_upserted(item))
+        unchanged = len(items) - len(differing)
+        reply = _succeeded(cause, {"upserted": len(differing), "unchanged": unchanged})
+        await uow.commit(reply)
+        return reply
+
+
+async def remove_item(
+    context: Context, command: RemoveItem, cause: Envelope
+) -> CatalogCommandSucceeded:
+    """Remove it; refused when there is no such item."""
+    async with context.database.unit_of_work("remove_item", cause=cause) as uow:
+        if not await store.delete_item(uow.connection, command.catalog_id, command.item_id):
+            raise rejected("not-found", "item_id", "must name an item of the catalog")
+        uow.publish(ItemRemoved(catalog_id=command.catalog_id, item_id=command.item_id))
+        reply = _succeeded(cause, {"removed": True})
+        await uow.commit(reply)
+        return reply
+
+
+HANDLERS: Mapping[type[Command], Handler] = {
+    CreateCatalog: create_catalog,
+    UpsertItems: upsert_items,
+    RemoveItem: remove_item,
+}
+
+
+def _items(command: UpsertItems) -> list[Item]:
+    twice = duplicates(item.item_id for item in command.items)
+    if twice:
+        raise rejected("schema", "items", f"an item may occur only once ({twice[0]} does not)")
+    return [
+        Item(command.catalog_id, item.item_id, item.name, item.text, item.attributes)
+        for item in command.items
+    ]
+
+
+async def _require_catalog(connection: Any, catalog_id: str) -> None:
+    if await store.find_catalog(connection, catalog_id) is None:
+        raise rejected("not-found", "catalog_id", "must name an existing catalog")
+
+
+def _upserted(item: Item) -> ItemUpserted:
+    return ItemUpserted(
+        catalog_id=item.catalog_id,
+        item_id=item.item_id,
+        name=item.name,
+        text=item.text,
+        attributes=dict(item.attributes),
+    )
+
+
+def _succeeded(cause: Envelope, result: dict[str, Any]) -> CatalogCommandSucceeded:
+    return CatalogCommandSucceeded(
+        command_id=cause.id, command_type=cause.type, subject=cause.key, result=result
+    )

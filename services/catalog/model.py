@@ -1,0 +1,36 @@
+"""Catalogs and items, and the rules that hold for them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+Attribute = str | bool | float
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A named collection of items."""
+
+    catalog_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What is searched for: `text` is embedded, `attributes` filter and connect."""
+
+    catalog_id: str
+    item_id: str
+    name: str
+    text: str
+    attributes: Mapping[str, Attribute]
+
+
+def duplicates(item_ids: Iterable[str]) -> list[str]:
+    """The ids that occur more than once: an item has one state in a command."""
+    return sorted(item_id for item_id, times in Counter(item_ids).items() if times > 1)
+
+
+def changed(items: Iterable[Item], stored: Mapping[str, Item]) -> list[Item]:
+    """Those that differ from what is stored: only a change is a new version."""
+    return [item for item in items if stored.get(item.item_id) != item]

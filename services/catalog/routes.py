@@ -1,0 +1,188 @@
+"""HTTP: a request becomes a command for the same handler that Kafka's commands meet; reads."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from outbox.database import Database
+from outbox.errors import MessageRejected, rejected
+from outbox.streams import compare, read_heads
+from outbox.unit_of_work import driver_connection
+from schemas.catalog import CreateCatalog, Id, RemoveItem, UpsertItems
+from schemas.envelope import Command, Envelope
+from services.catalog import store
+from services.catalog.search import Search
+from services.catalog.views import (
+    CatalogView,
+    CommandAnswer,
+    Consistency,
+    HitView,
+    Items,
+    ItemView,
+    NewCatalog,
+)
+from services.problem import from_reply, problem
+from services.registry import Dispatcher
+
+ATTRIBUTE_NAME = r"[a-z][a-z0-9_]{0,49}"
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Names the command: the same key gives the same answer and one effect.",
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=500)]
+After = Annotated[str, Query(max_length=100, description="The last id of the page before.")]
+Filter = Annotated[
+    list[str] | None,
+    Query(max_length=10, description="`attribute:text`, for example `state:NY`; all must hold."),
+]
+
+
+@dataclass(frozen=True)
+class Api:
+    """What the routes stand on; the application keeps it as `state.catalog`."""
+
+    dispatcher: Dispatcher
+    search: Search
+
+    @property
+    def database(self) -> Database:
+        return self.dispatcher.database
+
+
+def api_of(request: Request) -> Api:
+    api = request.app.state.catalog
+    assert isinstance(api, Api)  # noqa: S101 - set where the application is made
+    return api
+
+
+CatalogApi = Annotated[Api, Depends(api_of)]
+routes = APIRouter(tags=["catalog"])
+
+
+@routes.post("/catalogs", status_code=201, response_model=CommandAnswer)
+async def create_catalog(
+    request: Request, body: NewCatalog, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Create a catalog. Needs an Idempotency-Key."""
+    if idempotency_key is None:
+        return problem("idempotency-key-missing", status=400, instance=request.url.path)
+    command = CreateCatalog(catalog_id=body.catalog_id, name=body.name)
+    return await _answer(request, command, idempotency_key, 201)
+
+
+@routes.put("/catalogs/{catalog_id}/items", response_model=CommandAnswer)
+async def upsert_items(
+    request: Request, catalog_id: Id, body: Items, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Put whole items into a catalog, all or none."""
+    command = UpsertItems(
+        catalog_id=catalog_id, items=tuple(body.items), require_search=body.require_search
+    )
+    return await _answer(request, command, idempotency_key, 200)
+
+
+@routes.delete("/catalogs/{catalog_id}/items/{item_id}", response_model=CommandAnswer)
+async def remove_item(
+    request: Request, catalog_id: Id, item_id: Id, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Remove an item."""
+    command = RemoveItem(catalog_id=catalog_id, item_id=item_id)
+    return await _answer(request, command, idempotency_key, 200)
+
+
+@routes.get("/catalogs/{catalog_id}")
+async def read_catalog(api: CatalogApi, catalog_id: Id) -> CatalogView:
+    async with api.database.read() as connection:
+        catalog = await store.find_catalog(connection, catalog_id)
+        if catalog is None:
+            raise _no_catalog()
+        items = await store.count_items(connection, catalog_id)
+    return CatalogView(catalog_id=catalog.catalog_id, name=catalog.name, items=items)
+
+
+@routes.get("/catalogs/{catalog_id}/items")
+async def list_items(
+    api: CatalogApi, catalog_id: Id, after: After = "", limit: Limit = 100
+) -> list[ItemView]:
+    """Items by id, a page at a time."""
+    async with api.database.read() as connection:
+        found = await store.list_items(connection, catalog_id, after, limit)
+    return [ItemView.of(item) for item in found]
+
+
+@routes.get("/catalogs/{catalog_id}/items/{item_id}")
+async def read_item(api: CatalogApi, catalog_id: Id, item_id: Id) -> ItemView:
+    async with api.database.read() as connection:
+        found = await store.find_item(connection, catalog_id, item_id)
+    if found is None:
+        raise rejected("not-found", "item_id", "must name an item of the catalog")
+    return ItemView.of(found)
+
+
+@routes.get("/catalogs/{catalog_id}/search")
+async def search_items(
+    api: CatalogApi,
+    catalog_id: Id,
+    q: Annotated[str, Query(min_length=1, max_length=1_000)],
+    limit: Annotated[int, Query(ge=1, le=100)] = 10,
+    offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
+    where: Filter = None,
+) -> list[HitView]:
+    """The items nearest to a question, best first; removed ones never appear (C8)."""
+    hits = await api.search.query(catalog_id, q, _conditions(where or []), limit, offset)
+    return [HitView.model_validate(hit, from_attributes=True) for hit in hits]
+
+
+@routes.get("/catalogs/{catalog_id}/consistency")
+async def consistency(api: CatalogApi, catalog_id: Id) -> Consistency:
+    """Compare the catalog's stream heads with the search store, key by key (C6)."""
+    shown = await api.search.entries(catalog_id)
+    async with api.database.read() as connection:
+        if await store.find_catalog(connection, catalog_id) is None:
+            raise _no_catalog()
+        driver = await driver_connection(connection)
+        heads = await read_heads(driver, ["catalog.item"], prefix=catalog_id)
+        items = await store.count_items(connection, catalog_id)
+    return Consistency.of(items, shown, compare(heads, shown))
+
+
+async def _answer(request: Request, command: Command, key: str | None, status: int) -> Response:
+    reply = await api_of(request).dispatcher.dispatch(_envelope(command, key))
+    if "reason" in reply:
+        return from_reply(reply, request.url.path)
+    document = CommandAnswer(command_id=reply["command_id"], result=reply["result"])
+    return JSONResponse(document.model_dump(), status)
+
+
+def _envelope(command: Command, idempotency_key: str | None) -> Envelope:
+    """A command that came over HTTP; its id follows from the Idempotency-Key."""
+    name = f"urn:aftercommit:http:{command.type}:{idempotency_key}"
+    command_id = uuid5(NAMESPACE_URL, name) if idempotency_key else uuid4()
+    return Envelope(
+        id=str(command_id),
+        source="/http",
+        type=command.type,
+        key=command.key(),
+        payload=command.payload(),
+    )
+
+
+def _conditions(filters: list[str]) -> dict[str, str]:
+    where = dict(part.split(":", 1) for part in filters if ":" in part)
+    if len(where) != len(filters) or not all(re.fullmatch(ATTRIBUTE_NAME, name) for name in where):
+        raise rejected("schema", "where", "must be `attribute:text`, each attribute once")
+    return where
+
+
+def _no_catalog() -> MessageRejected:
+    return rejected("not-found", "catalog_id", "must name an existing catalog")

@@ -1,0 +1,134 @@
+"""The catalog's tables and every statement that runs on them. Nothing here commits."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.catalog.model import Catalog, Item
+
+FIND_CATALOG = text("SELECT catalog_id, name FROM catalog.catalogs WHERE catalog_id = :catalog_id")
+
+LIST_CATALOGS = text(
+    "SELECT catalog_id, name FROM catalog.catalogs WHERE catalog_id > :after"
+    " ORDER BY catalog_id LIMIT :limit"
+)
+
+# Whoever comes second waits for the first and inserts nothing.
+INSERT_CATALOG = text(
+    "INSERT INTO catalog.catalogs (catalog_id, name) VALUES (:catalog_id, :name)"
+    " ON CONFLICT (catalog_id) DO NOTHING"
+)
+
+# In key order, so that two commands over the same items lock them in the same order.
+LOCK_ITEMS = text(
+    "SELECT catalog_id, item_id, name, text, attributes FROM catalog.items"
+    " WHERE catalog_id = :catalog_id AND item_id = ANY (:item_ids)"
+    " ORDER BY item_id FOR UPDATE"
+)
+
+# In key order, for the same reason; a row inserted in between by another command is overwritten
+# here, after waiting for it, and this command's event follows that one's.
+PUT_ITEMS = text(
+    "INSERT INTO catalog.items (catalog_id, item_id, name, text, attributes)"
+    " SELECT :catalog_id, * FROM unnest(CAST(:item_ids AS text[]), CAST(:names AS text[]),"
+    "                                   CAST(:texts AS text[]), CAST(:attributes AS jsonb[]))"
+    "        AS item (item_id, name, text, attributes)"
+    ' ORDER BY item_id COLLATE "C"'
+    " ON CONFLICT (catalog_id, item_id) DO UPDATE SET name = EXCLUDED.name,"
+    "   text = EXCLUDED.text, attributes = EXCLUDED.attributes, updated_at = now()"
+)
+
+DELETE_ITEM = text(
+    "DELETE FROM catalog.items WHERE catalog_id = :catalog_id AND item_id = :item_id"
+)
+
+# An item's version is its stream head's.
+READ_ITEM = (
+    "SELECT item.catalog_id, item.item_id, item.name, item.text, item.attributes, head.version"
+    " FROM catalog.items AS item JOIN outbox.streams AS head"
+    "   ON head.aggregatetype = 'catalog.item'"
+    "  AND head.aggregateid = item.catalog_id || '/' || item.item_id"
+    " WHERE item.catalog_id = :catalog_id"
+)
+FIND_ITEM = text(READ_ITEM + " AND item.item_id = :item_id")
+LIST_ITEMS = text(READ_ITEM + " AND item.item_id > :after ORDER BY item.item_id LIMIT :limit")
+COUNT_ITEMS = text("SELECT count(*) FROM catalog.items WHERE catalog_id = :catalog_id")
+
+
+class VersionedItem(NamedTuple):
+    """An item and the version at which it stands."""
+
+    item: Item
+    version: int
+
+
+async def find_catalog(connection: AsyncConnection, catalog_id: str) -> Catalog | None:
+    row = (await connection.execute(FIND_CATALOG, {"catalog_id": catalog_id})).one_or_none()
+    return Catalog(*row) if row else None
+
+
+async def list_catalogs(connection: AsyncConnection, after: str, limit: int) -> list[Catalog]:
+    rows = await connection.execute(LIST_CATALOGS, {"after": after, "limit": limit})
+    return [Catalog(*row) for row in rows]
+
+
+async def insert_catalog(connection: AsyncConnection, catalog: Catalog) -> bool:
+    """False when it is there already."""
+    result = await connection.execute(
+        INSERT_CATALOG, {"catalog_id": catalog.catalog_id, "name": catalog.name}
+    )
+    return bool(result.rowcount)
+
+
+async def lock_items(
+    connection: AsyncConnection, catalog_id: str, item_ids: Sequence[str]
+) -> dict[str, Item]:
+    """Those of the items that exist, by id, locked until the end of the transaction."""
+    rows = await connection.execute(
+        LOCK_ITEMS, {"catalog_id": catalog_id, "item_ids": list(item_ids)}
+    )
+    return {row.item_id: Item(*row) for row in rows}
+
+
+async def put_items(connection: AsyncConnection, catalog_id: str, items: Sequence[Item]) -> None:
+    parameters = {
+        "catalog_id": catalog_id,
+        "item_ids": [item.item_id for item in items],
+        "names": [item.name for item in items],
+        "texts": [item.text for item in items],
+        "attributes": [orjson.dumps(item.attributes).decode() for item in items],
+    }
+    await connection.execute(PUT_ITEMS, parameters)
+
+
+async def delete_item(connection: AsyncConnection, catalog_id: str, item_id: str) -> bool:
+    """False when there is no such item."""
+    result = await connection.execute(DELETE_ITEM, {"catalog_id": catalog_id, "item_id": item_id})
+    return bool(result.rowcount)
+
+
+async def find_item(
+    connection: AsyncConnection, catalog_id: str, item_id: str
+) -> VersionedItem | None:
+    rows = await connection.execute(FIND_ITEM, {"catalog_id": catalog_id, "item_id": item_id})
+    row = rows.one_or_none()
+    return _versioned(row) if row else None
+
+
+async def list_items(
+    connection: AsyncConnection, catalog_id: str, after: str, limit: int
+) -> list[VersionedItem]:
+    """At most `limit` items behind `after`, by id."""
+    parameters = {"catalog_id": catalog_id, "after": after, "limit": limit}
+    return [_versioned(row) for row in await connection.execute(LIST_ITEMS, parameters)]
+
+
+async def count_items(connection: AsyncConnection, catalog_id: str) -> int:
+    return int((await connection.execute(COUNT_ITEMS, {"catalog_id": catalog_id})).scalar_one())
+
+
+def _versioned(row: Any) -> VersionedItem:
+    return VersionedItem(Item(*row[:5]), row.version)
