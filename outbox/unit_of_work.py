@@ -1,7 +1,8 @@
 """UnitOfWork: one PostgreSQL transaction that changes rows and says so."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -128,6 +129,17 @@ class UnitOfWork:
         """Say `event` in this transaction. MessageRejected where it could never be published."""
         _check_key(event.key())
         self._events.append(event)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part that can fail alone: an exception undoes its rows and forgets its messages."""
+        kept = len(self._events)
+        try:
+            async with self.connection.begin_nested():
+                yield
+        except BaseException:
+            del self._events[kept:]
+            raise
 
     async def commit(self, reply: Event | None = None) -> list[Published]:
         """Write the messages, then commit; versions in the order of `publish`.

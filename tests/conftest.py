@@ -1,0 +1,142 @@
+"""What every test may ask for: real servers, each shared as widely as its state allows.
+
+PostgreSQL is always real; a test has a database of its own, copied from a migrated template. The
+broker is a process a test. The graph is shared and emptied. The report says what stood behind each.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import make_url
+
+from consumers.settings import Settings
+from outbox import logs
+from outbox.migrate import migrate
+from services.assembly import all_migrations
+
+TEMPLATE = "aftercommit_template"
+STARTED: list[str] = []
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The environment of the servers that all tests share."""
+
+    environment: dict[str, str]
+
+    @property
+    def postgres_url(self) -> str:
+        return self.environment["POSTGRES_URL"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if STARTED:
+        terminalreporter.section("providers")
+        for line in STARTED:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet() -> None:
+    logs.configure("console", "error")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """All parts, started as a user starts them: by `python -m stack up`."""
+    command = [sys.executable, "-m", "stack", "up", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        up = json.loads(process.stdout.readline())
+        for name, provider in up["providers"].items():
+            note = " [stand-in: proves nothing about the real one]"
+            STARTED.append(f"{name}: {provider}{note if name in up['stand_ins'] else ''}")
+        try:
+            yield Servers(up["environment"])
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """A database with every migration, to copy from."""
+    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    url = _with_database(servers.postgres_url, TEMPLATE)
+    asyncio.run(migrate(url, all_migrations()))
+    return url
+
+
+@pytest.fixture
+def postgres_url(servers: Servers, template: str) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        yield _with_database(servers.postgres_url, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def kafka_url() -> Iterator[str]:
+    """A broker of this test's own (a stand-in: librdkafka's mock)."""
+    if url := os.environ.get("KAFKA_URL"):
+        yield url
+        return
+    command = [sys.executable, "-m", "stack", "broker"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["bootstrap"]
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def settings(
+    servers: Servers, postgres_url: str, kafka_url: str, tmp_path: Path
+) -> Settings:
+    """Everything that a role needs; quick leases and sessions, so that tests need not wait."""
+    environment = servers.environment
+    return Settings(
+        postgres_url=SecretStr(postgres_url),
+        kafka_url=kafka_url,
+        qdrant_url=f"file:{tmp_path / 'qdrant'}",
+        neo4j_url=environment["NEO4J_URL"],
+        neo4j_user=environment["NEO4J_USER"],
+        neo4j_password=SecretStr(environment["NEO4J_PASSWORD"]),
+        neo4j_database=environment["NEO4J_DATABASE"],
+        lease_seconds=2.0,
+        poll_at_rest_milliseconds=5,
+        session_timeout_milliseconds=3_000,
+        receive_wait_milliseconds=50,
+    )
+
+
+@pytest.fixture
+async def postgres(postgres_url: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A connection in autocommit to the test's database."""
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
+        yield connection
+
+
+def _with_database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
