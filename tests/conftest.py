@@ -90,7 +90,7 @@ def postgres_url(servers: Servers, template: str) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-        yield _with_database(servers.postgres_url, name)
+        yield _with_database(template, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -111,9 +111,7 @@ def kafka_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(
-    servers: Servers, postgres_url: str, kafka_url: str, tmp_path: Path
-) -> Settings:
+def settings(servers: Servers, postgres_url: str, kafka_url: str, tmp_path: Path) -> Settings:
     """Everything that a role needs; quick leases and sessions, so that tests need not wait."""
     environment = servers.environment
     return Settings(

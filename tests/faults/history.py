@@ -35,7 +35,7 @@ class Happened(Event):
         return self.thing
 
 
-class Undone(Exception):
+class UndoneError(Exception):
     """Raised to roll something back."""
 
 
@@ -118,7 +118,7 @@ async def _unit_of_work_writer(database: Database, transactions: int, seed: int)
     rng = random.Random(seed)
     for number in range(transactions):
         cause = Envelope(f"{seed}-{number}", "/test", "faults.do.v1", "k", b"{}")
-        with suppress(Undone):
+        with suppress(UndoneError):
             await database.retrying(lambda: _unit(database, cause, rng))  # noqa: B023
 
 
@@ -129,12 +129,12 @@ async def _unit(database: Database, cause: Envelope, rng: random.Random) -> None
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             uow.publish(Happened(thing=_key(rng)))
         if rng.random() < 0.2:
-            with suppress(Undone):
+            with suppress(UndoneError):
                 async with uow.savepoint():
                     uow.publish(Happened(thing=_key(rng)))
-                    raise Undone
+                    raise UndoneError
         if rng.random() < 0.1:
-            raise Undone
+            raise UndoneError
         await uow.commit()
 
 
@@ -146,7 +146,7 @@ async def _sql_writer(settings: Settings, transactions: int, seed: int) -> None:
     rng = random.Random(seed)
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
         for _ in range(transactions):
-            with suppress(Undone):
+            with suppress(UndoneError):
                 async with connection.transaction():
                     await _sql_transaction(connection, rng)
 
@@ -155,13 +155,13 @@ async def _sql_transaction(connection: psycopg.AsyncConnection, rng: random.Rand
     await connection.execute("SELECT pg_current_xact_id()")
     await asyncio.sleep(rng.choice((0, 0, 0.002)))
     if rng.random() < 0.2:
-        with suppress(Undone):
+        with suppress(UndoneError):
             async with connection.transaction():
                 await connection.execute(PUBLISH, [key := _key(rng), key])
-                raise Undone
+                raise UndoneError
     await connection.execute(PUBLISH, [key := _key(rng), key])
     if rng.random() < 0.1:
-        raise Undone
+        raise UndoneError
 
 
 def _key(rng: random.Random) -> str:
