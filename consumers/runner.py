@@ -1,8 +1,8 @@
 """Runner: receive, apply, commit the offset.
 
-A partition's records are applied in order for each key; an offset is committed only when every
-record before it is done: applied, or a dead letter in PostgreSQL. A message may be applied twice
-after a crash; reactions are idempotent. Weakness: the partitions of one fetch wait for each other.
+Records are applied in order for each key; an offset is committed only when every record before it
+is done: applied, or a dead letter in PostgreSQL. A message may be applied twice after a crash;
+reactions are idempotent. Weakness: what one fetch brought is done before the next one is asked for.
 """
 
 import asyncio
@@ -115,12 +115,13 @@ class Runner:
         )
         if not fetched:
             return
-        await asyncio.gather(*(self._work_off(records) for records in fetched.values()))
+        await self._work_off([record for records in fetched.values() for record in records])
         await subscriber.commit(
             {partition: records[-1].offset + 1 for partition, records in fetched.items()}
         )
 
     async def _work_off(self, records: Sequence[Received]) -> None:
+        """All partitions in one batch: writers of one process must not meet in the store."""
         tasks = [task for record in records if (task := await self._decode(record))]
         size = self._reaction.batch_messages
         if size == 1:

@@ -29,3 +29,4 @@ def configure(log_format: str, level: str) -> None:
     )
     for noisy in ("aiokafka", "neo4j", "httpx"):  # their errors reach us as exceptions
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -12,14 +12,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
+from neo4j import AsyncGraphDatabase
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
+from consumers.assembly import catalog_graph
+from consumers.neo4j import Neo4jProjection
 from consumers.settings import Settings
 from outbox import logs
 from outbox.migrate import migrate
@@ -84,14 +88,44 @@ def template(servers: Servers) -> str:
     return url
 
 
-@pytest.fixture
-def postgres_url(servers: Servers, template: str) -> Iterator[str]:
-    """A migrated database of this test's own."""
+@contextmanager
+def own_database(servers: Servers, template: str) -> Iterator[str]:
+    """A migrated database for the length of the block."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
         yield _with_database(template, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_url(servers: Servers, template: str) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    with own_database(servers, template) as url:
+        yield url
+
+
+@pytest.fixture
+def reference_url(servers: Servers, template: str) -> Iterator[str]:
+    """Another one, for the state that a test compares with."""
+    with own_database(servers, template) as url:
+        yield url
+
+
+@pytest.fixture
+async def graph(settings: Settings) -> AsyncIterator[Neo4jProjection]:
+    """The catalog's graph projection, prepared, over an emptied graph."""
+    async with catalog_graph(settings) as projection:
+        await projection.prepare()
+        await empty(settings)
+        yield projection
+
+
+async def empty(settings: Settings) -> None:
+    """Remove every node of the shared graph."""
+    auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+    async with AsyncGraphDatabase.driver(settings.neo4j_url, auth=auth) as driver:
+        await driver.execute_query("MATCH (n) DETACH DELETE n", database_=settings.neo4j_database)
 
 
 @pytest.fixture

@@ -1,22 +1,19 @@
-"""Publisher and Subscriber: the only module that knows aiokafka."""
+"""Publisher: records to Kafka, in batches of one partition, each acknowledged."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from outbox.errors import DependencyDown
+from outbox.kafka.edge import broker_errors, stop
 from schemas.wire import Headers
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
 KNOWN_PARTITIONS = 200_000  # keys whose partition is remembered; murmur2 in Python is slow
-STOP_TIMEOUT_SECONDS = 2.0
 
 
 class Record(NamedTuple):
@@ -73,7 +70,7 @@ class Publisher:
         self._counts: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
-        with _broker_errors():
+        with broker_errors():
             async with asyncio.timeout(self._timeout):
                 self._producer = AIOKafkaProducer(
                     bootstrap_servers=self._bootstrap,
@@ -89,7 +86,7 @@ class Publisher:
     async def __aexit__(self, *_: object) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await stop(producer)
 
     async def prepare(self, records: Iterable[Record]) -> list[Batch]:
         """Pack records into batches, ready to send; the order within a key is kept."""
@@ -115,7 +112,7 @@ class Publisher:
         lanes: dict[tuple[str, int], list[Batch]] = {}
         for batch in batches:
             lanes.setdefault((batch.topic, batch.partition), []).append(batch)
-        with _broker_errors():
+        with broker_errors():
             async with asyncio.timeout(min(within_seconds, self._timeout)):
                 sent = await asyncio.gather(*map(self._send_in_order, lanes.values()))
         return [delivery for lane in sent for delivery in lane]
@@ -159,7 +156,7 @@ class Publisher:
 
     async def _count_partitions(self, topic: str) -> int:
         assert self._producer is not None  # noqa: S101 - inside `async with`
-        with _broker_errors():
+        with broker_errors():
             async with asyncio.timeout(self._timeout):
                 count = len(await self._producer.partitions_for(topic))
         self._counts[topic] = count
@@ -179,112 +176,3 @@ def _append(batch: Batch, record: Record) -> bool:
         return False
     batch.last_position = record.position
     return True
-
-
-class Received(NamedTuple):
-    """A record as it came; nothing in it is decoded yet."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
-    timestamp_milliseconds: int
-
-
-Partition = tuple[str, int]
-
-
-class Subscriber:
-    """A member of a consumer group with manual commits that starts at the beginning.
-
-    `receive` gives records in offset order for each partition; nothing is committed but what
-    `commit` is told. A group that has no offsets starts at the earliest record.
-    """
-
-    def __init__(
-        self,
-        bootstrap: str,
-        group: str,
-        topics: Sequence[str],
-        session_timeout_milliseconds: int,
-        max_fetch_bytes: int,
-    ) -> None:
-        self._consumer = AIOKafkaConsumer(
-            *topics,
-            bootstrap_servers=bootstrap,
-            group_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            session_timeout_ms=session_timeout_milliseconds,
-            heartbeat_interval_ms=max(100, session_timeout_milliseconds // 10),
-            rebalance_timeout_ms=session_timeout_milliseconds,
-            max_poll_interval_ms=24 * 3600 * 1000,  # an outage of a store is waited out
-            fetch_max_bytes=max_fetch_bytes,
-            max_partition_fetch_bytes=max_fetch_bytes,
-        )
-
-    async def __aenter__(self) -> Self:
-        with _broker_errors():
-            try:
-                await self._consumer.start()
-            except BaseException:
-                await _stop(self._consumer)
-                raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await _stop(self._consumer)
-
-    async def receive(
-        self, max_records: int, wait_milliseconds: int
-    ) -> dict[Partition, list[Received]]:
-        """What has arrived, at most `max_records`; empty when nothing did in time."""
-        with _broker_errors():
-            fetched = await self._consumer.getmany(
-                timeout_ms=wait_milliseconds, max_records=max_records
-            )
-        return {
-            (tp.topic, tp.partition): [_received(record) for record in records]
-            for tp, records in fetched.items()
-        }
-
-    async def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Record, for each partition, the offset of the next record to read."""
-        with _broker_errors():
-            await self._consumer.commit(
-                {TopicPartition(*partition): offset for partition, offset in offsets.items()}
-            )
-
-    def assigned(self) -> set[Partition]:
-        return {(tp.topic, tp.partition) for tp in self._consumer.assignment()}
-
-
-def _received(record: Any) -> Received:
-    return Received(
-        record.topic,
-        record.partition,
-        record.offset,
-        record.key,
-        record.value,
-        tuple(record.headers),
-        record.timestamp,
-    )
-
-
-class _broker_errors:  # noqa: N801 - used as a function, like contextlib.suppress
-    """Turn what aiokafka and the network raise into DependencyDown."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, KafkaError | OSError | TimeoutError):
-            raise DependencyDown("kafka", error) from error
-
-
-async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    """Stop a client, but do not hang with it when its broker is deaf."""
-    with suppress(TimeoutError, KafkaError, OSError):
-        async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
-            await client.stop()

@@ -1,0 +1,40 @@
+"""How the consumers are put together from settings."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from consumers.catalog import catalog_neo4j, catalog_qdrant
+from consumers.commands import CommandReaction
+from consumers.neo4j import Neo4jProjection, connect
+from consumers.qdrant import QdrantProjection
+from consumers.settings import Settings
+from outbox.database import Database
+from services.assembly import catalog, qdrant
+from services.catalog.embedder import WordLlamaEmbedder
+
+
+@asynccontextmanager
+async def catalog_graph(settings: Settings) -> AsyncIterator[Neo4jProjection]:
+    """The graph projection of the catalog, over a driver of its own."""
+    password = settings.neo4j_password.get_secret_value()
+    driver = connect(settings.neo4j_url, settings.neo4j_user, password)
+    async with driver:
+        yield catalog_neo4j(driver, settings.neo4j_database)
+
+
+@asynccontextmanager
+async def catalog_vectors(settings: Settings) -> AsyncIterator[QdrantProjection]:
+    """The search projection of the catalog, over a client of its own."""
+    client = qdrant(settings)
+    try:
+        yield catalog_qdrant(client, WordLlamaEmbedder())
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def catalog_commands(settings: Settings) -> AsyncIterator[CommandReaction]:
+    """The catalog's command consumer, over a database pool of its own."""
+    async with Database(settings, "catalog") as database:
+        api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder())
+        yield CommandReaction("catalog", api.dispatcher)

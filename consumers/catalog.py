@@ -1,0 +1,92 @@
+"""What the catalog's events look like in the secondary stores.
+
+Qdrant: a point an item. Neo4j: (:Catalog)-[:CONTAINS]->(:Item)-[:HAS]->(:Attribute); both edges
+belong to the item's events, so that a catalog may come before or after its items.
+"""
+
+from neo4j import AsyncDriver
+from qdrant_client import AsyncQdrantClient, models
+
+from consumers.neo4j import Edge, Neo4jProjection, Node, Shape
+from consumers.projection import Change
+from consumers.qdrant import Document, Embedder, QdrantProjection
+from schemas.catalog import CatalogCreated, ItemEvent, ItemUpserted
+
+COLLECTION = "catalog-items"
+ITEM = ItemEvent.aggregate
+CATALOG = CatalogCreated.aggregate
+ITEM_TOPIC = ItemEvent.topic
+CATALOG_TOPIC = CatalogCreated.topic
+
+
+def document(change: Change) -> Document:
+    """An item is found by its name and text, and filtered by its catalog and attributes."""
+    item = _item(change)
+    fields = {
+        "catalog_id": item.catalog_id,
+        "item_id": item.item_id,
+        "name": item.name,
+        "attributes": dict(item.attributes),
+    }
+    return Document(f"{item.name}\n{item.text}", fields)
+
+
+def item_node(change: Change) -> Node:
+    """The item, its catalog, and a node for each `name=value` that items share."""
+    item = _item(change)
+    pairs = [(name, as_text(value)) for name, value in item.attributes.items()]
+    attributes = [{"key": f"{n}={v}", "name": n, "value": v} for n, v in pairs]
+    return Node(
+        {"item_id": item.item_id, "catalog_id": item.catalog_id, "name": item.name},
+        {"CONTAINS": [{"key": item.catalog_id}], "HAS": attributes},
+    )
+
+
+def catalog_node(change: Change) -> Node:
+    """The catalog by name; its items bring their edges themselves."""
+    if not isinstance(change.event, CatalogCreated):
+        raise TypeError(f"{change.event.type} says nothing of a catalog")
+    return Node({"name": change.event.name})
+
+
+def as_text(value: str | bool | float) -> str:
+    """A value as an attribute's node shows it: `true`, `3`, `2.5`, or the text itself."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value).removesuffix(".0")
+
+
+CATALOG_SHAPE = Shape(CATALOG, "Catalog", catalog_node)
+ITEM_SHAPE = Shape(
+    ITEM,
+    "Item",
+    item_node,
+    edges=(Edge("CONTAINS", "Catalog", incoming=True), Edge("HAS", "Attribute")),
+)
+
+
+def catalog_qdrant(
+    client: AsyncQdrantClient, embedder: Embedder, collection: str = COLLECTION
+) -> QdrantProjection:
+    """The items, searchable by meaning; another collection is for a rebuild beside the live one."""
+    return QdrantProjection(
+        client,
+        collection,
+        document,
+        embedder,
+        aggregates=[ITEM],
+        topics=[ITEM_TOPIC],
+        indexes={"fields.catalog_id": models.PayloadSchemaType.KEYWORD},
+    )
+
+
+def catalog_neo4j(driver: AsyncDriver, database: str) -> Neo4jProjection:
+    """Catalogs, items and their attributes as a graph."""
+    shapes = (CATALOG_SHAPE, ITEM_SHAPE)
+    return Neo4jProjection(driver, database, shapes, topics=[CATALOG_TOPIC, ITEM_TOPIC])
+
+
+def _item(change: Change) -> ItemUpserted:
+    if not isinstance(change.event, ItemUpserted):
+        raise TypeError(f"{change.event.type} says nothing of an item")
+    return change.event

@@ -1,0 +1,94 @@
+"""What a point of a projection is: its id, its payload, and the fence around its version.
+
+Nothing here talks to a server. The payload keeps our own names at the top and what the caller
+describes under `fields`, so that they cannot collide.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid5
+
+from qdrant_client import models
+
+from consumers.projection import Change, Entry, StreamKey
+from outbox.errors import rejected
+from schemas.envelope import digest
+
+Payload = dict[str, Any]
+Vector = list[float]
+
+MAX_VERSION = 2**53
+SHOWN = ["aggregate", "key", "version", "digest", "deleted"]
+LIVE = models.Filter(
+    must=[models.FieldCondition(key="deleted", match=models.MatchValue(value=False))]
+)
+
+_NAMESPACE = UUID("5c75b895-8be5-49ec-ae29-0136bf1d97bd")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What of a change is searched by meaning (`text`), and what is filtered by or shown."""
+
+    text: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def content_hash(self) -> str:
+        return digest(self.text.encode())
+
+
+def point_id(stream: StreamKey) -> str:
+    """The id of a key's point: the same everywhere and for ever."""
+    return str(uuid5(_NAMESPACE, f"{stream.aggregate}\n{stream.key}"))
+
+
+def point(change: Change, vector: Vector, more: Mapping[str, Any]) -> models.PointStruct:
+    """The point of a change; `more` joins our own names in its payload."""
+    payload = {**own_payload(change), **more}
+    return models.PointStruct(id=point_id(change.stream), vector=vector, payload=payload)
+
+
+def tombstone(change: Change, dimension: int) -> models.PointStruct:
+    """The point of a delete. It must have a vector, so that a search must leave it out."""
+    return point(change, [1.0] + [0.0] * (dimension - 1), {})
+
+
+def newer_than(changes: Iterable[Change], records: Iterable[models.Record]) -> list[Change]:
+    """The changes above what was stored a moment ago. It only saves work: the fence decides."""
+    stored = {str(record.id): (record.payload or {}).get("version", 0) for record in records}
+    return [c for c in changes if c.version > stored.get(point_id(c.stream), 0)]
+
+
+def own_payload(change: Change) -> Payload:
+    if change.version > MAX_VERSION:
+        raise rejected("refused-by-store", "sequence", "must be at most 2**53")
+    return {
+        "aggregate": change.stream.aggregate,
+        "key": change.stream.key,
+        "version": change.version,
+        "event_id": change.event_id,
+        "digest": change.digest,
+        "deleted": change.deleted,
+    }
+
+
+def fenced(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
+    """One operation a version: its filter lets only points below that version be replaced."""
+    groups: dict[int, list[models.PointStruct]] = defaultdict(list)
+    for point in points:
+        groups[(point.payload or {})["version"]].append(point)
+    return [_upsert(version, group) for version, group in groups.items()]
+
+
+def _upsert(version: int, points: list[models.PointStruct]) -> models.UpsertOperation:
+    below = models.FieldCondition(key="version", range=models.Range(lt=version))
+    fence = models.Filter(must=[below])
+    return models.UpsertOperation(upsert=models.PointsList(points=points, update_filter=fence))
+
+
+def entry_of(payload: Payload) -> Entry:
+    stream = StreamKey(payload["aggregate"], payload["key"])
+    return Entry(stream, payload["version"], payload["digest"], payload["deleted"])

@@ -1,0 +1,298 @@
+"""Qdrant as a projection: one point a key, fenced by version in the store itself.
+
+A point's payload keeps our own names at the top and what the caller describes under `fields`:
+`aggregate, key, version, event_id, digest, deleted, model, content_hash, fields`. Search with
+`LIVE`, or at least `deleted = false`: a delete leaves a tombstone point that keeps the version.
+
+Weaknesses:
+- `update_filter` fences an update; an absent point is inserted whatever its version. Hence the
+  tombstones: they must outlive the topic's retention, and nobody else may delete points.
+- The store compares versions as 64-bit floats; a version above 2**53 is refused.
+- A vector is reused from the points that a batch replaces, and within a batch. Equal texts of
+  different keys in different batches are embedded each; so is one that returns after a delete.
+- Local mode is synchronous below the async client: a write blocks the event loop, on disk with a
+  commit a point. `batch_points` bounds each pause, and the loop gets its turn between batches.
+  It has no indexes either, and one process may use it.
+- REST only: errors of gRPC are not translated.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from consumers.points import (
+    LIVE,
+    SHOWN,
+    Document,
+    Vector,
+    entry_of,
+    fenced,
+    newer_than,
+    point,
+    point_id,
+    tombstone,
+)
+from consumers.projection import Change, Entry, StreamKey, latest
+from outbox.errors import DependencyDown, SchemaBehind, rejected
+
+__all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
+
+T = TypeVar("T")
+Indexes = Mapping[str, models.PayloadSchemaType]
+
+MINIMUM = (1, 19)  # older servers may resurrect deleted points when they replay their log
+SCAN_PAGE_POINTS = 1000
+REFUSED = frozenset({400, 413, 422})
+OWN_INDEXES: Indexes = {
+    "aggregate": models.PayloadSchemaType.KEYWORD,
+    "version": models.PayloadSchemaType.INTEGER,
+    "deleted": models.PayloadSchemaType.BOOL,
+}
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors; keeps its work off the event loop itself."""
+
+    @property
+    def model(self) -> str:
+        """Names the model and its version: vectors of one name are comparable."""
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers a vector has."""
+
+    async def embed(self, texts: Sequence[str]) -> Iterable[Iterable[float]]:
+        """One vector a text, in the same order: lists, or the rows of an array."""
+
+
+class QdrantProjection:
+    """A Projection over a collection that belongs to it alone; see the module for its limits.
+
+    `indexes` names further payload fields to index (`fields.catalog_id`). `describe` is asked for
+    every change that is not a delete; it must be a pure function.
+    """
+
+    name = "qdrant"
+
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        collection: str,
+        describe: Callable[[Change], Document],
+        embedder: Embedder,
+        *,
+        aggregates: Iterable[str],
+        topics: Iterable[str],
+        indexes: Indexes | None = None,
+        batch_points: int = 256,
+    ) -> None:
+        self.collection = collection
+        self.aggregates = frozenset(aggregates)
+        self.topics = tuple(topics)
+        self._client = client
+        self._describe = describe
+        self._embedder = embedder
+        self._indexes = {**OWN_INDEXES, **(indexes or {})}
+        self._batch_points = batch_points
+
+    async def prepare(self) -> None:
+        """Create the collection and its indexes; SchemaBehind where this store cannot serve."""
+        with translated():
+            if self._is_server:
+                await self._require_version()
+            if not await self._client.collection_exists(self.collection):
+                await self._create()
+            await self._require_dimension()
+            if self._is_server:
+                await self._index()
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """As in Projection; embeds only what the store does not have, in one call a batch."""
+        heads = latest(changes)
+        for start in range(0, len(heads), self._batch_points):
+            await self._apply_batch(heads[start : start + self._batch_points])
+            await asyncio.sleep(0)  # local mode never waits for anything, so others never ran
+
+    async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
+        """As in Projection."""
+        records = await self._retrieve(streams, with_payload=SHOWN)
+        entries = [entry_of(record.payload or {}) for record in records]
+        return {entry.stream: entry for entry in entries}
+
+    async def scan(self) -> AsyncIterator[Entry]:
+        """As in Projection, page by page; a point that came meanwhile may or may not be in it."""
+        offset: Any = None
+        while True:
+            records, offset = await self._run(
+                self._client.scroll(
+                    self.collection, limit=SCAN_PAGE_POINTS, offset=offset, with_payload=SHOWN
+                )
+            )
+            for record in records:
+                if (record.payload or {}).get("aggregate") in self.aggregates:
+                    yield entry_of(record.payload or {})
+            if offset is None:
+                return
+
+    async def count(self, condition: models.Filter | None = LIVE) -> int:
+        """How many points match, exactly; the live ones unless told otherwise, None for all."""
+        result = await self._run(
+            self._client.count(self.collection, count_filter=condition, exact=True)
+        )
+        return int(result.count)
+
+    @property
+    def _is_server(self) -> bool:
+        options = self._client.init_options
+        return options.get("location") != ":memory:" and options.get("path") is None
+
+    async def _require_version(self) -> None:
+        version = (await self._client.info()).version
+        if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM:
+            least = ".".join(map(str, MINIMUM))
+            raise SchemaBehind(f"qdrant is {version}: upgrade the server to {least} or newer")
+
+    async def _create(self) -> None:
+        size = self._embedder.dimension
+        config = models.VectorParams(size=size, distance=models.Distance.COSINE)
+        try:
+            await self._client.create_collection(self.collection, vectors_config=config)
+        except UnexpectedResponse as error:
+            if error.status_code != 409:  # somebody else was faster
+                raise
+
+    async def _require_dimension(self) -> None:
+        info = await self._client.get_collection(self.collection)
+        vectors = info.config.params.vectors
+        size = vectors.size if isinstance(vectors, models.VectorParams) else None
+        if size != self._embedder.dimension:
+            raise SchemaBehind(
+                f"qdrant collection {self.collection} has dimension {size}, "
+                f"{self._embedder.model} has {self._embedder.dimension}: "
+                "name another collection and rebuild into it"
+            )
+
+    async def _index(self) -> None:
+        for name, schema in self._indexes.items():
+            await self._client.create_payload_index(self.collection, name, schema, wait=True)
+
+    async def _apply_batch(self, changes: Sequence[Change]) -> None:
+        records = await self._retrieve([change.stream for change in changes], with_vectors=True)
+        newer = newer_than(changes, records)
+        documents = {c.stream: self._describe(c) for c in newer if not c.deleted}
+        vectors = await self._vectors(documents.values(), _vectors_of(records, self._embedder))
+        await self._write([self._point(c, documents.get(c.stream), vectors) for c in newer])
+
+    async def _vectors(
+        self, documents: Iterable[Document], known: Mapping[str, Vector]
+    ) -> dict[str, Vector]:
+        """A vector for each content hash: a known one, or one of a single call to the embedder."""
+        missing = {d.content_hash: d.text for d in documents if d.content_hash not in known}
+        if not missing:
+            return dict(known)
+        made = [[float(x) for x in v] for v in await self._embedder.embed(list(missing.values()))]
+        if [len(vector) for vector in made] != [self._embedder.dimension] * len(missing):
+            raise ValueError(f"{self._embedder.model} broke its promise: one vector a text")
+        return {**known, **dict(zip(missing, made, strict=True))}
+
+    def _point(
+        self, change: Change, document: Document | None, vectors: Mapping[str, Vector]
+    ) -> models.PointStruct:
+        if document is None:
+            return tombstone(change, self._embedder.dimension)
+        more = {
+            "model": self._embedder.model,
+            "content_hash": document.content_hash,
+            "fields": dict(document.fields),
+        }
+        return point(change, vectors[document.content_hash], more)
+
+    async def _write(self, points: Sequence[models.PointStruct]) -> None:
+        if not points:
+            return
+        try:
+            results = await self._run(
+                self._client.batch_update_points(self.collection, fenced(points), wait=True)
+            )
+        except (UnexpectedResponse, ValueError) as error:
+            with translated():
+                await self._require_dimension()
+            raise rejected(
+                "refused-by-store", "body", "must be a point that qdrant takes"
+            ) from error
+        _require_completed(results)
+
+    async def _retrieve(
+        self, streams: Sequence[StreamKey], *, with_payload: Any = True, with_vectors: bool = False
+    ) -> list[models.Record]:
+        records: list[models.Record] = []
+        ids = [point_id(stream) for stream in streams]
+        for start in range(0, len(ids), SCAN_PAGE_POINTS):
+            page = ids[start : start + SCAN_PAGE_POINTS]
+            records += await self._run(
+                self._client.retrieve(
+                    self.collection, page, with_payload=with_payload, with_vectors=with_vectors
+                )
+            )
+        return records
+
+    async def _run(self, call: Awaitable[T]) -> T:
+        with translated():
+            try:
+                return await call
+            except ValueError:  # local mode's word for everything that a server answers with 4xx
+                if not await self._client.collection_exists(self.collection):
+                    raise DependencyDown("qdrant", f"no collection {self.collection}") from None
+                raise
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The client's errors as DependencyDown; only a refused request (400, 413, 422) stays raw."""
+    try:
+        yield
+    except UnexpectedResponse as error:
+        if error.status_code in REFUSED:
+            raise
+        raise DependencyDown("qdrant", _said(error)) from error
+    except ResponseHandlingException as error:
+        raise DependencyDown("qdrant", error.source) from error
+    except (QdrantException, sqlite3.OperationalError) as error:
+        raise DependencyDown("qdrant", error) from error
+
+
+def _said(error: UnexpectedResponse) -> str:
+    return (
+        f"{error.status_code} {error.reason_phrase} {error.content[:200].decode(errors='replace')}"
+    )
+
+
+def _vectors_of(records: Iterable[models.Record], embedder: Embedder) -> dict[str, Vector]:
+    """What the store can spare us to embed: the vectors of this model, by content hash."""
+    return {
+        payload["content_hash"]: [float(x) for x in record.vector]  # type: ignore[arg-type]
+        for record in records
+        if (payload := record.payload or {}).get("model") == embedder.model
+        and isinstance(record.vector, list)
+    }
+
+
+def _require_completed(results: Iterable[models.UpdateResult]) -> None:
+    """`acknowledged` and `wait_timeout` say nothing of the write: it is repeated."""
+    for result in results:
+        if result.status != models.UpdateStatus.COMPLETED:
+            raise DependencyDown("qdrant", f"a write is {result.status}, not completed")

@@ -1,0 +1,18 @@
+"""Publisher and Subscriber: the only package that knows aiokafka."""
+
+from outbox.kafka.offsets import count_records, lag
+from outbox.kafka.publisher import Batch, Delivery, Publisher, Record, partition_of
+from outbox.kafka.subscriber import Partition, Received, Subscriber
+
+__all__ = [
+    "Batch",
+    "Delivery",
+    "Partition",
+    "Publisher",
+    "Received",
+    "Record",
+    "Subscriber",
+    "count_records",
+    "lag",
+    "partition_of",
+]

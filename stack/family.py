@@ -1,0 +1,63 @@
+"""The processes below one process, held so that none is mistaken for another."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def parent_of(pid: int) -> int | None:
+    """The parent's pid, None if there is no such process (any more)."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The program's name stands in parentheses and may itself hold spaces and parentheses.
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below `pid`, parents before children; a snapshot."""
+    parents = {each: parent_of(each) for each in all_pids()}
+    found = [pid]
+    for one in found:
+        found.extend(child for child, parent in parents.items() if parent == one)
+    return found[1:]
+
+
+def all_pids() -> list[int]:
+    """Every process on this machine that we may see."""
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
+@contextlib.contextmanager
+def held(pids: list[int]) -> Iterator[list[int]]:
+    """File descriptors of those processes: unlike a pid, one is never given to another process."""
+    with contextlib.ExitStack() as exits:
+        handles = []
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                handles.append(os.pidfd_open(pid))
+                exits.callback(os.close, handles[-1])
+        yield handles
+
+
+def kill(handle: int) -> None:
+    """SIGKILL; nothing happens if it has ended already."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+
+async def ended(handle: int) -> None:
+    """Return when that process has ended."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    loop.add_reader(handle, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(handle)

@@ -1,0 +1,55 @@
+"""The folder of a run: temporary, or one that a person chose."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from stack.errors import FolderUnusable
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "aftercommit-"
+
+
+@contextmanager
+def run_folder(chosen: Path | None, *, keep: bool) -> Iterator[Path]:
+    """The chosen folder, made if missing and never removed; else a temporary one, removed at the
+    end unless `keep`. Two runs never share a folder."""
+    folder = made(chosen)
+    try:
+        with locked(folder):
+            yield folder
+    finally:
+        if chosen is None and not keep:
+            shutil.rmtree(folder)
+        else:
+            log.info("folder_kept", folder=str(folder))
+
+
+def made(chosen: Path | None) -> Path:
+    """An absolute path to an existing folder."""
+    if chosen is not None:
+        chosen.mkdir(parents=True, exist_ok=True)
+        return chosen.resolve()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+    if os.geteuid() == 0:
+        # PostgreSQL runs as another account then: it may pass through, and list nothing.
+        folder.chmod(0o711)
+    return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this run; the kernel lets go of it when we die."""
+    with (folder / "lock").open("w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderUnusable(f"another run uses {folder}") from None
+        yield

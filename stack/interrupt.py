@@ -1,0 +1,44 @@
+"""Ctrl-C and its relatives, as one orderly cancellation."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_until_signal(work: Coroutine[Any, Any, None]) -> int:
+    """Run `work`; the exit code is 0, or 128 + the number of the signal that ended it.
+
+    The first signal cancels the work, which cleans up; later ones are noted and otherwise ignored,
+    since cleaning up is bounded and a half-done one would leave things behind. (A kill -9 remains:
+    the servers die of it too.)
+    """
+    return asyncio.run(supervise(work))
+
+
+async def supervise(work: Coroutine[Any, Any, None]) -> int:
+    """The work as a task that signals cancel, once."""
+    task = asyncio.create_task(work)
+    received: list[signal.Signals] = []
+
+    def receive(number: signal.Signals) -> None:
+        log.info("stopping", signal=number.name, already=bool(received))
+        if not received:
+            task.cancel()
+        received.append(number)
+
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, receive, number)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return 128 + received[0]
+    return 0

@@ -1,0 +1,46 @@
+"""Free ports on the loopback interface."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+
+import structlog
+
+from stack.errors import PortTaken
+
+log = structlog.get_logger(__name__)
+
+LOOPBACK = "127.0.0.1"
+ATTEMPTS = 5
+PAUSE_SECONDS = 0.2
+
+Ports = tuple[int, ...]
+
+
+def free_ports(count: int) -> Ports:
+    """Different ports that were free a moment ago; another program may take them before we do."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return tuple(int(each.getsockname()[1]) for each in sockets)
+
+
+async def on_ports(choose: Callable[[], Ports], start: Callable[[Ports], Awaitable[None]]) -> Ports:
+    """Start on the ports that `choose` gives; repeat, a bounded number of times, if one is taken.
+
+    `choose` may always give the same ports: a server that is started again keeps its address, and
+    an outgoing connection of another program can hold that port for a moment.
+    """
+    for attempt in range(1, ATTEMPTS):
+        ports = choose()
+        try:
+            await start(ports)
+            return ports
+        except PortTaken:
+            log.warning("port_taken", ports=ports, attempt=attempt)
+            await asyncio.sleep(PAUSE_SECONDS * attempt)
+    ports = choose()
+    await start(ports)
+    return ports

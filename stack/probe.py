@@ -1,0 +1,56 @@
+"""A question that a server answers once it is ready."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+from stack.errors import PartFailed
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.03  # between two questions; a wait for time only, never a proof of anything
+CONNECT_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Probe(Generic[T]):
+    """`ask` returns the answer; it raises one of `not_yet` while the server is not ready."""
+
+    ask: Callable[[], Awaitable[T]]
+    not_yet: tuple[type[Exception], ...] = (OSError,)
+
+    async def attempt(self) -> T | Exception:
+        """The answer, or why there is none yet; any other error is raised."""
+        try:
+            return await self.ask()
+        except self.not_yet as error:
+            return error
+
+
+async def answer_within(probe: Probe[T], seconds: float, who: str) -> T:
+    """The answer of a server that is not ours; PartFailed names the last error at the deadline."""
+    last: Exception | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            while isinstance(answer := await probe.attempt(), Exception):
+                last = answer
+                await asyncio.sleep(PAUSE_SECONDS)
+            return answer
+    except TimeoutError:
+        raise PartFailed(f"{who} did not answer within {seconds:g} s: {last}") from last
+
+
+async def listening(host: str, port: int) -> None:
+    """Return when something accepts a TCP connection there; OSError otherwise."""
+    async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+        _, writer = await asyncio.open_connection(host, port)
+    writer.close()
+    await writer.wait_closed()
+
+
+def host_and_port(address: str, default_port: int) -> tuple[str, int]:
+    """Host and port of `host:port` or of a URL."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    return parts.hostname or "127.0.0.1", parts.port or default_port

@@ -1,0 +1,98 @@
+"""Roles: relay, consumers and HTTP in one process, as `python -m stack demo` runs them.
+
+In production each is a process of its own; the code below is all that differs.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from consumers.assembly import catalog_graph
+from consumers.catalog import catalog_qdrant
+from consumers.commands import CommandReaction
+from consumers.projection import Projection, ProjectionReaction
+from consumers.runner import Runner
+from consumers.settings import Settings
+from outbox.database import Database
+from outbox.relay import Relay
+from services.assembly import application, catalog, qdrant
+from services.catalog.embedder import WordLlamaEmbedder
+from services.catalog.routes import Api
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Everything that runs, and the projections to compare with PostgreSQL."""
+
+    api: Api
+    projections: tuple[Projection, Projection]
+    runners: dict[str, Runner]
+    http_url: str
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the process that it is a part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def roles(settings: Settings) -> AsyncIterator[Roles]:
+    """Run all roles for the length of the block; stop them in order, then close the stores."""
+    client = qdrant(settings)
+    embedder = WordLlamaEmbedder()
+    try:
+        async with Database(settings, "catalog") as database, catalog_graph(settings) as graph:
+            api = catalog(database, lambda: client, embedder)
+            vectors = catalog_qdrant(client, embedder)
+            runners = {
+                "commands": Runner(settings, CommandReaction("catalog", api.dispatcher)),
+                "qdrant": Runner(settings, ProjectionReaction(vectors)),
+                "graph": Runner(settings, ProjectionReaction(graph)),
+            }
+            async with _running(Relay(settings), *runners.values()), _http(settings, api) as url:
+                yield Roles(api, (vectors, graph), runners, url)
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def _running(*workers: Relay | Runner) -> AsyncIterator[None]:
+    """Each worker in a task; one that fails ends the block, the end of the block stops all."""
+    async with asyncio.TaskGroup() as group:
+        for worker in workers:
+            group.create_task(worker.run())
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.stop()
+
+
+@asynccontextmanager
+async def _http(settings: Settings, api: Api) -> AsyncIterator[str]:
+    config = uvicorn.Config(
+        application(api),
+        host=settings.http_host,
+        port=settings.http_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve())
+    try:
+        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event
+            await asyncio.sleep(0.01)
+        if task.done():
+            task.result()
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await task

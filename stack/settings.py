@@ -1,0 +1,46 @@
+"""What the environment says about the parts: read once, checked, frozen, passed down."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class StackSettings(BaseSettings):
+    """URLs of parts that exist already; a part without one is started from its wheel.
+
+    An empty variable counts as absent. Two limits, in seconds, bound every start and stop.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+    )
+
+    postgres_url: str | None = None
+    postgres_bin: Path | None = None
+    kafka_url: str | None = None
+    neo4j_url: str | None = None
+    neo4j_user: str = "neo4j"
+    neo4j_password: SecretStr | None = None
+    neo4j_password_file: Path | None = None
+    neo4j_database: str = "neo4j"
+    qdrant_url: str | None = None
+    qdrant_api_key: SecretStr | None = None
+    ready_timeout_seconds: float = Field(
+        default=60.0, gt=0, validation_alias="STACK_READY_TIMEOUT_SECONDS"
+    )
+    stop_timeout_seconds: float = Field(
+        default=10.0, gt=0, validation_alias="STACK_STOP_TIMEOUT_SECONDS"
+    )
+
+    def graph_password(self) -> SecretStr:
+        """The password for NEO4J_URL: from the variable, else the file, else empty."""
+        if self.neo4j_password is not None:
+            return self.neo4j_password
+        if self.neo4j_password_file is not None:
+            return SecretStr(self.neo4j_password_file.read_text(encoding="utf-8").strip())
+        return SecretStr("")

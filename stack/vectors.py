@@ -1,0 +1,71 @@
+"""Qdrant: at QDRANT_URL, or qdrant-client's local mode."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from qdrant_client import AsyncQdrantClient
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from stack.part import VectorsPart
+from stack.probe import Probe, answer_within
+from stack.settings import StackSettings
+
+MEMORY = ":memory:"
+FILE = "file:"
+
+
+@asynccontextmanager
+async def vectors(
+    folder: Path | None, settings: StackSettings | None = None
+) -> AsyncIterator[VectorsPart]:
+    """Vectors for the length of the block: at QDRANT_URL, below `folder`, or in memory if None.
+
+    Local mode runs inside whoever connects: there is nothing to start or stop here. Weaknesses:
+    it holds a lock on its folder, so **one process, one client** may use it; it searches without
+    an index; it is a stand-in for some ten thousand points.
+    """
+    settings = settings or StackSettings()
+    yield await remote(settings.qdrant_url, settings) if settings.qdrant_url else local(folder)
+
+
+async def remote(url: str, settings: StackSettings) -> VectorsPart:
+    """The server at a URL, once it lists its collections."""
+    part = VectorsPart(
+        name="qdrant",
+        provider="environment QDRANT_URL",
+        url=url,
+        api_key=settings.qdrant_api_key,
+        stand_in=url == MEMORY or url.startswith(FILE),
+    )
+    probe = Probe(lambda: ask(part), (OSError, ResponseHandlingException, UnexpectedResponse))
+    await answer_within(probe, settings.ready_timeout_seconds, "Qdrant at QDRANT_URL")
+    return part
+
+
+def local(folder: Path | None) -> VectorsPart:
+    """Local mode in a folder of the run, or in memory."""
+    url = MEMORY if folder is None else f"{FILE}{folder.resolve() / 'qdrant'}"
+    return VectorsPart(
+        name="qdrant", provider="qdrant-client local mode (stand-in)", url=url, stand_in=True
+    )
+
+
+def connect(part: VectorsPart) -> AsyncQdrantClient:
+    """A client for this part; the caller closes it. In memory, every client has data of its own."""
+    if part.url == MEMORY:
+        return AsyncQdrantClient(location=MEMORY)
+    if part.url.startswith(FILE):
+        return AsyncQdrantClient(path=part.url.removeprefix(FILE))
+    key = part.api_key.get_secret_value() if part.api_key else None
+    # The check would ask from a thread of its own, and only warn, also while nobody answers yet.
+    return AsyncQdrantClient(url=part.url, api_key=key, check_compatibility=False)
+
+
+async def ask(part: VectorsPart) -> None:
+    """List the collections."""
+    client = connect(part)
+    try:
+        await client.get_collections()
+    finally:
+        await client.close()

@@ -1,0 +1,92 @@
+"""A role as a process of its own, to be killed."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from typing import Self
+
+from consumers.settings import Settings
+
+READY = {
+    "relay": "relay leads",
+    "commands": "consuming",
+    "qdrant": "consuming",
+    "neo4j": "consuming",
+}
+COMMANDS = {
+    "relay": ("outbox", "relay"),
+    "commands": ("consumers", "commands"),
+    "qdrant": ("consumers", "qdrant"),
+    "neo4j": ("consumers", "neo4j"),
+}
+
+
+class Role:
+    """`python -m …` of one role; `async with` ends it by SIGTERM, `kill` by SIGKILL."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name = name
+        self._environment = environment(settings)
+        self._process: Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self.lines: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            await asyncio.wait_for(self._process.wait(), 15)
+        await self._read_rest()
+
+    async def start(self) -> None:
+        module, command = COMMANDS[self.name]
+        self._ready.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, command,
+            env=self._environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE,
+        )  # fmt: skip
+        self._reading = asyncio.create_task(self._read(self._process))
+
+    async def ready(self) -> None:
+        """It leads, or consumes."""
+        await asyncio.wait_for(self._ready.wait(), 60)
+
+    async def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+        self._process = None
+        await self._read_rest()
+
+    async def _read(self, process: Process) -> None:
+        assert process.stderr is not None
+        async for raw in process.stderr:
+            line = raw.decode(errors="replace")
+            self.lines.append(line)
+            if READY[self.name] in line:
+                self._ready.set()
+
+    async def _read_rest(self) -> None:
+        if self._reading is not None:
+            await self._reading
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables from which a role reads the same settings."""
+    return os.environ | {
+        "POSTGRES_URL": settings.libpq_url(),
+        "KAFKA_URL": settings.kafka_url,
+        "QDRANT_URL": settings.qdrant_url,
+        "NEO4J_URL": settings.neo4j_url,
+        "NEO4J_USER": settings.neo4j_user,
+        "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
+        "NEO4J_DATABASE": settings.neo4j_database,
+        "AFTERCOMMIT_LEASE_SECONDS": str(settings.lease_seconds),
+        "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "1500",
+        "AFTERCOMMIT_LOG_FORMAT": "json",
+    }

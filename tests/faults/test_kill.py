@@ -1,0 +1,127 @@
+"""kill -9 of each role, ten times at random moments; I1, I2, I4, I6-I10, R1, C1, M4.
+
+The state at the end must be the state without kills, key by key and version by version: the same
+commands, handed to the same handlers one after another in another database, give that state.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import psycopg
+import pytest
+
+from consumers.assembly import catalog_vectors
+from consumers.neo4j import Neo4jProjection
+from consumers.projection import Projection
+from consumers.settings import Settings
+from outbox.database import Database
+from outbox.kafka import Publisher, lag
+from outbox.status import read_status
+from outbox.streams import Entry, read_heads
+from schemas.envelope import Envelope
+from services.assembly import catalog, qdrant
+from services.catalog.embedder import WordLlamaEmbedder
+from stack import airports, upstream
+from tests.faults.role import Role
+from tests.waiting import until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+KILLS = 10
+AIRPORTS = 900
+AGGREGATES = ("catalog.catalog", "catalog.command", "catalog.item")
+TOPIC = "catalog.commands"
+
+
+def all_commands() -> list[Envelope]:
+    """Puts, changes and removals, in an order that keeps each key's."""
+    found = airports.commands(airports.read(AIRPORTS))
+    return [upstream.envelope_of(command) for command in found]
+
+
+async def heads(connection: psycopg.AsyncConnection) -> set[Entry]:
+    return set(await read_heads(connection, AGGREGATES))
+
+
+async def reference(settings: Settings, url: str, commands: Sequence[Envelope]) -> set[Entry]:
+    """The state without kills: no Kafka, no consumer, no relay."""
+    own = settings.model_copy(update={"postgres_url": type(settings.postgres_url)(url)})
+    async with Database(own, "catalog") as database:
+        api = catalog(database, lambda: qdrant(own), WordLlamaEmbedder())
+        for envelope in commands:
+            await api.dispatcher.dispatch(envelope)
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        return await heads(connection)
+
+
+async def send(publisher: Publisher, commands: Sequence[Envelope]) -> None:
+    await publisher.send(upstream.record_of(command, TOPIC) for command in commands)
+
+
+async def kill_at_random_moments(
+    victim: Role, publisher: Publisher, commands: Sequence[Envelope], rng: random.Random
+) -> None:
+    """Before each kill there is fresh work; each restart is awaited until it has begun to work."""
+    share = len(commands) // (KILLS + 1) + 1
+    for number in range(KILLS):
+        await send(publisher, commands[number * share : (number + 1) * share])
+        await victim.ready()
+        await asyncio.sleep(rng.uniform(0.0, 1.0))
+        await victim.kill()
+        await victim.start()
+    await send(publisher, commands[KILLS * share :])
+
+
+async def settled(connection: psycopg.AsyncConnection, commands: int) -> bool:
+    rows = await connection.execute("SELECT count(*) FROM outbox.receipts")
+    row = await rows.fetchone()
+    return row is not None and row[0] >= commands and (await read_status(connection)).pending == 0
+
+
+async def caught_up(settings: Settings, consumer: str) -> bool:
+    topics = ["catalog.item.events"]
+    return await lag(settings.kafka_url, f"aftercommit.{consumer}", topics) == 0
+
+
+async def shown(projection: Projection) -> set[Entry]:
+    return {entry async for entry in projection.scan()}
+
+
+@asynccontextmanager
+async def all_roles(settings: Settings) -> AsyncIterator[dict[str, Role]]:
+    async with AsyncExitStack() as stack:
+        names = ("relay", "commands", "neo4j", "qdrant")
+        yield {name: await stack.enter_async_context(Role(name, settings)) for name in names}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("name", "seed"), [("relay", 11), ("commands", 12), ("qdrant", 13), ("neo4j", 14)]
+)
+async def test_ten_kills_leave_the_state_that_there_is_without_kills(
+    name: str,
+    seed: int,
+    settings: Settings,
+    reference_url: str,
+    postgres: psycopg.AsyncConnection,
+    graph: Neo4jProjection,
+) -> None:
+    create = upstream.envelope_of(airports.create())
+    commands = all_commands()
+    expected = await reference(settings, reference_url, [create, *commands])
+    of_items = {entry for entry in expected if entry.stream.aggregate == "catalog.item"}
+    in_graph = {entry for entry in expected if entry.stream.aggregate in graph.aggregates}
+    async with all_roles(settings) as roles, Publisher(settings.kafka_url, 30.0) as publisher:
+        await send(publisher, [create])
+        await until(lambda: settled(postgres, 1), within_seconds=60)
+        await kill_at_random_moments(roles[name], publisher, commands, random.Random(seed))
+        await until(lambda: settled(postgres, 1 + len(commands)), within_seconds=180)
+        for group in ("neo4j", "qdrant"):
+            await until(lambda: caught_up(settings, group), within_seconds=120)  # noqa: B023
+    assert await heads(postgres) == expected
+    assert await shown(graph) == in_graph
+    async with catalog_vectors(settings) as vectors:
+        assert await shown(vectors) == of_items
+    assert (await read_status(postgres)).dead_letters == 0

@@ -1,0 +1,39 @@
+"""Servers of this folder are always our own, whatever the environment of the tests says."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.settings import StackSettings
+
+VARIABLES = ("POSTGRES_URL", "KAFKA_URL", "NEO4J_URL", "QDRANT_URL", "QDRANT_API_KEY")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def settings() -> StackSettings:
+    return StackSettings(
+        postgres_url=None, kafka_url=None, neo4j_url=None, qdrant_url=None, ready_timeout_seconds=30
+    )
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not pytest's tmp_path: root's is closed to the account that PostgreSQL runs as."""
+    path = Path(tempfile.mkdtemp(prefix="stack-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
