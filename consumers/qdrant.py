@@ -56,6 +56,7 @@ Indexes = Mapping[str, models.PayloadSchemaType]
 
 MINIMUM = (1, 19)  # older servers may resurrect deleted points when they replay their log
 SCAN_PAGE_POINTS = 1000
+KNOWN = ["version", "model", "content_hash"]
 REFUSED = frozenset({400, 413, 422})
 OWN_INDEXES: Indexes = {
     "aggregate": models.PayloadSchemaType.KEYWORD,
@@ -176,8 +177,7 @@ class QdrantProjection:
                 raise
 
     async def _require_dimension(self) -> None:
-        info = await self._client.get_collection(self.collection)
-        vectors = info.config.params.vectors
+        vectors = (await self._client.get_collection(self.collection)).config.params.vectors
         size = vectors.size if isinstance(vectors, models.VectorParams) else None
         if size != self._embedder.dimension:
             raise SchemaBehind(
@@ -191,7 +191,8 @@ class QdrantProjection:
             await self._client.create_payload_index(self.collection, name, schema, wait=True)
 
     async def _apply_batch(self, changes: Sequence[Change]) -> None:
-        records = await self._retrieve([change.stream for change in changes], with_vectors=True)
+        streams = [change.stream for change in changes]
+        records = await self._retrieve(streams, with_payload=KNOWN, with_vectors=True)
         newer = newer_than(changes, records)
         documents = {c.stream: self._describe(c) for c in newer if not c.deleted}
         vectors = await self._vectors(documents.values(), _vectors_of(records, self._embedder))
@@ -237,7 +238,7 @@ class QdrantProjection:
         _require_completed(results)
 
     async def _retrieve(
-        self, streams: Sequence[StreamKey], *, with_payload: Any = True, with_vectors: bool = False
+        self, streams: Sequence[StreamKey], *, with_payload: list[str], with_vectors: bool = False
     ) -> list[models.Record]:
         records: list[models.Record] = []
         ids = [point_id(stream) for stream in streams]

@@ -55,5 +55,11 @@ class Renderer:
 
 
 def _carried(document: bytes) -> Headers:
-    values = orjson.loads(document)
-    return [(name, str(values[name]).encode()) for name in CARRIED if name in values]
+    """Those that are text; a writer in SQL may store any JSON, and none may stop the relay."""
+    try:
+        values = orjson.loads(document)
+    except orjson.JSONDecodeError:  # deeper, or a greater number, than orjson reads
+        return []
+    if not isinstance(values, dict):
+        return []
+    return [(name, values[name].encode()) for name in CARRIED if isinstance(values.get(name), str)]

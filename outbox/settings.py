@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     publish_timeout_seconds: float = Field(default=5.0, gt=0)
     partitions_ahead_days: int = Field(default=3, ge=1, le=60)
 
+    stop_timeout_seconds: float = Field(default=8.0, gt=0)
+
     log_format: str = Field(default="console", pattern="^(json|console)$")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 

@@ -13,42 +13,38 @@ async def count_records(bootstrap: str, topics: Sequence[str]) -> dict[str, int]
 
     Markers and compacted records count too: topics of our own relay have none.
     """
-    async with _reader(bootstrap, None, topics) as reader:
-        return {topic: sum((await _ends(reader, [topic])).values()) for topic in topics}
+    ends = await _ends(bootstrap, topics)
+    return {
+        topic: sum(end for partition, end in ends.items() if partition.topic == topic)
+        for topic in topics
+    }
 
 
 async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
     """How many records a group has not committed yet. Asks without joining the group."""
-    async with _reader(bootstrap, group, topics) as reader:
-        ends = await _ends(reader, topics)
+    ends = await _ends(bootstrap, topics)
+    async with _reader(AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group)) as reader:
+        reader.assign(list(ends))
         done = [await reader.committed(partition) or 0 for partition in ends]
-        return sum(ends.values()) - sum(done)
+    return sum(ends.values()) - sum(done)
+
+
+async def _ends(bootstrap: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
+    """Without a group and with its topics named, a client knows their partitions from the start."""
+    async with _reader(AIOKafkaConsumer(*topics, bootstrap_servers=bootstrap)) as reader:
+        partitions = [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in reader.partitions_for_topic(topic) or ()
+        ]
+        return dict(await reader.end_offsets(partitions)) if partitions else {}
 
 
 @asynccontextmanager
-async def _reader(
-    bootstrap: str, group: str | None, topics: Sequence[str]
-) -> AsyncIterator[AIOKafkaConsumer]:
-    reader = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
+async def _reader(reader: AIOKafkaConsumer) -> AsyncIterator[AIOKafkaConsumer]:
     with broker_errors():
         try:
             await reader.start()
-            reader.assign(await _partitions(reader, topics))
             yield reader
         finally:
             await stop(reader)
-
-
-async def _partitions(reader: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
-    known = await reader.topics()
-    return [
-        TopicPartition(topic, number)
-        for topic in topics
-        if topic in known
-        for number in reader.partitions_for_topic(topic) or ()
-    ]
-
-
-async def _ends(reader: AIOKafkaConsumer, topics: Sequence[str]) -> dict[TopicPartition, int]:
-    partitions = [p for p in reader.assignment() if p.topic in topics]
-    return dict(await reader.end_offsets(partitions)) if partitions else {}

@@ -54,7 +54,12 @@ class Role:
 
     async def ready(self) -> None:
         """It leads, or consumes."""
-        await asyncio.wait_for(self._ready.wait(), 60)
+        try:
+            await asyncio.wait_for(self._ready.wait(), 60)
+        except TimeoutError:
+            raise AssertionError(
+                f"{self.name} is not ready:\n" + "".join(self.lines[-20:])
+            ) from None
 
     async def kill(self) -> None:
         assert self._process is not None
@@ -87,6 +92,6 @@ def environment(settings: Settings) -> dict[str, str]:
         "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
         "NEO4J_DATABASE": settings.neo4j_database,
         "AFTERCOMMIT_LEASE_SECONDS": str(settings.lease_seconds),
-        "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "1500",
+        "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_LOG_FORMAT": "json",
     }

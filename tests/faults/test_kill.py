@@ -6,7 +6,7 @@ commands, handed to the same handlers one after another in another database, giv
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
@@ -33,6 +33,7 @@ KILLS = 10
 AIRPORTS = 900
 AGGREGATES = ("catalog.catalog", "catalog.command", "catalog.item")
 TOPIC = "catalog.commands"
+EVENTS = "catalog.item.events"
 
 
 def all_commands() -> list[Envelope]:
@@ -61,17 +62,24 @@ async def send(publisher: Publisher, commands: Sequence[Envelope]) -> None:
 
 
 async def kill_at_random_moments(
-    victim: Role, publisher: Publisher, commands: Sequence[Envelope], rng: random.Random
-) -> None:
-    """Before each kill there is fresh work; each restart is awaited until it has begun to work."""
+    victim: Role,
+    publisher: Publisher,
+    commands: Sequence[Envelope],
+    rng: random.Random,
+    idle: Callable[[], Awaitable[bool]],
+) -> int:
+    """Before each kill there is fresh work; how many of the kills left some of it unfinished."""
     share = len(commands) // (KILLS + 1) + 1
+    interrupted = 0
     for number in range(KILLS):
         await send(publisher, commands[number * share : (number + 1) * share])
         await victim.ready()
         await asyncio.sleep(rng.uniform(0.0, 1.0))
         await victim.kill()
+        interrupted += not await idle()
         await victim.start()
     await send(publisher, commands[KILLS * share :])
+    return interrupted
 
 
 async def settled(connection: psycopg.AsyncConnection, commands: int) -> bool:
@@ -80,9 +88,17 @@ async def settled(connection: psycopg.AsyncConnection, commands: int) -> bool:
     return row is not None and row[0] >= commands and (await read_status(connection)).pending == 0
 
 
-async def caught_up(settings: Settings, consumer: str) -> bool:
-    topics = ["catalog.item.events"]
-    return await lag(settings.kafka_url, f"aftercommit.{consumer}", topics) == 0
+async def caught_up(settings: Settings, consumer: str, topic: str = EVENTS) -> bool:
+    return await lag(settings.kafka_url, f"aftercommit.{consumer}", [topic]) == 0
+
+
+async def idle(name: str, settings: Settings, connection: psycopg.AsyncConnection) -> bool:
+    """Whether this role has nothing left to do at this moment."""
+    if name == "relay":
+        return (await read_status(connection)).pending == 0
+    if name == "commands":
+        return await caught_up(settings, "catalog-commands", TOPIC)
+    return await caught_up(settings, name)
 
 
 async def shown(projection: Projection) -> set[Entry]:
@@ -116,10 +132,17 @@ async def test_ten_kills_leave_the_state_that_there_is_without_kills(
     async with all_roles(settings) as roles, Publisher(settings.kafka_url, 30.0) as publisher:
         await send(publisher, [create])
         await until(lambda: settled(postgres, 1), within_seconds=60)
-        await kill_at_random_moments(roles[name], publisher, commands, random.Random(seed))
+        interrupted = await kill_at_random_moments(
+            roles[name],
+            publisher,
+            commands,
+            random.Random(seed),
+            lambda: idle(name, settings, postgres),
+        )
         await until(lambda: settled(postgres, 1 + len(commands)), within_seconds=180)
         for group in ("neo4j", "qdrant"):
             await until(lambda: caught_up(settings, group), within_seconds=120)  # noqa: B023
+    assert interrupted >= KILLS // 3, "the kills came when there was nothing to interrupt"
     assert await heads(postgres) == expected
     assert await shown(graph) == in_graph
     async with catalog_vectors(settings) as vectors:

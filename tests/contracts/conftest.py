@@ -1,0 +1,43 @@
+"""Stores for the contracts: fresh ones a test, the graph's server started once."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from neo4j import AsyncDriver
+from qdrant_client import AsyncQdrantClient
+
+from stack.graph import graph
+from stack.part import GraphPart
+from stack.settings import StackSettings
+from tests.contracts.projection_suite import CountingEmbedder, empty_graph
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def embedder() -> CountingEmbedder:
+    return CountingEmbedder()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[AsyncQdrantClient]:
+    client = AsyncQdrantClient(location=":memory:")
+    yield client
+    await client.close()
+
+
+@pytest.fixture(scope="session")
+async def graph_part(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GraphPart]:
+    """One graph for all tests, always of our own."""
+    async with graph(tmp_path_factory.mktemp("graph"), StackSettings(neo4j_url=None)) as part:
+        yield part
+
+
+@pytest.fixture
+async def driver(graph_part: GraphPart) -> AsyncIterator[AsyncDriver]:
+    """A driver of an empty graph without constraints."""
+    async with empty_graph(graph_part) as driver:
+        yield driver
