@@ -10,9 +10,8 @@ from qdrant_client import AsyncQdrantClient, models
 from consumers.neo4j import Edge, Neo4jProjection, Node, Shape
 from consumers.projection import Change
 from consumers.qdrant import Document, Embedder, QdrantProjection
-from schemas.catalog import CatalogCreated, ItemEvent, ItemUpserted
+from schemas.catalog import COLLECTION, CatalogCreated, ItemEvent, ItemUpserted
 
-COLLECTION = "catalog-items"
 ITEM = ItemEvent.aggregate
 CATALOG = CatalogCreated.aggregate
 ITEM_TOPIC = ItemEvent.topic

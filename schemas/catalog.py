@@ -27,6 +27,9 @@ Attributes = Annotated[
 
 MAX_ITEMS_PER_COMMAND = 500
 
+# Where the items are searched: written by the projection, read by the service.
+COLLECTION = "catalog-items"
+
 
 class Item(BaseModel):
     """One item as a caller gives it: all of it, not a change to it."""

@@ -30,5 +30,11 @@ def _kind(field: Schema) -> Any:
     """What a field is, without its limits and words: those may change within a version."""
     if "anyOf" in field:
         return sorted(str(_kind(option)) for option in field["anyOf"])
-    items = field.get("items")
-    return field.get("$ref") or (field.get("type"), _kind(items) if items else None)
+    return field.get("$ref") or (field.get("type"), [_kind(inner) for inner in _inside(field)])
+
+
+def _inside(field: Schema) -> list[Schema]:
+    """What a list's items and a map's values are, whatever pattern the map's keys follow."""
+    inner = [field.get("items"), field.get("additionalProperties")]
+    inner += field.get("patternProperties", {}).values()
+    return [schema for schema in inner if isinstance(schema, dict)]

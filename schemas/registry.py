@@ -68,7 +68,7 @@ def parse_as(cls: type[M], document: bytes) -> M:
 def violations(error: ValidationError) -> Iterator[Violation]:
     """What pydantic found, without the values and without its own words for the union tried."""
     for detail in error.errors(include_url=False, include_input=False)[:SHOWN_VIOLATIONS]:
-        path = ".".join(str(part)[:100] for part in detail["loc"]) or "body"
+        path = ".".join(strict_json.printable(str(part)) for part in detail["loc"]) or "body"
         yield Violation(path, detail["msg"])
 
 

@@ -45,7 +45,9 @@ def _parse(document: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise rejected("json", "body", f"must be UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
-        raise rejected("json", "body", f"must be JSON ({error.msg}, byte {error.pos})") from None
+        raise rejected(
+            "json", "body", f"must be JSON ({error.msg}, character {error.pos})"
+        ) from None
     except RecursionError:
         raise rejected("json", "body", "nested too deeply") from None
     except ValueError:  # an integer of more digits than Python converts
@@ -57,7 +59,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise rejected("json", _printable(twice), "a key may appear only once in an object")
+        raise rejected("json", printable(twice), "a key may appear only once in an object")
     return result
 
 
@@ -101,10 +103,10 @@ def _check_string(path: str, text: str, limits: Limits) -> None:
 
 
 def _join(path: str, part: object) -> str:
-    name = _printable(str(part))
+    name = printable(str(part))
     return f"{path}.{name}" if path else name
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A key as it may appear in an error or a log: short, and without control characters."""
     return ascii(name)[1:-1][:100] or "''"

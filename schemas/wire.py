@@ -5,12 +5,11 @@ router sets), `correlationid`, `causationid`, `traceparent`, `position` and `ter
 """
 
 import base64
-import binascii
+import json
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-
-import orjson
 
 from schemas import strict_json
 from schemas.envelope import Envelope
@@ -77,7 +76,7 @@ def _attributes(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         if not _known(name):
             continue  # a stranger's header is neither ours to judge nor to pass on
         if name in result:
-            raise rejected("envelope", name, "may appear only once")
+            raise rejected("envelope", strict_json.printable(name), "may appear only once")
         result[name] = _text(name, raw)
     return result
 
@@ -91,6 +90,7 @@ def _plain(name: str) -> str:
 
 
 def _text(name: str, raw: bytes | None) -> str:
+    name = strict_json.printable(name)
     if raw is None or len(raw) > MAX_ATTRIBUTE_BYTES:
         raise rejected(
             "envelope", name, f"must have a value of at most {MAX_ATTRIBUTE_BYTES} bytes"
@@ -120,12 +120,19 @@ def _structured(key: bytes | None, value: bytes | None, attributes: dict[str, st
 
 
 def _data(event: dict[str, Any]) -> bytes | None:
-    if "data_base64" in event:
-        try:
-            return base64.b64decode(str(event["data_base64"]), validate=True)
-        except binascii.Error:
-            raise rejected("envelope", "data_base64", "must be base64") from None
-    return orjson.dumps(event["data"]) if event.get("data") is not None else None
+    if event.get("data_base64") is not None:
+        return _from_base64(event["data_base64"])
+    if event.get("data") is None:
+        return None
+    # Not orjson: it refuses integers of more than 64 bits, which JSON and our parser take.
+    return json.dumps(event["data"], ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _from_base64(text: object) -> bytes:
+    if isinstance(text, str):
+        with suppress(ValueError):  # not its alphabet, not its length, or not ASCII
+            return base64.b64decode(text, validate=True)
+    raise rejected("envelope", "data_base64", "must be base64")
 
 
 def _envelope(key: bytes | None, payload: bytes | None, attributes: dict[str, str]) -> Envelope:

@@ -59,5 +59,5 @@ def _health(checks: Mapping[str, Check]) -> APIRouter:
 async def _state(check: Check) -> str:
     try:
         return "ready" if await check() is not False else "down"
-    except (OutboxError, OSError):
+    except (OutboxError, OSError, ValueError):  # ValueError: an applied migration has changed
         return "down"

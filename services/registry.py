@@ -8,7 +8,7 @@ import structlog
 
 from outbox.database import Database
 from outbox.errors import AlreadyHandled, MessageRejected, rejected
-from schemas.envelope import Command, Envelope
+from schemas.envelope import Command, Envelope, Message
 from schemas.registry import REGISTRY
 from schemas.reply import BrokenRule, CommandRejected, CommandSucceeded
 
@@ -38,20 +38,23 @@ class Dispatcher:
         reply. Raises DependencyDown, and what a handler did not expect.
         """
         try:
-            return await self._handle(envelope)
+            message = REGISTRY.parse(envelope)
+        except MessageRejected as refusal:
+            return await self._reject(envelope, refusal)
+        cause = replace(envelope, payload=message.payload())  # white space is not another payload
+        try:
+            return await self._handle(cause, message)
         except AlreadyHandled as again:
             return again.reply or {}
         except MessageRejected as refusal:
-            return await self._reject(envelope, refusal)
+            return await self._reject(cause, refusal)
 
-    async def _handle(self, envelope: Envelope) -> Reply:
-        message = REGISTRY.parse(envelope)
+    async def _handle(self, cause: Envelope, message: Message) -> Reply:
         handler = self.handlers.get(type(message)) if isinstance(message, Command) else None
         if handler is None:
             raise rejected("unknown-type", "type", "must be a command of this service")
-        if message.key() != envelope.key:
+        if message.key() != cause.key:
             raise rejected("envelope", "subject", "must be the key of the command")
-        cause = replace(envelope, payload=message.payload())  # white space is not another payload
         reply = await self.database.retrying(lambda: handler(self.context, message, cause))
         return _document(reply)
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from services.catalog import search
 from stack.part import VectorsPart
 from stack.probe import Probe, answer_within
 from stack.settings import StackSettings
 
 MEMORY = ":memory:"
+TIMEOUT_SECONDS = 10
 FILE = "file:"
 
 
@@ -53,13 +55,8 @@ def local(folder: Path | None) -> VectorsPart:
 
 def connect(part: VectorsPart) -> AsyncQdrantClient:
     """A client for this part; the caller closes it. In memory, every client has data of its own."""
-    if part.url == MEMORY:
-        return AsyncQdrantClient(location=MEMORY)
-    if part.url.startswith(FILE):
-        return AsyncQdrantClient(path=part.url.removeprefix(FILE))
     key = part.api_key.get_secret_value() if part.api_key else None
-    # The check would ask from a thread of its own, and only warn, also while nobody answers yet.
-    return AsyncQdrantClient(url=part.url, api_key=key, check_compatibility=False)
+    return search.connect(part.url, key, TIMEOUT_SECONDS)
 
 
 async def ask(part: VectorsPart) -> None:

@@ -40,7 +40,14 @@ IdempotencyKey = Annotated[
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=500)]
-After = Annotated[str, Query(max_length=100, description="The last id of the page before.")]
+After = Annotated[
+    str,
+    Query(
+        max_length=100,
+        pattern=r"^[A-Za-z0-9._:-]*$",
+        description="The last id of the page before.",
+    ),
+]
 Filter = Annotated[
     list[str] | None,
     Query(max_length=10, description="`attribute:text`, for example `state:NY`; all must hold."),

@@ -11,8 +11,8 @@ from qdrant_client.http.exceptions import ApiException
 
 from outbox.errors import DependencyDown
 from outbox.streams import Entry, StreamKey
+from schemas.catalog import COLLECTION
 
-COLLECTION = "catalog-items"
 SCROLL_POINTS = 1_000
 
 

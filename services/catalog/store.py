@@ -90,7 +90,7 @@ async def lock_items(
     rows = await connection.execute(
         LOCK_ITEMS, {"catalog_id": catalog_id, "item_ids": list(item_ids)}
     )
-    return {row.item_id: Item(*row) for row in rows}
+    return {row.item_id: _item(row) for row in rows}
 
 
 async def put_items(connection: AsyncConnection, catalog_id: str, items: Sequence[Item]) -> None:
@@ -131,4 +131,14 @@ async def count_items(connection: AsyncConnection, catalog_id: str) -> int:
 
 
 def _versioned(row: Any) -> VersionedItem:
-    return VersionedItem(Item(*row[:5]), row.version)
+    return VersionedItem(_item(row), row.version)
+
+
+def _item(row: Any) -> Item:
+    """As it was put: jsonb writes 1e23 out in digits, and the number must compare equal again."""
+    attributes = {name: _attribute(value) for name, value in row.attributes.items()}
+    return Item(row.catalog_id, row.item_id, row.name, row.text, attributes)
+
+
+def _attribute(value: str | bool | float) -> str | bool | float:
+    return value if isinstance(value, str | bool) else float(value)

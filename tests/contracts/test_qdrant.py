@@ -8,10 +8,11 @@ import httpx
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
-from consumers.catalog import COLLECTION, catalog_qdrant, document
+from consumers.catalog import catalog_qdrant, document
 from consumers.projection import Entry, StreamKey
 from consumers.qdrant import LIVE, QdrantProjection, point_id
 from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
+from schemas.catalog import COLLECTION
 from stack.port import LOOPBACK, free_ports
 from tests.contracts.projection_suite import (
     DIMENSION,
