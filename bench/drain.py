@@ -82,7 +82,7 @@ async def _raw_fetch(settings: Settings) -> tuple[float, list[Row]]:
         taken = await take(connection, "bench", 60.0)
         assert taken is not None  # noqa: S101 - nobody else is here
         lease, progress = taken
-        reader = CutReader(connection, settings.page_messages)
+        reader = CutReader(connection, settings.page_messages, settings.page_bytes)
         await reader.prepare()
         cut = Cut(progress.cursor, await reader.snapshot())
         started = perf_counter()

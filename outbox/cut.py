@@ -73,32 +73,44 @@ _COLUMNS = """position, topic, aggregateid, aggregatetype, id::text, type, versi
 # The candidates of a cut in two disjoint index ranges (a running one is always below xmax), then
 # what `upto` shows of them. transaction_id is the top-level one, as snapshots are.
 _CANDIDATES = """
-    SELECT COLUMNS FROM outbox.messages
+    SELECT * FROM outbox.messages
     WHERE transaction_id >= %(xmax)b::xid8
       AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
     UNION ALL
-    SELECT COLUMNS FROM outbox.messages
+    SELECT * FROM outbox.messages
     WHERE transaction_id = ANY (%(running)b::xid8[])
       AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
 """
 
+# A page ends at the row that fills it. The length of a large payload is known without reading it,
+# and the window, a running sum, takes the rows in the order in which they come.
+_BOUNDED = """
+    SELECT COLUMNS FROM (
+        SELECT *, sum(octet_length(coalesce(payload, ''))) OVER (ROWS UNBOUNDED PRECEDING) AS bytes
+        FROM (ROWS) AS candidate
+    ) AS message
+    WHERE bytes - octet_length(coalesce(payload, '')) < %(page_bytes)b::bigint
+""".replace("COLUMNS", _COLUMNS)
+
 # Unordered on purpose: a small cut is sorted here in no time, and a large one must not be sorted
 # whole for its first page.
-SMALL = _CANDIDATES.replace("COLUMNS", _COLUMNS) + " LIMIT %(limit)b::bigint"
+SMALL = _BOUNDED.replace("(ROWS)", f"({_CANDIDATES} LIMIT %(limit)b::bigint)")
 
 MEASURE = "SELECT count(*), min(position) FROM (CANDIDATES) AS cut".replace(
-    "CANDIDATES", _CANDIDATES.replace("COLUMNS", "position")
+    "CANDIDATES", _CANDIDATES
 )
 
 # The pages of a large cut follow the index on position from where the last one ended; rows of
 # other cuts on the way are skipped. No page sorts, and none is counted twice.
-PAGE = """
-    SELECT COLUMNS FROM outbox.messages
+PAGE = _BOUNDED.replace(
+    "(ROWS)",
+    """(
+    SELECT * FROM outbox.messages
     WHERE position > %(after)b::bigint
       AND (transaction_id >= %(xmax)b::xid8 OR transaction_id = ANY (%(running)b::xid8[]))
       AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
-    ORDER BY position LIMIT %(limit)b::bigint
-""".replace("COLUMNS", _COLUMNS)
+    ORDER BY position LIMIT %(limit)b::bigint)""",
+)
 
 # Statistics of a table that fills in seconds are always stale; the relay's three statements have
 # one right plan each, so the planner is given no other choice.
@@ -108,11 +120,17 @@ PLANS = (
 
 
 class CutReader:
-    """Reads cuts over one connection in autocommit; bounded by `page_messages` rows at a time."""
+    """Reads cuts over one connection in autocommit, a page at a time.
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], page_messages: int) -> None:
+    A page has at most `page_messages` rows and, but for its last row, less than `page_bytes`.
+    """
+
+    def __init__(
+        self, connection: psycopg.AsyncConnection[Any], page_messages: int, page_bytes: int
+    ) -> None:
         self._connection = connection
         self._limit = page_messages
+        self._bytes = page_bytes
 
     async def prepare(self) -> None:
         """Choose plans, and take text as bytes: what goes to Kafka need not become str first."""
@@ -133,7 +151,7 @@ class CutReader:
     async def small(self, cut: Cut) -> list[Row] | None:
         """The whole cut in order, or None when it is larger than a page."""
         rows = await self._fetch(SMALL, _parameters(cut) | {"limit": self._limit + 1})
-        if len(rows) > self._limit:
+        if len(rows) > self._limit or _size(rows) >= self._bytes:
             return None
         rows.sort()
         return rows
@@ -149,6 +167,7 @@ class CutReader:
 
     async def _fetch(self, statement: str, parameters: dict[str, Any]) -> list[Row]:
         async with self._connection.cursor(binary=True) as cursor:
+            parameters = parameters | {"page_bytes": self._bytes}
             await cursor.execute(statement.encode(), parameters, prepare=True)
             return [Row._make(row) for row in await cursor.fetchall()]
 
@@ -159,6 +178,10 @@ def _parameters(cut: Cut) -> dict[str, Any]:
         "running": [str(xid) for xid in cut.cursor.running],
         "upto": cut.upto.text,
     }
+
+
+def _size(rows: list[Row]) -> int:
+    return sum(len(row.payload or b"") for row in rows)
 
 
 def _str(value: str | bytes) -> str:

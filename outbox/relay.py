@@ -2,8 +2,8 @@
 
 At least once, in order per key. Progress is recorded after the broker's acknowledgement, in the
 statement that also proves the term, so a crash or a lost lease can repeat what was sent since the
-last acknowledged page, and nothing else. Weaknesses: one relay publishes for a whole database;
-while a page is unacknowledged, nothing else is sent; a page is bounded in messages, not in bytes.
+last acknowledged page, and nothing else. Weaknesses: one relay publishes for a whole database, and
+while a page is unacknowledged, nothing else is sent.
 """
 
 import asyncio
@@ -127,7 +127,7 @@ class Term:
         self._publisher = publisher
         self._lease = lease
         self._progress = progress
-        self._reader = CutReader(connection, settings.page_messages)
+        self._reader = CutReader(connection, settings.page_messages, settings.page_bytes)
         self._renderer = Renderer(lease.term)
 
     async def prepare(self) -> None:

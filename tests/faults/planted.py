@@ -31,7 +31,7 @@ class PlantedRelay:
             ) as connection,
             Publisher(self._settings.kafka_url, 10.0) as publisher,
         ):
-            await CutReader(connection, 1).prepare()
+            await CutReader(connection, 1, 1).prepare()
             cursor = self.start
             while True:
                 fetched = await connection.execute(self.query.encode(), [cursor], binary=True)
