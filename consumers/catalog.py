@@ -20,13 +20,13 @@ CATALOG_TOPIC = CatalogCreated.topic
 
 def document(change: Change) -> Document:
     """An item is found by its name and text, and filtered by its catalog and attributes."""
-    item = _item(change)
-    fields = {
-        "catalog_id": item.catalog_id,
-        "item_id": item.item_id,
-        "name": item.name,
-        "attributes": dict(item.attributes),
-    }
+    if not isinstance(change.event, ItemEvent):
+        raise TypeError(f"{change.event.type} says nothing of an item")
+    identity = {"catalog_id": change.event.catalog_id, "item_id": change.event.item_id}
+    if not isinstance(change.event, ItemUpserted):
+        return Document("", identity)
+    item = change.event
+    fields = identity | {"name": item.name, "attributes": dict(item.attributes)}
     return Document(f"{item.name}\n{item.text}", fields)
 
 

@@ -51,9 +51,9 @@ def point(change: Change, vector: Vector, more: Mapping[str, Any]) -> models.Poi
     return models.PointStruct(id=point_id(change.stream), vector=vector, payload=payload)
 
 
-def tombstone(change: Change, dimension: int) -> models.PointStruct:
+def tombstone(change: Change, dimension: int, fields: Mapping[str, Any]) -> models.PointStruct:
     """The point of a delete. It must have a vector, so that a search must leave it out."""
-    return point(change, [1.0] + [0.0] * (dimension - 1), {})
+    return point(change, [1.0] + [0.0] * (dimension - 1), {"fields": dict(fields)})
 
 
 def newer_than(changes: Iterable[Change], records: Iterable[models.Record]) -> list[Change]:

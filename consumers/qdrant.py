@@ -84,7 +84,8 @@ class QdrantProjection:
     """A Projection over a collection that belongs to it alone; see the module for its limits.
 
     `indexes` names further payload fields to index (`fields.catalog_id`). `describe` is asked for
-    every change that is not a delete; it must be a pure function.
+    every change and must be a pure function; of a delete the text is ignored, and the fields
+    say what the tombstone belongs to.
     """
 
     name = "qdrant"
@@ -194,9 +195,10 @@ class QdrantProjection:
         streams = [change.stream for change in changes]
         records = await self._retrieve(streams, with_payload=KNOWN, with_vectors=True)
         newer = newer_than(changes, records)
-        documents = {c.stream: self._describe(c) for c in newer if not c.deleted}
-        vectors = await self._vectors(documents.values(), _vectors_of(records, self._embedder))
-        await self._write([self._point(c, documents.get(c.stream), vectors) for c in newer])
+        documents = {c.stream: self._describe(c) for c in newer}
+        live = [documents[c.stream] for c in newer if not c.deleted]
+        vectors = await self._vectors(live, _vectors_of(records, self._embedder))
+        await self._write([self._point(c, documents[c.stream], vectors) for c in newer])
 
     async def _vectors(
         self, documents: Iterable[Document], known: Mapping[str, Vector]
@@ -211,10 +213,10 @@ class QdrantProjection:
         return {**known, **dict(zip(missing, made, strict=True))}
 
     def _point(
-        self, change: Change, document: Document | None, vectors: Mapping[str, Vector]
+        self, change: Change, document: Document, vectors: Mapping[str, Vector]
     ) -> models.PointStruct:
-        if document is None:
-            return tombstone(change, self._embedder.dimension)
+        if change.deleted:
+            return tombstone(change, self._embedder.dimension, document.fields)
         more = {
             "model": self._embedder.model,
             "content_hash": document.content_hash,

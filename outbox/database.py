@@ -34,16 +34,17 @@ class Database:
 
     @asynccontextmanager
     async def unit_of_work(
-        self, name: str, cause: Envelope | None = None
+        self, name: str, cause: Envelope | None = None, *, once: bool = True
     ) -> AsyncIterator[UnitOfWork]:
         """One transaction; nothing is kept without `commit()`.
 
         With a cause, its receipt is the first insert: AlreadyHandled carries the reply of the
-        first time, MessageRejected (`id-reused`) says that the id came with another payload.
+        first time, MessageRejected (`id-reused`) says that the id came with another payload. With
+        `once=False` the cause is named in the messages, and leaves no receipt.
         Raises DependencyDown and Contention as the tree in errors.py says.
         """
         async with self._connection() as connection:
-            uow = UnitOfWork(connection, name, self.consumer, cause)
+            uow = UnitOfWork(connection, name, self.consumer, cause, once=once)
             with translated():
                 async with uow:
                     yield uow

@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.errors import AlreadyHandled, rejected
 from schemas.envelope import Envelope, Event, digest
+from schemas.wire import CONTROL, MAX_KEY_CHARACTERS
 
 log = structlog.get_logger()
 
 MAX_PAYLOAD_BYTES = 900_000
-MAX_KEY_CHARACTERS = 255
 MAX_MESSAGES_PER_KEY = 1_000  # one step of the sequence outbox.positions
 
 # One statement, sent when every row lock of the domain is held. Why it keeps order per key:
@@ -94,21 +94,28 @@ class UnitOfWork:
     """
 
     def __init__(
-        self, connection: AsyncConnection, name: str, consumer: str, cause: Envelope | None
+        self,
+        connection: AsyncConnection,
+        name: str,
+        consumer: str,
+        cause: Envelope | None,
+        *,
+        once: bool = True,
     ) -> None:
         self.connection = connection
         self._name = name
         self._consumer = consumer
         self._cause = cause
+        self._receipt_of = cause if once else None
         self._events: list[Event] = []
         self._committed = False
         self._log = log.bind(unit_of_work=name, cause=cause.id if cause else None)
 
     async def __aenter__(self) -> Self:
         self._log.debug("began")
-        if self._cause is not None:
+        if self._receipt_of is not None:
             try:
-                await self._take_receipt(self._cause)
+                await self._take_receipt(self._receipt_of)
             except BaseException:
                 await self.connection.rollback()
                 raise
@@ -127,6 +134,7 @@ class UnitOfWork:
 
     def publish(self, event: Event) -> None:
         """Say `event` in this transaction. MessageRejected where it could never be published."""
+        self._require_open()
         _check_key(event.key())
         self._events.append(event)
 
@@ -147,6 +155,7 @@ class UnitOfWork:
         `reply` answers the cause: it is published too, and kept in the receipt for whoever
         delivers the same message again.
         """
+        self._require_open()
         if reply is not None:
             self.publish(reply)
         published = await self._write(reply)
@@ -155,12 +164,17 @@ class UnitOfWork:
         self._log.info("committed", messages=len(published))
         return published
 
+    def _require_open(self) -> None:
+        if self._committed:
+            raise RuntimeError(f"unit of work {self._name} is committed: it takes nothing more")
+
     async def _write(self, reply: Event | None) -> list[Published]:
         driver = await driver_connection(self.connection)
         await driver.execute(DURABLE)
-        if reply is not None and self._cause is not None:
+        if reply is not None and self._receipt_of is not None:
             answer = orjson.dumps({"type": reply.type, **reply.model_dump(mode="json")}).decode()
-            await driver.execute(SET_REPLY, [answer, self._consumer, self._cause.id], prepare=True)
+            parameters = [answer, self._consumer, self._receipt_of.id]
+            await driver.execute(SET_REPLY, parameters, prepare=True)
         if not self._events:
             return []
         rows = await driver.execute(PUBLISH, _columns(self._events, self._cause), prepare=True)
@@ -230,6 +244,6 @@ def _check_sizes(events: Sequence[Event], payloads: Sequence[bytes]) -> None:
 
 
 def _check_key(key: str) -> None:
-    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or "\x00" in key:
-        rule = f"1 to {MAX_KEY_CHARACTERS} characters without NUL"
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or CONTROL.search(key):
+        rule = f"1 to {MAX_KEY_CHARACTERS} characters, none of them a control character"
         raise rejected("envelope", "key", rule)

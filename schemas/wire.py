@@ -6,6 +6,7 @@ router sets), `correlationid`, `causationid`, `traceparent`, `position` and `ter
 
 import base64
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ Headers = list[tuple[str, bytes]]
 STRUCTURED = b"application/cloudevents+json"
 JSON = b"application/json"
 SEQUENCE_DIGITS = 20
+# What no attribute and no key may hold; the outbox refuses the same at the write.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 MAX_ATTRIBUTE_BYTES = 1024
 MAX_KEY_CHARACTERS = 255
 
@@ -99,7 +102,7 @@ def _text(name: str, raw: bytes | None) -> str:
         text = raw.decode()
     except UnicodeDecodeError:
         raise rejected("envelope", name, "must be UTF-8") from None
-    if not text.isprintable():
+    if CONTROL.search(text):
         raise rejected("envelope", name, "must not contain control characters")
     return text
 

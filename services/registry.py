@@ -14,6 +14,10 @@ from schemas.reply import BrokenRule, CommandRejected, CommandSucceeded
 
 log = structlog.get_logger()
 
+# Refusals that another delivery of the same command may not meet: they are answered, and leave no
+# receipt. Such a command may so be refused first and done later.
+PASSING = frozenset({"search-unavailable"})
+
 Reply = dict[str, Any]
 Handler = Callable[[Any, Any, Envelope], Awaitable[CommandSucceeded]]
 
@@ -35,7 +39,8 @@ class Dispatcher:
         """The reply: the same at every delivery of this command, with `type` beside its fields.
 
         A broken or refused command is answered with a rejection, which is recorded like any other
-        reply. Raises DependencyDown, and what a handler did not expect.
+        reply, but for the reasons in PASSING: those hold only for the moment. Raises
+        DependencyDown, and what a handler did not expect.
         """
         try:
             message = REGISTRY.parse(envelope)
@@ -71,6 +76,8 @@ class Dispatcher:
             await self.database.retrying(lambda: self._record(envelope, refusal, reply))
         except AlreadyHandled as again:
             return again.reply or {}
+        except MessageRejected as reused:  # the id belongs to a command that was in order
+            return await self._reject(envelope, reused)
         return _document(reply)
 
     async def _record(
@@ -78,8 +85,9 @@ class Dispatcher:
     ) -> None:
         """The receipt and the answer. A reused id keeps its first receipt; this one is apart."""
         if refusal.reason == "id-reused":
-            envelope = replace(envelope, id=f"{envelope.id}#{envelope.digest}")
-        async with self.database.unit_of_work("reject_command", cause=envelope) as uow:
+            envelope = replace(envelope, id=f"{envelope.id}#{envelope.type}#{envelope.digest}")
+        once = refusal.reason not in PASSING
+        async with self.database.unit_of_work("reject_command", envelope, once=once) as uow:
             await uow.commit(reply)
 
 

@@ -18,7 +18,13 @@ CREATE TABLE outbox.messages (
     payload        text,
     headers        jsonb       NOT NULL DEFAULT '{}',
     created_at     timestamptz NOT NULL DEFAULT now(),
+    -- What could not be published must not commit: one such row would hold all others back.
     CONSTRAINT aggregateid_has_1_to_255_characters CHECK (length(aggregateid) BETWEEN 1 AND 255),
+    CONSTRAINT aggregateid_has_no_control_character
+        CHECK (aggregateid !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]'),
+    CONSTRAINT aggregatetype_has_1_to_255_characters CHECK (length(aggregatetype) BETWEEN 1 AND 255),
+    CONSTRAINT type_has_1_to_255_characters CHECK (length(type) BETWEEN 1 AND 255),
+    CONSTRAINT topic_is_a_name_that_kafka_takes CHECK (topic ~ '^[a-zA-Z0-9._-]{1,249}$'),
     CONSTRAINT payload_has_at_most_900000_bytes CHECK (octet_length(payload) <= 900000),
     CONSTRAINT headers_have_at_most_8192_bytes CHECK (octet_length(headers::text) <= 8192)
 ) PARTITION BY RANGE (created_at);

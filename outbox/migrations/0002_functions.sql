@@ -60,15 +60,27 @@ DECLARE
     today   date := (now() AT TIME ZONE 'UTC')::date;
     day     date;
     name    text;
+    first   timestamptz;
+    after   timestamptz;
     created integer := 0;
 BEGIN
     FOR day IN SELECT today + n FROM generate_series(0, days_ahead) AS n LOOP
         name := 'messages_' || to_char(day, 'YYYYMMDD');
         CONTINUE WHEN to_regclass('outbox.' || name) IS NOT NULL;
+        first := day::timestamp AT TIME ZONE 'UTC';
+        after := (day + 1)::timestamp AT TIME ZONE 'UTC';
         EXECUTE format('CREATE TABLE outbox.%I (LIKE outbox.messages INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name);
+        IF EXISTS (SELECT FROM outbox.messages_default WHERE created_at >= first AND created_at < after) THEN
+            -- Nobody made this day in time: its rows go where they belong, as they are. Readers see
+            -- them in one place or in the other, for both changes commit together.
+            LOCK TABLE outbox.messages_default IN ACCESS EXCLUSIVE MODE;
+            EXECUTE format('WITH moved AS (DELETE FROM outbox.messages_default'
+                ' WHERE created_at >= %L AND created_at < %L RETURNING *)'
+                ' INSERT INTO outbox.%I SELECT * FROM moved', first, after, name);
+        END IF;
         EXECUTE format(
             'ALTER TABLE outbox.messages ATTACH PARTITION outbox.%I FOR VALUES FROM (%L) TO (%L)',
-            name, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+            name, first, after);
         created := created + 1;
     END LOOP;
     RETURN created;

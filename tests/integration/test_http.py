@@ -344,10 +344,6 @@ async def test_without_the_search_store_what_requires_it_is_refused(
     assert (await put(airports)).status_code == 200
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the refusal is kept in the receipt: Retry-After asks for what can never succeed",
-)
 async def test_what_required_the_search_store_succeeds_when_sent_again_once_it_is_back(
     airports: Client, api: Api
 ) -> None:
@@ -461,10 +457,6 @@ async def test_consistency_names_the_keys_that_differ(
     assert await consistency(airports) == {"in_sync": False} | counts | stale
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a tombstone has no `fields`, and Search.entries looks for `fields.catalog_id`",
-)
 async def test_a_removed_item_is_in_sync_once_the_store_has_its_tombstone(
     airports: Client, api: Api, postgres: Connection
 ) -> None:

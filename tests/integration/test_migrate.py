@@ -174,11 +174,6 @@ async def test_a_day_is_one_of_utc_wherever_the_session_is(postgres_url: str, zo
     assert await rows(postgres_url, "SELECT count(*) FROM outbox.messages_default") == [(0,)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=psycopg.errors.CheckViolation,
-    reason="create_partitions fails at a day that the default partition holds, now and for ever",
-)
 async def test_a_day_without_a_partition_is_kept_and_does_not_stop_later_days(
     postgres_url: str,
 ) -> None:
