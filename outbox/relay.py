@@ -22,6 +22,7 @@ from outbox.cut import Cut, CutReader, Row, Snapshot
 from outbox.errors import DependencyDown, LeaseLost, OutboxError, translated
 from outbox.kafka import Batch, Delivery, Publisher
 from outbox.lease import Lease, Progress, take
+from outbox.partitions import Partitions
 from outbox.record import Renderer
 from outbox.settings import Settings
 
@@ -129,6 +130,7 @@ class Term:
         self._progress = progress
         self._reader = CutReader(connection, settings.page_messages, settings.page_bytes)
         self._renderer = Renderer(lease.term)
+        self._partitions = Partitions(settings)
 
     async def prepare(self) -> None:
         await self._connection.execute(SESSION)
@@ -137,6 +139,7 @@ class Term:
     async def publish_next_cut(self, stopping: asyncio.Event) -> bool:
         """Publish what is new; False when there was nothing. Stops early between pages."""
         await self._lease.keep(self._connection)
+        await self._partitions.keep(self._connection)
         if self._progress.upto is not None:
             return await self._publish_large(self._progress.upto, stopping)
         upto = await self._reader.snapshot()

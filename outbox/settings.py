@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     poll_at_rest_milliseconds: int = Field(default=25, ge=1, le=10_000)
     publish_timeout_seconds: float = Field(default=5.0, gt=0)
     partitions_ahead_days: int = Field(default=3, ge=1, le=60)
+    partitions_check_seconds: float = Field(default=600.0, gt=0)
 
     stop_timeout_seconds: float = Field(default=8.0, gt=0)
 

@@ -8,7 +8,7 @@ import uvicorn
 from outbox import logs
 from outbox.database import Database
 from outbox.migrate import migrate as run_migrations
-from services.assembly import all_migrations, application, catalog, qdrant
+from services.assembly import all_migrations, catalog, http_config, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
 from services.settings import Settings
 
@@ -35,15 +35,7 @@ def serve() -> None:
 async def _serve(settings: Settings) -> None:
     async with Database(settings, "catalog") as database:
         api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder())
-        config = uvicorn.Config(
-            application(api),
-            host=settings.http_host,
-            port=settings.http_port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
-        )
-        await uvicorn.Server(config).serve()
+        await uvicorn.Server(http_config(settings, api)).serve()
 
 
 if __name__ == "__main__":

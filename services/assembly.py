@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+import uvicorn
 from fastapi import FastAPI
 from qdrant_client import AsyncQdrantClient
 from sqlalchemy import text
@@ -53,3 +54,15 @@ def application(api: Api) -> FastAPI:
 
     checks = {"postgres": migrated, "qdrant": api.search.available}
     return create_app([Mounted("catalog", routes, api)], checks)
+
+
+def http_config(settings: Settings, api: Api) -> uvicorn.Config:
+    """How the application is served: by our own logs, and with a bounded farewell."""
+    return uvicorn.Config(
+        application(api),
+        host=settings.http_host,
+        port=settings.http_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
+    )

@@ -18,7 +18,7 @@ from consumers.runner import Runner
 from consumers.settings import Settings
 from outbox.database import Database
 from outbox.relay import Relay
-from services.assembly import application, catalog, qdrant
+from services.assembly import catalog, http_config, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
 from services.catalog.routes import Api
 
@@ -76,15 +76,7 @@ async def _running(*workers: Relay | Runner) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _http(settings: Settings, api: Api) -> AsyncIterator[str]:
-    config = uvicorn.Config(
-        application(api),
-        host=settings.http_host,
-        port=settings.http_port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
-    )
-    server = _Server(config)
+    server = _Server(http_config(settings, api))
     task = asyncio.create_task(server.serve())
     try:
         while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event

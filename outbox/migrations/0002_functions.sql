@@ -55,6 +55,7 @@ COMMENT ON FUNCTION outbox.publish IS
 CREATE FUNCTION outbox.create_partitions(days_ahead integer) RETURNS integer
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '2s'  -- rather later than in the way of writers
 AS $function$
 DECLARE
     today   date := (now() AT TIME ZONE 'UTC')::date;

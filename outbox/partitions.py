@@ -1,0 +1,38 @@
+"""Partitions: the days to come, made ahead, so that no message ever needs the default one."""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import psycopg
+import structlog
+
+from outbox.settings import Settings
+
+log = structlog.get_logger()
+
+CREATE = "SELECT outbox.create_partitions(%s)"
+# Somebody else holds a lock for long, or makes the same day at this moment: later is as good.
+LATER = (psycopg.errors.LockNotAvailable, psycopg.errors.DuplicateTable)
+
+
+class Partitions:
+    """Keeps `partitions_ahead_days` days ahead; looks once every `partitions_check_seconds`."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = monotonic) -> None:
+        self._days = settings.partitions_ahead_days
+        self._every = settings.partitions_check_seconds
+        self._clock = clock
+        self._due = clock()
+
+    async def keep(self, connection: psycopg.AsyncConnection[Any]) -> int:
+        """How many days were made; none where it was not time to look."""
+        if self._clock() < self._due:
+            return 0
+        self._due = self._clock() + self._every
+        try:
+            row = await (await connection.execute(CREATE, [self._days])).fetchone()
+        except LATER as error:
+            log.warning("partitions not made yet", error=str(error).splitlines()[0])
+            return 0
+        return int(row[0]) if row else 0
