@@ -34,6 +34,22 @@ def zombie(pid: int) -> bool:
         return True
 
 
+Pids = Callable[[], list[int]]
+
+
+@pytest.fixture
+def ours() -> Pids:
+    """What this test has started; the servers that tests share, and their children, are not."""
+    before = children()
+    return lambda: [
+        pid for child in children() - before for pid in (child, *family.descendants(child))
+    ]
+
+
+def children() -> set[int]:
+    return {pid for pid in family.descendants(os.getpid()) if family.parent_of(pid) == os.getpid()}
+
+
 def until(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -41,9 +57,9 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.02)
 
 
-async def test_four_parts_answer_and_nothing_is_left(settings: StackSettings) -> None:
+async def test_four_parts_answer_and_nothing_is_left(settings: StackSettings, ours: Pids) -> None:
     async with machine(settings=settings) as running:
-        pids = family.descendants(os.getpid())
+        pids = ours()
         assert len(running.providers()) == 4
         assert set(running.environment()) == {
             "POSTGRES_URL",
@@ -60,7 +76,7 @@ async def test_four_parts_answer_and_nothing_is_left(settings: StackSettings) ->
     assert not running.folder.exists()
 
 
-async def test_a_cancelled_block_leaves_nothing(settings: StackSettings) -> None:
+async def test_a_cancelled_block_leaves_nothing(settings: StackSettings, ours: Pids) -> None:
     up = asyncio.Event()
     seen: list[Path] = []
 
@@ -72,7 +88,7 @@ async def test_a_cancelled_block_leaves_nothing(settings: StackSettings) -> None
 
     task = asyncio.create_task(stay())
     await asyncio.wait_for(up.wait(), 30)
-    pids = family.descendants(os.getpid())
+    pids = ours()
     assert len(pids) > 3
     for _ in range(3):  # a person presses Ctrl-C again and again
         task.cancel()
@@ -84,13 +100,13 @@ async def test_a_cancelled_block_leaves_nothing(settings: StackSettings) -> None
 
 
 async def test_one_part_that_cannot_start_undoes_the_others(
-    folder: Path, settings: StackSettings
+    folder: Path, settings: StackSettings, ours: Pids
 ) -> None:
     wrong = settings.model_copy(update={"kafka_url": "127.0.0.1:1", "ready_timeout_seconds": 2.0})
     with pytest.raises(StackError, match="KAFKA_URL"):
         async with machine(folder, settings=wrong):
             pass
-    assert alive(family.descendants(os.getpid())) == []
+    assert alive(ours()) == []
 
 
 @contextmanager
