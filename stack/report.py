@@ -99,7 +99,9 @@ class Report:
 
     def waiting(self, url: str) -> None:
         self._console.print(
-            f"HTTP at {url}, its OpenAPI page at {url}/docs; Ctrl-C ends it.", soft_wrap=True
+            f"HTTP at {url}, its OpenAPI page at {url}/docs; Ctrl-C ends it.",
+            highlight=False,
+            soft_wrap=True,
         )
 
 
