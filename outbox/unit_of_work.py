@@ -169,16 +169,18 @@ class UnitOfWork:
             raise RuntimeError(f"unit of work {self._name} is committed: it takes nothing more")
 
     async def _write(self, reply: Event | None) -> list[Published]:
+        """Everything in one round trip; an error of any statement is raised at its end."""
+        columns = _columns(self._events, self._cause) if self._events else None
         driver = await driver_connection(self.connection)
-        await driver.execute(DURABLE)
-        if reply is not None and self._receipt_of is not None:
-            answer = orjson.dumps({"type": reply.type, **reply.model_dump(mode="json")}).decode()
-            parameters = [answer, self._consumer, self._receipt_of.id]
-            await driver.execute(SET_REPLY, parameters, prepare=True)
-        if not self._events:
-            return []
-        rows = await driver.execute(PUBLISH, _columns(self._events, self._cause), prepare=True)
-        return [Published(*row) for row in await rows.fetchall()]
+        async with driver.pipeline():
+            await driver.execute(DURABLE)
+            if reply is not None and self._receipt_of is not None:
+                parameters = [_document(reply), self._consumer, self._receipt_of.id]
+                await driver.execute(SET_REPLY, parameters, prepare=True)
+            if columns is None:
+                return []
+            rows = await driver.execute(PUBLISH, columns, prepare=True)
+            return [Published(*row) for row in await rows.fetchall()]
 
     async def _take_receipt(self, cause: Envelope) -> None:
         driver = await driver_connection(self.connection)
@@ -201,6 +203,10 @@ async def driver_connection(connection: AsyncConnection) -> psycopg.AsyncConnect
     driver = raw.driver_connection
     assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - narrows the type only
     return driver
+
+
+def _document(reply: Event) -> str:
+    return orjson.dumps({"type": reply.type, **reply.model_dump(mode="json")}).decode()
 
 
 def _receipt_digest(cause: Envelope) -> str:
