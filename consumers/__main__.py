@@ -1,6 +1,5 @@
 """`python -m consumers commands | qdrant | neo4j | drift | dead-letters`."""
 
-import asyncio
 import json as json_module
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,7 +15,7 @@ from consumers.projection import Projection, ProjectionReaction
 from consumers.runner import Reaction, Runner
 from consumers.settings import Settings
 from outbox.dead_letters import list_dead_letters
-from outbox.process import run_role
+from outbox.process import answer, run_role
 from outbox.relay import connect
 from outbox.streams import Difference, StreamKey
 
@@ -52,7 +51,8 @@ def drift(projection: str, json: Json = False) -> None:
     """Compare a projection's store with PostgreSQL; exit code 1 when keys differ."""
     if projection not in PROJECTIONS:
         raise typer.BadParameter(f"must be one of {', '.join(PROJECTIONS)}")
-    difference = asyncio.run(_check(Settings(), PROJECTIONS[projection]))
+    settings = Settings()
+    difference = answer(settings, _check(settings, PROJECTIONS[projection]))
     counts = {kind: len(keys) for kind, keys in _kinds(difference).items()}
     if json:
         keys = {kind: [stream.key for stream in keys] for kind, keys in _kinds(difference).items()}
@@ -65,7 +65,8 @@ def drift(projection: str, json: Json = False) -> None:
 @app.command()
 def dead_letters(json: Json = False, limit: int = 100) -> None:
     """List the messages that need a person, oldest first."""
-    letters = asyncio.run(list_dead_letters(Settings(), limit))
+    settings = Settings()
+    letters = answer(settings, list_dead_letters(settings, limit))
     if json:
         typer.echo(json_module.dumps(letters))
     else:

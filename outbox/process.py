@@ -1,17 +1,24 @@
-"""What every long-running role shares: a running loop that SIGTERM and Ctrl-C end in order."""
+"""How our commands run: roles until a signal ends them in order, questions until the answer."""
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
+import psycopg
 import structlog
 
 from outbox import logs
+from outbox.errors import OutboxError, translated
 from outbox.settings import Settings
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
+
+EXIT_UNANSWERED = 2  # 1 is an answer: something differs
 
 
 def run_role(
@@ -24,6 +31,19 @@ def run_role(
     """
     logs.configure(settings.log_format, settings.log_level)
     asyncio.run(_with_signals(role, stop, settings.stop_timeout_seconds))
+
+
+def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
+    """Run a command that answers and ends; what stands in its way is one line and exit code 2."""
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        with translated():
+            return asyncio.run(question)
+    except OutboxError as error:
+        sys.stderr.write(f"{error}\n")
+    except psycopg.errors.UndefinedTable:
+        sys.stderr.write("the database has no outbox; run `python -m services migrate`\n")
+    sys.exit(EXIT_UNANSWERED)
 
 
 async def _with_signals(

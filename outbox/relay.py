@@ -22,6 +22,7 @@ from outbox.cut import Cut, CutReader, Row, Snapshot
 from outbox.errors import DependencyDown, LeaseLost, OutboxError, translated
 from outbox.kafka import Batch, Delivery, Publisher
 from outbox.lease import Lease, Progress, take
+from outbox.migrate import outbox_migrations, require_current
 from outbox.partitions import Partitions
 from outbox.record import Renderer
 from outbox.settings import Settings
@@ -86,6 +87,7 @@ class Relay:
     async def _connect_and_lead(self) -> None:
         with translated():
             async with await connect(self._settings) as connection:
+                await require_current(connection, outbox_migrations())
                 taken = await take(connection, self._owner, self._settings.lease_seconds)
                 if taken is None:
                     await self._pause(self._settings.lease_seconds / 10)

@@ -8,6 +8,7 @@ import uvicorn
 from outbox import logs
 from outbox.database import Database
 from outbox.migrate import migrate as run_migrations
+from outbox.process import answer
 from services.assembly import all_migrations, catalog, http_config, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
 from services.settings import Settings
@@ -19,8 +20,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 def migrate() -> None:
     """Apply the migrations of the outbox and of every service that are missing; safe to repeat."""
     settings = Settings()
-    logs.configure(settings.log_format, settings.log_level)
-    applied = asyncio.run(run_migrations(settings.libpq_url(), all_migrations()))
+    applied = answer(settings, run_migrations(settings.libpq_url(), all_migrations()))
     typer.echo(f"{len(applied)} migrations applied")
 
 

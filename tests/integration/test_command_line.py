@@ -1,0 +1,69 @@
+"""The commands as a person meets them: `--json`, exit codes, one line when nothing can be told."""
+
+import json
+import subprocess
+import sys
+
+import psycopg
+import pytest
+
+from consumers.settings import Settings
+from tests.faults.role import environment
+
+NOWHERE = "postgresql://postgres@127.0.0.1:1/aftercommit"
+
+
+def run(settings: Settings, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env=environment(settings) | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_status_counts_what_is_pending(settings: Settings, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("SELECT outbox.publish('a.b', 'k', 'a.b-happened.v1', '{}')")
+    told = run(settings, "outbox", "status", "--json")
+    assert told.returncode == 0, told.stderr
+    status = json.loads(told.stdout)
+    assert (status["pending"], status["streams"], status["relay_leading"]) == (1, 1, False)
+    assert status["oldest_pending_age_seconds"] >= 0
+    assert "pending" in run(settings, "outbox", "status").stdout
+
+
+def test_migrate_may_be_repeated(settings: Settings) -> None:
+    assert run(settings, "services", "migrate").stdout == "0 migrations applied\n"
+    assert run(settings, "outbox", "migrate").stdout == "0 migrations applied\n"
+
+
+def test_dead_letters_are_listed(settings: Settings) -> None:
+    assert json.loads(run(settings, "consumers", "dead-letters", "--json").stdout) == []
+
+
+def test_drift_tells_the_keys_and_exits_with_1(settings: Settings, postgres_url: str) -> None:
+    assert run(settings, "consumers", "drift", "moon").returncode == 2
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(
+            "SELECT outbox.publish('catalog.item', 'c/i', 'catalog.item-upserted.v1', '{}')"
+        )
+    told = run(settings, "consumers", "drift", "neo4j", "--json")
+    assert told.returncode == 1, told.stderr
+    assert json.loads(told.stdout)["keys"]["missing"] == ["c/i"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("outbox", "status"), ("outbox", "migrate"), ("consumers", "dead-letters")],
+    ids=" ".join,
+)
+def test_what_cannot_be_told_is_one_line_and_exit_code_2(
+    settings: Settings, command: tuple[str, str]
+) -> None:
+    told = run(settings, *command, POSTGRES_URL=NOWHERE)
+    assert told.returncode == 2
+    assert told.stderr.startswith("postgres is down")
+    assert len(told.stderr.splitlines()) == 1
