@@ -23,6 +23,7 @@ from outbox.errors import DependencyDown, LeaseLost, OutboxError, translated
 from outbox.kafka import Batch, Delivery, Publisher
 from outbox.lease import Lease, Progress, take
 from outbox.migrate import outbox_migrations, require_current
+from outbox.pace import Pace
 from outbox.partitions import Partitions
 from outbox.record import Renderer
 from outbox.settings import Settings
@@ -103,13 +104,16 @@ class Relay:
         ) as publisher:
             term = Term(self._settings, connection, publisher, lease, progress)
             await term.prepare()
+            pace = Pace(self._settings.poll_at_rest_milliseconds / 1000)
             while not self._stopping.is_set():
-                if not await term.publish_next_cut(self._stopping):
-                    await self._pause(self._settings.poll_at_rest_milliseconds / 1000)
+                work = await term.publish_next_cut(self._stopping)
+                await self._pause(pace.after(work=work))
         await lease.release(connection)
         log.info("relay stopped", term=lease.term)
 
     async def _pause(self, seconds: float) -> None:
+        if seconds == 0:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
