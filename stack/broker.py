@@ -1,4 +1,4 @@
-"""Kafka: at KAFKA_URL, or librdkafka's mock broker in a process of its own."""
+"""Kafka: at KAFKA_URL, or the real one, or librdkafka's mock broker in its own process."""
 
 import json
 import logging
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -19,6 +20,9 @@ from stack.probe import Probe, answer_within, host_and_port, listening
 from stack.process import Process, Program
 from stack.server import Server
 from stack.settings import StackSettings
+
+if TYPE_CHECKING:
+    from stack.kafka import KafkaServer
 
 log = structlog.get_logger(__name__)
 
@@ -31,14 +35,24 @@ async def broker(folder: Path, settings: StackSettings | None = None) -> AsyncIt
     """A Kafka broker for the length of the block; the part's url is its bootstrap servers.
 
     KAFKA_URL is proved by a TCP connection to its first server only: how to log in there is the
-    clients' own business.
+    clients' own business. Without it STACK_KAFKA chooses: `mock`, or `maven` for Apache Kafka,
+    which is a PartMissing where Java or Maven is missing, and never replaced by the mock.
     """
     settings = settings or StackSettings()
     if settings.kafka_url:
         yield await remote(settings.kafka_url, settings)
         return
-    async with BrokerServer(folder, settings) as server:
+    async with own_server(folder, settings) as server:
         yield server.part
+
+
+def own_server(folder: Path, settings: StackSettings) -> "BrokerServer | KafkaServer":
+    """The chosen one, not started."""
+    if settings.kafka_provider == "mock":
+        return BrokerServer(folder, settings)
+    from stack.kafka import KafkaServer  # not at the top: the mock's process starts without it
+
+    return KafkaServer(folder, settings)
 
 
 async def remote(url: str, settings: StackSettings) -> Part:

@@ -16,10 +16,11 @@ from pydantic import BaseModel, SecretStr
 from consumers import drift
 from consumers.projection import Entry, Projection
 from consumers.settings import Settings
-from outbox.kafka import Publisher, count_records
+from outbox.kafka import Publisher, count_records, create_topics
 from outbox.migrate import migrate
 from outbox.status import read_status
 from schemas.catalog import CatalogCommandSucceeded
+from schemas.registry import REGISTRY
 from services.assembly import all_migrations
 from services.catalog.search import Hit
 from stack import airports, upstream
@@ -31,6 +32,7 @@ COMMANDS = "catalog.commands"
 EVENTS = ("catalog.catalog.events", "catalog.item.events", "catalog.command.events")
 QUESTIONS = ("airport near new york", "international airport in chicago", "airport in anchorage")
 HITS = 3
+PARTITIONS = 4
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ async def demo(options: Options, report: Report) -> None:
         report.providers(parts.providers())
         settings = settings_for(parts, options.http_port)
         await migrate(settings.libpq_url(), all_migrations())
+        if not parts.kafka.stand_in:  # which has no such request, and makes every topic itself
+            await create_topics(settings.kafka_url, REGISTRY.topics(), PARTITIONS)
         async with roles(settings) as running:
             summary = await _work(options, settings, running, report)
             report.comparison(summary.model_dump())

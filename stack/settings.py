@@ -1,6 +1,7 @@
 """What the environment says about the parts: read once, checked, frozen, passed down."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -10,6 +11,8 @@ class StackSettings(BaseSettings):
     """URLs of parts that exist already; a part without one is started from its wheel.
 
     An empty variable counts as absent. Two limits, in seconds, bound every start and stop.
+    `kafka_provider` says which broker stands behind a missing KAFKA_URL: the light stand-in, or the
+    real one, whose jars Maven downloads once into `cache_folder()`.
     """
 
     model_config = SettingsConfigDict(
@@ -23,6 +26,10 @@ class StackSettings(BaseSettings):
     postgres_url: str | None = None
     postgres_bin: Path | None = None
     kafka_url: str | None = None
+    kafka_provider: Literal["mock", "maven"] = Field(default="mock", validation_alias="STACK_KAFKA")
+    java_home: Path | None = None
+    cache: Path | None = Field(default=None, validation_alias="AFTERCOMMIT_CACHE")
+    xdg_cache_home: Path | None = None
     neo4j_url: str | None = None
     neo4j_user: str = "neo4j"
     neo4j_password: SecretStr | None = None
@@ -36,6 +43,12 @@ class StackSettings(BaseSettings):
     stop_timeout_seconds: float = Field(
         default=10.0, gt=0, validation_alias="STACK_STOP_TIMEOUT_SECONDS"
     )
+
+    def cache_folder(self) -> Path:
+        """Where downloads are kept: AFTERCOMMIT_CACHE, else a folder in the user's cache."""
+        if self.cache is not None:
+            return self.cache.absolute()
+        return (self.xdg_cache_home or Path.home() / ".cache").absolute() / "aftercommit"
 
     def graph_password(self) -> SecretStr:
         """The password for NEO4J_URL: from the variable, else the file, else empty."""

@@ -1,7 +1,8 @@
 """What every test may ask for: real servers, each shared as widely as its state allows.
 
 PostgreSQL is always real; a test has a database of its own, copied from a migrated template. The
-broker is a process a test. The graph is shared and emptied. The report says what stood behind each.
+broker is a process a test, or with STACK_KAFKA=maven a shared real one with new topics a test. The
+graph is shared and emptied. The report says what stood behind each.
 """
 
 import asyncio
@@ -28,6 +29,8 @@ from consumers.settings import Settings
 from outbox import logs
 from outbox.migrate import migrate
 from services.assembly import all_migrations
+from stack.settings import StackSettings
+from tests.topics import emptied
 
 TEMPLATE = "aftercommit_template"
 STARTED: list[str] = []
@@ -129,10 +132,17 @@ async def empty(settings: Settings) -> None:
 
 
 @pytest.fixture
-def kafka_url() -> Iterator[str]:
-    """A broker of this test's own (a stand-in: librdkafka's mock)."""
+def kafka_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A broker of this test's own (a stand-in: librdkafka's mock).
+
+    With STACK_KAFKA=maven it is the real one, which all tests share, with new and empty topics.
+    """
     if url := os.environ.get("KAFKA_URL"):
         yield url
+        return
+    if StackSettings().kafka_provider == "maven":
+        servers: Servers = request.getfixturevalue("servers")
+        yield emptied(servers.environment["KAFKA_URL"])
         return
     command = [sys.executable, "-m", "stack", "broker"]
     with subprocess.Popen(

@@ -3,6 +3,7 @@
 from outbox.kafka.offsets import count_records, lag
 from outbox.kafka.publisher import Batch, Delivery, Publisher, Record, partition_of
 from outbox.kafka.subscriber import Partition, Received, Subscriber
+from outbox.kafka.topics import cluster_id, create_topics
 
 __all__ = [
     "Batch",
@@ -12,7 +13,9 @@ __all__ = [
     "Received",
     "Record",
     "Subscriber",
+    "cluster_id",
     "count_records",
+    "create_topics",
     "lag",
     "partition_of",
 ]

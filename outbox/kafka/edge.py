@@ -1,7 +1,9 @@
 """The edge of aiokafka: its errors become ours, and its clients are stopped with a deadline."""
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
+from itertools import chain
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -23,6 +25,41 @@ class broker_errors:  # noqa: N801 - used as a function, like contextlib.suppres
 
 async def stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
     """Stop a client, but do not hang with it when its broker is deaf."""
+    await ended(client.stop())
+
+
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Stop a producer without sending what it still holds.
+
+    Its own `stop` first sends that, for as long as it takes; given up, it leaves a task behind that
+    goes on trying, and would bring old records when the broker is back. What was on its way already
+    may still arrive.
+    """
+    if producer._sender.sender_task is not None:
+        producer._sender.sender_task.cancel()
+    held = producer._message_accumulator
+    for batch in [*held._pending_batches, *chain.from_iterable(held._batches.values())]:
+        batch.future.cancel()
+    await stop(producer)
+    await ended(producer.client.close())  # also where `stop` did not come so far
+
+
+async def ended(ending: Awaitable[None]) -> None:
+    """Await the end of a client, for STOP_TIMEOUT_SECONDS at most; how it ends does not matter.
+
+    A client that is stopped before its tasks have begun lets their cancellation out, which would be
+    taken for a cancellation of ours.
+    """
     with suppress(TimeoutError, KafkaError, OSError):
         async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
-            await client.stop()
+            try:
+                await ending
+            except asyncio.CancelledError:
+                if _being_cancelled():
+                    raise
+
+
+def _being_cancelled() -> bool:
+    """Whether somebody has asked this very task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

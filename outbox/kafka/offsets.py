@@ -30,7 +30,13 @@ async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
 
 
 async def _ends(bootstrap: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
-    """Without a group and with its topics named, a client knows their partitions from the start."""
+    """Without a group and with its topics named, a client knows their partitions from the start.
+
+    A name that the broker does not know would be waited for: so it is left out.
+    """
+    async with _reader(AIOKafkaConsumer(bootstrap_servers=bootstrap)) as reader:
+        there = await reader.topics()
+    topics = [topic for topic in topics if topic in there]
     async with _reader(AIOKafkaConsumer(*topics, bootstrap_servers=bootstrap)) as reader:
         partitions = [
             TopicPartition(topic, number)

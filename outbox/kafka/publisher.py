@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from outbox.kafka.edge import broker_errors, stop
+from outbox.errors import DependencyDown
+from outbox.kafka.edge import abandon, broker_errors
 from schemas.wire import Headers
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
@@ -86,7 +87,7 @@ class Publisher:
     async def __aexit__(self, *_: object) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await stop(producer)
+            await abandon(producer)
 
     async def prepare(self, records: Iterable[Record]) -> list[Batch]:
         """Pack records into batches, ready to send; the order within a key is kept."""
@@ -157,8 +158,11 @@ class Publisher:
     async def _count_partitions(self, topic: str) -> int:
         assert self._producer is not None  # noqa: S101 - inside `async with`
         with broker_errors():
-            async with asyncio.timeout(self._timeout):
-                count = len(await self._producer.partitions_for(topic))
+            try:
+                async with asyncio.timeout(self._timeout):
+                    count = len(await self._producer.partitions_for(topic))
+            except TimeoutError as error:
+                raise DependencyDown("kafka", f"no word of topic {topic}: is it there?") from error
         self._counts[topic] = count
         return count
 

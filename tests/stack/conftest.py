@@ -9,7 +9,9 @@ import pytest
 
 from stack.settings import StackSettings
 
-VARIABLES = ("POSTGRES_URL", "KAFKA_URL", "NEO4J_URL", "QDRANT_URL", "QDRANT_API_KEY")
+VARIABLES = (
+    "POSTGRES_URL", "KAFKA_URL", "NEO4J_URL", "QDRANT_URL", "QDRANT_API_KEY", "STACK_KAFKA",
+)  # fmt: skip
 
 
 @pytest.fixture

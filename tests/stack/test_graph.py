@@ -11,6 +11,7 @@ from stack.errors import PartFailed
 from stack.graph import GraphServer, graph
 from stack.part import GraphPart
 from stack.settings import StackSettings
+from tests.stack.sockets import listeners
 
 pytestmark = pytest.mark.anyio
 
@@ -82,22 +83,3 @@ def visible(pid: int, log: Path) -> str:
     texts = [file.read_text() for file in (process / "cmdline", process / "environ", log)]
     assert "ArcadeDBServer" in texts[0]
     return "".join(texts)
-
-
-def listeners(pid: int) -> set[str]:
-    """The addresses that the process listens on, as /proc writes them (IPv4 in the last 8)."""
-    sockets = {
-        Path(link).readlink().name
-        for link in Path(f"/proc/{pid}/fd").iterdir()
-        if link.is_symlink() and "socket" in str(link.readlink())
-    }
-    lines = [
-        line.split()
-        for table in ("tcp", "tcp6")
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
-    ]
-    return {
-        line[1].split(":")[0][-8:]
-        for line in lines
-        if line[3] == "0A" and f"socket:[{line[9]}]" in sockets
-    }

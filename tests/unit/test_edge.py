@@ -1,0 +1,40 @@
+"""The end of a client of Kafka's is never mistaken for the end of our own task."""
+
+import asyncio
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from outbox.kafka import edge
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KafkaConnectionError, OSError])
+async def test_how_a_client_ends_does_not_matter(error: type[BaseException]) -> None:
+    async def ending() -> None:
+        raise error
+
+    await edge.ended(ending())
+
+
+async def test_a_deaf_one_is_left_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "STOP_TIMEOUT_SECONDS", 0.01)
+    await edge.ended(forever())
+
+
+async def test_a_cancellation_of_ours_is_one() -> None:
+    task = asyncio.create_task(edge.ended(forever()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
