@@ -1,6 +1,6 @@
 """Everything on one machine: PostgreSQL, Kafka, a graph and vectors, started and stopped together.
 
-Every part comes from a URL in the environment or, without one, from wheels alone:
+Every part comes from a URL in the environment or, without one and unless told, from wheels alone:
 
 | Part | Environment | Otherwise |
 |---|---|---|

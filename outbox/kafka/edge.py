@@ -26,6 +26,8 @@ class broker_errors:  # noqa: N801 - used as a function, like contextlib.suppres
 async def stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
     """Stop a client, but do not hang with it when its broker is deaf."""
     await ended(client.stop())
+    connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
+    await ended(connections.close())  # again, where `stop` was given up before it came so far
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:
@@ -41,7 +43,6 @@ async def abandon(producer: AIOKafkaProducer) -> None:
     for batch in [*held._pending_batches, *chain.from_iterable(held._batches.values())]:
         batch.future.cancel()
     await stop(producer)
-    await ended(producer.client.close())  # also where `stop` did not come so far
 
 
 async def ended(ending: Awaitable[None]) -> None:

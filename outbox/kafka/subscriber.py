@@ -1,5 +1,6 @@
 """Subscriber: a member of a consumer group that commits by hand."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -38,6 +39,8 @@ class Subscriber:
         session_timeout_milliseconds: int,
         max_fetch_bytes: int,
     ) -> None:
+        # A commit that has taken as long as a session would be refused anyway.
+        self._commit_seconds = session_timeout_milliseconds / 1000
         self._consumer = AIOKafkaConsumer(
             *topics,
             bootstrap_servers=bootstrap,
@@ -79,10 +82,10 @@ class Subscriber:
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Record, for each partition, the offset of the next record to read."""
+        positions = {TopicPartition(*partition): offset for partition, offset in offsets.items()}
         with broker_errors():
-            await self._consumer.commit(
-                {TopicPartition(*partition): offset for partition, offset in offsets.items()}
-            )
+            async with asyncio.timeout(self._commit_seconds):
+                await self._consumer.commit(positions)
 
     def assigned(self) -> set[Partition]:
         return {(tp.topic, tp.partition) for tp in self._consumer.assignment()}
