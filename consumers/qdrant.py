@@ -279,9 +279,8 @@ def translated() -> Iterator[None]:
 
 
 def _said(error: UnexpectedResponse) -> str:
-    return (
-        f"{error.status_code} {error.reason_phrase} {error.content[:200].decode(errors='replace')}"
-    )
+    said = error.content[:200].decode(errors="replace")
+    return f"{error.status_code} {error.reason_phrase} {said}"
 
 
 def _vectors_of(records: Iterable[models.Record], embedder: Embedder) -> dict[str, Vector]:

@@ -34,7 +34,7 @@ def classify(error: Exception) -> Failure:
     return Failure.MESSAGE if isinstance(error, MessageRejected) else Failure.SURPRISE
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
+class Stopped(Exception):
     """The process was asked to stop while it waited; nothing of this message was committed."""
 
 

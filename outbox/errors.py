@@ -38,7 +38,7 @@ class OutboxError(Exception):
     """The root; never raised itself."""
 
 
-class AlreadyHandled(OutboxError):  # noqa: N818 - named for what happens next
+class AlreadyHandled(OutboxError):
     """The consumer has a receipt for this message; `reply` is what it answered then."""
 
     def __init__(self, message_id: str, reply: dict[str, Any] | None) -> None:
@@ -46,7 +46,7 @@ class AlreadyHandled(OutboxError):  # noqa: N818 - named for what happens next
         self.reply = reply
 
 
-class DependencyDown(OutboxError):  # noqa: N818
+class DependencyDown(OutboxError):
     """A server does not answer as it should; nothing is wrong with the message."""
 
     def __init__(self, dependency: str, cause: BaseException | str) -> None:
@@ -55,15 +55,15 @@ class DependencyDown(OutboxError):  # noqa: N818
         self.dependency = dependency
 
 
-class Contention(OutboxError):  # noqa: N818
+class Contention(OutboxError):
     """A deadlock or a serialization failure ended the transaction; it is safe to run it again."""
 
 
-class LeaseLost(OutboxError):  # noqa: N818
+class LeaseLost(OutboxError):
     """This relay's term has ended, or it cannot prove that it has not."""
 
 
-class SchemaBehind(OutboxError):  # noqa: N818
+class SchemaBehind(OutboxError):
     """The database lacks migrations that this code needs."""
 
 

@@ -14,7 +14,7 @@ class Violation:
         return f"{self.field}: {self.rule}"
 
 
-class MessageRejected(ValueError):  # noqa: N818 - named for what happens next, as all errors here
+class MessageRejected(ValueError):
     """The message itself is broken; it becomes a dead letter, a rejection or a 4xx, never a retry.
 
     `reason` is a stable, machine-readable word (`unknown-type`, `schema`, `json`, `too-large`,

@@ -12,15 +12,15 @@ class StackError(Exception):
     """The machine, or one part of it, could not be started."""
 
 
-class FolderUnusable(StackError):  # noqa: N818  # named after what happened
+class FolderUnusable(StackError):
     """A folder cannot be used by the account that a server runs as, or by two runs at once."""
 
 
-class PartMissing(StackError):  # noqa: N818  # named after what happened
+class PartMissing(StackError):
     """A part has neither a URL in the environment nor its wheel installed."""
 
 
-class PartFailed(StackError):  # noqa: N818  # named after what happened
+class PartFailed(StackError):
     """A server ended early, was not ready by its deadline, or does not answer at its URL."""
 
 

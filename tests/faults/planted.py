@@ -44,7 +44,7 @@ class PlantedRelay:
 class PositionCursor(PlantedRelay):
     """M01: remembers the highest position; a lower one that commits later is skipped."""
 
-    query = f"SELECT {_COLUMNS} FROM outbox.messages WHERE position > %s ORDER BY position"  # noqa: S608
+    query = f"SELECT {_COLUMNS} FROM outbox.messages WHERE position > %s ORDER BY position"  # noqa: S608 - constants only
 
     def next_cursor(self, rows: list[Row], last: int) -> int:
         return rows[-1].position if rows else last
@@ -62,7 +62,7 @@ class TransactionHorizon(PlantedRelay):
         WHERE transaction_id::text::bigint > %s
           AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
         ORDER BY transaction_id, position
-    """  # noqa: S608
+    """  # noqa: S608 - constants only
 
     def next_cursor(self, rows: list[Row], last: int) -> int:
         if not rows:

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import psycopg
 import pytest
@@ -141,7 +142,7 @@ async def test_ten_kills_leave_the_state_that_there_is_without_kills(
         )
         await until(lambda: settled(postgres, 1 + len(commands)), within_seconds=180)
         for group in ("neo4j", "qdrant"):
-            await until(lambda: caught_up(settings, group), within_seconds=120)  # noqa: B023
+            await until(partial(caught_up, settings, group), within_seconds=120)
     assert interrupted > 1, "the kills came when there was nothing to interrupt"
     assert await heads(postgres) == expected
     assert await shown(graph) == in_graph
