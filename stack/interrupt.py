@@ -40,5 +40,8 @@ async def supervise(work: Coroutine[Any, Any, None]) -> int:
     except asyncio.CancelledError:
         if not received:
             raise
-        return 128 + received[0]
-    return 0
+    except Exception as error:
+        if not received:
+            raise
+        log.warning("failed_while_stopping", error=str(error))  # a start that was cut short
+    return 128 + received[0] if received else 0

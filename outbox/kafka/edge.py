@@ -51,16 +51,12 @@ async def ended(ending: Awaitable[None]) -> None:
     A client that is stopped before its tasks have begun lets their cancellation out, which would be
     taken for a cancellation of ours.
     """
+    task = asyncio.current_task()
+    asked_before = task.cancelling() if task else 0
     with suppress(TimeoutError, KafkaError, OSError):
         async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
             try:
                 await ending
             except asyncio.CancelledError:
-                if _being_cancelled():
-                    raise
-
-
-def _being_cancelled() -> bool:
-    """Whether somebody has asked this very task to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+                if task is not None and task.cancelling() > asked_before:
+                    raise  # it is this very task that somebody wants to end

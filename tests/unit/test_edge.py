@@ -23,6 +23,19 @@ async def test_how_a_client_ends_does_not_matter(error: type[BaseException]) -> 
     await edge.ended(ending())
 
 
+async def test_a_cancellation_from_before_is_not_taken_for_a_new_one() -> None:
+    async def swallowed_once() -> None:
+        async def ending() -> None:
+            raise asyncio.CancelledError
+
+        asyncio.current_task().cancel()  # type: ignore[union-attr] # we are in a task
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        await edge.ended(ending())
+
+    await asyncio.create_task(swallowed_once())
+
+
 async def test_a_deaf_one_is_left_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge, "STOP_TIMEOUT_SECONDS", 0.01)
     await edge.ended(forever())
