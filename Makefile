@@ -32,7 +32,7 @@ schemas: .venv/ready
 # Pins every dependency with its hashes; names no index.
 lock: .venv/ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
-		--no-emit-index-url --no-header --upgrade pyproject.toml --output-file requirements.lock
+		--no-header --upgrade pyproject.toml --output-file requirements.lock
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

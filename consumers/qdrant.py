@@ -286,7 +286,7 @@ def _said(error: UnexpectedResponse) -> str:
 def _vectors_of(records: Iterable[models.Record], embedder: Embedder) -> dict[str, Vector]:
     """What the store can spare us to embed: the vectors of this model, by content hash."""
     return {
-        payload["content_hash"]: [float(x) for x in record.vector]  # type: ignore[arg-type]
+        payload["content_hash"]: list(map(float, record.vector))  # type: ignore[arg-type] # a list
         for record in records
         if (payload := record.payload or {}).get("model") == embedder.model
         and isinstance(record.vector, list)

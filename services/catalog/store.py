@@ -11,11 +11,6 @@ from services.catalog.model import Catalog, Item
 
 FIND_CATALOG = text("SELECT catalog_id, name FROM catalog.catalogs WHERE catalog_id = :catalog_id")
 
-LIST_CATALOGS = text(
-    "SELECT catalog_id, name FROM catalog.catalogs WHERE catalog_id > :after"
-    " ORDER BY catalog_id LIMIT :limit"
-)
-
 # Whoever comes second waits for the first and inserts nothing.
 INSERT_CATALOG = text(
     "INSERT INTO catalog.catalogs (catalog_id, name) VALUES (:catalog_id, :name)"
@@ -68,11 +63,6 @@ class VersionedItem(NamedTuple):
 async def find_catalog(connection: AsyncConnection, catalog_id: str) -> Catalog | None:
     row = (await connection.execute(FIND_CATALOG, {"catalog_id": catalog_id})).one_or_none()
     return Catalog(*row) if row else None
-
-
-async def list_catalogs(connection: AsyncConnection, after: str, limit: int) -> list[Catalog]:
-    rows = await connection.execute(LIST_CATALOGS, {"after": after, "limit": limit})
-    return [Catalog(*row) for row in rows]
 
 
 async def insert_catalog(connection: AsyncConnection, catalog: Catalog) -> bool:

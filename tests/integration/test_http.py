@@ -84,7 +84,7 @@ async def stored(connection: Connection) -> dict[str, list[Any]]:
     """Every row that a request could have left."""
     found = {}
     for table in TABLES:
-        rows = await connection.execute(f"SELECT row::text FROM {table} AS row ORDER BY 1".encode())  # noqa: S608
+        rows = await connection.execute(f"SELECT row::text FROM {table} AS row ORDER BY 1".encode())  # noqa: S608 - ours
         found[table] = await rows.fetchall()
     return found
 

@@ -452,7 +452,7 @@ async def deadlock(uow: UnitOfWork, other: Connection) -> None:
     await other.execute("SET deadlock_timeout = '60s'")
     await other.execute("SELECT pg_advisory_lock(2)")
     waits = asyncio.create_task(other.execute("SELECT pg_advisory_lock(1)"))
-    while (await uow.connection.execute(text(WAITING))).scalar_one() == 0:  # noqa: ASYNC110
+    while (await uow.connection.execute(text(WAITING))).scalar_one() == 0:  # noqa: ASYNC110 - the server waits
         await asyncio.sleep(0)
     try:
         await uow.connection.execute(text("SELECT pg_advisory_xact_lock(2)"))

@@ -62,4 +62,4 @@ def test_a_cut_starts_before_the_first_position_and_does_not_change() -> None:
     cut = Cut(Snapshot.parse("3:3:"), Snapshot.parse("3:9:"))
     assert cut.after == 0
     with pytest.raises(FrozenInstanceError):
-        cut.after = 1  # type: ignore[misc]
+        cut.after = 1  # type: ignore[misc] # frozen
