@@ -15,6 +15,7 @@ import psycopg
 
 from outbox.cut import Snapshot
 from outbox.errors import LeaseLost
+from outbox.failpoints import Failpoint, failpoint
 
 # Taken when it is free, has run out, or is our own from before a reconnect. The row lock makes
 # two takers take turns, and the second one no longer matches.
@@ -76,6 +77,7 @@ class Lease:
         if renewed.rowcount != 1:
             raise LeaseLost(f"term {self.term} has ended")
         self.extended(since)
+        failpoint(Failpoint.LEASE_RENEWED)
 
     async def release(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Let the next relay start at once."""

@@ -11,7 +11,8 @@ import psycopg
 import structlog
 
 from outbox import logs
-from outbox.errors import OutboxError, translated
+from outbox.errors import MessageRejected, OutboxError, translated
+from outbox.failpoints import arm
 from outbox.settings import Settings
 
 log = structlog.get_logger()
@@ -30,16 +31,18 @@ def run_role(
     `stop_timeout_seconds`, because what it waits for is deaf, is cancelled, as by a second signal.
     """
     logs.configure(settings.log_format, settings.log_level)
+    arm(settings.failpoints)
     asyncio.run(_with_signals(role, stop, settings.stop_timeout_seconds))
 
 
 def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
     """Run a command that answers and ends; what stands in its way is one line and exit code 2."""
     logs.configure(settings.log_format, settings.log_level)
+    arm(settings.failpoints)
     try:
         with translated():
             return asyncio.run(question)
-    except OutboxError as error:
+    except (OutboxError, MessageRejected) as error:
         sys.stderr.write(f"{error}\n")
     except psycopg.errors.UndefinedTable:
         sys.stderr.write("the database has no outbox; run `python -m services migrate`\n")

@@ -20,6 +20,7 @@ import structlog
 
 from outbox.cut import Cut, CutReader, Row, Snapshot
 from outbox.errors import DependencyDown, LeaseLost, OutboxError, translated
+from outbox.failpoints import Failpoint, failpoint, while_waiting
 from outbox.kafka import Batch, Delivery, Publisher
 from outbox.lease import Lease, Progress, take
 from outbox.migrate import outbox_migrations, require_current
@@ -99,6 +100,7 @@ class Relay:
         self, connection: psycopg.AsyncConnection[Any], lease: Lease, progress: Progress
     ) -> None:
         log.info("relay leads", term=lease.term, owner=lease.owner)
+        failpoint(Failpoint.LEASE_TAKEN)
         async with Publisher(
             self._settings.kafka_url, self._settings.publish_timeout_seconds
         ) as publisher:
@@ -108,6 +110,7 @@ class Relay:
             while not self._stopping.is_set():
                 work = await term.publish_next_cut(self._stopping)
                 await self._pause(pace.after(work=work))
+        failpoint(Failpoint.DRAINING)
         await lease.release(connection)
         log.info("relay stopped", term=lease.term)
 
@@ -189,19 +192,25 @@ class Term:
         await self._advance(Progress(self._progress.cursor, upto, flight.position), deliveries)
 
     async def _pack(self, rows: Sequence[Row]) -> list[Batch]:
+        failpoint(Failpoint.ROWS_READ)
         return await self._publisher.prepare(map(self._renderer.record, rows))
 
     async def _send(self, batches: Sequence[Batch]) -> list[Delivery]:
+        failpoint(Failpoint.BATCHES_PACKED)
         self._lease.require()
-        return await self._publisher.publish(batches, self._lease.remaining())
+        publishing = self._publisher.publish(batches, self._lease.remaining())
+        deliveries = await while_waiting(Failpoint.BATCHES_SENT, publishing)
+        failpoint(Failpoint.BATCHES_ACKNOWLEDGED)
+        return deliveries
 
     async def _advance(self, progress: Progress, deliveries: Sequence[Delivery]) -> None:
         since = monotonic()
-        rows = await self._connection.execute(
-            ADVANCE, self._advance_parameters(progress, deliveries), prepare=True
-        )
+        parameters = self._advance_parameters(progress, deliveries)
+        advancing = self._connection.execute(ADVANCE, parameters, prepare=True)
+        rows = await while_waiting(Failpoint.PROGRESS_SENT, advancing)
         if await rows.fetchone() is None:
             raise LeaseLost(f"term {self._lease.term} has ended")
+        failpoint(Failpoint.PROGRESS_KEPT)
         self._lease.extended(since)
         self._progress = progress
 

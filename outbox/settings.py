@@ -4,8 +4,16 @@ The addresses of the parts have the names that everybody uses (POSTGRES_URL, KAF
 else starts with AFTERCOMMIT_. Each limit carries its unit in its name.
 """
 
-from pydantic import Field, SecretStr
+import getpass
+import socket
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _operator() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 class Settings(BaseSettings):
@@ -26,6 +34,10 @@ class Settings(BaseSettings):
     )
     kafka_url: str = Field(default="127.0.0.1:9092", validation_alias="KAFKA_URL")
 
+    profile: Literal["development", "production"] = "development"
+    failpoints: str = Field(default="", validation_alias="FAILPOINTS")
+    operator: str = Field(default_factory=_operator, min_length=1, max_length=255)
+
     pool_connections: int = Field(default=10, ge=1, le=1_000)
     pool_timeout_seconds: float = Field(default=5.0, gt=0)
     connect_timeout_seconds: int = Field(default=5, ge=1)
@@ -34,7 +46,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=10.0, ge=1)
     page_messages: int = Field(default=5_000, ge=1, le=100_000)
     page_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
-    poll_at_rest_milliseconds: int = Field(default=25, ge=1, le=10_000)
+    poll_at_rest_milliseconds: int = Field(default=50, ge=1, le=10_000)
     publish_timeout_seconds: float = Field(default=5.0, gt=0)
     partitions_ahead_days: int = Field(default=3, ge=1, le=60)
     partitions_check_seconds: float = Field(default=600.0, gt=0)
@@ -43,6 +55,12 @@ class Settings(BaseSettings):
 
     log_format: str = Field(default="console", pattern="^(json|console)$")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @model_validator(mode="after")
+    def _production_is_whole(self) -> Self:
+        if self.failpoints and self.profile == "production":
+            raise ValueError("FAILPOINTS: not in the production profile")
+        return self
 
     def libpq_url(self) -> str:
         """The address as libpq reads it, also when it was given in SQLAlchemy's form."""

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.errors import AlreadyHandled, rejected
+from outbox.failpoints import Failpoint, failpoint, while_waiting
 from schemas.envelope import Envelope, Event, digest
 from schemas.wire import CONTROL, MAX_KEY_CHARACTERS
 
@@ -119,6 +120,7 @@ class UnitOfWork:
             except BaseException:
                 await self.connection.rollback()
                 raise
+        failpoint(Failpoint.BEFORE_DOMAIN_WRITE)
         return self
 
     async def __aexit__(
@@ -158,9 +160,12 @@ class UnitOfWork:
         self._require_open()
         if reply is not None:
             self.publish(reply)
+        failpoint(Failpoint.BEFORE_MESSAGES)
         published = await self._write(reply)
-        await self.connection.commit()
+        failpoint(Failpoint.BEFORE_COMMIT)
+        await while_waiting(Failpoint.COMMIT_SENT, self.connection.commit())
         self._committed = True
+        failpoint(Failpoint.COMMIT_ANSWERED)
         self._log.info("committed", messages=len(published))
         return published
 

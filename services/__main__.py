@@ -7,6 +7,7 @@ import uvicorn
 
 from outbox import logs
 from outbox.database import Database
+from outbox.failpoints import arm
 from outbox.migrate import migrate as run_migrations
 from outbox.process import answer
 from services.assembly import all_migrations, catalog, http_config, qdrant
@@ -29,6 +30,7 @@ def serve() -> None:
     """Answer HTTP until SIGTERM; requests that were accepted are finished."""
     settings = Settings()
     logs.configure(settings.log_format, settings.log_level)
+    arm(settings.failpoints)
     asyncio.run(_serve(settings))
 
 

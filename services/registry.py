@@ -8,6 +8,7 @@ import structlog
 
 from outbox.database import Database
 from outbox.errors import AlreadyHandled, MessageRejected, rejected
+from outbox.failpoints import Failpoint, failpoint
 from schemas.envelope import Command, Envelope, Message
 from schemas.registry import REGISTRY
 from schemas.reply import BrokenRule, CommandRejected, CommandSucceeded
@@ -61,6 +62,7 @@ class Dispatcher:
         if message.key() != cause.key:
             raise rejected("envelope", "subject", "must be the key of the command")
         reply = await self.database.retrying(lambda: handler(self.context, message, cause))
+        failpoint(Failpoint.REPLY_READY)
         return _document(reply)
 
     async def _reject(self, envelope: Envelope, refusal: MessageRejected) -> Reply:
