@@ -16,6 +16,7 @@ from outbox.cut import Cut, CutReader, Row
 from outbox.kafka import Publisher
 from outbox.lease import take
 from outbox.migrate import migrate, outbox_migrations
+from outbox.progress import read_progress
 from outbox.record import Renderer
 from outbox.relay import Relay, connect
 from outbox.settings import Settings
@@ -79,9 +80,9 @@ async def _fill(settings: Settings, messages: int) -> None:
 
 async def _raw_fetch(settings: Settings) -> tuple[float, list[Row]]:
     async with await connect(settings) as connection:
-        taken = await take(connection, "bench", 60.0)
-        assert taken is not None  # noqa: S101 - nobody else is here
-        lease, progress = taken
+        lease = await take(connection, "bench", 60.0)
+        assert lease is not None  # noqa: S101 - nobody else is here
+        progress = await read_progress(connection)
         reader = CutReader(connection, settings.page_messages, settings.page_bytes)
         await reader.prepare()
         cut = Cut(progress.cursor, await reader.snapshot())
@@ -95,7 +96,7 @@ async def _raw_fetch(settings: Settings) -> tuple[float, list[Row]]:
 async def _raw_send(settings: Settings, rows: list[Row]) -> float:
     async with Publisher(settings.kafka_url, 60.0) as publisher:
         records = map(Renderer(term=1).record, rows)
-        batches = await publisher.prepare(records)
+        batches = (await publisher.prepare(records)).batches
         started = perf_counter()
         await publisher.publish(batches, 60.0)
         return len(rows) / (perf_counter() - started)

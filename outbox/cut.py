@@ -66,7 +66,7 @@ class Extent:
 
 
 # What a row becomes, wherever COLUMNS stands below.
-_COLUMNS = """position, topic, aggregateid, aggregatetype, id::text, type, version, payload,
+COLUMNS = """position, topic, aggregateid, aggregatetype, id::text, type, version, payload,
     headers::text,
     to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
@@ -90,7 +90,7 @@ _BOUNDED = """
         FROM (ROWS) AS candidate
     ) AS message
     WHERE bytes - octet_length(coalesce(payload, '')) < %(page_bytes)b::bigint
-""".replace("COLUMNS", _COLUMNS)
+""".replace("COLUMNS", COLUMNS)
 
 # Unordered on purpose: a small cut is sorted here in no time, and a large one must not be sorted
 # whole for its first page.

@@ -7,13 +7,11 @@ owner starts at the last acknowledged position.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 import psycopg
 
-from outbox.cut import Snapshot
 from outbox.errors import LeaseLost
 from outbox.failpoints import Failpoint, failpoint
 
@@ -25,7 +23,7 @@ SET owner = %(owner)s, term = term + 1,
     expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE name = 'main'
   AND (owner IS NULL OR owner = %(owner)s OR expires_at < clock_timestamp())
-RETURNING term, cursor::text, upto::text, position
+RETURNING term
 """
 RENEW = """
 UPDATE outbox.relay SET expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
@@ -34,15 +32,6 @@ WHERE name = 'main' AND term = %(term)s
 RELEASE = (
     "UPDATE outbox.relay SET owner = NULL, expires_at = NULL WHERE name = 'main' AND term = %s"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where publishing stands: the cursor, and inside which large cut, if in one."""
-
-    cursor: Snapshot
-    upto: Snapshot | None = None
-    position: int = 0
 
 
 class Lease:
@@ -89,13 +78,11 @@ async def take(
     owner: str,
     seconds: float,
     clock: Callable[[], float] = monotonic,
-) -> tuple[Lease, Progress] | None:
+) -> Lease | None:
     """A new term for `owner`, or None while another one holds the lease."""
     since = clock()
     rows = await connection.execute(TAKE, {"owner": owner, "seconds": seconds})
     row = await rows.fetchone()
     if row is None:
         return None
-    term, cursor, upto, position = row
-    progress = Progress(Snapshot.parse(cursor), Snapshot.parse(upto) if upto else None, position)
-    return Lease(owner, term, seconds, since, clock), progress
+    return Lease(owner, row[0], seconds, since, clock)

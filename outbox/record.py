@@ -40,7 +40,8 @@ class Renderer:
         ]
         if row.headers != b"{}":
             headers += _carried(row.headers)
-        return Record(row.position, self._topic(row.topic), row.key, row.payload, headers)
+        topic = self._topic(row.topic)
+        return Record(row.position, topic, row.key, row.payload, headers, row.aggregatetype)
 
     def _topic(self, topic: bytes) -> str:
         return self._topics.get(topic) or self._topics.setdefault(topic, topic.decode())

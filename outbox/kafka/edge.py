@@ -5,12 +5,37 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from itertools import chain
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
 from aiokafka.errors import KafkaError
 
 from outbox.errors import DependencyDown
 
 STOP_TIMEOUT_SECONDS = 2.0
+
+# What a broker says of a message, or of its topic, that no repetition changes; the word is what a
+# person reads. Everything else is the broker's state, and may pass.
+TOO_LARGE = "too-large"
+OF_THE_MESSAGE: dict[type[KafkaError], str] = {
+    errors.MessageSizeTooLargeError: TOO_LARGE,
+    errors.RecordListTooLargeError: TOO_LARGE,
+    errors.InvalidTimestampError: "timestamp-refused",
+    errors.PolicyViolationError: "policy-violated",
+}
+OF_THE_TOPIC: dict[type[KafkaError], str] = {
+    errors.InvalidTopicError: "topic-name-refused",
+    errors.TopicAuthorizationFailedError: "topic-denied",
+}
+TOPIC_MISSING = "topic-missing"
+TOPIC_SHRUNK = "topic-has-fewer-partitions"
+REFUSALS = (*OF_THE_MESSAGE, *OF_THE_TOPIC)
+
+
+def reason_of(refusal: KafkaError) -> tuple[str, bool]:
+    """Why Kafka refuses, and whether that holds for the whole topic."""
+    kind = type(refusal)
+    if kind in OF_THE_TOPIC:
+        return OF_THE_TOPIC[kind], True
+    return OF_THE_MESSAGE[kind], False
 
 
 class broker_errors:  # noqa: N801 - used as a function, like contextlib.suppress

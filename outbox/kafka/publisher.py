@@ -1,8 +1,8 @@
-"""Publisher: records to Kafka, in batches of one partition, each acknowledged."""
+"""Publisher: records to Kafka, in batches of one partition, each acknowledged or refused."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
@@ -10,7 +10,8 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from outbox.errors import DependencyDown
-from outbox.kafka.edge import abandon, broker_errors
+from outbox.kafka.edge import REFUSALS, abandon, broker_errors, reason_of
+from outbox.kafka.routes import Routes, TopicRefused
 from schemas.wire import Headers
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
@@ -25,6 +26,18 @@ class Record(NamedTuple):
     key: bytes
     value: bytes | None
     headers: Headers
+    aggregatetype: bytes = b""
+
+
+class Stream(NamedTuple):
+    """A key, as bytes: what waits when one of its messages is refused."""
+
+    aggregatetype: bytes
+    key: bytes
+
+
+def stream_of(record: Record) -> Stream:
+    return Stream(record.aggregatetype, record.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +63,69 @@ class Batch:
     topic: str
     partition: int
     builder: BatchBuilder
-    first_position: int
-    last_position: int
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that Kafka does not take, now or later, and why."""
+
+    record: Record
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Batches ready to send, and the records that have no topic to go to."""
+
+    batches: list[Batch]
+    refused: list[Refused]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedBatch:
+    """A batch of which at least one record is refused, and what would have followed it."""
+
+    batch: Batch
+    behind: list[Batch]
+    reason: str
+    whole_topic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of batches: after a refusal, the partition's later ones were not sent."""
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    refused: list[RefusedBatch] = field(default_factory=list)
 
 
 class Publisher:
     """One idempotent producer with acks from all replicas.
 
     Order: `publish` sends the batches of one partition one after another and the caller awaits one
-    `publish` before the next. After any error or timeout this publisher must be thrown away and a
-    new one must start from the first unacknowledged record: aiokafka's producer is not safe to go
-    on with. A batch that was given up may still arrive later, as a duplicate.
+    `publish` before the next. After any error, timeout or refusal this publisher must be thrown
+    away and a new one must start from the first unacknowledged record: aiokafka's producer is not
+    safe to go on with. A batch that was given up may still arrive later, as a duplicate.
+
+    `partitions` says how many partitions a topic counts as having, where that is known already;
+    `batch_bytes` how large a batch of a topic may be, where it must be smaller than BATCH_BYTES.
     """
 
-    def __init__(self, bootstrap: str, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        timeout_seconds: float,
+        partitions: Mapping[str, int] | None = None,
+        batch_bytes: Mapping[str, int] | None = None,
+    ) -> None:
         self._timeout = timeout_seconds
         self._bootstrap = bootstrap
         self._producer: AIOKafkaProducer | None = None
         self._partitions: dict[tuple[str, bytes], int] = {}
-        self._counts: dict[str, int] = {}
+        self._routes = Routes(partitions or {}, timeout_seconds)
+        self._batch_bytes = batch_bytes or {}
+        self.sent = 0
 
     async def __aenter__(self) -> Self:
         with broker_errors():
@@ -89,94 +146,115 @@ class Publisher:
         if producer is not None:
             await abandon(producer)
 
-    async def prepare(self, records: Iterable[Record]) -> list[Batch]:
+    @property
+    def partitions(self) -> dict[str, int]:
+        """The count of each topic that this publisher has asked for."""
+        return self._routes.asked
+
+    async def prepare(self, records: Iterable[Record]) -> Packed:
         """Pack records into batches, ready to send; the order within a key is kept."""
-        batches: list[Batch] = []
+        packed = Packed([], [])
         open_batches: dict[tuple[str, int], Batch] = {}
         for record in records:
             partition = self._partitions.get((record.topic, record.key))
             if partition is None:
-                partition = await self._find_partition(record.topic, record.key)
+                try:
+                    partition = await self._find_partition(record.topic, record.key)
+                except TopicRefused as refusal:
+                    packed.refused.append(Refused(record, refusal.reason))
+                    continue
             batch = open_batches.get((record.topic, partition))
-            if batch is None or not _append(batch, record):
+            if batch is None or not self._append(batch, record):
                 batch = self._open(record, partition)
                 open_batches[record.topic, partition] = batch
-                batches.append(batch)
-        return batches
+                packed.batches.append(batch)
+        return packed
 
     async def send(self, records: Iterable[Record]) -> list[Delivery]:
-        """Prepare and publish, for programs that have no outbox."""
-        return await self.publish(await self.prepare(records), self._timeout)
+        """Prepare and publish, for programs that have no outbox; DependencyDown if refused."""
+        packed = await self.prepare(records)
+        outcome = await self.publish(packed.batches, self._timeout)
+        reasons = {r.reason for r in packed.refused} | {r.reason for r in outcome.refused}
+        if reasons:
+            raise DependencyDown("kafka", f"refused: {', '.join(sorted(reasons))}")
+        return outcome.deliveries
 
-    async def publish(self, batches: Sequence[Batch], within_seconds: float) -> list[Delivery]:
-        """Send prepared batches and await every acknowledgement; DependencyDown otherwise."""
+    async def publish(self, batches: Sequence[Batch], within_seconds: float) -> Outcome:
+        """Send prepared batches; each is acknowledged, refused, or behind a refused one.
+
+        DependencyDown where that cannot be told in time.
+        """
         lanes: dict[tuple[str, int], list[Batch]] = {}
         for batch in batches:
             lanes.setdefault((batch.topic, batch.partition), []).append(batch)
+        outcome = Outcome()
         with broker_errors():
             async with asyncio.timeout(min(within_seconds, self._timeout)):
-                sent = await asyncio.gather(*map(self._send_in_order, lanes.values()))
-        return [delivery for lane in sent for delivery in lane]
+                await asyncio.gather(*(self._drive(lane, outcome) for lane in lanes.values()))
+        return outcome
 
-    async def _send_in_order(self, lane: list[Batch]) -> list[Delivery]:
+    async def _drive(self, lane: list[Batch], outcome: Outcome) -> None:
         """One at a time: a later batch must never overtake one that failed."""
-        return [await self._send(batch) for batch in lane]
+        for number, batch in enumerate(lane, start=1):
+            try:
+                outcome.deliveries.append(await self._send(batch))
+            except REFUSALS as error:
+                reason, whole_topic = reason_of(error)
+                refused = RefusedBatch(batch, lane[number:], reason, whole_topic)
+                outcome.refused.append(refused)
+                return
 
     async def _send(self, batch: Batch) -> Delivery:
         assert self._producer is not None  # noqa: S101 - inside `async with`
-        messages = batch.builder.record_count()
         batch.builder.close()
         acknowledged = await self._producer.send_batch(
             batch.builder, batch.topic, partition=batch.partition
         )
         metadata = await acknowledged
+        records = batch.records
+        self.sent += len(records)
         return Delivery(
             batch.topic,
             batch.partition,
             metadata.offset,
-            messages,
-            batch.first_position,
-            batch.last_position,
+            len(records),
+            records[0].position,
+            records[-1].position,
         )
 
     def _open(self, record: Record, partition: int) -> Batch:
         assert self._producer is not None  # noqa: S101 - inside `async with`
-        builder = self._producer.create_batch()
-        batch = Batch(record.topic, partition, builder, record.position, record.position)
-        if not _append(batch, record):
+        batch = Batch(record.topic, partition, self._producer.create_batch(), [])
+        if not self._append(batch, record):
             raise ValueError(f"position {record.position} does not fit into an empty batch")
         return batch
 
+    def _append(self, batch: Batch, record: Record) -> bool:
+        if self._batch_bytes and self._is_full(batch):
+            return False
+        appended = batch.builder.append(
+            timestamp=None, key=record.key, value=record.value, headers=record.headers
+        )
+        if appended is None:
+            return False
+        batch.records.append(record)
+        return True
+
+    def _is_full(self, batch: Batch) -> bool:
+        """Only for topics whose broker takes less than the default; a first record always fits."""
+        limit = self._batch_bytes.get(batch.topic, BATCH_BYTES)
+        return bool(batch.records) and batch.builder.size() >= limit
+
     async def _find_partition(self, topic: str, key: bytes) -> int:
-        count = self._counts.get(topic) or await self._count_partitions(topic)
+        assert self._producer is not None  # noqa: S101 - inside `async with`
+        count = await self._routes.count(self._producer.client, topic)
         if len(self._partitions) >= KNOWN_PARTITIONS:
             self._partitions.clear()
         partition = partition_of(key, count)
         self._partitions[topic, key] = partition
         return partition
 
-    async def _count_partitions(self, topic: str) -> int:
-        assert self._producer is not None  # noqa: S101 - inside `async with`
-        with broker_errors():
-            try:
-                async with asyncio.timeout(self._timeout):
-                    count = len(await self._producer.partitions_for(topic))
-            except TimeoutError as error:
-                raise DependencyDown("kafka", f"no word of topic {topic}: is it there?") from error
-        self._counts[topic] = count
-        return count
-
 
 def partition_of(key: bytes, partitions: int) -> int:
     """Where Kafka's Java client, and so every other, puts `key`."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-def _append(batch: Batch, record: Record) -> bool:
-    appended = batch.builder.append(
-        timestamp=None, key=record.key, value=record.value, headers=record.headers
-    )
-    if appended is None:
-        return False
-    batch.last_position = record.position
-    return True

@@ -5,7 +5,7 @@ import asyncio
 import psycopg
 
 from consumers.settings import Settings
-from outbox.cut import _COLUMNS, CutReader, Row
+from outbox.cut import COLUMNS, CutReader, Row
 from outbox.kafka import Publisher
 from outbox.record import Renderer
 
@@ -44,7 +44,7 @@ class PlantedRelay:
 class PositionCursor(PlantedRelay):
     """M01: remembers the highest position; a lower one that commits later is skipped."""
 
-    query = f"SELECT {_COLUMNS} FROM outbox.messages WHERE position > %s ORDER BY position"  # noqa: S608 - constants only
+    query = f"SELECT {COLUMNS} FROM outbox.messages WHERE position > %s ORDER BY position"  # noqa: S608 - constants only
 
     def next_cursor(self, rows: list[Row], last: int) -> int:
         return rows[-1].position if rows else last
@@ -58,7 +58,7 @@ class TransactionHorizon(PlantedRelay):
     """
 
     query = f"""
-        SELECT {_COLUMNS} FROM outbox.messages
+        SELECT {COLUMNS} FROM outbox.messages
         WHERE transaction_id::text::bigint > %s
           AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
         ORDER BY transaction_id, position

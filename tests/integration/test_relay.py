@@ -11,10 +11,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from consumers.settings import Settings
 from outbox.errors import LeaseLost
-from outbox.kafka import Publisher
 from outbox.lease import take
-from outbox.relay import Relay, Term, connect
+from outbox.relay import Relay, connect
 from outbox.status import Status, read_status
+from outbox.term import Term
 from schemas.wire import decode
 
 pytestmark = pytest.mark.anyio
@@ -232,19 +232,15 @@ MOVED = """
 async def test_a_relay_that_was_replaced_moves_nothing(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    async with (
-        await connect(settings) as connection,
-        Publisher(settings.kafka_url, 10.0) as publisher,
-    ):
-        taken = await take(connection, "old", seconds=60.0)
-        assert taken is not None
-        term = Term(settings, connection, publisher, *taken)
-        await term.prepare()
-        await postgres.execute("UPDATE outbox.relay SET owner = 'new', term = term + 1")
-        await publish(postgres, "k")
-        with pytest.raises(LeaseLost, match="has ended"):
-            await term.publish_next_cut(asyncio.Event())
-        await taken[0].release(connection)
+    async with await connect(settings) as connection:
+        lease = await take(connection, "old", seconds=60.0)
+        assert lease is not None
+        async with Term(settings, connection, lease) as term:
+            await postgres.execute("UPDATE outbox.relay SET owner = 'new', term = term + 1")
+            await publish(postgres, "k")
+            with pytest.raises(LeaseLost, match="has ended"):
+                await term.publish_next_cut(asyncio.Event())
+        await lease.release(connection)
     assert await (await postgres.execute(MOVED)).fetchone() == ("new", 0, "3:3:", 0)
 
 
