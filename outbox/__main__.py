@@ -1,7 +1,8 @@
-"""`python -m outbox migrate | topics | relay | status`."""
+"""`python -m outbox migrate | topics | relay | status | parked`."""
 
 import typer
 
+from outbox.cli import parked
 from outbox.cli.status import status
 from outbox.cli.topics import topics
 from outbox.migrate import migrate as run_migrations
@@ -31,6 +32,7 @@ def relay() -> None:
 
 app.command()(topics)
 app.command()(status)
+app.add_typer(parked.app, name="parked")
 
 if __name__ == "__main__":
     app()

@@ -26,6 +26,7 @@ from outbox.kafka import (
     stream_of,
 )
 from outbox.kafka.edge import TOO_LARGE
+from outbox.kafka.routes import Routes
 from outbox.lease import Lease
 from outbox.settings import Settings
 
@@ -63,6 +64,7 @@ class Carrier:
     """Owns the publisher, and replaces it after every refusal. One page at a time.
 
     `partitions` are the recorded counts of the topics; `keep` renews the lease between attempts.
+    `routes` says which counts were used; the new ones among them are to be recorded.
     """
 
     def __init__(
@@ -74,8 +76,8 @@ class Carrier:
     ) -> None:
         self._settings = settings
         self._lease = lease
-        self._partitions = partitions
         self._keep = keep
+        self.routes = Routes(partitions, settings.publish_timeout_seconds)
         self._batch_bytes: dict[str, int] = {}
         self._held = AsyncExitStack()
         self._publisher = self._new_publisher()
@@ -87,11 +89,6 @@ class Carrier:
     async def __aexit__(self, *_: object) -> None:
         await self._held.aclose()
 
-    @property
-    def partitions(self) -> dict[str, int]:
-        """The counts that were used, by topic; the new ones among them are to be recorded."""
-        return self._publisher.partitions
-
     async def pack(self, records: Iterable[Record]) -> Packed:
         return await self._publisher.prepare(records)
 
@@ -101,6 +98,7 @@ class Carrier:
         for refused in packed.refused:
             carried.refuse(refused.record, refused.reason)
         batches = packed.batches
+        await self._keep()
         while batches:
             outcome = await self._publish(batches)
             carried.deliveries += outcome.deliveries
@@ -156,6 +154,6 @@ class Carrier:
         return Publisher(
             self._settings.kafka_url,
             self._settings.publish_timeout_seconds,
-            self._partitions,
+            self.routes,
             self._batch_bytes,
         )

@@ -28,6 +28,8 @@ COUNTS = """
     SELECT (SELECT count(*) FROM outbox.streams) AS streams,
            (SELECT count(*) FROM outbox.streams WHERE NOT deleted) AS live_streams,
            (SELECT count(*) FROM outbox.dead_letters WHERE status = 'dead') AS dead_letters,
+           (SELECT count(*) FROM outbox.parked) AS unpublished_keys,
+           (SELECT count(*) FROM outbox.parked_messages) AS unpublished_messages,
            (SELECT count(DISTINCT (consumer, stream)) FROM outbox.dead_letters
             WHERE status IN ('dead', 'waiting') AND stream IS NOT NULL) AS parked_keys,
            clock_timestamp() AS now
@@ -35,7 +37,11 @@ COUNTS = """
 
 
 class Status(BaseModel):
-    """A consistent reading: all figures are of one snapshot. Durations are in seconds."""
+    """A consistent reading: all figures are of one snapshot. Durations are in seconds.
+
+    `parked_keys` and `dead_letters` are those of consumers; `unpublished_keys` are parked by the
+    relay, with `unpublished_messages` of them.
+    """
 
     pending: int
     oldest_pending_age_seconds: float
@@ -44,6 +50,8 @@ class Status(BaseModel):
     live_streams: int
     dead_letters: int
     parked_keys: int
+    unpublished_keys: int
+    unpublished_messages: int
     relay_leading: bool
     relay_owner: str | None
     relay_term: int
@@ -66,6 +74,8 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
         live_streams=counts["live_streams"],
         dead_letters=counts["dead_letters"],
         parked_keys=counts["parked_keys"],
+        unpublished_keys=counts["unpublished_keys"],
+        unpublished_messages=counts["unpublished_messages"],
         relay_leading=relay["leading"],
         relay_owner=relay["owner"],
         relay_term=relay["term"],

@@ -130,6 +130,7 @@ class Term:
 
     async def _publish_released(self, stream: Stream) -> None:
         """One page of what waited for this key; the rest comes after the next cut."""
+        self._carrier.routes.forget_refusals()
         rows = await self._parked.waiting(stream, self._settings.page_messages)
         carried = await self._carry(await self._carrier.pack(map(self._renderer.record, rows)))
         left = {record.position for record in aside(carried)}
@@ -149,7 +150,7 @@ class Term:
         return Page(rows, packed, streams, positions)
 
     async def _carry(self, packed: Packed) -> Carried:
-        await record_topics(self._connection, self._carrier.partitions, self._topics)
+        await record_topics(self._connection, self._carrier.routes.counts, self._topics)
         carried = await self._carrier.carry(packed)
         failpoint(Failpoint.BATCHES_ACKNOWLEDGED)
         return carried

@@ -104,6 +104,7 @@ class KafkaServer(Server):
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": data.name,  # from the home folder, which needs no escapes then
             "auto.create.topics.enable": "false",
+            **self._open_to_all(),
             **self._small(),
             **self._quick(),
         }
@@ -117,6 +118,13 @@ class KafkaServer(Server):
             **{f"{topic}.min.isr": 1 for topic in own[1:]},
             "default.replication.factor": 1,
             "min.insync.replicas": 1,
+        }
+
+    def _open_to_all(self) -> dict[str, object]:
+        """Nobody has to log in, and yet a right can be taken away, which a test may want."""
+        return {
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "true",
         }
 
     def _quick(self) -> dict[str, object]:

@@ -11,7 +11,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from outbox.errors import DependencyDown
 from outbox.kafka.edge import REFUSALS, abandon, broker_errors, reason_of
-from outbox.kafka.routes import Routes, TopicRefused
+from outbox.kafka.routes import Routes
 from schemas.wire import Headers
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
@@ -108,7 +108,7 @@ class Publisher:
     away and a new one must start from the first unacknowledged record: aiokafka's producer is not
     safe to go on with. A batch that was given up may still arrive later, as a duplicate.
 
-    `partitions` says how many partitions a topic counts as having, where that is known already;
+    `routes` outlive a publisher, where one follows another;
     `batch_bytes` how large a batch of a topic may be, where it must be smaller than BATCH_BYTES.
     """
 
@@ -116,14 +116,14 @@ class Publisher:
         self,
         bootstrap: str,
         timeout_seconds: float,
-        partitions: Mapping[str, int] | None = None,
+        routes: Routes | None = None,
         batch_bytes: Mapping[str, int] | None = None,
     ) -> None:
         self._timeout = timeout_seconds
         self._bootstrap = bootstrap
         self._producer: AIOKafkaProducer | None = None
         self._partitions: dict[tuple[str, bytes], int] = {}
-        self._routes = Routes(partitions or {}, timeout_seconds)
+        self._routes = routes or Routes({}, timeout_seconds)
         self._batch_bytes = batch_bytes or {}
         self.sent = 0
 
@@ -146,22 +146,18 @@ class Publisher:
         if producer is not None:
             await abandon(producer)
 
-    @property
-    def partitions(self) -> dict[str, int]:
-        """The count of each topic that this publisher has asked for."""
-        return self._routes.asked
-
     async def prepare(self, records: Iterable[Record]) -> Packed:
         """Pack records into batches, ready to send; the order within a key is kept."""
+        assert self._producer is not None  # noqa: S101 - inside `async with`
+        records = list(records)
+        await self._routes.learn(self._producer.client, {record.topic for record in records})
         packed = Packed([], [])
         open_batches: dict[tuple[str, int], Batch] = {}
         for record in records:
             partition = self._partitions.get((record.topic, record.key))
             if partition is None:
-                try:
-                    partition = await self._find_partition(record.topic, record.key)
-                except TopicRefused as refusal:
-                    packed.refused.append(Refused(record, refusal.reason))
+                partition = self._find_partition(record, packed)
+                if partition is None:
                     continue
             batch = open_batches.get((record.topic, partition))
             if batch is None or not self._append(batch, record):
@@ -245,13 +241,15 @@ class Publisher:
         limit = self._batch_bytes.get(batch.topic, BATCH_BYTES)
         return bool(batch.records) and batch.builder.size() >= limit
 
-    async def _find_partition(self, topic: str, key: bytes) -> int:
-        assert self._producer is not None  # noqa: S101 - inside `async with`
-        count = await self._routes.count(self._producer.client, topic)
+    def _find_partition(self, record: Record, packed: Packed) -> int | None:
+        """None where its topic takes nothing; the record is then among the refused."""
+        if (reason := self._routes.reason(record.topic)) is not None:
+            packed.refused.append(Refused(record, reason))
+            return None
         if len(self._partitions) >= KNOWN_PARTITIONS:
             self._partitions.clear()
-        partition = partition_of(key, count)
-        self._partitions[topic, key] = partition
+        partition = partition_of(record.key, self._routes.counts[record.topic])
+        self._partitions[record.topic, record.key] = partition
         return partition
 
 

@@ -1,10 +1,11 @@
 """Routes: how many partitions a topic counts as having, and which topics cannot be published to."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from time import monotonic
 
 from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from outbox.errors import DependencyDown
@@ -13,14 +14,6 @@ from outbox.kafka.edge import OF_THE_TOPIC, TOPIC_MISSING, TOPIC_SHRUNK, broker_
 LOOKS = 5  # a topic that was made a moment ago may take a moment to be known
 PAUSE_SECONDS = 0.2
 REMEMBERED_SECONDS = 30.0
-
-
-class TopicRefused(Exception):
-    """Nothing can be published to this topic until a person has changed something."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Routes:
@@ -32,50 +25,60 @@ class Routes:
     """
 
     def __init__(self, recorded: Mapping[str, int], timeout_seconds: float) -> None:
-        self.asked: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
         self._recorded = recorded
         self._timeout = timeout_seconds
         self._refused: dict[str, tuple[str, float]] = {}
 
-    async def count(self, client: AIOKafkaClient, topic: str) -> int:
-        """TopicRefused where the topic is missing, denied or shrunk; DependencyDown if unknown."""
-        if topic in self.asked:
-            return self.asked[topic]
-        self._require_not_refused(topic)
-        try:
-            there = await self._ask(client, topic)
-            counted = self._recorded.get(topic, there)
-            if there < counted:
-                raise TopicRefused(TOPIC_SHRUNK)
-        except TopicRefused as refusal:
-            self._refused[topic] = (refusal.reason, monotonic() + REMEMBERED_SECONDS)
-            raise
-        self.asked[topic] = counted
-        return counted
+    def reason(self, topic: str) -> str | None:
+        """Why nothing can be published to the topic until a person has changed something."""
+        return self._refused[topic][0] if topic in self._refused else None
 
-    def _require_not_refused(self, topic: str) -> None:
-        reason, until = self._refused.get(topic, ("", 0.0))
-        if monotonic() < until:
-            raise TopicRefused(reason)
+    def forget_refusals(self) -> None:
+        """A person may have changed something: ask again."""
+        self._refused.clear()
 
-    async def _ask(self, client: AIOKafkaClient, topic: str) -> int:
+    async def learn(self, client: AIOKafkaClient, topics: Set[str]) -> None:
+        """Every topic has a count or a reason afterwards; DependencyDown where nobody answers."""
+        now = monotonic()
+        for topic in [t for t, (_, until) in self._refused.items() if until < now]:
+            del self._refused[topic]
+        if unknown := topics - self.counts.keys() - self._refused.keys():
+            there = await self._ask(client, unknown)
+            for topic in unknown:
+                self._learn(topic, there[topic])
+
+    def _learn(self, topic: str, there: int | str) -> None:
+        if isinstance(there, int) and there < self._recorded.get(topic, 0):
+            there = TOPIC_SHRUNK
+        if isinstance(there, int):
+            self.counts[topic] = self._recorded.get(topic, there)
+        else:
+            self._refused[topic] = (there, monotonic() + REMEMBERED_SECONDS)
+
+    async def _ask(self, client: AIOKafkaClient, topics: Set[str]) -> dict[str, int | str]:
         try:
             with broker_errors():
                 async with asyncio.timeout(self._timeout):
-                    return await _look(client, topic)
+                    return await _look(client, topics)
         except DependencyDown as error:
-            raise DependencyDown("kafka", f"no word of topic {topic}") from error
+            raise DependencyDown("kafka", f"no word of topics {', '.join(topics)}") from error
 
 
-async def _look(client: AIOKafkaClient, topic: str) -> int:
+async def _look(client: AIOKafkaClient, topics: Set[str]) -> dict[str, int | str]:
     """Several answers of a live broker that it has no such topic are a refusal; silence is not."""
+    for topic in topics:
+        client.add_topic(topic)
     answers = 0
-    client.add_topic(topic)
-    while answers < LOOKS:
+    while True:
         answers += bool(await client.force_metadata_update())
-        if partitions := client.cluster.partitions_for_topic(topic):
-            return len(partitions)
-        if topic in client.cluster.unauthorized_topics:
-            raise TopicRefused(OF_THE_TOPIC[TopicAuthorizationFailedError])
+        found = {topic: _found(client.cluster, topic) for topic in topics}
+        if answers >= LOOKS or TOPIC_MISSING not in found.values():
+            return found
         await asyncio.sleep(PAUSE_SECONDS)
-    raise TopicRefused(TOPIC_MISSING)
+
+
+def _found(cluster: ClusterMetadata, topic: str) -> int | str:
+    if topic in cluster.unauthorized_topics:
+        return OF_THE_TOPIC[TopicAuthorizationFailedError]
+    return len(cluster.partitions_for_topic(topic) or ()) or TOPIC_MISSING

@@ -59,10 +59,12 @@ class Seen:
     """Every (key, version) in the order of its first occurrence, and how often it came."""
 
     order: list[tuple[str, int]] = field(default_factory=list)
+    places: list[tuple[str, int]] = field(default_factory=list)  # key and partition
     times: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def add(self, envelope: Envelope) -> None:
+    def add(self, envelope: Envelope, partition: int) -> None:
         assert envelope.sequence is not None
+        self.places.append((envelope.key, partition))
         message = (envelope.key, envelope.sequence)
         if not self.times[message]:
             self.order.append(message)
@@ -102,7 +104,7 @@ async def subscribe(settings: Settings, seen: Seen, topics: Sequence[str] = (TOP
             fetched = await subscriber.receive(5_000, 50)
             for records in fetched.values():
                 for record in records:
-                    seen.add(decode(record.key, record.value, record.headers))
+                    seen.add(decode(record.key, record.value, record.headers), record.partition)
 
 
 async def write(settings: Settings, transactions: int, seed: int) -> None:

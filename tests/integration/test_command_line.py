@@ -67,3 +67,38 @@ def test_what_cannot_be_told_is_one_line_and_exit_code_2(
     assert told.returncode == 2
     assert told.stderr.startswith("postgres is down")
     assert len(told.stderr.splitlines()) == 1
+
+
+PARK = """
+    INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)
+    VALUES ('a.b', 'k', 'a.b.events', 1000, 'too-large');
+    INSERT INTO outbox.parked_messages (aggregatetype, aggregateid, position)
+    VALUES ('a.b', 'k', 1000), ('a.b', 'k', 2000)
+"""
+
+
+def test_parked_keys_are_listed_and_released_or_discarded_with_a_reason(
+    settings: Settings, postgres_url: str
+) -> None:
+    """R7: audited, and everything only where it is said in so many words."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(PARK)
+        listed = json.loads(run(settings, "outbox", "parked", "list", "--json").stdout)
+        assert [(p["key"], p["reason"], p["messages"]) for p in listed] == [("k", "too-large", 2)]
+
+        discard = ("outbox", "parked", "discard", "--reason", "of no use", "--json")
+        assert run(settings, *discard).returncode == 2
+        told = run(settings, *discard, "--key", "k", "--dry-run")
+        assert json.loads(told.stdout) == {"keys": 1, "dry_run": True}
+        assert json.loads(run(settings, *discard, "--key", "other").stdout)["keys"] == 0
+        assert json.loads(run(settings, *discard, "--all").stdout)["keys"] == 1
+        left = connection.execute("SELECT position FROM outbox.parked_messages").fetchall()
+        assert left == [(2000,)]
+        assert connection.execute("SELECT released FROM outbox.parked").fetchall() == [(True,)]
+
+        last = "SELECT action, subject, reason, details FROM outbox.operations ORDER BY id DESC"
+        recorded = connection.execute(last).fetchone()
+    keys = [{"aggregate": "a.b", "key": "k", "position": 1000}]
+    assert recorded == ("parked discard", "all", "of no use", {"keys": keys})
+    told = run(settings, "outbox", "parked", "release", "--reason", " ", "--all")
+    assert (told.returncode, "reason" in told.stderr) == (2, True)

@@ -1,0 +1,114 @@
+"""`python -m outbox parked list | release | discard`."""
+
+import json as to_json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any, TypeVar
+
+import psycopg
+import typer
+
+from outbox.cli.console import Json, Reason, print_table
+from outbox.operations import Operation
+from outbox.parking import ParkedKey, Selection, discard, list_parked, release
+from outbox.process import answer
+from outbox.relay import connect
+from outbox.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Keys that wait behind a message Kafka refused.")
+
+T = TypeVar("T")
+Aggregate = Annotated[str | None, typer.Option(help="Only keys of this aggregate type.")]
+Key = Annotated[str | None, typer.Option(help="Only this key.")]
+Topic = Annotated[str | None, typer.Option(help="Only keys refused by this topic.")]
+All = Annotated[bool, typer.Option("--all", help="Every parked key.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
+Repair = Callable[[psycopg.AsyncConnection[Any], Selection, Operation], Awaitable[int]]
+
+
+@app.command("list")
+def list_command(
+    aggregate: Aggregate = None, key: Key = None, topic: Topic = None, json: Json = False
+) -> None:
+    """Show parked keys, why they are parked, and how many messages wait."""
+    selection = Selection(aggregate, key, topic)
+    parked = _run(lambda connection: list_parked(connection, selection))
+    if json:
+        typer.echo(to_json.dumps([asdict(each) for each in parked], default=str))
+    else:
+        _print(parked)
+
+
+@app.command("release")
+def release_command(
+    reason: Reason,
+    aggregate: Aggregate = None,
+    key: Key = None,
+    topic: Topic = None,
+    all_keys: All = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Try again, from the refused message on, in order."""
+    selection = _selection(aggregate, key, topic, all_keys)
+    _repair("parked release", release, selection, reason, dry_run=dry_run, json=json)
+
+
+@app.command("discard")
+def discard_command(
+    reason: Reason,
+    aggregate: Aggregate = None,
+    key: Key = None,
+    topic: Topic = None,
+    all_keys: All = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Never publish the refused message; try what waits behind it."""
+    selection = _selection(aggregate, key, topic, all_keys)
+    _repair("parked discard", discard, selection, reason, dry_run=dry_run, json=json)
+
+
+def _selection(
+    aggregate: str | None, key: str | None, topic: str | None, all_keys: bool
+) -> Selection:
+    """Everything only where it is said in so many words."""
+    if (aggregate or key or topic) is None and not all_keys:
+        raise typer.BadParameter("say which: --aggregate, --key, --topic or --all")
+    return Selection(aggregate, key, topic)
+
+
+def _repair(
+    action: str, repair: Repair, selection: Selection, reason: str, *, dry_run: bool, json: bool
+) -> None:
+    operation = Operation(Settings().operator, action, str(selection), reason)
+
+    async def touch(connection: psycopg.AsyncConnection[Any]) -> int:
+        if dry_run:
+            found = await list_parked(connection, selection)
+            return sum(not each.released for each in found)
+        return await repair(connection, selection, operation)
+
+    keys = _run(touch)
+    if json:
+        typer.echo(to_json.dumps({"keys": keys, "dry_run": dry_run}))
+    else:
+        typer.echo(f"{keys} keys{' would be touched' if dry_run else ''}")
+
+
+def _run(work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
+    settings = Settings()
+
+    async def connected() -> T:
+        async with await connect(settings) as connection:
+            return await work(connection)
+
+    return answer(settings, connected())
+
+
+def _print(parked: list[ParkedKey]) -> None:
+    columns = ("aggregate", "key", "topic", "reason", "attempts", "messages", "parked at")
+    rows = [
+        (p.aggregate, p.key, p.topic, p.reason, p.attempts, p.messages, p.parked_at) for p in parked
+    ]
+    print_table(columns, rows)
