@@ -1,12 +1,9 @@
 """UnitOfWork: one PostgreSQL transaction that changes rows and says so."""
 
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from uuid import uuid4
 
 import orjson
 import psycopg
@@ -15,54 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.errors import AlreadyHandled, rejected
 from outbox.failpoints import Failpoint, failpoint, while_waiting
+from outbox.publishing import Published, check_key, write_messages
 from schemas.envelope import Envelope, Event, digest
-from schemas.wire import CONTROL, MAX_KEY_CHARACTERS
 
 log = structlog.get_logger()
-
-MAX_PAYLOAD_BYTES = 900_000
-MAX_MESSAGES_PER_KEY = 1_000  # one step of the sequence outbox.positions
-
-# One statement, sent when every row lock of the domain is held. Why it keeps order per key:
-# - `heads` upserts each key's head in key order, so two units that share keys cannot deadlock
-#   here, and the second waits until the first has ended;
-# - the version and the position are drawn in DO UPDATE, after the head is locked. A key's very
-#   first position is drawn before its insert, but whoever comes second conflicts, waits, and
-#   draws again in DO UPDATE;
-# - the messages of one key are numbered upwards to the head's version and position.
-# So versions are gapless, and positions of one key rise in commit order.
-PUBLISH = """
-WITH given AS (
-    SELECT *,
-           row_number() OVER (PARTITION BY aggregatetype, aggregateid ORDER BY ordinal) AS step,
-           count(*) OVER (PARTITION BY aggregatetype, aggregateid) AS steps
-    FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
-                %b::jsonb[], %b::text[], %b::boolean[])
-         WITH ORDINALITY AS message (id, aggregatetype, aggregateid, type, topic, payload,
-                                     headers, digest, deletes, ordinal)
-), heads AS (
-    INSERT INTO outbox.streams AS head
-        (aggregatetype, aggregateid, version, position, digest, deleted)
-    SELECT aggregatetype, aggregateid, steps, nextval('outbox.positions') + steps - 1,
-           digest, deletes
-    FROM given
-    WHERE step = steps
-    ORDER BY aggregatetype COLLATE "C", aggregateid COLLATE "C"
-    ON CONFLICT (aggregatetype, aggregateid) DO UPDATE SET
-        version  = head.version + EXCLUDED.version,
-        position = nextval('outbox.positions') + EXCLUDED.version - 1,
-        digest   = EXCLUDED.digest,
-        deleted  = EXCLUDED.deleted
-    RETURNING aggregatetype, aggregateid, version, position
-)
-INSERT INTO outbox.messages
-    (position, id, aggregatetype, aggregateid, type, version, topic, payload, headers)
-SELECT position - steps + step, id, aggregatetype, aggregateid, type, version - steps + step,
-       topic, payload, headers
-FROM given JOIN heads USING (aggregatetype, aggregateid)
-ORDER BY ordinal
-RETURNING aggregatetype, aggregateid, version, position
-"""
 
 # The receipt is the unit's first insert: a concurrent delivery of the same message waits here
 # until this transaction has ended, and then finds the receipt or takes its place.
@@ -73,18 +26,9 @@ ON CONFLICT (consumer, message_id) DO NOTHING
 READ_RECEIPT = "SELECT digest, reply FROM outbox.receipts WHERE consumer = %b AND message_id = %b"
 SET_REPLY = "UPDATE outbox.receipts SET reply = %b::jsonb WHERE consumer = %b AND message_id = %b"
 
-# What the relay reads and sends must survive a crash of PostgreSQL, whatever the role's default.
+# What was answered must survive a crash of PostgreSQL, whatever the role's default; a unit that
+# publishes says so in its own statement.
 DURABLE = "SET LOCAL synchronous_commit = on"
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """Where a committed message stands in the outbox."""
-
-    aggregatetype: str
-    key: str
-    version: int
-    position: int
 
 
 class UnitOfWork:
@@ -137,7 +81,7 @@ class UnitOfWork:
     def publish(self, event: Event) -> None:
         """Say `event` in this transaction. MessageRejected where it could never be published."""
         self._require_open()
-        _check_key(event.key())
+        check_key(event.key())
         self._events.append(event)
 
     @asynccontextmanager
@@ -175,17 +119,15 @@ class UnitOfWork:
 
     async def _write(self, reply: Event | None) -> list[Published]:
         """Everything in one round trip; an error of any statement is raised at its end."""
-        columns = _columns(self._events, self._cause) if self._events else None
         driver = await driver_connection(self.connection)
         async with driver.pipeline():
-            await driver.execute(DURABLE)
             if reply is not None and self._receipt_of is not None:
                 parameters = [_document(reply), self._consumer, self._receipt_of.id]
                 await driver.execute(SET_REPLY, parameters, prepare=True)
-            if columns is None:
-                return []
-            rows = await driver.execute(PUBLISH, columns, prepare=True)
-            return [Published(*row) for row in await rows.fetchall()]
+            if self._events:
+                return await write_messages(driver, self._events, self._cause)
+            await driver.execute(DURABLE)
+            return []
 
     async def _take_receipt(self, cause: Envelope) -> None:
         driver = await driver_connection(self.connection)
@@ -217,44 +159,3 @@ def _document(reply: Event) -> str:
 def _receipt_digest(cause: Envelope) -> str:
     """Another type with the same payload is another message."""
     return digest(cause.type.encode() + b"\n" + (cause.payload or b""))
-
-
-def _columns(events: Sequence[Event], cause: Envelope | None) -> list[list[Any]]:
-    """The events as PUBLISH takes them: one list a column."""
-    payloads = [event.payload() for event in events]
-    _check_sizes(events, payloads)
-    headers = orjson.dumps(_headers(cause)).decode()
-    return [
-        [uuid4() for _ in events],
-        [event.aggregate for event in events],
-        [event.key() for event in events],
-        [event.type for event in events],
-        [event.topic for event in events],
-        [payload.decode() for payload in payloads],
-        [headers for _ in events],
-        [digest(payload) for payload in payloads],
-        [event.deletes for event in events],
-    ]
-
-
-def _headers(cause: Envelope | None) -> dict[str, str]:
-    if cause is None:
-        return {}
-    headers = {"correlationid": cause.correlation_id or cause.id, "causationid": cause.id}
-    return headers | ({"traceparent": cause.traceparent} if cause.traceparent else {})
-
-
-def _check_sizes(events: Sequence[Event], payloads: Sequence[bytes]) -> None:
-    """What cannot be published must not commit."""
-    if max(map(len, payloads)) > MAX_PAYLOAD_BYTES:
-        raise rejected("too-large", "payload", f"at most {MAX_PAYLOAD_BYTES} bytes")
-    keys = Counter((event.aggregate, event.key()) for event in events)
-    if max(keys.values()) > MAX_MESSAGES_PER_KEY:
-        rule = f"at most {MAX_MESSAGES_PER_KEY} of one key in one unit of work"
-        raise rejected("too-large", "messages", rule)
-
-
-def _check_key(key: str) -> None:
-    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or CONTROL.search(key):
-        rule = f"1 to {MAX_KEY_CHARACTERS} characters, none of them a control character"
-        raise rejected("envelope", "key", rule)

@@ -24,7 +24,9 @@ CREATE TABLE outbox.messages (
         CHECK (aggregateid !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]'),
     CONSTRAINT aggregatetype_has_1_to_255_characters CHECK (length(aggregatetype) BETWEEN 1 AND 255),
     CONSTRAINT type_has_1_to_255_characters CHECK (length(type) BETWEEN 1 AND 255),
-    CONSTRAINT topic_is_a_name_that_kafka_takes CHECK (topic ~ '^[a-zA-Z0-9._-]{1,249}$'),
+    -- A counted repetition (…{1,249}) would cost as much as all the rest of the insert.
+    CONSTRAINT topic_has_1_to_249_characters CHECK (length(topic) BETWEEN 1 AND 249),
+    CONSTRAINT topic_is_a_name_that_kafka_takes CHECK (topic !~ '[^a-zA-Z0-9._-]'),
     CONSTRAINT payload_has_at_most_900000_bytes CHECK (octet_length(payload) <= 900000),
     CONSTRAINT headers_have_at_most_8192_bytes CHECK (octet_length(headers::text) <= 8192)
 ) PARTITION BY RANGE (created_at);

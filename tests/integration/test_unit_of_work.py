@@ -13,8 +13,9 @@ from sqlalchemy import text
 
 from outbox.database import Database
 from outbox.errors import AlreadyHandled, Contention, MessageRejected
+from outbox.publishing import MAX_PAYLOAD_BYTES, Published
 from outbox.settings import Settings
-from outbox.unit_of_work import MAX_PAYLOAD_BYTES, Published, UnitOfWork
+from outbox.unit_of_work import UnitOfWork
 from schemas.envelope import Envelope, Event, digest
 from schemas.reply import CommandSucceeded
 

@@ -1,0 +1,192 @@
+"""Publishing: from collected events to rows of outbox.messages, in one statement.
+
+Sent when every row lock of the domain is held. Why it keeps order per key:
+- the head of each key is upserted, in key order, so two units that share keys cannot deadlock here,
+  and the second waits until the first has ended;
+- version and position are drawn in DO UPDATE, after the head is locked. A key's very first position
+  is drawn before its insert, but whoever comes second conflicts, waits, and draws again there;
+- the messages of one key are numbered upwards to the head's version and position.
+So versions are gapless, and positions of one key rise in commit order.
+
+Why synchronous_commit: what the relay reads and sends must survive a crash of PostgreSQL, whatever
+the role's default is. Saying so inside the statement spares a statement of its own.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import psycopg
+
+from outbox.errors import rejected
+from schemas.envelope import Envelope, Event, digest
+from schemas.wire import CONTROL, MAX_KEY_CHARACTERS
+
+MAX_PAYLOAD_BYTES = 900_000
+MAX_MESSAGES_PER_KEY = 1_000  # one step of the sequence outbox.positions
+
+PUBLISH_ONE = """
+WITH head AS (
+    INSERT INTO outbox.streams AS head
+        (aggregatetype, aggregateid, version, position, digest, deleted)
+    SELECT %(aggregatetype)b, %(key)b, 1, nextval('outbox.positions'), %(digest)b, %(deletes)b
+    FROM set_config('synchronous_commit', 'on', true) AS durable
+    WHERE durable = 'on'
+    ON CONFLICT (aggregatetype, aggregateid) DO UPDATE SET
+        version  = head.version + 1,
+        position = nextval('outbox.positions'),
+        digest   = EXCLUDED.digest,
+        deleted  = EXCLUDED.deleted
+    RETURNING version, position
+)
+INSERT INTO outbox.messages
+    (position, id, aggregatetype, aggregateid, type, version, topic, payload, headers)
+SELECT position, %(id)b, %(aggregatetype)b, %(key)b, %(type)b, version, %(topic)b, %(payload)b,
+       %(headers)b::jsonb
+FROM head
+RETURNING version, position
+"""
+
+# `steps` messages of a key come in `step` 1, 2, ...; the last one of a key writes its head.
+PUBLISH_SEVERAL = """
+WITH given AS (
+    SELECT *
+    FROM unnest(%(ids)b::uuid[], %(aggregatetypes)b::text[], %(keys)b::text[], %(types)b::text[],
+                %(topics)b::text[], %(payloads)b::text[], %(digests)b::text[],
+                %(deletes)b::boolean[], %(steps)b::integer[], %(lasts)b::integer[])
+         AS message (id, aggregatetype, aggregateid, type, topic, payload, digest, deletes,
+                     step, steps)
+), heads AS (
+    INSERT INTO outbox.streams AS head
+        (aggregatetype, aggregateid, version, position, digest, deleted)
+    SELECT aggregatetype, aggregateid, steps, nextval('outbox.positions') + steps - 1,
+           digest, deletes
+    FROM given, set_config('synchronous_commit', 'on', true) AS durable
+    WHERE step = steps AND durable = 'on'
+    ORDER BY aggregatetype COLLATE "C", aggregateid COLLATE "C"
+    ON CONFLICT (aggregatetype, aggregateid) DO UPDATE SET
+        version  = head.version + EXCLUDED.version,
+        position = nextval('outbox.positions') + EXCLUDED.version - 1,
+        digest   = EXCLUDED.digest,
+        deleted  = EXCLUDED.deleted
+    RETURNING aggregatetype, aggregateid, version, position
+), inserted AS (
+    INSERT INTO outbox.messages
+        (position, id, aggregatetype, aggregateid, type, version, topic, payload, headers)
+    SELECT position - steps + step, id, aggregatetype, aggregateid, type, version - steps + step,
+           topic, payload, %(headers)b::jsonb
+    FROM given JOIN heads USING (aggregatetype, aggregateid)
+)
+SELECT aggregatetype, aggregateid, version, position FROM heads
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a committed message stands in the outbox."""
+
+    aggregatetype: str
+    key: str
+    version: int
+    position: int
+
+
+async def write_messages(
+    driver: psycopg.AsyncConnection[Any], events: Sequence[Event], cause: Envelope | None
+) -> list[Published]:
+    """Insert them in the open transaction; the order is that of `events`.
+
+    MessageRejected where one of them could never be published.
+    """
+    payloads = [event.payload() for event in events]
+    _check_sizes(events, payloads)
+    headers = orjson.dumps(_headers(cause)).decode()
+    if len(events) == 1:
+        return [await _write_one(driver, events[0], payloads[0], headers)]
+    return await _write_several(driver, events, payloads, headers)
+
+
+def check_key(key: str) -> None:
+    """MessageRejected where no record could have this key."""
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or CONTROL.search(key):
+        rule = f"1 to {MAX_KEY_CHARACTERS} characters, none of them a control character"
+        raise rejected("envelope", "key", rule)
+
+
+async def _write_one(
+    driver: psycopg.AsyncConnection[Any], event: Event, payload: bytes, headers: str
+) -> Published:
+    parameters = {
+        "id": uuid4(),
+        "aggregatetype": event.aggregate,
+        "key": event.key(),
+        "type": event.type,
+        "topic": event.topic,
+        "payload": payload.decode(),
+        "headers": headers,
+        "digest": digest(payload),
+        "deletes": event.deletes,
+    }
+    rows = await driver.execute(PUBLISH_ONE, parameters, prepare=True)
+    row = await rows.fetchone()
+    assert row is not None  # noqa: S101 - one row was inserted, or an error raised
+    return Published(event.aggregate, event.key(), *row)
+
+
+async def _write_several(
+    driver: psycopg.AsyncConnection[Any],
+    events: Sequence[Event],
+    payloads: Sequence[bytes],
+    headers: str,
+) -> list[Published]:
+    streams = [(event.aggregate, event.key()) for event in events]
+    steps, lasts = _steps(streams)
+    parameters = {
+        "ids": [uuid4() for _ in events],
+        "aggregatetypes": [aggregate for aggregate, _ in streams],
+        "keys": [key for _, key in streams],
+        "types": [event.type for event in events],
+        "topics": [event.topic for event in events],
+        "payloads": [payload.decode() for payload in payloads],
+        "headers": headers,
+        "digests": [digest(payload) for payload in payloads],
+        "deletes": [event.deletes for event in events],
+        "steps": steps,
+        "lasts": lasts,
+    }
+    rows = await driver.execute(PUBLISH_SEVERAL, parameters, prepare=True)
+    heads = {(a, k): (version, position) for a, k, version, position in await rows.fetchall()}
+    return [
+        Published(*stream, *(end - last + step for end in heads[stream]))
+        for stream, step, last in zip(streams, steps, lasts, strict=True)
+    ]
+
+
+def _steps(streams: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
+    """Of each message: which one of its key it is, and how many that key has."""
+    reached: Counter[tuple[str, str]] = Counter()
+    steps = []
+    for stream in streams:
+        reached[stream] += 1
+        steps.append(reached[stream])
+    return steps, [reached[stream] for stream in streams]
+
+
+def _headers(cause: Envelope | None) -> dict[str, str]:
+    if cause is None:
+        return {}
+    headers = {"correlationid": cause.correlation_id or cause.id, "causationid": cause.id}
+    return headers | ({"traceparent": cause.traceparent} if cause.traceparent else {})
+
+
+def _check_sizes(events: Sequence[Event], payloads: Sequence[bytes]) -> None:
+    """What cannot be published must not commit."""
+    if max(map(len, payloads)) > MAX_PAYLOAD_BYTES:
+        raise rejected("too-large", "payload", f"at most {MAX_PAYLOAD_BYTES} bytes")
+    keys = Counter((event.aggregate, event.key()) for event in events)
+    if max(keys.values()) > MAX_MESSAGES_PER_KEY:
+        rule = f"at most {MAX_MESSAGES_PER_KEY} of one key in one unit of work"
+        raise rejected("too-large", "messages", rule)
