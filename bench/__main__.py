@@ -1,43 +1,88 @@
-"""`python -m bench [--json] [--messages N]`: measure on the embedded stack; figures as ratios."""
+"""`python -m bench [--json] [--only NAME] [--quick]`: measure on the embedded stack, as ratios."""
 
 import asyncio
 import json as json_module
-from dataclasses import asdict
+import os
+import platform
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-from bench.drain import Drain, measure
+from bench import bloat, drain, drain_kafka, idle, latency, retained, write
+from bench.effort import EFFORTS, Effort
+from bench.figure import Figure
+from bench.rig import Rig, rigs
 from outbox import logs
-from stack.machine import Machine, machine
+
+QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
+    "drain": drain.ask,
+    "drain_kafka": drain_kafka.ask,
+    "latency": latency.ask,
+    "idle": idle.ask,
+    "write": write.ask,
+    "retained": retained.ask,
+    "bloat": bloat.ask,
+}
+
+Only = Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(QUESTIONS)}; again.")]
 
 
 def main(
-    messages: Annotated[int, typer.Option(min=1_000, max=10_000_000)] = 100_000,
+    only: Only = None,
+    quick: Annotated[bool, typer.Option("--quick", help="All in about three minutes.")] = False,
+    effort: Annotated[str, typer.Option(help=f"One of {', '.join(EFFORTS)}.")] = "full",
+    messages: Annotated[int | None, typer.Option(min=1_000, max=10_000_000)] = None,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
-    """Drain a backlog and compare with what its two ends can do alone."""
+    """Ask each question and print its figures beside what they are held against."""
+    names = only or list(QUESTIONS)
+    for unknown in set(names) - QUESTIONS.keys():
+        raise typer.BadParameter(f"--only {unknown}: must be one of {', '.join(QUESTIONS)}")
+    if effort not in EFFORTS:
+        raise typer.BadParameter(f"--effort {effort}: must be one of {', '.join(EFFORTS)}")
+    chosen = EFFORTS["quick" if quick else effort]
+    if messages is not None:
+        chosen = replace(chosen, messages=messages)
     logs.configure("console", "warning")
-    asyncio.run(_run(messages, as_json=json))
+    console = Console(stderr=json)
+    found = asyncio.run(_ask(console, names, chosen))
+    if json:
+        typer.echo(json_module.dumps(found | {"environment": _environment()}))
 
 
-async def _run(messages: int, *, as_json: bool) -> None:
-    console = Console(stderr=as_json)
-    async with machine() as running:
-        drain = await measure(running, messages)
-        console.print(_table(drain, messages, running))
-    if as_json:
-        typer.echo(json_module.dumps({"messages": messages} | asdict(drain)))
+async def _ask(console: Console, names: list[str], effort: Effort) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    async with rigs(effort) as rig:
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("bench", total=len(names))
+            for name in names:
+                progress.update(task, description=name)
+                figures = await QUESTIONS[name](rig)
+                progress.console.print(_table(name, figures))
+                found |= {figure.key: figure.value for figure in figures}
+                progress.advance(task)
+    return found
 
 
-def _table(drain: Drain, messages: int, running: Machine) -> Table:
-    caption = f"{running.postgres.provider}; {running.kafka.provider}"
-    table = Table("drain", "messages/s", title=f"{messages:,} messages", caption=caption)
-    for row in drain.rows():
-        table.add_row(*row)
+def _table(name: str, figures: list[Figure]) -> Table:
+    table = Table(name.replace("_", " "), "figure", "against", title_justify="left")
+    for figure in figures:
+        value = "-" if figure.value is None else f"{figure.value:,.2f} {figure.unit}"
+        table.add_row(figure.key, value, figure.against)
     return table
+
+
+def _environment() -> dict[str, str | int | None]:
+    return {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 if __name__ == "__main__":

@@ -1,126 +1,114 @@
 """How fast does the relay drain a backlog, against what its two ends can do alone?
 
 `raw_fetch_per_s` reads the same rows with the relay's own statement and does nothing with them;
-`raw_send_batch_per_s` sends the same records, rendered and packed beforehand, and does nothing
-else. Both in turn would give the serial ceiling 1 / (1/fetch + 1/send).
+`raw_send_batch_per_s` sends such records, rendered and packed beforehand, and does nothing else.
+Both in turn would give the serial ceiling 1 / (1/fetch + 1/send). The relay is a process of its
+own, and its memory is watched meanwhile.
+
+Weaknesses: all parts share the machine's cores; the mock broker writes nothing to a disk.
 """
 
 import asyncio
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 
-import psycopg
-from pydantic import SecretStr
-
-from outbox.cut import Cut, CutReader, Row
+from bench.backlog import fill
+from bench.figure import Figure
+from bench.relay_process import RelayProcess, drained
+from bench.rig import Rig, fresh
+from outbox.cut import Cut, CutReader, Row, Snapshot
 from outbox.kafka import Publisher
-from outbox.lease import take
-from outbox.migrate import migrate, outbox_migrations
-from outbox.progress import read_progress
 from outbox.record import Renderer
-from outbox.relay import Relay, connect
+from outbox.relay import connect
 from outbox.settings import Settings
-from outbox.status import read_status
-from stack.machine import Machine
 
-KEYS = 10_000
-PAYLOAD_BYTES = 250
-
-# As 100 transactions would have left them: a backlog over 10,000 keys, versions and all.
-FILL = """
-INSERT INTO outbox.messages
-    (position, id, aggregatetype, aggregateid, type, version, topic, payload)
-SELECT nextval('outbox.positions'), gen_random_uuid(), 'bench.thing', 'thing-' || n %% %(keys)s,
-       'bench.happened.v1', n / %(keys)s + 1, 'bench.thing.events',
-       '{"text":"' || repeat('x', %(bytes)s) || '"}'
-FROM generate_series(%(first)s::int, %(last)s::int) AS n
-"""
+SAMPLE = 100_000  # messages sent to learn the broker's rate; more would only fill our memory
+ROUNDS = 3
+CURSOR = Snapshot.parse("3:3:")  # before everything, as a new relay's
 
 
-@dataclass(frozen=True)
-class Drain:
-    """Messages a second, all from one run."""
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Messages a second, and MiB, all from one run over one backlog."""
 
-    relay_drain_per_s: float
-    raw_fetch_per_s: float
-    raw_send_batch_per_s: float
-    serial_ceiling_per_s: float
-    relay_ratio_to_ceiling: float
-
-    def rows(self) -> list[tuple[str, str]]:
-        return [(name, f"{value:,.2f}") for name, value in asdict(self).items()]
+    relay: float
+    fetch: float
+    send: float
+    growth_mib: float
 
 
-async def measure(machine: Machine, messages: int) -> Drain:
-    """Fill a fresh outbox with `messages`, then fetch, send and drain them."""
-    settings = Settings(
-        postgres_url=SecretStr(machine.postgres.url),
-        kafka_url=machine.kafka.url,
-        publish_timeout_seconds=30.0,
-    )
-    await migrate(settings.libpq_url(), outbox_migrations())
-    await _fill(settings, messages)
-    await _raw_fetch(settings)  # the first reader of fresh rows also marks them as committed
-    fetch, rows = await _raw_fetch(settings)
-    send = await _raw_send(settings, rows)
-    relay = messages / await _drain(settings)
-    ceiling = 1 / (1 / fetch + 1 / send)
-    return Drain(relay, fetch, send, ceiling, relay / ceiling)
+async def ask(rig: Rig) -> list[Figure]:
+    """The drain into the mock broker."""
+    async with fresh(rig) as own:
+        messages = rig.effort.messages
+        rates = await measure(own, messages)
+    ceiling = 1 / (1 / rates.fetch + 1 / rates.send)
+    return [
+        Figure("messages", messages, ""),
+        Figure("relay_drain_per_s", rates.relay, "1/s", "150,000 on a quiet machine"),
+        Figure("raw_fetch_per_s", rates.fetch, "1/s"),
+        Figure("raw_send_batch_per_s", rates.send, "1/s"),
+        Figure("serial_ceiling_per_s", ceiling, "1/s"),
+        Figure("relay_ratio_to_ceiling", rates.relay / ceiling, "", "at least 0.5 of the ceiling"),
+        Figure("drain_rss_growth_mib", rates.growth_mib, "MiB", "at most 20"),
+    ]
 
 
-async def _fill(settings: Settings, messages: int) -> None:
+async def measure(rig: Rig, messages: int) -> Rates:
+    """Fill the fresh outbox of `rig`, then fetch, send and drain."""
+    settings = rig.settings
+    await fill(settings, messages)
+    await _fetch(settings, 0)  # the first reader of fresh rows also marks them as committed
+    fetch, sample = await _fetch(settings, min(SAMPLE, messages))
+    send = await _send(settings, sample)
+    del sample
+    async with RelayProcess(settings) as relay, _memory(relay) as growth:
+        seconds = await drained(settings)
+    return Rates(messages / seconds, fetch, send, max(growth) - growth[len(growth) // 20])
+
+
+async def _fetch(settings: Settings, keep: int) -> tuple[float, list[Row]]:
+    """Rows a second through the relay's own statement, and the first `keep` of them."""
+    kept: list[Row] = []
+    count = 0
     async with await connect(settings) as connection:
-        step = max(1, messages // 100)
-        for first in range(0, messages, step):
-            last = min(first + step, messages) - 1
-            parameters = {"keys": KEYS, "bytes": PAYLOAD_BYTES, "first": first, "last": last}
-            await connection.execute(FILL, parameters)
-        await connection.execute("CHECKPOINT")
-
-
-async def _raw_fetch(settings: Settings) -> tuple[float, list[Row]]:
-    async with await connect(settings) as connection:
-        lease = await take(connection, "bench", 60.0)
-        assert lease is not None  # noqa: S101 - nobody else is here
-        progress = await read_progress(connection)
         reader = CutReader(connection, settings.page_messages, settings.page_bytes)
         await reader.prepare()
-        cut = Cut(progress.cursor, await reader.snapshot())
+        cut = Cut(CURSOR, await reader.snapshot())
         started = perf_counter()
-        rows = [row async for page in reader.pages(cut) for row in page]
-        rate = len(rows) / (perf_counter() - started)
-        await lease.release(connection)
-    return rate, rows
+        async for page in reader.pages(cut):
+            count += len(page)
+            kept += islice(page, keep - len(kept))
+    return count / (perf_counter() - started), kept
 
 
-async def _raw_send(settings: Settings, rows: list[Row]) -> float:
+async def _send(settings: Settings, rows: list[Row]) -> float:
+    """Records a second; packing is not counted."""
+    seconds = 0.0
     async with Publisher(settings.kafka_url, 60.0) as publisher:
-        records = map(Renderer(term=1).record, rows)
-        batches = (await publisher.prepare(records)).batches
-        started = perf_counter()
-        await publisher.publish(batches, 60.0)
-        return len(rows) / (perf_counter() - started)
+        for _ in range(ROUNDS):
+            packed = await publisher.prepare(map(Renderer(term=1).record, rows))
+            started = perf_counter()
+            await publisher.publish(packed.batches, 60.0)
+            seconds += perf_counter() - started
+    return ROUNDS * len(rows) / seconds
 
 
-async def _drain(settings: Settings) -> float:
-    """Seconds from the relay's start until PostgreSQL shows everything as acknowledged."""
-    relay = Relay(settings)
-    started = perf_counter()
-    running = asyncio.create_task(relay.run())
-    async with await psycopg.AsyncConnection.connect(
-        settings.libpq_url(), autocommit=True
-    ) as connection:
-        while not await _drained(connection):  # noqa: ASYNC110 - another session's progress
-            await asyncio.sleep(0.02)
-    seconds = perf_counter() - started
-    relay.stop()
-    await running
-    return seconds
+@asynccontextmanager
+async def _memory(relay: RelayProcess) -> AsyncIterator[list[float]]:
+    """Resident MiB, every 50 ms."""
+    seen = [relay.resident_mib()]
 
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            seen.append(relay.resident_mib())
 
-async def _drained(connection: psycopg.AsyncConnection) -> bool:
-    """Cheap to ask: the relay clears `upto` when the cut is done; the exact count comes last."""
-    row = await (
-        await connection.execute("SELECT published > 0 AND upto IS NULL FROM outbox.relay")
-    ).fetchone()
-    return bool(row and row[0]) and (await read_status(connection)).pending == 0
+    task = asyncio.create_task(watch())
+    yield seen
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -22,8 +22,8 @@ from stack.settings import StackSettings
 PROPERTIES = "server.properties"
 POM = Path(stack.__file__).with_name("kafka.pom.xml")
 OLDEST_JAVA = 17
-# A small heap and the quick compiler only: for a demo and for tests, not for the last message/s.
-JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+JVM = ("-Xmx512m", "-XX:+UseSerialGC")
+QUICK = ("-XX:TieredStopAtLevel=1",)  # without the slow compiler: not for the last message/s
 LOGGING = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 PROBE_TIMEOUT_SECONDS = 5.0
 SESSION_MILLISECONDS = 3_000
@@ -138,7 +138,8 @@ class KafkaServer(Server):
         }
 
     def _program(self, name: str, main: str, *arguments: str) -> Program:
-        java = (str(self._java), *JVM, LOGGING, "-cp", str(self._jars / "*"))
+        quick = QUICK if self._settings.kafka_quick_start else ()
+        java = (str(self._java), *JVM, *quick, LOGGING, "-cp", str(self._jars / "*"))
         argv = (*java, main, *arguments)
         return Program(name=name, argv=argv, folder=self._home, log=self._log)
 

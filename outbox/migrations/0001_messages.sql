@@ -5,30 +5,36 @@
 -- key rise in commit order (up to 1,000 messages of one key in one unit of work).
 CREATE SEQUENCE outbox.positions AS bigint START 1000 INCREMENT 1000 CACHE 1;
 
+-- What could not be published must not commit: one such row would hold all others of its key back.
+-- Domains rather than table constraints, which PostgreSQL reads anew at every statement: they cost
+-- as much as all the rest of the insert. So does a counted repetition in a pattern (…{1,249}).
+CREATE DOMAIN outbox.name AS text
+    CONSTRAINT has_1_to_255_characters CHECK (length(VALUE) BETWEEN 1 AND 255);
+CREATE DOMAIN outbox.key AS text
+    CONSTRAINT has_1_to_255_characters CHECK (length(VALUE) BETWEEN 1 AND 255)
+    CONSTRAINT has_no_control_character
+        CHECK (VALUE !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]');
+CREATE DOMAIN outbox.topic AS text
+    CONSTRAINT has_1_to_249_characters CHECK (length(VALUE) BETWEEN 1 AND 249)
+    CONSTRAINT is_a_name_that_kafka_takes CHECK (VALUE !~ '[^a-zA-Z0-9._-]');
+CREATE DOMAIN outbox.payload AS text
+    CONSTRAINT has_at_most_900000_bytes CHECK (octet_length(VALUE) <= 900000);
+CREATE DOMAIN outbox.headers AS jsonb
+    CONSTRAINT has_at_most_8192_bytes CHECK (octet_length(VALUE::text) <= 8192);
+
 -- INSERT-only. Column names are those of Debezium's outbox event router where it has them.
 CREATE TABLE outbox.messages (
     position       bigint      NOT NULL,
     transaction_id xid8        NOT NULL DEFAULT pg_current_xact_id(),
     id             uuid        NOT NULL,
-    aggregatetype  text        NOT NULL,
-    aggregateid    text        NOT NULL,
-    type           text        NOT NULL,
+    aggregatetype  outbox.name    NOT NULL,
+    aggregateid    outbox.key     NOT NULL,
+    type           outbox.name    NOT NULL,
     version        bigint      NOT NULL,
-    topic          text        NOT NULL,
-    payload        text,
-    headers        jsonb       NOT NULL DEFAULT '{}',
-    created_at     timestamptz NOT NULL DEFAULT now(),
-    -- What could not be published must not commit: one such row would hold all others back.
-    CONSTRAINT aggregateid_has_1_to_255_characters CHECK (length(aggregateid) BETWEEN 1 AND 255),
-    CONSTRAINT aggregateid_has_no_control_character
-        CHECK (aggregateid !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]'),
-    CONSTRAINT aggregatetype_has_1_to_255_characters CHECK (length(aggregatetype) BETWEEN 1 AND 255),
-    CONSTRAINT type_has_1_to_255_characters CHECK (length(type) BETWEEN 1 AND 255),
-    -- A counted repetition (…{1,249}) would cost as much as all the rest of the insert.
-    CONSTRAINT topic_has_1_to_249_characters CHECK (length(topic) BETWEEN 1 AND 249),
-    CONSTRAINT topic_is_a_name_that_kafka_takes CHECK (topic !~ '[^a-zA-Z0-9._-]'),
-    CONSTRAINT payload_has_at_most_900000_bytes CHECK (octet_length(payload) <= 900000),
-    CONSTRAINT headers_have_at_most_8192_bytes CHECK (octet_length(headers::text) <= 8192)
+    topic          outbox.topic   NOT NULL,
+    payload        outbox.payload,
+    headers        outbox.headers NOT NULL DEFAULT '{}',
+    created_at     timestamptz NOT NULL DEFAULT now()
 ) PARTITION BY RANGE (created_at);
 
 -- What a cut looks for: transactions that the last snapshot did not show, in position order.

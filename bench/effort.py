@@ -1,0 +1,58 @@
+"""Effort: how much of everything a run does; the quick form answers all questions in minutes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Counts, and durations in seconds."""
+
+    messages: int
+    kafka_messages: int
+    latency_seconds: float
+    rests: int
+    idle_seconds: float
+    write_slices: int
+    write_slice_seconds: float
+    retained_messages: int
+    retained_drain: int
+    bloat_seconds: float
+
+
+FULL = Effort(
+    messages=1_000_000,
+    kafka_messages=500_000,
+    latency_seconds=20.0,
+    rests=20,
+    idle_seconds=30.0,
+    write_slices=8,
+    write_slice_seconds=2.0,
+    retained_messages=10_000_000,
+    retained_drain=100_000,
+    bloat_seconds=10.0,
+)
+QUICK = Effort(
+    messages=100_000,
+    kafka_messages=100_000,
+    latency_seconds=5.0,
+    rests=5,
+    idle_seconds=8.0,
+    write_slices=3,
+    write_slice_seconds=1.0,
+    retained_messages=300_000,
+    retained_drain=50_000,
+    bloat_seconds=3.0,
+)
+TINY = Effort(
+    messages=2_000,
+    kafka_messages=2_000,
+    latency_seconds=0.5,
+    rests=1,
+    idle_seconds=1.0,
+    write_slices=1,
+    write_slice_seconds=0.3,
+    retained_messages=2_000,
+    retained_drain=2_000,
+    bloat_seconds=0.5,
+)
+EFFORTS = {"full": FULL, "quick": QUICK, "tiny": TINY}

@@ -1,0 +1,96 @@
+"""How long from commit to the broker's acknowledgement, at 600 events a second and after a rest?
+
+An open loop: events are due every 1/600 s whatever happened to the last one, each in a transaction
+of its own. Measured from the return of COMMIT in the writer to the acknowledgement in the relay,
+two processes with one monotonic clock. Held against 2 ms and 10 ms; a log-reading peer needs 0.9
+and 9.2, one with NOTIFY 2.2 and 9.6.
+
+Weakness: one connection writes, so a slow commit delays the next event's, not its figure.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+
+import psycopg
+
+from bench.figure import Figure, percentile
+from bench.relay_process import RelayProcess
+from bench.rig import Rig, fresh
+from outbox.settings import Settings
+
+EVENTS_PER_SECOND = 600
+WARM_UP_SECONDS = 1.0
+REST_SECONDS = 1.0
+SETTLE_SECONDS = 1.0
+PUBLISH = """
+    SELECT position FROM outbox.publish('bench.thing', %s, 'bench.happened.v1', '{"text": "x"}')
+"""
+
+
+async def ask(rig: Rig) -> list[Figure]:
+    """Both brokers; no figures for a real one where none can run."""
+    async with fresh(rig) as own:
+        p50, p99, rest = await _measure(own)
+    figures = [
+        Figure("latency_p50_ms", p50, "ms", "at most 2"),
+        Figure("latency_p99_ms", p99, "ms", "at most 10"),
+        Figure("first_after_rest_ms", rest, "ms", "at most 60"),
+    ]
+    async with fresh(rig, real=True) as own:
+        if own.kafka is None:
+            p50 = p99 = None
+        else:
+            p50, p99, _ = await _measure(own)
+        why = own.why_no_kafka or "beside it, no target"
+    return [
+        *figures,
+        Figure("latency_kafka_p50_ms", p50, "ms", why),
+        Figure("latency_kafka_p99_ms", p99, "ms", why),
+    ]
+
+
+async def _measure(rig: Rig) -> tuple[float | None, float | None, float]:
+    """Median and 99th percentile under steady load, and the slowest first event after a rest."""
+    async with RelayProcess(rig.settings, "-m", "bench.observed") as relay:
+        steady = await asyncio.to_thread(_write_steadily, rig.settings, rig.effort.latency_seconds)
+        rested = await asyncio.to_thread(_write_rarely, rig.settings, rig.effort.rests)
+        acknowledged = {int(key): at for key, at in json.loads(await relay.stop()).items()}
+    late = [1000 * (acknowledged[position] - at) for position, at in steady]
+    first = [1000 * (acknowledged[position] - at) for position, at in rested]
+    return percentile(late, 50), percentile(late, 99), max(first)
+
+
+def _write_steadily(settings: Settings, seconds: float) -> list[tuple[int, float]]:
+    """Positions and commit times, without those of the warm-up."""
+    warm = int(WARM_UP_SECONDS * EVENTS_PER_SECOND)
+    with psycopg.connect(settings.libpq_url(), autocommit=True) as connection:
+        due = time.monotonic()
+        committed = []
+        for number in range(warm + int(seconds * EVENTS_PER_SECOND)):
+            _wait_until(due + number / EVENTS_PER_SECOND)
+            committed.append(_commit(connection, number))
+        time.sleep(SETTLE_SECONDS)
+    return committed[warm:]
+
+
+def _write_rarely(settings: Settings, times: int) -> Iterator[tuple[int, float]]:
+    committed = []
+    with psycopg.connect(settings.libpq_url(), autocommit=True) as connection:
+        for number in range(times):
+            time.sleep(REST_SECONDS)
+            committed.append(_commit(connection, number))
+        time.sleep(SETTLE_SECONDS)
+    return iter(committed)
+
+
+def _commit(connection: psycopg.Connection, number: int) -> tuple[int, float]:
+    row = connection.execute(PUBLISH, [f"thing-{number % 500}"], prepare=True).fetchone()
+    assert row is not None  # noqa: S101 - the function returns one row
+    return row[0], time.monotonic()
+
+
+def _wait_until(moment: float) -> None:
+    while (left := moment - time.monotonic()) > 0:
+        time.sleep(left)

@@ -1,0 +1,97 @@
+"""RelayProcess: `python -m outbox relay` as production runs it, watched through /proc."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from pathlib import Path
+from time import perf_counter
+from typing import Self
+
+import psycopg
+
+from outbox.settings import Settings
+from outbox.status import read_status
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MIB = 1024 * 1024
+START_TIMEOUT_SECONDS = 60.0
+DRAIN_TIMEOUT_SECONDS = 1_800.0
+
+
+class RelayProcess:
+    """Runs for the length of the block; entered once it leads."""
+
+    def __init__(self, settings: Settings, *command: str) -> None:
+        self._settings = settings
+        self._command = command or ("-m", "outbox", "relay")
+        self._process: Process | None = None
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, *self._command, env=_environment(self._settings),
+            stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
+        )  # fmt: skip
+        await asyncio.wait_for(self._leads(self._process), START_TIMEOUT_SECONDS)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> bytes:
+        """End it in order; what it wrote to its standard output."""
+        process, self._process = self._process, None
+        if process is None:
+            return b""
+        process.terminate()
+        output, _ = await process.communicate()
+        return output
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None  # noqa: S101 - inside `async with`
+        return self._process.pid
+
+    def resident_mib(self) -> float:
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES / MIB
+
+    async def _leads(self, process: Process) -> None:
+        assert process.stderr is not None  # noqa: S101 - it was asked for
+        while line := await process.stderr.readline():
+            if b"relay leads" in line:
+                return
+        raise RuntimeError("the relay ended before it led")
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+async def drained(settings: Settings) -> float:
+    """Seconds from now until PostgreSQL shows everything as acknowledged."""
+    started = perf_counter()
+    async with (
+        asyncio.timeout(DRAIN_TIMEOUT_SECONDS),
+        await psycopg.AsyncConnection.connect(settings.libpq_url(), autocommit=True) as connection,
+    ):
+        while not await _done(connection):  # noqa: ASYNC110 - another process's progress
+            await asyncio.sleep(0.02)
+    return perf_counter() - started
+
+
+async def _done(connection: psycopg.AsyncConnection) -> bool:
+    """Cheap to ask: the relay clears `upto` when the cut is done; the exact count comes last."""
+    rows = await connection.execute("SELECT published > 0 AND upto IS NULL FROM outbox.relay")
+    row = await rows.fetchone()
+    return bool(row and row[0]) and (await read_status(connection)).pending == 0
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return os.environ | {
+        "POSTGRES_URL": settings.libpq_url(),
+        "KAFKA_URL": settings.kafka_url,
+        "AFTERCOMMIT_PUBLISH_TIMEOUT_SECONDS": str(settings.publish_timeout_seconds),
+    }

@@ -1,0 +1,91 @@
+"""Does it matter how much is retained, and that some transaction stays open?
+
+The time of a poll that finds one new message, and the drain of a backlog, over an almost empty
+table; then the same over a table of published messages, while a transaction that has a transaction
+id and a snapshot stays open. Held against 1.5 times.
+
+Weakness: the transaction is open for as long as this takes, not for ten minutes; what it costs is
+one entry in the list of running transactions and dead rows that cannot be pruned, however old.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+import psycopg
+
+from bench.backlog import fill
+from bench.figure import Figure, median
+from bench.relay_process import RelayProcess, drained
+from bench.rig import Rig, fresh
+from outbox.cut import Cut, CutReader
+from outbox.relay import connect
+from outbox.settings import Settings
+
+POLLS = 200
+RETAINED_PAYLOAD_BYTES = 50
+PUBLISH = "SELECT outbox.publish('bench.thing', 'k', 'bench.happened.v1', '{}')"
+ALL_PUBLISHED = """
+    UPDATE outbox.relay SET cursor = pg_current_snapshot(), upto = NULL, position = 0
+"""
+
+
+async def ask(rig: Rig) -> list[Figure]:
+    """Poll and drain, before and after."""
+    effort = rig.effort
+    async with fresh(rig) as own:
+        empty_poll, empty_drain = await _measure(own)
+    async with fresh(rig) as own:
+        await fill(own.settings, effort.retained_messages, RETAINED_PAYLOAD_BYTES)
+        await _all_published(own.settings)
+        async with _open_transaction(own.settings):
+            full_poll, full_drain = await _measure(own)
+    against = f"over {effort.retained_messages:,} retained; at most 1.5"
+    return [
+        Figure("retained_poll_ms", full_poll * 1000, "ms", f"empty: {empty_poll * 1000:.2f}"),
+        Figure("retained_poll_ratio", full_poll / empty_poll, "", against),
+        Figure("retained_drain_ratio", full_drain / empty_drain, "", against),
+    ]
+
+
+async def _measure(rig: Rig) -> tuple[float, float]:
+    """Seconds of a poll that finds one message, and of the drain."""
+    poll = await _poll(rig.settings)
+    await fill(rig.settings, rig.effort.retained_drain)
+    async with RelayProcess(rig.settings):
+        return poll, await drained(rig.settings)
+
+
+async def _poll(settings: Settings) -> float:
+    seconds = []
+    async with await connect(settings) as connection, await connect(settings) as writer:
+        reader = CutReader(connection, settings.page_messages, settings.page_bytes)
+        await reader.prepare()
+        cursor = await reader.snapshot()
+        for _ in range(POLLS):
+            await writer.execute(PUBLISH)
+            started = perf_counter()
+            upto = await reader.snapshot()
+            rows = await reader.small(Cut(cursor, upto))
+            seconds.append(perf_counter() - started)
+            assert rows is not None  # noqa: S101 - a poll that found nothing is not what we time
+            assert len(rows) == 1  # noqa: S101 - as above
+            cursor = upto
+        await writer.execute(ALL_PUBLISHED)
+    return median(seconds)
+
+
+async def _all_published(settings: Settings) -> None:
+    async with await connect(settings) as connection:
+        await connection.execute(ALL_PUBLISHED)
+        await connection.execute("VACUUM (ANALYZE) outbox.messages")
+
+
+@asynccontextmanager
+async def _open_transaction(settings: Settings) -> AsyncIterator[None]:
+    """It has a transaction id, and a snapshot that keeps dead rows from being pruned."""
+    async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await connection.execute("SELECT pg_current_xact_id()")
+        yield
+        await connection.rollback()

@@ -1,0 +1,86 @@
+"""Rig: what the questions are asked of: one PostgreSQL, a new database and broker for each."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+from pydantic import SecretStr
+
+from bench.effort import Effort
+from outbox.kafka import create_topics
+from outbox.migrate import migrate, outbox_migrations
+from outbox.settings import Settings
+from stack.broker import broker
+from stack.errors import StackError
+from stack.folder import run_folder
+from stack.kafka import KafkaServer
+from stack.part import Part
+from stack.postgres import postgres
+from stack.settings import StackSettings
+
+MOCK = StackSettings(kafka_url=None, kafka_provider="mock")
+REAL = StackSettings(kafka_url=None, kafka_provider="maven", kafka_quick_start=False)
+TOPIC = "bench.thing.events"
+PARTITIONS = 4  # as many as the mock broker gives a topic
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """Servers for one question; `why_no_kafka` says what keeps a real broker from running here."""
+
+    effort: Effort
+    folder: Path
+    postgres: Part
+    settings: Settings
+    kafka: Part | None
+    why_no_kafka: str = ""
+
+
+@asynccontextmanager
+async def rigs(effort: Effort) -> AsyncIterator[Rig]:
+    """PostgreSQL for the length of the block, durable as in production; no database yet."""
+    with run_folder(None, keep=False) as folder:
+        async with postgres(folder, MOCK) as server:
+            settings = Settings(postgres_url=SecretStr(server.url), publish_timeout_seconds=30.0)
+            yield Rig(effort, folder, server, settings, None)
+
+
+@asynccontextmanager
+async def fresh(rig: Rig, *, real: bool = False) -> AsyncIterator[Rig]:
+    """A migrated database and an empty broker; `kafka` is None where a real one cannot run."""
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(_database(rig))
+        try:
+            kafka = await stack.enter_async_context(_broker(rig.folder, real=real))
+        except StackError as absent:
+            yield replace(rig, why_no_kafka=str(absent).splitlines()[0])
+            return
+        update = {"postgres_url": SecretStr(url), "kafka_url": kafka.url}
+        yield replace(rig, settings=rig.settings.model_copy(update=update), kafka=kafka)
+
+
+@asynccontextmanager
+async def _database(rig: Rig) -> AsyncIterator[str]:
+    name = f"bench_{secrets.token_hex(4)}"
+    async with await psycopg.AsyncConnection.connect(rig.postgres.url, autocommit=True) as admin:
+        await admin.execute(f"CREATE DATABASE {name}".encode())
+        url = rig.postgres.url.rsplit("/", 1)[0] + f"/{name}"
+        await migrate(url, outbox_migrations())
+        yield url
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@asynccontextmanager
+async def _broker(folder: Path, *, real: bool) -> AsyncIterator[Part]:
+    own = folder / secrets.token_hex(4)
+    own.mkdir()
+    if not real:
+        async with broker(own, MOCK) as part:
+            yield part
+        return
+    async with KafkaServer(own, REAL) as server:
+        await create_topics(server.url, [TOPIC], PARTITIONS)
+        yield server.part

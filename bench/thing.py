@@ -1,0 +1,19 @@
+"""The event that the write side is measured with."""
+
+from typing import ClassVar
+
+from schemas.envelope import Event
+
+
+class ThingHappened(Event):
+    """One small fact about one row."""
+
+    type: ClassVar[str] = "bench.happened.v1"
+    topic: ClassVar[str] = "bench.thing.events"
+    aggregate: ClassVar[str] = "bench.thing"
+
+    thing: str
+    text: str = "x" * 100
+
+    def key(self) -> str:
+        return self.thing

@@ -1,0 +1,73 @@
+"""What does saying so cost a domain transaction?
+
+Eight writers, each a process with one connection, do one UPDATE of one row a transaction: without
+an event, with one, with ten of that row's key, and with ten of ten keys, in short slices by turns,
+so that noise meets all of them alike. The ratio is transactions a second with events over without.
+`write_ratio_*` is psycopg with the product's own statement; `*_unit_of_work` is the whole
+UnitOfWork over SQLAlchemy against the same without an event.
+
+PostgreSQL is durable (fsync on), the disk is whatever the machine has. Weakness: on two cores the
+writers' own Python is most of what is measured.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections import Counter
+
+from bench.figure import Figure
+from bench.rig import Rig, fresh
+from bench.writer import THINGS
+from outbox.relay import connect
+from outbox.settings import Settings
+
+WRITERS = 8
+THINGS_TABLE = (
+    "CREATE TABLE things (id integer PRIMARY KEY, n integer NOT NULL) WITH (fillfactor = 50)"
+)
+THINGS_ROWS = "INSERT INTO things SELECT id, 0 FROM generate_series(0, %s) AS id"
+
+
+async def ask(rig: Rig) -> list[Figure]:
+    """Both ways of writing."""
+    driver, unit = await _measure(rig, "driver"), await _measure(rig, "unit")
+    seconds = rig.effort.write_slices * rig.effort.write_slice_seconds
+
+    def ratio(done: Counter[str], variant: str) -> float:
+        return done[variant] / done["none"]
+
+    return [
+        Figure("write_none_per_s", driver["none"] / seconds, "1/s", "one UPDATE a transaction"),
+        Figure("write_ratio_1", ratio(driver, "one"), "", "at least 0.70"),
+        Figure("write_ratio_10", ratio(driver, "ten"), "", "at least 0.45"),
+        Figure("write_ratio_10_keys", ratio(driver, "ten_keys"), "", "ten keys, ten heads"),
+        Figure("write_ratio_1_unit_of_work", ratio(unit, "one"), ""),
+        Figure("write_ratio_10_unit_of_work", ratio(unit, "ten"), ""),
+    ]
+
+
+async def _measure(rig: Rig, way: str) -> Counter[str]:
+    async with fresh(rig) as own:
+        await _prepare(own.settings)
+        writers = [_writer(own, way, seed) for seed in range(WRITERS)]
+        return sum(await asyncio.gather(*writers), Counter())
+
+
+async def _prepare(settings: Settings) -> None:
+    async with await connect(settings) as connection:
+        await connection.execute(THINGS_TABLE)
+        await connection.execute(THINGS_ROWS, [THINGS + WRITERS])
+        await connection.execute("CHECKPOINT")
+
+
+async def _writer(rig: Rig, way: str, seed: int) -> Counter[str]:
+    effort = rig.effort
+    arguments = (way, str(effort.write_slices), str(effort.write_slice_seconds), str(seed))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.writer", *arguments, stdout=PIPE,
+        env=os.environ | {"POSTGRES_URL": rig.settings.libpq_url()},
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    return Counter(json.loads(output.splitlines()[-1]))
