@@ -1,8 +1,9 @@
 """How fast does the relay drain a backlog, against what its two ends can do alone?
 
 `raw_fetch_per_s` reads the same rows with the relay's own statement and does nothing with them;
-`raw_send_batch_per_s` sends such records, rendered and packed beforehand, and does nothing else.
-Both in turn would give the serial ceiling 1 / (1/fetch + 1/send). The relay is a process of its
+`raw_send_batch_per_s` takes such records, rendered beforehand, through create_batch, append and
+send_batch, and does nothing else; `raw_send_packed_per_s` does not even count the first two. Fetch
+and send in turn would give the serial ceiling 1 / (1/fetch + 1/send). The relay is a process of its
 own, and its memory is watched meanwhile.
 
 Weaknesses: all parts share the machine's cores; the mock broker writes nothing to a disk.
@@ -37,6 +38,7 @@ class Rates:
     relay: float
     fetch: float
     send: float
+    send_packed: float
     growth_mib: float
 
 
@@ -51,6 +53,7 @@ async def ask(rig: Rig) -> list[Figure]:
         Figure("relay_drain_per_s", rates.relay, "1/s", "150,000 on a quiet machine"),
         Figure("raw_fetch_per_s", rates.fetch, "1/s"),
         Figure("raw_send_batch_per_s", rates.send, "1/s"),
+        Figure("raw_send_packed_per_s", rates.send_packed, "1/s"),
         Figure("serial_ceiling_per_s", ceiling, "1/s"),
         Figure("relay_ratio_to_ceiling", rates.relay / ceiling, "", "at least 0.5 of the ceiling"),
         Figure("drain_rss_growth_mib", rates.growth_mib, "MiB", "at most 20"),
@@ -63,11 +66,12 @@ async def measure(rig: Rig, messages: int) -> Rates:
     await fill(settings, messages)
     await _fetch(settings, 0)  # the first reader of fresh rows also marks them as committed
     fetch, sample = await _fetch(settings, min(SAMPLE, messages))
-    send = await _send(settings, sample)
+    send, send_packed = await _send(settings, sample)
     del sample
     async with RelayProcess(settings) as relay, _memory(relay) as growth:
         seconds = await drained(settings)
-    return Rates(messages / seconds, fetch, send, max(growth) - growth[len(growth) // 20])
+    grown = max(growth) - growth[len(growth) // 20]
+    return Rates(messages / seconds, fetch, send, send_packed, grown)
 
 
 async def _fetch(settings: Settings, keep: int) -> tuple[float, list[Row]]:
@@ -85,16 +89,22 @@ async def _fetch(settings: Settings, keep: int) -> tuple[float, list[Row]]:
     return count / (perf_counter() - started), kept
 
 
-async def _send(settings: Settings, rows: list[Row]) -> float:
-    """Records a second; packing is not counted."""
-    seconds = 0.0
+async def _send(settings: Settings, rows: list[Row]) -> tuple[float, float]:
+    """Records a second: packed and sent page by page; and of the sending alone."""
+    sending = 0.0
+    pages = [
+        rows[n : n + settings.page_messages] for n in range(0, len(rows), settings.page_messages)
+    ]
+    rendered = [list(map(Renderer(term=1).record, page)) for page in pages]
     async with Publisher(settings.kafka_url, 60.0) as publisher:
-        for _ in range(ROUNDS):
-            packed = await publisher.prepare(map(Renderer(term=1).record, rows))
+        began = perf_counter()
+        for page in ROUNDS * rendered:
+            packed = await publisher.prepare(page)
             started = perf_counter()
             await publisher.publish(packed.batches, 60.0)
-            seconds += perf_counter() - started
-    return ROUNDS * len(rows) / seconds
+            sending += perf_counter() - started
+        total = perf_counter() - began
+    return ROUNDS * len(rows) / total, ROUNDS * len(rows) / sending
 
 
 @asynccontextmanager

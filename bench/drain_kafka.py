@@ -1,6 +1,6 @@
 """How fast does the relay drain into Apache Kafka itself, against a producer that only sends?
 
-The ceiling is `raw_send_batch_kafka_per_s`: the same records, packed beforehand, into the same
+The ceiling is `raw_send_batch_kafka_per_s`: the same records, rendered beforehand, into the same
 broker. Weakness: broker, PostgreSQL and relay share the machine's cores.
 """
 

@@ -7,6 +7,7 @@ cut, position order is the order in which the key's head was locked. Transaction
 open cost one index probe each and delay nobody.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -157,13 +158,17 @@ class CutReader:
         return rows
 
     async def pages(self, cut: Cut) -> AsyncGenerator[list[Row], None]:
-        """The rows of a cut of any size, in order, a page at a time."""
-        after = cut.after
-        while rows := await self._fetch(
-            PAGE, _parameters(cut) | {"after": after, "limit": self._limit}
-        ):
-            yield rows
-            after = rows[-1].position
+        """The rows of a cut of any size, in order; PostgreSQL makes the next page meanwhile."""
+        fetching = asyncio.create_task(self._page(cut, cut.after))
+        try:
+            while rows := await fetching:
+                fetching = asyncio.create_task(self._page(cut, rows[-1].position))
+                yield rows
+        finally:
+            await asyncio.wait([fetching])  # nothing else may use the connection before
+
+    async def _page(self, cut: Cut, after: int) -> list[Row]:
+        return await self._fetch(PAGE, _parameters(cut) | {"after": after, "limit": self._limit})
 
     async def _fetch(self, statement: str, parameters: dict[str, Any]) -> list[Row]:
         async with self._connection.cursor(binary=True) as cursor:

@@ -1,6 +1,7 @@
 """How our commands run: roles until a signal ends them in order, questions until the answer."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -32,7 +33,19 @@ def run_role(
     """
     logs.configure(settings.log_format, settings.log_level)
     arm(settings.failpoints)
+    _calm_the_collector()
     asyncio.run(_with_signals(role, stop, settings.stop_timeout_seconds))
+
+
+def _calm_the_collector() -> None:
+    """Look for cycles once in 100,000 new objects instead of 700, and never among what is loaded.
+
+    A role makes millions of short-lived tuples and hardly any cycle; looking for them took a third
+    of the relay's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:

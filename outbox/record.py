@@ -25,23 +25,23 @@ class Renderer:
 
     def record(self, row: Row) -> Record:
         """The record of one row; its headers carry everything that the payload does not."""
+        position, topic, key, aggregatetype, id_, type_, version, payload, carried, time = row
         headers: Headers = [
             SPECVERSION,
-            ("ce_id", row.id),
-            self._source(row.aggregatetype),
-            ("ce_type", row.type),
-            ("ce_subject", row.key),
-            ("ce_time", row.time),
-            ("ce_sequence", SEQUENCE % row.version),
+            ("ce_id", id_),
+            self._source(aggregatetype),
+            ("ce_type", type_),
+            ("ce_subject", key),
+            ("ce_time", time),
+            ("ce_sequence", SEQUENCE % version),
             CONTENT_TYPE,
-            ("id", row.id),
-            ("position", b"%d" % row.position),
+            ("id", id_),
+            ("position", b"%d" % position),
             self._term,
         ]
-        if row.headers != b"{}":
-            headers += _carried(row.headers)
-        topic = self._topic(row.topic)
-        return Record(row.position, topic, row.key, row.payload, headers, row.aggregatetype)
+        if carried != b"{}":
+            headers += _carried(carried)
+        return Record(position, self._topic(topic), key, payload, headers, aggregatetype)
 
     def _topic(self, topic: bytes) -> str:
         return self._topics.get(topic) or self._topics.setdefault(topic, topic.decode())

@@ -15,7 +15,7 @@ from outbox.kafka.routes import Routes
 from schemas.wire import Headers
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
-KNOWN_PARTITIONS = 200_000  # keys whose partition is remembered; murmur2 in Python is slow
+KNOWN_PLACES = 200_000  # keys whose partition is remembered; murmur2 in Python is slow
 
 
 class Record(NamedTuple):
@@ -56,6 +56,13 @@ class Delivery:
         return self.first_offset + self.messages - 1
 
 
+class Place(NamedTuple):
+    """Where the records of a key go."""
+
+    topic: str
+    partition: int
+
+
 @dataclass(slots=True)
 class Batch:
     """Records of one partition in one builder, in order."""
@@ -64,6 +71,7 @@ class Batch:
     partition: int
     builder: BatchBuilder
     records: list[Record]
+    limit: int = BATCH_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,7 @@ class Publisher:
         self._timeout = timeout_seconds
         self._bootstrap = bootstrap
         self._producer: AIOKafkaProducer | None = None
-        self._partitions: dict[tuple[str, bytes], int] = {}
+        self._places: dict[tuple[str, bytes], Place] = {}
         self._routes = routes or Routes({}, timeout_seconds)
         self._batch_bytes = batch_bytes or {}
         self.sent = 0
@@ -152,18 +160,12 @@ class Publisher:
         records = list(records)
         await self._routes.learn(self._producer.client, {record.topic for record in records})
         packed = Packed([], [])
-        open_batches: dict[tuple[str, int], Batch] = {}
-        for record in records:
-            partition = self._partitions.get((record.topic, record.key))
-            if partition is None:
-                partition = self._find_partition(record, packed)
-                if partition is None:
-                    continue
-            batch = open_batches.get((record.topic, partition))
-            if batch is None or not self._append(batch, record):
-                batch = self._open(record, partition)
-                open_batches[record.topic, partition] = batch
-                packed.batches.append(batch)
+        places, open_batches = self._places, dict[Place, Batch]()
+        for record in records:  # the hot path: what is usual is spelled out here
+            place = places.get((record.topic, record.key))
+            batch = open_batches.get(place) if place is not None else None
+            if batch is None or not _append(batch, record):
+                self._start(record, place, open_batches, packed)
         return packed
 
     async def send(self, records: Iterable[Record]) -> list[Delivery]:
@@ -218,39 +220,48 @@ class Publisher:
             records[-1].position,
         )
 
-    def _open(self, record: Record, partition: int) -> Batch:
+    def _start(
+        self,
+        record: Record,
+        place: Place | None,
+        open_batches: dict[Place, Batch],
+        packed: Packed,
+    ) -> None:
+        """Put the record first into a new batch, unless its topic takes nothing."""
         assert self._producer is not None  # noqa: S101 - inside `async with`
-        batch = Batch(record.topic, partition, self._producer.create_batch(), [])
-        if not self._append(batch, record):
-            raise ValueError(f"position {record.position} does not fit into an empty batch")
-        return batch
-
-    def _append(self, batch: Batch, record: Record) -> bool:
-        if self._batch_bytes and self._is_full(batch):
-            return False
-        appended = batch.builder.append(
-            timestamp=None, key=record.key, value=record.value, headers=record.headers
-        )
-        if appended is None:
-            return False
-        batch.records.append(record)
-        return True
-
-    def _is_full(self, batch: Batch) -> bool:
-        """Only for topics whose broker takes less than the default; a first record always fits."""
-        limit = self._batch_bytes.get(batch.topic, BATCH_BYTES)
-        return bool(batch.records) and batch.builder.size() >= limit
-
-    def _find_partition(self, record: Record, packed: Packed) -> int | None:
-        """None where its topic takes nothing; the record is then among the refused."""
         if (reason := self._routes.reason(record.topic)) is not None:
             packed.refused.append(Refused(record, reason))
-            return None
-        if len(self._partitions) >= KNOWN_PARTITIONS:
-            self._partitions.clear()
+            return
+        place = place or self._find_place(record)
+        batch = open_batches.get(place)
+        if batch is not None and _append(batch, record):
+            return  # the first record of its key, not of its partition
+        limit = self._batch_bytes.get(record.topic, BATCH_BYTES)
+        batch = Batch(*place, self._producer.create_batch(), [], limit)
+        if not _append(batch, record):
+            raise ValueError(f"position {record.position} does not fit into an empty batch")
+        open_batches[place] = batch
+        packed.batches.append(batch)
+
+    def _find_place(self, record: Record) -> Place:
+        if len(self._places) >= KNOWN_PLACES:
+            self._places.clear()
         partition = partition_of(record.key, self._routes.counts[record.topic])
-        self._partitions[record.topic, record.key] = partition
-        return partition
+        place = Place(record.topic, partition)
+        self._places[record.topic, record.key] = place
+        return place
+
+
+def _append(batch: Batch, record: Record) -> bool:
+    """False where the batch is full; a first record always fits, as far as its limit goes."""
+    records, builder = batch.records, batch.builder
+    if batch.limit < BATCH_BYTES and records and builder.size() >= batch.limit:
+        return False
+    _, _, key, value, headers, _ = record
+    if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+        return False
+    records.append(record)
+    return True
 
 
 def partition_of(key: bytes, partitions: int) -> int:

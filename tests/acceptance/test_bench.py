@@ -1,4 +1,4 @@
-"""The bench answers every question; its figures are promised nowhere, so they are only sane here."""
+"""The bench answers every question; its figures are promised nowhere, so here they are sane."""
 
 import json
 import math
