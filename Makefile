@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test check bench format lock schemas clean
+.PHONY: demo test check bench format lock schemas fault-rows clean
 
 demo: .venv/ready
 	@$(BIN)/python -m stack demo $(ARGS)
@@ -28,6 +28,10 @@ format: .venv/ready
 # Writes one JSON Schema a message type and version to schemas/json.
 schemas: .venv/ready
 	$(BIN)/python -m schemas
+
+# Writes which test provokes which fault to docs/faults.md; `check` compares.
+fault-rows: .venv/ready
+	@$(BIN)/python scripts/fault_rows.py
 
 # Pins every dependency with its hashes; names no index.
 lock: .venv/ready

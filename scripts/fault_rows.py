@@ -1,0 +1,198 @@
+"""Fault rows: which row of the fault matrix has which test, and why the others have none.
+
+Reads the tests, and fills the columns `tests` and `on` of the tables in docs/faults.md; the columns
+`fault` and `why not` are written by hand and are kept. With --check nothing is written. Exit code
+1 says that the file is stale, that a row has neither a test nor a reason, or that a test names a
+row that there is not.
+
+Weakness: it counts what tests say of themselves. Whether a test does what the row asks is for the
+person who reads it.
+
+A test names a row by its id, as a word, in its name or its docstring (`R6`, `P4-P7` for all of
+these); a module's docstring counts for the module. The column `on` says `unit` for a test without
+servers, `stand-in` where the docstring has that word, and `real` otherwise: PostgreSQL always, and
+Kafka as the tests were told (see tests/conftest.py).
+"""
+
+import ast
+import json as to_json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "docs" / "faults.md"
+# The sections of the matrix: letter of the rows, and how many there are.
+SECTIONS = {"5.1": ("P", 26), "5.2": ("R", 17)}
+HEADER = ("row", "fault", "tests", "on", "why not")
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+NAMED = re.compile(r"\b([A-Z])(\d{1,2})(?:-\1?(\d{1,2}))?\b")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the matrix; `tests` are node ids."""
+
+    row: str
+    fault: str = ""
+    tests: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    why_not: str = ""
+
+    def text(self) -> str:
+        tests = "<br>".join(f"`{test}`" for test in self.tests)
+        cells = (self.row, self.fault, tests, ", ".join(self.on), self.why_not)
+        return re.sub(r" +", " ", f"| {' | '.join(cells)} |")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A test, or a module of tests, that names a row."""
+
+    row: str
+    test: str
+    on: str
+
+
+def known_rows() -> list[str]:
+    return [row for section in SECTIONS for row in rows_of(section)]
+
+
+def rows_of(section: str) -> list[str]:
+    letter, last = SECTIONS[section]
+    return [f"{letter}{number}" for number in range(1, last + 1)]
+
+
+def rows_in(text: str) -> Iterator[str]:
+    """Every row that the text names, the ones inside a range too; other letters' are no rows."""
+    letters = {letter for letter, _ in SECTIONS.values()}
+    for letter, first, last in NAMED.findall(text):
+        if letter in letters:
+            yield from (f"{letter}{n}" for n in range(int(first), int(last or first) + 1))
+
+
+def mentions(tests: Path) -> list[Mention]:
+    """Of all test modules below a folder that lies in the root, in the order of their names."""
+    return [
+        mention
+        for path in sorted(tests.rglob("test_*.py"))
+        for mention in mentions_in(
+            path.read_text(encoding="utf-8"), path.relative_to(tests.parent).as_posix()
+        )
+    ]
+
+
+def mentions_in(source: str, path: str) -> Iterator[Mention]:
+    """The module first, then its test functions."""
+    module = ast.parse(source)
+    about = ast.get_docstring(module) or ""
+    yield from named(about, path, ground(path, about))
+    for node in ast.walk(module):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if node.name.startswith("test_"):
+            docstring = ast.get_docstring(node) or ""
+            words = f"{node.name.replace('_', ' ')} {docstring}"
+            yield from named(words, f"{path}::{node.name}", ground(path, f"{about} {docstring}"))
+
+
+def named(text: str, test: str, on: str) -> Iterator[Mention]:
+    yield from (Mention(row, test, on) for row in dict.fromkeys(rows_in(text)))
+
+
+def ground(path: str, docstring: str) -> str:
+    """What a test stands on."""
+    if path.startswith("tests/unit/"):
+        return "unit"
+    return "stand-in" if re.search(r"\bstand-ins?\b", docstring) else "real"
+
+
+def filled(document: str, found: Iterable[Mention]) -> str:
+    """The document with its generated columns renewed, and a line for each row that had none."""
+    lines = {line.row: line for line in hand_written(document)}
+    found = list(found)
+    for section in SECTIONS:
+        table = [current(lines.get(row, Line(row)), found) for row in rows_of(section)]
+        document = replaced(document, section, table)
+    return document
+
+
+def current(line: Line, found: list[Mention]) -> Line:
+    of_row = [mention for mention in found if mention.row == line.row]
+    tests = tuple(dict.fromkeys(mention.test for mention in of_row))
+    on = tuple(sorted({mention.on for mention in of_row}))
+    return Line(line.row, line.fault, tests, on, line.why_not)
+
+
+def hand_written(document: str) -> Iterator[Line]:
+    """What people wrote in the tables; the generated columns are not read."""
+    for text in document.splitlines():
+        cells = [cell.strip() for cell in text.strip().strip("|").split("|")]
+        if len(cells) == len(HEADER) and cells[0] in known_rows():
+            yield Line(cells[0], fault=cells[1], why_not=cells[4])
+
+
+def replaced(document: str, section: str, table: list[Line]) -> str:
+    """Put the table below the section's heading, in the place of the one that is there."""
+    head = f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}\n"
+    body = head + "".join(f"{line.text()}\n" for line in table)
+    pattern = rf"(^## {re.escape(section)} [^\n]*\n\n)(?:\|[^\n]*\n)*"
+    renewed, count = re.subn(pattern, lambda match: match[1] + body, document, flags=re.MULTILINE)
+    if count != 1:
+        raise typer.BadParameter(f"docs/faults.md needs one heading `## {section} …`")
+    return renewed
+
+
+def counted(document: str, found: Iterable[Mention]) -> dict[str, dict[str, list[str]]]:
+    """The rows of each section: with a test, with a reason only, and with neither."""
+    tested = {mention.row for mention in found}
+    reasoned = {line.row for line in hand_written(document) if line.why_not}
+    return {
+        section: {
+            "tested": [row for row in rows_of(section) if row in tested],
+            "reasoned": [row for row in rows_of(section) if row in reasoned - tested],
+            "neither": [row for row in rows_of(section) if row not in tested | reasoned],
+        }
+        for section in SECTIONS
+    }
+
+
+def wrong(document: str, found: list[Mention], *, stale: bool) -> list[str]:
+    """What a person must do, a line each."""
+    neither = [row for counts in counted(document, found).values() for row in counts["neither"]]
+    unknown = [f"{each.test} names {each.row}" for each in found if each.row not in known_rows()]
+    return [
+        *(["docs/faults.md is stale: run `make fault-rows`"] if stale else []),
+        *([f"neither a test nor a reason: {', '.join(neither)}"] if neither else []),
+        *(f"{each}, which is no row" for each in unknown),
+    ]
+
+
+@app.command()
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Compare and write nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Fill docs/faults.md from the tests; exit code 1 where a row has neither test nor reason."""
+    document, found = FILE.read_text(encoding="utf-8"), mentions(ROOT / "tests")
+    renewed = filled(document, found)
+    if not check:
+        FILE.write_text(renewed, encoding="utf-8")
+    counts = counted(renewed, found)
+    if json:
+        typer.echo(to_json.dumps(counts))
+    else:
+        for section, rows in counts.items():
+            typer.echo(f"{section}: " + ", ".join(f"{len(rows[kind])} {kind}" for kind in rows))
+    problems = wrong(renewed, found, stale=check and renewed != document)
+    for problem in problems:
+        typer.echo(problem, err=True)
+    raise typer.Exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    app()

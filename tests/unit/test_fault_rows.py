@@ -1,0 +1,100 @@
+"""No row of the fault matrix can be forgotten, and the page that lists them cannot go stale."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scripts import fault_rows
+from scripts.fault_rows import counted, filled, known_rows, mentions_in, rows_in, wrong
+
+PATH = "tests/faults/test_thing.py"
+TESTS = '''"""P1: of the module."""
+
+def test_it_names_nothing() -> None: ...
+
+async def test_it_survives_r6_and_says_so() -> None:
+    """R6, P4-P7; not F9, R or 2P3."""
+
+def helper() -> None:
+    """P26."""
+
+def test_a_stand_in() -> None:
+    """R17, on a stand-in."""
+'''
+EMPTY = "# Faults\n\n## 5.1 One\n\n\nWords.\n\n## 5.2 Two\n\n"
+
+
+def page(*reasons: str) -> str:
+    """A page without tests, where these rows have a reason."""
+    document = filled(EMPTY, [])
+    for row in reasons:
+        document = document.replace(f"| {row} | | | | |", f"| {row} | a fault | | | because |")
+    return document
+
+
+def test_a_row_is_named_by_a_word_or_lies_in_a_range_that_is() -> None:
+    assert list(rows_in("R6, P4-P7, R1-3: see P10")) == [
+        "R6", "P4", "P5", "P6", "P7", "R1", "R2", "R3", "P10",
+    ]  # fmt: skip
+    assert list(rows_in("I2-I4, M01, PG18, p99, R, 2P3, R6x, P123")) == []
+
+
+def test_tests_and_modules_are_found_with_the_rows_they_name_and_what_they_stand_on() -> None:
+    found = {(each.row, each.test, each.on) for each in mentions_in(TESTS, PATH)}
+    survives = f"{PATH}::test_it_survives_r6_and_says_so"
+    assert found == {
+        ("P1", PATH, "real"),
+        *((row, survives, "real") for row in ("R6", "P4", "P5", "P6", "P7")),
+        ("R17", f"{PATH}::test_a_stand_in", "stand-in"),
+    }
+    (unit,) = mentions_in('"""R11."""', "tests/unit/test_x.py")
+    assert unit.on == "unit"
+
+
+def test_what_people_wrote_is_kept_and_the_rest_renewed() -> None:
+    before = page("R6", "P2")
+    once = filled(before, mentions_in(TESTS, PATH))
+    assert f"| R6 | a fault | `{PATH}::test_it_survives_r6_and_says_so` | real | because |" in once
+    assert "| P2 | a fault | | | because |" in once
+    assert "Words." in once
+    assert filled(once, mentions_in(TESTS, PATH)) == once
+    assert filled(once, []) == before
+
+
+def test_a_row_needs_a_test_or_a_reason() -> None:
+    found = list(mentions_in(TESTS, PATH))
+    reasons = [row for row in known_rows() if row not in {each.row for each in found} | {"P9"}]
+    problems = wrong(filled(page(*reasons), found), found, stale=False)
+    assert problems == ["neither a test nor a reason: P9"]
+    assert wrong(filled(page(*reasons, "P9"), found), found, stale=False) == []
+    assert counted(page("P9"), found)["5.2"]["tested"] == ["R6", "R17"]
+
+
+def test_a_row_that_there_is_not_is_named() -> None:
+    found = list(mentions_in('"""R18."""', PATH))
+    assert wrong(page(*known_rows()), found, stale=False) == [f"{PATH} names R18, which is no row"]
+
+
+def test_the_command_compares_or_writes_and_answers_in_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / PATH).parent.mkdir(parents=True)
+    (tmp_path / PATH).write_text(TESTS)
+    file = tmp_path / "faults.md"
+    file.write_text(page(*known_rows()))
+    monkeypatch.setattr(fault_rows, "ROOT", tmp_path)
+    monkeypatch.setattr(fault_rows, "FILE", file)
+    stale = (1, "docs/faults.md is stale: run `make fault-rows`")
+    assert [run("--check"), run("--check")] == [stale, stale]
+    assert run() == (0, "")
+    assert run("--check") == (0, "")
+    assert "`tests/faults/test_thing.py`" in file.read_text()
+
+
+def run(*options: str) -> tuple[int, str]:
+    """The exit code, and what it complains of."""
+    result = CliRunner().invoke(fault_rows.app, ["--json", *options])
+    assert json.loads(result.stdout)["5.1"]["neither"] == []
+    return result.exit_code, result.stderr.strip()
