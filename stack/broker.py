@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,9 +19,6 @@ from stack.probe import Probe, answer_within, host_and_port, listening
 from stack.process import Process, Program
 from stack.server import Server
 from stack.settings import StackSettings
-
-if TYPE_CHECKING:
-    from stack.kafka import KafkaServer
 
 log = structlog.get_logger(__name__)
 
@@ -35,31 +31,55 @@ async def broker(folder: Path, settings: StackSettings | None = None) -> AsyncIt
     """A Kafka broker for the length of the block; the part's url is its bootstrap servers.
 
     KAFKA_URL is proved by a TCP connection to its first server only: how to log in there is the
-    clients' own business. Without it STACK_KAFKA chooses: `mock`, or `maven` for Apache Kafka,
-    which is a PartMissing where Java or Maven is missing, and never replaced by the mock.
+    clients' own business. Without it STACK_KAFKA chooses (see `chosen`); Apache Kafka is a
+    PartMissing where Docker, or Java or Maven, is missing, and never replaced by the mock.
     """
     settings = settings or StackSettings()
     if settings.kafka_url:
         yield await remote(settings.kafka_url, settings)
         return
-    async with own_server(folder, settings) as server:
-        yield server.part
+    async with own_part(await chosen(settings), folder, settings) as part:
+        yield part
 
 
-def own_server(folder: Path, settings: StackSettings) -> "BrokerServer | KafkaServer":
-    """The chosen one, not started."""
-    if settings.kafka_provider == "mock":
-        return BrokerServer(folder, settings)
-    from stack.kafka import KafkaServer  # not at the top: the mock's process starts without it
+async def chosen(settings: StackSettings) -> str:
+    """`docker`, `maven` or `mock`: what STACK_KAFKA says.
 
-    return KafkaServer(folder, settings)
+    If it says `best`: a container where a Docker engine answers, else Apache Kafka's own jars
+    where Java and Maven are, else the mock. What is there and then fails is not replaced.
+    """
+    if settings.kafka_provider != "best":
+        return settings.kafka_provider
+    from stack.container import engine_answers  # not at the top: the mock's process starts without
+    from stack.kafka import has_means
+
+    if await engine_answers():
+        return "docker"
+    return "maven" if await has_means(settings) else "mock"
+
+
+@asynccontextmanager
+async def own_part(provider: str, folder: Path, settings: StackSettings) -> AsyncIterator[Part]:
+    """A broker that we start."""
+    if provider == "mock":
+        async with BrokerServer(folder, settings) as mock:
+            yield mock.part
+        return
+    from stack.kafka import KafkaServer, in_container
+
+    if provider == "maven":
+        async with KafkaServer(folder, settings) as server:
+            yield server.part
+        return
+    async with in_container(settings) as part:
+        yield part
 
 
 async def remote(url: str, settings: StackSettings) -> Part:
     """The brokers at `host:port[,host:port ...]`, once the first accepts a connection."""
     host, port = host_and_port(url.split(",")[0].strip(), 9092)
     probe = Probe(lambda: listening(host, port))
-    await answer_within(probe, settings.ready_timeout_seconds, "Kafka at KAFKA_URL")
+    await answer_within(probe, settings.ready_timeout_seconds, "Kafka (environment KAFKA_URL)")
     return Part(name="kafka", provider="environment KAFKA_URL", url=url)
 
 

@@ -11,6 +11,7 @@ import neo4j
 from neo4j.exceptions import DriverError, Neo4jError
 from pydantic import SecretStr
 
+from stack.container import Image, container, engine_answers
 from stack.errors import PartMissing
 from stack.part import GraphPart
 from stack.port import LOOPBACK, Ports, free_ports, on_ports
@@ -25,6 +26,8 @@ DATABASE = "graph"
 HEAP = "-Xmx512m"
 # Protocols and tools that nobody asked for; a plugin is loaded when its jar is there.
 UNWANTED = ("-mcp-", "-console-", "-graphql-", "-postgresw-", "-redisw-")
+IMAGE = "neo4j:5.26.31-community"
+PORT = 7687
 NOT_YET = (OSError, DriverError, Neo4jError)
 
 
@@ -33,25 +36,42 @@ async def graph(folder: Path, settings: StackSettings | None = None) -> AsyncIte
     """A graph for the length of the block, reached by the official neo4j driver."""
     settings = settings or StackSettings()
     if settings.neo4j_url:
-        yield await remote(settings.neo4j_url, settings)
+        yield await remote(settings.neo4j_url, settings, "environment NEO4J_URL")
+        return
+    wanted = settings.graph_provider
+    if wanted == "docker" or (wanted == "best" and await engine_answers()):
+        async with in_container(settings) as part:
+            yield part
         return
     async with GraphServer(folder, settings) as server:
         yield server.part
 
 
-async def remote(url: str, settings: StackSettings) -> GraphPart:
+async def remote(url: str, settings: StackSettings, provider: str) -> GraphPart:
     """The server at a URL, once it answers a query with the user and password given."""
     part = GraphPart(
         name="graph",
-        provider="environment NEO4J_URL",
+        provider=provider,
         url=url,
         user=settings.neo4j_user,
         password=settings.graph_password(),
         database=settings.neo4j_database,
     )
     probe = Probe(lambda: ask(part), NOT_YET)
-    await answer_within(probe, settings.ready_timeout_seconds, "Neo4j at NEO4J_URL")
+    await answer_within(probe, settings.ready_timeout_seconds, f"Neo4j ({provider})")
     return part
+
+
+@asynccontextmanager
+async def in_container(settings: StackSettings) -> AsyncIterator[GraphPart]:
+    """Neo4j from its image, with a random password, gone at the end."""
+    (port,) = free_ports(1)
+    password = secrets.token_urlsafe(24)
+    login = {"neo4j_user": "neo4j", "neo4j_password": SecretStr(password)}
+    there = settings.model_copy(update={**login, "neo4j_database": "neo4j"})
+    image = Image(name=IMAGE, port=PORT, environment={"NEO4J_AUTH": f"neo4j/{password}"})
+    async with container(image, port):
+        yield await remote(f"bolt://{LOOPBACK}:{port}", there, f"image {IMAGE}")
 
 
 class GraphServer(Server):

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 DOWNLOAD_TIMEOUT_SECONDS = 600.0
 LOCK_PAUSE_SECONDS = 0.1
+MAVEN = "mvn"
 # Where Maven finds its own settings; it gets nothing else of ours.
 MAVEN_VARIABLES = ("HOME", "JAVA_HOME", "MAVEN_HOME", "MAVEN_OPTS", "MAVEN_ARGS")
 
@@ -44,6 +45,12 @@ async def jars_of(pom: Path, settings: StackSettings) -> Path:
     return folder
 
 
+def can_have_jars(pom: Path, settings: StackSettings) -> bool:
+    """Whether they are kept here, or there is a Maven to ask."""
+    kept = settings.cache_folder() / name_of(pom)
+    return kept.is_dir() or shutil.which(MAVEN) is not None
+
+
 def name_of(pom: Path) -> str:
     """The first word of its name, and a hash of all that it says."""
     return f"{pom.name.split('.')[0]}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:16]}"
@@ -51,7 +58,7 @@ def name_of(pom: Path) -> str:
 
 async def download(pom: Path, folder: Path, settings: StackSettings) -> None:
     """Fill a new folder and give it its name at the end."""
-    maven = shutil.which("mvn")
+    maven = shutil.which(MAVEN)
     if maven is None:
         raise PartMissing(f"no jars for {pom.name}: install Maven (mvn)")
     unfinished = folder.with_name(f"{folder.name}.new")

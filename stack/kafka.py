@@ -4,17 +4,20 @@ import base64
 import re
 import shutil
 import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import stack
 from outbox.errors import DependencyDown
 from outbox.kafka import cluster_id
+from stack.container import Image, container
 from stack.errors import PartMissing
-from stack.jars import jars_of
+from stack.jars import can_have_jars, jars_of
 from stack.java import find_java
 from stack.part import Part
 from stack.port import LOOPBACK, Ports, free_ports, on_ports
-from stack.probe import Probe, listening
+from stack.probe import Probe, answer_within, listening
 from stack.process import Process, Program
 from stack.server import Server
 from stack.settings import StackSettings
@@ -22,11 +25,23 @@ from stack.settings import StackSettings
 PROPERTIES = "server.properties"
 POM = Path(stack.__file__).with_name("kafka.pom.xml")
 OLDEST_JAVA = 17
+IMAGE = "apache/kafka:4.4.0"
+PORT, CONTROLLER_PORT = 9092, 9093
 JVM = ("-Xmx512m", "-XX:+UseSerialGC")
 QUICK = ("-XX:TieredStopAtLevel=1",)  # without the slow compiler: not for the last message/s
 LOGGING = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 PROBE_TIMEOUT_SECONDS = 5.0
 SESSION_MILLISECONDS = 3_000
+ALONE = {
+    "process.roles": "broker,controller",
+    "node.id": 1,
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    # Nobody has to log in, and yet a right can be taken away, which a test may want.
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
 
 
 class KafkaServer(Server):
@@ -89,52 +104,20 @@ class KafkaServer(Server):
 
     def _configure(self, data: Path) -> None:
         """Write the properties for this folder and these ports."""
-        lines = [f"{name}={value}\n" for name, value in self._properties(data).items()]
+        lines = [f"{name}={value}\n" for name, value in self.properties(data, self._ports).items()]
         (self._home / PROPERTIES).write_text("".join(lines), encoding="ascii")
 
-    def _properties(self, data: Path) -> dict[str, object]:
-        broker, controller = self._ports
+    def properties(self, data: Path, ports: Ports) -> dict[str, object]:
+        """What the broker of this data folder and these ports is told."""
+        broker, controller = ports
         return {
-            "process.roles": "broker,controller",
-            "node.id": 1,
+            **ALONE,
             # Static, so that the address is not kept in the data: another run may have other ports.
             "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
-            "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAINTEXT://{LOOPBACK}:{broker},CONTROLLER://{LOOPBACK}:{controller}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": data.name,  # from the home folder, which needs no escapes then
-            "auto.create.topics.enable": "false",
-            **self._open_to_all(),
-            **self._small(),
-            **self._quick(),
-        }
-
-    def _small(self) -> dict[str, object]:
-        """One replica, and few partitions for Kafka's own topics."""
-        own = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
-        return {
-            **{f"{topic}.replication.factor": 1 for topic in own},
-            **{f"{topic}.num.partitions": 4 for topic in own},
-            **{f"{topic}.min.isr": 1 for topic in own[1:]},
-            "default.replication.factor": 1,
-            "min.insync.replicas": 1,
-        }
-
-    def _open_to_all(self) -> dict[str, object]:
-        """Nobody has to log in, and yet a right can be taken away, which a test may want."""
-        return {
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "allow.everyone.if.no.acl.found": "true",
-        }
-
-    def _quick(self) -> dict[str, object]:
-        """Nobody waits for further members, brokers or the deletion of files."""
-        return {
-            "group.initial.rebalance.delay.ms": 0,
-            "group.min.session.timeout.ms": 1_000,
-            "broker.session.timeout.ms": SESSION_MILLISECONDS,
-            "broker.heartbeat.interval.ms": SESSION_MILLISECONDS // 6,
-            "log.segment.delete.delay.ms": 1_000,
+            **small(),
+            **quick(),
         }
 
     def _program(self, name: str, main: str, *arguments: str) -> Program:
@@ -149,6 +132,69 @@ class KafkaServer(Server):
         answered = await cluster_id(self.url, PROBE_TIMEOUT_SECONDS)
         if answered != formatted_id(self._home / "data"):
             raise OSError(f"another broker answers at {self.url}")
+
+
+def small() -> dict[str, object]:
+    """One replica, and few partitions for Kafka's own topics."""
+    own = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
+    return {
+        **{f"{topic}.replication.factor": 1 for topic in own},
+        **{f"{topic}.num.partitions": 4 for topic in own},
+        **{f"{topic}.min.isr": 1 for topic in own[1:]},
+        "default.replication.factor": 1,
+        "min.insync.replicas": 1,
+    }
+
+
+def quick() -> dict[str, object]:
+    """Nobody waits for further members, brokers or the deletion of files."""
+    return {
+        "group.initial.rebalance.delay.ms": 0,
+        "group.min.session.timeout.ms": 1_000,
+        "broker.session.timeout.ms": SESSION_MILLISECONDS,
+        "broker.heartbeat.interval.ms": SESSION_MILLISECONDS // 6,
+        "log.segment.delete.delay.ms": 1_000,
+    }
+
+
+@asynccontextmanager
+async def in_container(settings: StackSettings) -> AsyncIterator[Part]:
+    """The same broker from its image, gone with its data at the end."""
+    (port,) = free_ports(1)
+    image = Image(name=IMAGE, port=PORT, environment=variables(contained(port)))
+    async with container(image, port):
+        url = f"{LOOPBACK}:{port}"
+        probe = Probe(lambda: cluster_id(url, PROBE_TIMEOUT_SECONDS), (OSError, DependencyDown))
+        await answer_within(probe, settings.ready_timeout_seconds, f"Kafka (image {IMAGE})")
+        yield Part(name="kafka", provider=f"Apache Kafka (image {IMAGE}, KRaft)", url=url)
+
+
+def contained(port: int) -> dict[str, object]:
+    """What the broker in a container is told; its clients find it at `port` out here."""
+    return {
+        **ALONE,
+        "controller.quorum.voters": f"1@localhost:{CONTROLLER_PORT}",
+        "listeners": f"PLAINTEXT://:{PORT},CONTROLLER://:{CONTROLLER_PORT}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        **small(),
+        **quick(),
+    }
+
+
+def variables(properties: Mapping[str, object]) -> dict[str, str]:
+    """Properties as the image takes them."""
+    return {
+        f"KAFKA_{name.replace('.', '_').upper()}": str(value) for name, value in properties.items()
+    }
+
+
+async def has_means(settings: StackSettings) -> bool:
+    """Whether this machine has a Java that is young enough, and Maven or the jars."""
+    try:
+        await find_java(settings.java_home, OLDEST_JAVA)
+    except PartMissing:
+        return False
+    return can_have_jars(POM, settings)
 
 
 def new_id() -> str:

@@ -1,7 +1,8 @@
 """PostgreSQL: at POSTGRES_URL, or a throw-away cluster of our own."""
 
+import secrets
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psycopg
 
 from stack.account import server_account
 from stack.binaries import find_binaries
+from stack.container import Image, container
 from stack.errors import PartFailed
 from stack.part import Part
 from stack.port import LOOPBACK, Ports, free_ports, on_ports
@@ -19,15 +21,16 @@ from stack.settings import StackSettings
 
 DATABASE = "aftercommit"
 USER = "postgres"
+IMAGE = "postgres:18.6"
+PORT = 5432
 
-CLUSTER = {
-    "listen_addresses": LOOPBACK,
-    "unix_socket_directories": "",
+TOLD = {
     "max_connections": "200",
     "max_prepared_transactions": "10",
     "shared_buffers": "256MB",
     "log_min_messages": "warning",
 }
+CLUSTER = {"listen_addresses": LOOPBACK, "unix_socket_directories": "", **TOLD}
 # A crash of processes loses nothing even so; only a crash of the machine does.
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
@@ -42,17 +45,38 @@ async def postgres(
     """
     settings = settings or StackSettings()
     if settings.postgres_url:
-        yield await remote(settings.postgres_url, settings)
+        yield await remote(settings.postgres_url, settings, "environment POSTGRES_URL")
+        return
+    if settings.postgres_provider == "docker":
+        async with in_container(settings) as part:
+            yield part
         return
     async with PostgresServer(folder, settings, durable=durable) as server:
         yield server.part
 
 
-async def remote(url: str, settings: StackSettings) -> Part:
+async def remote(url: str, settings: StackSettings, provider: str) -> Part:
     """The server at a URL, once it answers a query."""
     probe = Probe(lambda: ask(url, "SELECT 1"), (psycopg.OperationalError,))
-    await answer_within(probe, settings.ready_timeout_seconds, "PostgreSQL at POSTGRES_URL")
-    return Part(name="postgres", provider="environment POSTGRES_URL", url=url)
+    await answer_within(probe, settings.ready_timeout_seconds, f"PostgreSQL ({provider})")
+    return Part(name="postgres", provider=provider, url=url)
+
+
+@asynccontextmanager
+async def in_container(settings: StackSettings) -> AsyncIterator[Part]:
+    """The image's cluster, with a random password, gone at the end."""
+    (port,) = free_ports(1)
+    password = secrets.token_urlsafe(24)
+    environment = {"POSTGRES_DB": DATABASE, "POSTGRES_USER": USER, "POSTGRES_PASSWORD": password}
+    image = Image(name=IMAGE, port=PORT, command=told(TOLD), environment=environment)
+    async with container(image, port):
+        url = f"postgresql://{USER}:{password}@{LOOPBACK}:{port}/{DATABASE}"
+        yield await remote(url, settings, f"image {IMAGE}")
+
+
+def told(values: Mapping[str, str]) -> tuple[str, ...]:
+    """Settings as options of the server's command line."""
+    return tuple(word for name, value in values.items() for word in ("-c", f"{name}={value}"))
 
 
 class PostgresServer(Server):
@@ -129,8 +153,7 @@ class PostgresServer(Server):
 
     async def _start_on(self, ports: Ports) -> None:
         self._ports = ports
-        values = self._cluster | {"port": str(ports[0])}
-        options = [word for name, value in values.items() for word in ("-c", f"{name}={value}")]
+        options = told(self._cluster | {"port": str(ports[0])})
         program = self._program("postgres", "-D", str(self._data), *options)
         probe = Probe(self._is_ours, (psycopg.OperationalError,))
         self._process, _ = await Process.start(program, probe, self._settings)

@@ -11,9 +11,12 @@ class StackSettings(BaseSettings):
     """URLs of parts that exist already; a part without one is started from its wheel.
 
     An empty variable counts as absent. Two limits, in seconds, bound every start and stop.
-    `kafka_provider` says which broker stands behind a missing KAFKA_URL: the light stand-in, or the
-    real one, whose jars Maven downloads once into `cache_folder()`. `kafka_quick_start` trades its
-    speed under load for a start in half the time.
+    The providers say what stands behind a missing URL: `wheel`, `local` and `mock` need nothing
+    more than wheels; `docker` is a container; `maven` is Apache Kafka from its artifacts, kept in
+    `cache_folder()`; `best` is the first real one that this machine has the means for, and the
+    light one where it has none. Means that are there and fail are an error, never a reason for
+    another provider. `kafka_quick_start` trades Kafka's speed under load for a start in half the
+    time.
     """
 
     model_config = SettingsConfigDict(
@@ -27,7 +30,18 @@ class StackSettings(BaseSettings):
     postgres_url: str | None = None
     postgres_bin: Path | None = None
     kafka_url: str | None = None
-    kafka_provider: Literal["mock", "maven"] = Field(default="mock", validation_alias="STACK_KAFKA")
+    postgres_provider: Literal["wheel", "docker"] = Field(
+        default="wheel", validation_alias="STACK_POSTGRES"
+    )
+    kafka_provider: Literal["mock", "maven", "docker", "best"] = Field(
+        default="mock", validation_alias="STACK_KAFKA"
+    )
+    graph_provider: Literal["wheel", "docker", "best"] = Field(
+        default="wheel", validation_alias="STACK_GRAPH"
+    )
+    qdrant_provider: Literal["local", "docker", "best"] = Field(
+        default="local", validation_alias="STACK_QDRANT"
+    )
     java_home: Path | None = None
     kafka_quick_start: bool = Field(default=True, validation_alias="STACK_KAFKA_QUICK_START")
     cache: Path | None = Field(default=None, validation_alias="AFTERCOMMIT_CACHE")

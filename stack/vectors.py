@@ -8,11 +8,15 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from services.catalog import search
+from stack.container import Image, container, engine_answers
 from stack.part import VectorsPart
+from stack.port import LOOPBACK, free_ports
 from stack.probe import Probe, answer_within
 from stack.settings import StackSettings
 
 MEMORY = ":memory:"
+IMAGE = "qdrant/qdrant:v1.19.1"
+PORT = 6333
 TIMEOUT_SECONDS = 10
 FILE = "file:"
 
@@ -21,27 +25,36 @@ FILE = "file:"
 async def vectors(
     folder: Path | None, settings: StackSettings | None = None
 ) -> AsyncIterator[VectorsPart]:
-    """Vectors for the length of the block: at QDRANT_URL, below `folder`, or in memory if None.
+    """Vectors for the length of the block: at QDRANT_URL, in a container where STACK_QDRANT says
+    so, else below `folder`, or in memory if None.
 
     Local mode runs inside whoever connects: there is nothing to start or stop here. Weaknesses:
     it holds a lock on its folder, so **one process, one client** may use it; it searches without
     an index; it is a stand-in for some ten thousand points.
     """
     settings = settings or StackSettings()
-    yield await remote(settings.qdrant_url, settings) if settings.qdrant_url else local(folder)
+    wanted = settings.qdrant_provider
+    if settings.qdrant_url:
+        yield await remote(settings.qdrant_url, settings, "environment QDRANT_URL")
+    elif wanted == "docker" or (wanted == "best" and await engine_answers()):
+        (port,) = free_ports(1)
+        async with container(Image(name=IMAGE, port=PORT), port):
+            yield await remote(f"http://{LOOPBACK}:{port}", settings, f"image {IMAGE}")
+    else:
+        yield local(folder)
 
 
-async def remote(url: str, settings: StackSettings) -> VectorsPart:
+async def remote(url: str, settings: StackSettings, provider: str) -> VectorsPart:
     """The server at a URL, once it lists its collections."""
     part = VectorsPart(
         name="qdrant",
-        provider="environment QDRANT_URL",
+        provider=provider,
         url=url,
         api_key=settings.qdrant_api_key,
         stand_in=url == MEMORY or url.startswith(FILE),
     )
     probe = Probe(lambda: ask(part), (OSError, ResponseHandlingException, UnexpectedResponse))
-    await answer_within(probe, settings.ready_timeout_seconds, "Qdrant at QDRANT_URL")
+    await answer_within(probe, settings.ready_timeout_seconds, f"Qdrant ({provider})")
     return part
 
 

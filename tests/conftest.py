@@ -1,8 +1,9 @@
 """What every test may ask for: real servers, each shared as widely as its state allows.
 
 PostgreSQL is always real; a test has a database of its own, copied from a migrated template. The
-broker is a process a test, or with STACK_KAFKA=maven a shared real one with new topics a test. The
-graph is shared and emptied. The report says what stood behind each.
+broker is what STACK_KAFKA says: without it a stand-in, a process a test; with `best`, as in CI, a
+real one where this machine has the means, shared, with new topics a test. The graph is shared and
+emptied. The report says what stood behind each.
 """
 
 import asyncio
@@ -29,7 +30,6 @@ from consumers.settings import Settings
 from outbox import logs
 from outbox.migrate import migrate
 from services.assembly import all_migrations
-from stack.settings import StackSettings
 from tests.topics import emptied
 
 TEMPLATE = "aftercommit_template"
@@ -38,9 +38,13 @@ STARTED: list[str] = []
 
 @dataclass(frozen=True)
 class Servers:
-    """The environment of the servers that all tests share."""
+    """The environment of the servers that all tests share.
+
+    `real_kafka`: it is Apache Kafka, and of our own making, so that nobody misses its topics.
+    """
 
     environment: dict[str, str]
+    real_kafka: bool
 
     @property
     def postgres_url(self) -> str:
@@ -70,12 +74,15 @@ def servers() -> Iterator[Servers]:
     command = [sys.executable, "-m", "stack", "up", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        up = json.loads(process.stdout.readline())
+        line = process.stdout.readline()
+        assert line, "the servers could not be started; why is on the standard error"
+        up = json.loads(line)
         for name, provider in up["providers"].items():
             note = " [stand-in: proves nothing about the real one]"
             STARTED.append(f"{name}: {provider}{note if name in up['stand_ins'] else ''}")
         try:
-            yield Servers(up["environment"])
+            real = up["providers"]["kafka"].startswith("Apache Kafka")
+            yield Servers(up["environment"], real_kafka=real)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
@@ -132,17 +139,16 @@ async def empty(settings: Settings) -> None:
 
 
 @pytest.fixture
-def kafka_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A broker of this test's own (a stand-in: librdkafka's mock).
+def kafka_url(servers: Servers) -> Iterator[str]:
+    """A broker with new and empty topics: the shared real one, else a stand-in of this test's own.
 
-    With STACK_KAFKA=maven it is the real one, which all tests share, with new and empty topics.
+    One at KAFKA_URL is used as it is: whatever it holds may be somebody's.
     """
+    if servers.real_kafka:
+        yield emptied(servers.environment["KAFKA_URL"])
+        return
     if url := os.environ.get("KAFKA_URL"):
         yield url
-        return
-    if StackSettings().kafka_provider == "maven":
-        servers: Servers = request.getfixturevalue("servers")
-        yield emptied(servers.environment["KAFKA_URL"])
         return
     command = [sys.executable, "-m", "stack", "broker"]
     with subprocess.Popen(

@@ -10,7 +10,8 @@ import pytest
 from stack.settings import StackSettings
 
 VARIABLES = (
-    "POSTGRES_URL", "KAFKA_URL", "NEO4J_URL", "QDRANT_URL", "QDRANT_API_KEY", "STACK_KAFKA",
+    "POSTGRES_URL", "KAFKA_URL", "NEO4J_URL", "QDRANT_URL", "QDRANT_API_KEY",
+    "STACK_POSTGRES", "STACK_KAFKA", "STACK_GRAPH", "STACK_QDRANT",
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Apache Kafka itself: started from its jars, durable over a kill, and strict about topics.
 
-Skipped where Maven or Java is missing, unless STACK_KAFKA=maven says that they are meant to be.
+Skipped where Maven or Java is missing, unless they are meant to be there (tests/jars.py).
 """
 
 import asyncio
@@ -18,38 +18,25 @@ from outbox.kafka import Publisher, Received, Record, Subscriber, count_records,
 from schemas.registry import REGISTRY
 from stack import family
 from stack.broker import broker
-from stack.errors import StackError
-from stack.jars import jars_of
-from stack.java import find_java
-from stack.kafka import OLDEST_JAVA, POM, KafkaServer
+from stack.kafka import POM, KafkaServer
 from stack.port import LOOPBACK
 from stack.settings import StackSettings
+from tests.jars import required_jars
 from tests.stack.sockets import listeners
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-MEANT = os.environ.get("STACK_KAFKA") == "maven"
 TOPIC = "test.thing.events"
 KEYS = 7
 WITHIN_SECONDS = 30.0
-ABSENT: list[str] = []  # why there is no broker here; looked for once
 
 
 @pytest.fixture
 async def settings(settings: StackSettings) -> StackSettings:
-    """With the jars there, so that no test waits for a download."""
     real = settings.model_copy(update={"kafka_provider": "maven"})
-    if not ABSENT:
-        try:
-            await find_java(real.java_home, OLDEST_JAVA)
-            await jars_of(POM, real)
-            return real
-        except StackError as absent:  # also where Maven is there and reaches no repository
-            if MEANT:
-                raise
-            ABSENT.append(str(absent))
-    pytest.skip(ABSENT[0])
+    await required_jars(POM, real)
+    return real
 
 
 @pytest.fixture

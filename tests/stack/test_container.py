@@ -1,0 +1,173 @@
+"""Containers are chosen only where an engine answers, and meant ones are never replaced.
+
+No engine runs these: a stand-in says what an engine would be asked. That the images start, and
+answer there, is proven only where Docker is.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+from testcontainers.core.config import testcontainers_config
+
+from stack import broker, graph, kafka, postgres, vectors
+from stack.container import engine_answers
+from stack.errors import PartFailed, PartMissing
+from stack.jars import name_of
+from stack.kafka import POM
+from stack.part import Part
+from stack.settings import StackSettings
+from tests.stack.engine import Engine, engine
+
+pytestmark = pytest.mark.anyio
+
+Open = Callable[[Path, StackSettings], AbstractAsyncContextManager[Part]]
+# The part, the variable of its provider, the port inside, and a variable that the server is told.
+PARTS: list[tuple[Open, str, int, str]] = [
+    (postgres.postgres, "postgres_provider", 5432, "POSTGRES_DB=aftercommit"),
+    (broker.broker, "kafka_provider", 9092, "KAFKA_PROCESS_ROLES=broker,controller"),
+    (graph.graph, "graph_provider", 7687, "NEO4J_AUTH=neo4j/"),
+    (vectors.vectors, "qdrant_provider", 6333, ""),
+]
+each_part = pytest.mark.parametrize(("part", "provider", "port", "told"), PARTS)
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+
+
+@pytest.fixture
+def standing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)
+    with engine() as running:
+        monkeypatch.setenv("DOCKER_HOST", running.url)
+        yield running
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the whole PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def best(settings: StackSettings, tmp_path: Path) -> StackSettings:
+    return settings.model_copy(update={"kafka_provider": "best", "cache": tmp_path / "cache"})
+
+
+def program(file: Path, does: str) -> None:
+    file.write_text(f"#!/bin/sh\n{does}\n")
+    file.chmod(0o755)
+
+
+def java(folder: Path, version: int) -> None:
+    program(folder / "java", f"""echo 'openjdk version "{version}.0.1"' >&2""")
+
+
+@pytest.mark.usefixtures("no_engine")
+@each_part
+async def test_a_container_that_was_meant_is_missing_without_an_engine_and_says_so(
+    part: Open, provider: str, port: int, told: str, folder: Path, settings: StackSettings
+) -> None:
+    del port, told
+    meant = settings.model_copy(update={provider: "docker"})
+    with pytest.raises(PartMissing, match="no Docker engine answers"):
+        async with part(folder, meant):
+            pass
+
+
+@each_part
+async def test_an_image_is_published_on_loopback_told_its_settings_and_removed(
+    part: Open,
+    provider: str,
+    port: int,
+    told: str,
+    folder: Path,
+    settings: StackSettings,
+    standing: Engine,
+) -> None:
+    """Nothing answers behind a stand-in's port: so this is also what an image that hangs gives."""
+    meant = settings.model_copy(update={provider: "docker", "ready_timeout_seconds": 0.3})
+    with pytest.raises(PartFailed, match=r"image .*:.* did not answer within 0.3 s"):
+        async with part(folder, meant):
+            pass
+    (asked,) = standing.created
+    (published,) = asked["HostConfig"]["PortBindings"].items()
+    assert published[0] == f"{port}/tcp"
+    assert [binding["HostIp"] for binding in published[1]] == ["127.0.0.1"]
+    assert told in "\n".join(asked.get("Env", []))
+    assert standing.removed == ["c1"]
+
+
+async def test_an_engine_that_refuses_is_quoted_and_the_container_removed(
+    folder: Path, settings: StackSettings, standing: Engine
+) -> None:
+    standing.refuses_to_start = True
+    meant = settings.model_copy(update={"kafka_provider": "docker"})
+    with pytest.raises(PartFailed, match="port is already allocated"):
+        async with broker.broker(folder, meant):
+            pass
+    assert standing.removed == ["c1"]
+
+
+def test_a_broker_in_a_container_is_told_what_the_one_of_the_jars_is(
+    folder: Path, settings: StackSettings
+) -> None:
+    jars = kafka.KafkaServer(folder, settings).properties(folder, (9092, 9093))
+    contained = kafka.contained(9999)
+    own = {"listeners", "controller.quorum.voters", "log.dirs", "advertised.listeners"}
+    assert {name: jars[name] for name in jars.keys() - own} == {
+        name: contained[name] for name in contained.keys() - own
+    }
+    assert contained["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9999"
+
+
+@pytest.mark.usefixtures("standing")
+async def test_the_best_is_a_container_where_an_engine_answers(best: StackSettings) -> None:
+    assert await engine_answers()
+    assert await broker.chosen(best) == "docker"
+
+
+@pytest.mark.usefixtures("no_engine")
+async def test_the_best_without_an_engine_are_the_jars_where_java_and_maven_are(
+    programs: Path, best: StackSettings
+) -> None:
+    assert not await engine_answers()
+    assert await broker.chosen(best) == "mock"
+    java(programs, 17)
+    assert await broker.chosen(best) == "mock"
+    program(programs / "mvn", "exit 1")
+    assert await broker.chosen(best) == "maven"
+    java(programs, 11)
+    assert await broker.chosen(best) == "mock"
+
+
+@pytest.mark.usefixtures("no_engine")
+async def test_jars_that_are_kept_need_no_maven(programs: Path, best: StackSettings) -> None:
+    java(programs, 21)
+    (best.cache_folder() / name_of(POM)).mkdir(parents=True)
+    assert await broker.chosen(best) == "maven"
+
+
+@pytest.mark.usefixtures("no_engine")
+async def test_means_that_fail_are_an_error_and_never_another_provider(
+    folder: Path, programs: Path, best: StackSettings
+) -> None:
+    java(programs, 17)
+    program(programs / "mvn", "echo 'no route to any repository'; exit 1")
+    with pytest.raises(PartFailed, match="no route to any repository"):
+        async with broker.broker(folder, best):
+            pass
+
+
+@pytest.mark.usefixtures("standing")
+@pytest.mark.parametrize("provider", ["mock", "maven", "docker"])
+async def test_what_was_chosen_by_name_is_not_chosen_again(
+    provider: str, best: StackSettings
+) -> None:
+    assert await broker.chosen(best.model_copy(update={"kafka_provider": provider})) == provider
