@@ -77,7 +77,7 @@ def maven_program(maven: str, pom: Path, target: Path) -> Program:
     options = (f"-DoutputDirectory={target}", "-DincludeScope=runtime")
     return Program(
         name="maven",
-        argv=(maven, *quiet, f"--file={pom}", "dependency:copy-dependencies", *options),
+        argv=(maven, *quiet, f"--file={pom.resolve()}", "dependency:copy-dependencies", *options),
         folder=target.parent,
         log=target.with_suffix(".log"),
         environment={name: os.environ[name] for name in MAVEN_VARIABLES if name in os.environ},

@@ -12,6 +12,7 @@ from stack.settings import StackSettings
 pytestmark = pytest.mark.anyio
 
 TARGET = 'for each; do case "$each" in -DoutputDirectory=*) target="${each#*=}";; esac; done'
+READABLE = 'for each; do case "$each" in --file=*) cat "${each#*=}" || exit 1;; esac; done'
 GOOD = 'mkdir "$target" && sleep 0.2 && touch "$target/a.jar" && echo once >> "$(dirname $0)/runs"'
 BAD = 'mkdir "$target" && touch "$target/half.jar" && echo "no such artifact" && exit 1'
 EMPTY = 'mkdir "$target"'
@@ -50,6 +51,14 @@ async def test_two_that_miss_them_at_once_download_once(
     assert [jar.name for jar in one.iterdir()] == ["a.jar"]
     assert await jars_of(pom, cached) == one
     assert maven.with_name("runs").read_text() == "once\n"
+
+
+async def test_a_pom_may_be_named_from_where_we_are(
+    maven: Path, pom: Path, cached: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(maven, f"{READABLE}\n{GOOD}")
+    monkeypatch.chdir(pom.parent)
+    assert [jar.name for jar in (await jars_of(Path(pom.name), cached)).iterdir()] == ["a.jar"]
 
 
 def test_what_a_pom_says_is_in_the_folder_s_name(pom: Path) -> None:
