@@ -17,6 +17,7 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas --check
+	$(BIN)/python scripts/fault_rows.py --check
 
 bench: .venv/ready
 	@$(BIN)/python -m bench $(ARGS)
