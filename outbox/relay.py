@@ -73,7 +73,7 @@ class Relay:
         async with Term(self._settings, connection, lease) as term:
             while not self._stopping.is_set():
                 work = await term.publish_next_cut(self._stopping)
-                await self._pause(pace.after(work=work))
+                await asyncio.sleep(pace.after(work=work))
             failpoint(Failpoint.DRAINING)
         await lease.release(connection)
         log.info("relay stopped", term=lease.term)
