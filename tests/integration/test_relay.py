@@ -334,3 +334,18 @@ async def test_odd_headers_of_a_writer_in_sql_stop_nobody(
         await publish(postgres, "k")
         assert await reader.until(2) == [("k", 1), ("k", 2)]
     assert "traceparent" not in dict(reader.records[0].headers)
+
+
+async def test_a_message_keeps_the_topic_that_it_was_written_with(
+    settings: Settings, reader: Reader, postgres: psycopg.AsyncConnection
+) -> None:
+    """R17: the topic is a column, so a release that moves a type to another leaves no doubt."""
+    elsewhere = """
+        SELECT outbox.publish('test.note', 'k', 'test.noted.v1', '{}', topic => 'test.ours')
+    """
+    await publish(postgres, "k")
+    await postgres.execute(elsewhere)
+    await publish(postgres, "k")
+    async with running(Relay(settings)):
+        assert await reader.until(2) == [("k", 1), ("k", 3)]
+        assert (await nothing_pending(postgres)).published == 3

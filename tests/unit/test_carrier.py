@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outbox import carrier
 from outbox.carrier import Carried, Carrier
 from outbox.kafka import (
     Batch,
@@ -78,6 +80,7 @@ class Scripted:
                 outcome.refused.append(RefusedBatch(batch, lane[number:], "policy-violated", False))
                 return
             self._broker.log[batch.partition] += positions
+            self.sent += len(positions)
             delivery = Delivery(
                 "t", batch.partition, 0, len(positions), positions[0], positions[-1]
             )
@@ -94,19 +97,42 @@ class CarrierToBroker(Carrier):
 
     def __init__(self, broker: Broker, lease: Lease) -> None:
         self._broker = broker
+        self.publishers = 0
         super().__init__(Settings(), lease, {}, nothing)
 
     def _new_publisher(self) -> Publisher:
+        self.publishers += 1
         return cast(Publisher, Scripted(self._broker))
 
 
 async def nothing() -> None: ...
 
 
+def test_a_producer_is_replaced_long_before_its_sequence_numbers_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """R11: aiokafka counts a partition's records in 31 bits."""
+    assert carrier.RECORDS_PER_PRODUCER <= 2**30
+    monkeypatch.setattr(carrier, "RECORDS_PER_PRODUCER", 25)
+    broker = Broker(set(), 100)
+    records = [Record(n, "t", b"k1", b"", [], b"a") for n in range(10)]
+    assert asyncio.run(carry_again(broker, records, times=9)) == 4
+    assert broker.log[1] == list(range(10)) * 9
+
+
+async def carry_again(broker: Broker, records: Sequence[Record], times: int) -> int:
+    """How many publishers it took."""
+    lease = Lease("me", 1, 60.0, 0.0, lambda: 0.0)
+    async with CarrierToBroker(broker, lease) as carrying:
+        for _ in range(times):
+            await carrying.carry(await carrying.pack(records))
+        return carrying.publishers
+
+
 async def carry(broker: Broker, records: Sequence[Record]) -> Carried:
     lease = Lease("me", 1, 60.0, 0.0, lambda: 0.0)
-    async with CarrierToBroker(broker, lease) as carrier:
-        return await carrier.carry(await carrier.pack(records))
+    async with CarrierToBroker(broker, lease) as carrying:
+        return await carrying.carry(await carrying.pack(records))
 
 
 @given(
