@@ -56,7 +56,10 @@ class DependencyDown(OutboxError):
 
 
 class Contention(OutboxError):
-    """A deadlock or a serialization failure ended the transaction; it is safe to run it again."""
+    """PostgreSQL ended the transaction; it is safe to run it again, from its beginning.
+
+    By a deadlock, a serialization failure, a lock's timeout, or a change of a table's columns.
+    """
 
 
 class LeaseLost(OutboxError):
@@ -67,7 +70,7 @@ class SchemaBehind(OutboxError):
     """The database lacks migrations that this code needs."""
 
 
-RETRY_SQLSTATES = frozenset({"40001", "40P01"})
+RETRY_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
 # Connection failures, too few resources, an administrator's shutdown, a server still starting, a
 # read-only server (a standby), and rights that a person took away and will give back.
 DOWN_SQLSTATE_CLASSES = ("08", "53", "57P", "58", "25006", "42501")
@@ -86,9 +89,17 @@ def translated() -> Iterator[None]:
 
 def _raise_translated(cause: psycopg.Error | None, error: Exception) -> None:
     state = cause.sqlstate if cause else None
-    if state in RETRY_SQLSTATES:
+    if state in RETRY_SQLSTATES or _plan_is_stale(cause):
         raise Contention(str(cause).splitlines()[0]) from error
     lost = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) and state is None
     if lost or (state or "").startswith(DOWN_SQLSTATE_CLASSES):
         raise DependencyDown("postgres", cause or error) from error
     raise error
+
+
+def _plan_is_stale(cause: psycopg.Error | None) -> bool:
+    """Somebody altered a table that a prepared statement reads; its next use plans anew.
+
+    There is no SQLSTATE for this, and its words are in the language of the server.
+    """
+    return cause is not None and cause.diag.source_function == "RevalidateCachedQuery"

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import structlog
 
+from outbox.backoff import Backoff
 from outbox.errors import OutboxError, translated
 from outbox.failpoints import Failpoint, failpoint
 from outbox.lease import Lease, take
@@ -25,8 +26,6 @@ from outbox.settings import Settings
 from outbox.term import Term
 
 log = structlog.get_logger()
-
-BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class Relay:
@@ -46,15 +45,15 @@ class Relay:
 
     async def run(self) -> None:
         """Lead or stand by until stopped; failures of PostgreSQL and Kafka are waited out."""
-        failures = 0
+        backoff = Backoff()
         while not self._stopping.is_set():
             try:
                 await self._connect_and_lead()
-                failures = 0
-            except OutboxError as error:
-                log.warning("relay interrupted", error=str(error), kind=type(error).__name__)
-                await self._pause(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
-                failures += 1
+                backoff.succeeded()
+            except (OutboxError, psycopg.Error) as error:  # no answer of a database ends a relay
+                if backoff.may_tell():
+                    log.warning("relay interrupted", error=str(error), kind=type(error).__name__)
+                await self._pause(backoff.failed())
 
     async def _connect_and_lead(self) -> None:
         with translated():
