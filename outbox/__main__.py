@@ -1,8 +1,9 @@
-"""`python -m outbox migrate | topics | relay | status | parked`."""
+"""`python -m outbox migrate | topics | relay | status | parked | reconcile`."""
 
 import typer
 
 from outbox.cli import parked
+from outbox.cli.reconcile import reconcile
 from outbox.cli.status import status
 from outbox.cli.topics import topics
 from outbox.migrate import migrate as run_migrations
@@ -32,6 +33,7 @@ def relay() -> None:
 
 app.command()(topics)
 app.command()(status)
+app.command()(reconcile)
 app.add_typer(parked.app, name="parked")
 
 if __name__ == "__main__":

@@ -88,5 +88,8 @@ def _engine(settings: Settings) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=settings.pool_timeout_seconds,
         hide_parameters=True,
-        connect_args={"connect_timeout": settings.connect_timeout_seconds},
+        connect_args={
+            "connect_timeout": settings.connect_timeout_seconds,
+            **({} if settings.prepared_statements else {"prepare_threshold": None}),
+        },
     )

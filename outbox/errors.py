@@ -5,6 +5,7 @@ OutboxError
 ├── DependencyDown    wait with backoff; no attempt is spent
 ├── Contention        run the unit of work again: PostgreSQL chose it as the victim
 ├── LeaseLost         step down: another relay may be publishing
+├── Halted            publish nothing, until a person has done what it names
 └── SchemaBehind      stop, and run the migrations
 
 schemas.MessageRejected stands beside them: the message itself is broken or refused. Whatever else
@@ -24,6 +25,7 @@ __all__ = [
     "AlreadyHandled",
     "Contention",
     "DependencyDown",
+    "Halted",
     "LeaseLost",
     "MessageRejected",
     "OutboxError",
@@ -64,6 +66,10 @@ class Contention(OutboxError):
 
 class LeaseLost(OutboxError):
     """This relay's term has ended, or it cannot prove that it has not."""
+
+
+class Halted(OutboxError):
+    """To go on could lose or reorder messages; the text names what a person must do."""
 
 
 class SchemaBehind(OutboxError):

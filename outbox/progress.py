@@ -20,6 +20,7 @@ WITH moved AS (
     UPDATE outbox.relay
     SET cursor = %(cursor)s::pg_snapshot, upto = %(upto)s::pg_snapshot, position = %(position)s,
         published = published + %(messages)s,
+        highest_position = greatest(highest_position, %(position)s),
         expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
     WHERE name = 'main' AND term = %(term)s
     RETURNING term
@@ -39,7 +40,7 @@ READ = "SELECT cursor::text, upto::text, position FROM outbox.relay WHERE name =
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The cursor, and inside which large cut the relay is, if in one."""
+    """The cursor, and inside which large cut the relay is, if in one; the last position passed."""
 
     cursor: Snapshot
     upto: Snapshot | None = None

@@ -20,8 +20,10 @@ from outbox.backoff import Backoff
 from outbox.errors import OutboxError, translated
 from outbox.failpoints import Failpoint, failpoint
 from outbox.lease import Lease, take
+from outbox.lineage import require_same
 from outbox.migrate import outbox_migrations, require_current
 from outbox.pace import Pace
+from outbox.pooler import require_direct
 from outbox.settings import Settings
 from outbox.term import Term
 
@@ -58,7 +60,9 @@ class Relay:
     async def _connect_and_lead(self) -> None:
         with translated():
             async with await connect(self._settings) as connection:
+                await require_direct(connection)
                 await require_current(connection, outbox_migrations())
+                await require_same(connection)
                 lease = await take(connection, self._owner, self._settings.lease_seconds)
                 if lease is None:
                     await self._pause(self._settings.lease_seconds / 10)

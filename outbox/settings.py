@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     pool_connections: int = Field(default=10, ge=1, le=1_000)
     pool_timeout_seconds: float = Field(default=5.0, gt=0)
     connect_timeout_seconds: int = Field(default=5, ge=1)
+    prepared_statements: bool = True  # False behind a transaction pooler that cannot follow them
     contention_attempts: int = Field(default=6, ge=1)
 
     lease_seconds: float = Field(default=10.0, ge=1)

@@ -8,6 +8,7 @@ from psycopg.rows import dict_row
 from pydantic import BaseModel
 
 from outbox.cut import Cut, Snapshot
+from outbox.lineage import inspect
 
 # What the cursor does not show and the present does; inside a large cut, only what follows the
 # last acknowledged position counts. Running transactions are probed one by one, as in a cut.
@@ -40,7 +41,7 @@ class Status(BaseModel):
     """A consistent reading: all figures are of one snapshot. Durations are in seconds.
 
     `parked_keys` and `dead_letters` are those of consumers; `unpublished_keys` are parked by the
-    relay, with `unpublished_messages` of them.
+    relay, with `unpublished_messages` of them. `halted` is why a relay would publish nothing here.
     """
 
     pending: int
@@ -55,6 +56,7 @@ class Status(BaseModel):
     relay_leading: bool
     relay_owner: str | None
     relay_term: int
+    halted: str | None
 
 
 async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
@@ -66,6 +68,7 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
         relay = await _one(cursor, RELAY, {})
         pending = await _one(cursor, PENDING, _pending_parameters(relay))
         counts = await _one(cursor, COUNTS, {})
+        lineage = await inspect(connection)
     return Status(
         pending=pending["messages"],
         oldest_pending_age_seconds=_age(pending["oldest"], counts["now"]),
@@ -79,6 +82,7 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
         relay_leading=relay["leading"],
         relay_owner=relay["owner"],
         relay_term=relay["term"],
+        halted=lineage.halted(),
     )
 
 

@@ -95,7 +95,7 @@ class Term:
             first = (await self._reader.measure(cut)).first_position or 1
             await self._advance(Progress(cut.cursor, upto, first - 1), Carried())
             return await self._publish_large(upto, stopping)
-        done = Progress(upto)
+        done = Progress(upto, None, rows[-1].position if rows else 0)
         if rows:
             page = await self._pack(rows)
             await self._settle(done, page, await self._carry(page.packed))
