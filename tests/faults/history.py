@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import psycopg
@@ -41,17 +41,26 @@ class UndoneError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was wrong; all zero when the relay is right."""
+    """What was wrong; all zero when the relay is right.
+
+    `altered` counts what came again under another id or with other bytes.
+    """
 
     committed: int
     lost: int
     doubled: int
     reordered: int
     ghosts: int
+    altered: int = 0
 
     @property
     def right(self) -> bool:
-        return self.lost == self.doubled == self.reordered == self.ghosts == 0
+        return self.lost == self.doubled == self.reordered == self.ghosts == self.altered == 0
+
+    @property
+    def at_least_once(self) -> bool:
+        """I2-I5: what is promised when something fails; a duplicate is a faithful one."""
+        return replace(self, doubled=0).right
 
 
 @dataclass
@@ -61,14 +70,37 @@ class Seen:
     order: list[tuple[str, int]] = field(default_factory=list)
     places: list[tuple[str, int]] = field(default_factory=list)  # key and partition
     times: Counter[tuple[str, int]] = field(default_factory=Counter)
+    altered: int = 0
+    terms: list[tuple[int, int, bool]] = field(default_factory=list)  # partition, term, new
+    _first: dict[tuple[str, int], tuple[str, bytes | None]] = field(default_factory=dict)
 
     def add(self, envelope: Envelope, partition: int) -> None:
         assert envelope.sequence is not None
         self.places.append((envelope.key, partition))
         message = (envelope.key, envelope.sequence)
+        content = (envelope.id, envelope.payload)
+        self.altered += self._first.setdefault(message, content) != content
+        self.terms.append((partition, envelope.term or 0, not self.times[message]))
         if not self.times[message]:
             self.order.append(message)
         self.times[message] += 1
+
+    @property
+    def copies(self) -> int:
+        """How many records are duplicates."""
+        return self.times.total() - len(self.times)
+
+    def last_term(self) -> int:
+        return max((term for _, term, _ in self.terms), default=0)
+
+    def stale(self, *, only_new: bool = False) -> int:
+        """Records of a term that came behind a later term's in their partition."""
+        highest: dict[int, int] = {}
+        wrong = 0
+        for partition, term, new in self.terms:
+            wrong += term < highest.get(partition, 0) and (new or not only_new)
+            highest[partition] = max(term, highest.get(partition, 0))
+        return wrong
 
     def reordered(self) -> int:
         """First occurrences that came after a higher version of their key."""
@@ -94,6 +126,7 @@ def judge(truth: set[tuple[str, int]], seen: Seen) -> Verdict:
         doubled=sum(times > 1 for times in seen.times.values()),
         reordered=seen.reordered(),
         ghosts=len(seen.times.keys() - truth),
+        altered=seen.altered,
     )
 
 

@@ -1,10 +1,15 @@
-"""A role as a process of its own, to be killed."""
+"""A role as a process of its own, to be killed, stopped for a while, or watched."""
 
 import asyncio
+import json
 import os
+import signal
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from typing import Self
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
 
 from consumers.settings import Settings
 
@@ -23,7 +28,10 @@ COMMANDS = {
 
 
 class Role:
-    """`python -m …` of one role; `async with` ends it by SIGTERM, `kill` by SIGKILL."""
+    """`python -m …` of one role; `async with` ends it by SIGTERM, `kill` by SIGKILL.
+
+    A role that is paused when the block ends goes on first, to hear the SIGTERM.
+    """
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
@@ -39,9 +47,8 @@ class Role:
 
     async def __aexit__(self, *_: object) -> None:
         if self._process is not None:
-            self._process.terminate()
-            await asyncio.wait_for(self._process.wait(), 15)
-        await self._read_rest()
+            self.resume()
+            await self.terminate()
 
     async def start(self) -> None:
         module, command = COMMANDS[self.name]
@@ -68,6 +75,58 @@ class Role:
         self._process = None
         await self._read_rest()
 
+    async def terminate(self) -> float:
+        """How many seconds it takes from SIGTERM to its end; TimeoutError after 15."""
+        assert self._process is not None
+        since = time.monotonic()
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), 15)
+        except TimeoutError:
+            await self.kill()
+            raise
+        self._process = None
+        await self._read_rest()
+        return time.monotonic() - since
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still, and its connections stay as they are."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def running(self) -> bool:
+        """As far as we have neither ended it nor killed it."""
+        return self._process is not None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def paused(self) -> bool:
+        """Whether it stands still, by whoever's signal."""
+        return self._status("State").startswith("T")
+
+    def rss_bytes(self) -> int:
+        """What it holds in memory."""
+        return int(self._status("VmRSS").split()[0]) * 1024
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The lines of its log that say so."""
+        lines = [json.loads(line) for line in self.lines if line.startswith("{")]
+        return [line for line in lines if line["event"] == name]
+
+    def _status(self, name: str) -> str:
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{name}:"):
+                return line.partition(":")[2].strip()
+        raise LookupError(name)
+
     async def _read(self, process: Process) -> None:
         assert process.stderr is not None
         async for raw in process.stderr:
@@ -91,7 +150,10 @@ def environment(settings: Settings) -> dict[str, str]:
         "NEO4J_USER": settings.neo4j_user,
         "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
         "NEO4J_DATABASE": settings.neo4j_database,
+        "FAILPOINTS": settings.failpoints,
         "AFTERCOMMIT_LEASE_SECONDS": str(settings.lease_seconds),
+        "AFTERCOMMIT_PUBLISH_TIMEOUT_SECONDS": str(settings.publish_timeout_seconds),
+        "AFTERCOMMIT_PAGE_MESSAGES": str(settings.page_messages),
         "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_LOG_FORMAT": "json",
     }

@@ -1,7 +1,6 @@
 """The Kafka proxy keeps its clients, and its rules do what they say to one Produce request."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,12 +17,6 @@ WITHIN_SECONDS = 30.0
 FETCH = 1
 OUT_OF_ORDER_SEQUENCE = 45
 PUBLISHER_SECONDS = 2.0
-
-
-@pytest.fixture
-async def proxy(kafka_url: str) -> AsyncIterator[KafkaProxy]:
-    async with KafkaProxy(kafka_url) as proxy:
-        yield proxy
 
 
 def record(number: int) -> Record:
