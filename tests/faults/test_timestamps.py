@@ -1,0 +1,70 @@
+"""R16: when an event happened and when its record was sent are two things."""
+
+import os
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+
+from consumers.settings import Settings
+from outbox.database import Database
+from outbox.parking import list_parked
+from outbox.relay import Relay
+from tests.faults.history import TOPIC, Happened
+from tests.faults.witness import Witness
+from tests.integration.roles import running
+from tests.topics import all_done
+
+# mypy: disable-error-code="attr-defined"
+# (confluent_kafka re-exports the names of its admin client without saying so)
+
+pytestmark = pytest.mark.anyio
+
+REAL = os.environ.get("STACK_KAFKA") == "maven"
+EVENTS = 60
+
+# In the same transaction, as if it had waited there for two days.
+AGE = "UPDATE outbox.messages SET created_at = created_at - interval '2 days'"
+
+
+async def commit_old_events(settings: Settings) -> None:
+    async with Database(settings, "load") as database, database.unit_of_work("old") as uow:
+        for number in range(EVENTS):
+            uow.publish(Happened(thing=f"thing-{number % 5}"))
+        await uow.commit()
+    async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
+        await connection.execute(AGE)
+
+
+async def test_a_record_is_stamped_when_it_is_sent_and_tells_when_it_happened(
+    settings: Settings, witness: Witness
+) -> None:
+    """R16: an event that waited for long is no record from long ago."""
+    await commit_old_events(settings)
+    async with running(Relay(settings)):
+        verdict = await witness.saw_all()
+    assert verdict.right, verdict
+    now, day = datetime.now(UTC), timedelta(days=1)
+    for happened, sent in witness.times:
+        assert happened is not None
+        assert timedelta(days=1) < now - happened < timedelta(days=3)
+        assert abs(now - sent) < day
+
+
+@pytest.mark.skipif(not REAL, reason="the mock broker takes every timestamp")
+async def test_a_broker_that_refuses_old_timestamps_takes_old_events(
+    settings: Settings, witness: Witness, postgres: psycopg.AsyncConnection
+) -> None:
+    """R16: message.timestamp.before.max.ms is a minute, the events are two days old."""
+    narrow = ConfigEntry("message.timestamp.before.max.ms", "60000")
+    narrow.incremental_operation = AlterConfigOpType.SET
+    resource = ConfigResource(ConfigResource.Type.TOPIC, TOPIC)
+    resource.add_incremental_config(narrow)
+    admin = AdminClient({"bootstrap.servers": settings.kafka_url})
+    all_done(admin.incremental_alter_configs([resource]).values())
+    await commit_old_events(settings)
+    async with running(Relay(settings)):
+        verdict = await witness.saw_all()
+    assert verdict.right, verdict
+    assert await list_parked(postgres) == []
