@@ -11,6 +11,8 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
+from outbox.errors import DependencyDown
+from outbox.kafka import Publisher
 from outbox.parking import list_parked
 from outbox.relay import Relay
 from outbox.status import read_status
@@ -214,3 +216,34 @@ async def test_a_bad_line_delays_but_loses_and_reorders_nothing(
             verdict = await witness.saw_all()
     assert verdict.at_least_once, verdict
     assert verdict.committed == 3 * EVENTS
+
+
+async def test_a_publisher_whose_start_was_given_up_leaves_nothing_behind(
+    proxy: KafkaProxy,
+) -> None:
+    """R5, R9: else each look at a broker that is half there would leave a client for ever."""
+    proxy.add_rule(hold := Hold(api=Api.INIT_PRODUCER_ID))
+    before = clients()
+    with pytest.raises(DependencyDown):
+        async with Publisher(proxy.address, 1.0):
+            pass
+    assert hold.happened.is_set()
+    assert clients() == before
+
+
+def clients() -> set[str]:
+    """The tasks of aiokafka's that are there."""
+    tasks = [task.get_coro() for task in asyncio.all_tasks()]
+    return {name for task in tasks if "Client" in (name := getattr(task, "__qualname__", ""))}
+
+
+async def test_a_page_that_is_too_long_for_its_deadline_is_published_all_the_same(
+    behind: Settings, proxy: KafkaProxy, witness: Witness, postgres: psycopg.AsyncConnection
+) -> None:
+    """R5: on a line on which a whole page takes many times publish_timeout_seconds."""
+    await commit_events(behind, 500)
+    with proxy.toxic(Bandwidth(60_000), UP):
+        async with running(Relay(behind)):
+            await nothing_pending(postgres)
+    verdict = await witness.saw_all()
+    assert verdict.at_least_once, verdict

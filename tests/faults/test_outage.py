@@ -5,12 +5,14 @@ import time
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from consumers.settings import Settings
 from outbox.status import read_status
 from tests.faults.kafka_proxy import ALWAYS, Hold, KafkaProxy
 from tests.faults.length import seconds
 from tests.faults.load import Load, commit_events
+from tests.faults.postgres_proxy import PostgresProxy, address_of, url_through
 from tests.faults.proxy import Proxy
 from tests.faults.role import Role
 from tests.faults.toxics import Timeout
@@ -122,3 +124,17 @@ async def test_a_relay_ends_within_fifteen_seconds_of_sigterm_when_the_broker_is
     relay = Role("relay", behind)
     await deaf(proxy, behind, relay)
     assert await relay.terminate() < 15
+
+
+async def test_a_relay_ends_within_fifteen_seconds_of_sigterm_when_postgresql_is_deaf(
+    settings: Settings,
+) -> None:
+    """R9, G22: its connection is there, and nothing comes any more."""
+    url = settings.libpq_url()
+    async with PostgresProxy(address_of(url)) as proxy:
+        through = SecretStr(url_through(proxy, url))
+        relay = Role("relay", settings.model_copy(update={"postgres_url": through}))
+        await relay.start()
+        await relay.ready()
+        proxy.add(Timeout())
+        assert await relay.terminate() < 15
