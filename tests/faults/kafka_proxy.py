@@ -163,11 +163,12 @@ class KafkaProxy(Proxy):
     def rule_for_next(self, api: int) -> Rule | None:
         return next((rule for rule in self._rules if rule.take(api)), None)
 
-    def readdressed(self, answer: bytes) -> bytes:
-        """With our port in the place of the broker's."""
+    def readdressed(self, api: int, answer: bytes) -> bytes:
+        """With our port in the place of the broker's; only metadata always name a broker."""
         host, port = self.upstream
         theirs = host.encode() + LENGTH.pack(port)
-        assert theirs in answer, f"the broker does not call itself {host}:{port}"
+        named = theirs in answer or api != Api.METADATA
+        assert named, f"the broker does not call itself {host}:{port}"
         return answer.replace(theirs, host.encode() + LENGTH.pack(self.port))
 
 
@@ -194,7 +195,7 @@ class KafkaWire(Wire):
             request = self._asked.pop(*LENGTH.unpack_from(frame))
             answer: bytes | None = frame
             if request.api in NAMES_BROKERS:
-                answer = self._proxy.readdressed(frame)
+                answer = self._proxy.readdressed(request.api, frame)
             if request.rule:
                 answer = request.rule.answered(request, frame)
             if answer is not None:

@@ -15,6 +15,7 @@ from consumers.settings import Settings
 from outbox.failpoints import arm
 from outbox.relay import Relay
 from outbox.status import read_status
+from tests.faults.deliveries import recorded_once
 from tests.faults.kafka_proxy import Hold, KafkaProxy
 from tests.faults.length import seconds
 from tests.faults.load import Load
@@ -94,6 +95,7 @@ async def test_after_kill_9_of_the_leader_another_publishes_within_the_lease_and
 STOPS = {
     "before the check of its lease": ("relay-3=stop@20", 0),
     "after it": ("relay-4=stop@20", PAGE),
+    "before it records what was acknowledged": ("relay-5=stop@20", 0),
 }
 
 
@@ -114,6 +116,7 @@ async def test_a_leader_that_stood_still_past_its_lease_sends_faithful_duplicate
             leader.resume()
             await until(lambda: interrupted(leader), WITHIN_SECONDS)
         verdict = await witness.saw_all()
+        await recorded_once(postgres, verdict.committed)
     assert verdict.at_least_once, verdict
     assert witness.seen.stale() <= late
     assert witness.seen.stale(only_new=True) == 0
@@ -140,6 +143,7 @@ async def test_a_page_that_the_network_held_past_the_lease_is_a_duplicate_only(
                 await witness.saw_copies()
                 leader.resume()
             verdict = await witness.saw_all()
+            await recorded_once(postgres, verdict.committed)
     assert verdict.at_least_once, verdict
     assert 0 < witness.seen.stale() <= PAGE
     assert witness.seen.stale(only_new=True) == 0

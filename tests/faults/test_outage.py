@@ -22,7 +22,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.anyio
 
 MIB = 1024 * 1024
-AWAY_SECONDS = seconds(10, 300)  # of each kind
+AWAY_SECONDS = seconds(8, 300)  # of each kind
 EVENTS_PER_SECOND = seconds(100, 200)
 WITHIN_SECONDS = 60.0
 

@@ -2,19 +2,20 @@
 
 import os
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import psycopg
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from consumers.settings import Settings
 from outbox.database import Database
 from outbox.parking import list_parked
 from outbox.relay import Relay
-from tests.faults.history import TOPIC, Happened
+from tests.faults.history import Happened
 from tests.faults.witness import Witness
 from tests.integration.roles import running
-from tests.topics import all_done
+from tests.topics import PARTITIONS, all_done
 
 # mypy: disable-error-code="attr-defined"
 # (confluent_kafka re-exports the names of its admin client without saying so)
@@ -28,10 +29,16 @@ EVENTS = 60
 AGE = "UPDATE outbox.messages SET created_at = created_at - interval '2 days'"
 
 
-async def commit_old_events(settings: Settings) -> None:
+class Old(Happened):
+    """Of a topic that refuses what is older than a minute."""
+
+    topic: ClassVar[str] = "timestamps.narrow.events"
+
+
+async def commit_old_events(settings: Settings, event: type[Happened]) -> None:
     async with Database(settings, "load") as database, database.unit_of_work("old") as uow:
         for number in range(EVENTS):
-            uow.publish(Happened(thing=f"thing-{number % 5}"))
+            uow.publish(event(thing=f"thing-{number % 5}"))
         await uow.commit()
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
         await connection.execute(AGE)
@@ -41,7 +48,7 @@ async def test_a_record_is_stamped_when_it_is_sent_and_tells_when_it_happened(
     settings: Settings, witness: Witness
 ) -> None:
     """R16: an event that waited for long is no record from long ago."""
-    await commit_old_events(settings)
+    await commit_old_events(settings, Happened)
     async with running(Relay(settings)):
         verdict = await witness.saw_all()
     assert verdict.right, verdict
@@ -54,17 +61,15 @@ async def test_a_record_is_stamped_when_it_is_sent_and_tells_when_it_happened(
 
 @pytest.mark.skipif(not REAL, reason="the mock broker takes every timestamp")
 async def test_a_broker_that_refuses_old_timestamps_takes_old_events(
-    settings: Settings, witness: Witness, postgres: psycopg.AsyncConnection
+    settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
     """R16: message.timestamp.before.max.ms is a minute, the events are two days old."""
-    narrow = ConfigEntry("message.timestamp.before.max.ms", "60000")
-    narrow.incremental_operation = AlterConfigOpType.SET
-    resource = ConfigResource(ConfigResource.Type.TOPIC, TOPIC)
-    resource.add_incremental_config(narrow)
+    narrow = {"message.timestamp.before.max.ms": "60000"}
     admin = AdminClient({"bootstrap.servers": settings.kafka_url})
-    all_done(admin.incremental_alter_configs([resource]).values())
-    await commit_old_events(settings)
-    async with running(Relay(settings)):
+    topic = NewTopic(Old.topic, PARTITIONS, 1, config=narrow)
+    all_done(admin.create_topics([topic]).values())
+    await commit_old_events(settings, Old)
+    async with Witness(settings, Old.topic) as witness, running(Relay(settings)):
         verdict = await witness.saw_all()
     assert verdict.right, verdict
     assert await list_parked(postgres) == []

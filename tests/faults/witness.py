@@ -17,15 +17,16 @@ WITHIN_SECONDS = 60.0
 
 
 class Witness:
-    """Everything on the topic of the tests' history, from the beginning, until the block ends.
+    """Everything on a topic, from its beginning, until the block ends.
 
     It belongs to no group, which would take seconds to join.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, topic: str = TOPIC) -> None:
         self.seen = Seen()
         self.times: list[tuple[datetime | None, datetime]] = []  # the event's, the record's
         self._settings = settings
+        self._topic = topic
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_url,
             fetch_max_wait_ms=20,
@@ -34,7 +35,7 @@ class Witness:
 
     async def __aenter__(self) -> Self:
         await self._consumer.start()
-        self._consumer.assign([TopicPartition(TOPIC, number) for number in range(PARTITIONS)])
+        self._consumer.assign([TopicPartition(self._topic, number) for number in range(PARTITIONS)])
         self._reading = asyncio.create_task(self._read())
         return self
 
