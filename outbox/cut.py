@@ -130,9 +130,13 @@ class CutReader:
         self, connection: psycopg.AsyncConnection[Any], page_messages: int, page_bytes: int
     ) -> None:
         self._connection = connection
+        self.resize(page_messages, page_bytes)
+        self._asking = connection.cursor()
+
+    def resize(self, page_messages: int, page_bytes: int) -> None:
+        """For the pages that are read from now on."""
         self._limit = page_messages
         self._bytes = page_bytes
-        self._asking = connection.cursor()
 
     async def prepare(self) -> None:
         """Choose plans, and take text as bytes: what goes to Kafka need not become str first."""
@@ -168,6 +172,7 @@ class CutReader:
                 yield rows
         finally:
             await asyncio.wait([fetching])  # nothing else may use the connection before
+            _ = fetching.cancelled() or fetching.exception()  # looked at, or asyncio complains
 
     async def _page(self, cut: Cut, after: int) -> list[Row]:
         return await self._fetch(PAGE, _parameters(cut) | {"after": after, "limit": self._limit})

@@ -20,6 +20,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+INSIST_SECONDS = 1.0
 EXIT_UNANSWERED = 2  # 1 is an answer: something differs
 
 
@@ -69,13 +70,19 @@ async def _with_signals(
     task = asyncio.ensure_future(role())
     asked = asyncio.Event()
 
+    def insist() -> None:
+        """Again and again: psycopg answers a first cancellation by asking the server for its own,
+        which may be deaf too, and gives up its connection at the second one."""
+        if task.cancel():
+            loop.call_later(INSIST_SECONDS, insist)
+
     def end() -> None:
         if asked.is_set():
             task.cancel()
             return
         asked.set()
         stop()
-        loop.call_later(patience, task.cancel)
+        loop.call_later(patience, insist)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)

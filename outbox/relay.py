@@ -17,12 +17,13 @@ import psycopg
 import structlog
 
 from outbox.backoff import Backoff
-from outbox.errors import OutboxError, translated
+from outbox.errors import DependencyDown, OutboxError, translated
 from outbox.failpoints import Failpoint, failpoint
 from outbox.lease import Lease, take
 from outbox.lineage import require_same
 from outbox.migrate import outbox_migrations, require_current
 from outbox.pace import Pace
+from outbox.page_size import PageSize
 from outbox.pooler import require_direct
 from outbox.settings import Settings
 from outbox.term import Term
@@ -40,6 +41,7 @@ class Relay:
         self._settings = settings
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
         self._stopping = asyncio.Event()
+        self._size = PageSize(settings)
 
     def stop(self) -> None:
         """Finish the page in flight, release the lease and return from `run`."""
@@ -55,6 +57,8 @@ class Relay:
             except (OutboxError, psycopg.Error) as error:  # no answer of a database ends a relay
                 if backoff.may_tell():
                     log.warning("relay interrupted", error=str(error), kind=type(error).__name__)
+                if isinstance(error, DependencyDown) and error.dependency == "kafka":
+                    self._size.shrink()
                 await self._pause(backoff.failed())
 
     async def _connect_and_lead(self) -> None:
@@ -73,7 +77,7 @@ class Relay:
         log.info("relay leads", term=lease.term, owner=lease.owner)
         failpoint(Failpoint.LEASE_TAKEN)
         pace = Pace(self._settings.poll_at_rest_milliseconds / 1000)
-        async with Term(self._settings, connection, lease) as term:
+        async with Term(self._settings, connection, lease, self._size) as term:
             while not self._stopping.is_set():
                 work = await term.publish_next_cut(self._stopping)
                 await asyncio.sleep(pace.after(work=work))

@@ -15,6 +15,7 @@ from outbox.errors import DependencyDown, LeaseLost
 from outbox.failpoints import Failpoint, failpoint
 from outbox.kafka import Packed, Stream, stream_of
 from outbox.lease import Lease
+from outbox.page_size import PageSize
 from outbox.parked import ParkedKeys, aside
 from outbox.partitions import Partitions
 from outbox.progress import Progress, advance, read_progress
@@ -47,12 +48,17 @@ class Term:
     """Publishes cut after cut. Made by `Relay` once the lease is taken."""
 
     def __init__(
-        self, settings: Settings, connection: psycopg.AsyncConnection[Any], lease: Lease
+        self,
+        settings: Settings,
+        connection: psycopg.AsyncConnection[Any],
+        lease: Lease,
+        size: PageSize | None = None,
     ) -> None:
         self._settings = settings
         self._connection = connection
         self._lease = lease
-        self._reader = CutReader(connection, settings.page_messages, settings.page_bytes)
+        self._size = size or PageSize(settings)
+        self._reader = CutReader(connection, self._size.messages, self._size.bytes)
         self._renderer = Renderer(lease.term)
         self._partitions = Partitions(settings)
         self._parked = ParkedKeys(connection)
@@ -173,6 +179,9 @@ class Term:
     async def _advance(self, progress: Progress, carried: Carried) -> None:
         await advance(self._connection, self._lease, progress, carried.deliveries)
         self._progress = progress
+        if carried.deliveries:
+            self._size.grow()
+            self._reader.resize(self._size.messages, self._size.bytes)
 
 
 class _Flight:

@@ -146,7 +146,12 @@ class Publisher:
                     max_batch_size=BATCH_BYTES,
                     request_timeout_ms=round(self._timeout * 1000),
                 )
-                await self._producer.start()
+                try:
+                    await self._producer.start()
+                except BaseException:
+                    # Given up half-way it would go on asking for metadata from a task of its own.
+                    await self.__aexit__()
+                    raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,11 +1,9 @@
 """The broker misbehaves: R5, R6, R8, R10, and slow, sliced and broken connections.
 
-The relay goes by way of a proxy, the witness to the broker itself. Judged by I2-I5. The broker is
-a stand-in unless STACK_KAFKA=maven.
+The relay goes by way of a proxy, the witness to the broker itself. Judged by I2-I5.
 """
 
 import asyncio
-import os
 
 import psycopg
 import pytest
@@ -16,6 +14,7 @@ from outbox.kafka import Publisher
 from outbox.parking import list_parked
 from outbox.relay import Relay
 from outbox.status import read_status
+from tests.conftest import Servers
 from tests.faults.kafka_proxy import ALWAYS, Answer, Api, Hold, KafkaProxy, LoseAnswer
 from tests.faults.load import commit_events
 from tests.faults.planted_patches import reused_producer
@@ -27,7 +26,6 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-REAL = os.environ.get("STACK_KAFKA") == "maven"
 EVENTS = 60
 WITHIN_SECONDS = 60.0
 
@@ -50,6 +48,7 @@ async def nothing_pending(postgres: psycopg.AsyncConnection) -> None:
 
 @pytest.mark.parametrize("silent", [False, True])
 async def test_a_lost_acknowledgement_costs_faithful_duplicates_of_one_page(
+    servers: Servers,
     behind: Settings,
     proxy: KafkaProxy,
     witness: Witness,
@@ -70,7 +69,9 @@ async def test_a_lost_acknowledgement_costs_faithful_duplicates_of_one_page(
         await commit_events(behind, EVENTS)
         verdict = await witness.saw_all()
     assert verdict.at_least_once, verdict
-    if silent or not REAL:  # a real broker knows the repetition of a producer that goes on
+    if (
+        silent or not servers.real_kafka
+    ):  # a real broker knows the repetition of a producer that goes on
         assert 0 < witness.seen.copies <= EVENTS
     if silent:
         assert proxy.requests[Api.INIT_PRODUCER_ID] > producers
@@ -214,7 +215,7 @@ BAD_LINES: dict[str, tuple[Toxic, int]] = {
 async def test_a_bad_line_delays_but_loses_and_reorders_nothing(
     behind: Settings, proxy: KafkaProxy, witness: Witness, toxic: Toxic, connections: int
 ) -> None:
-    """R6, R8, R10: every connection is slow, in pieces, or ends after a while."""
+    """I2-I5: every connection is slow, in pieces, or ends after a while."""
     small = behind.model_copy(update={"page_messages": 20})
     with proxy.toxic(toxic, UP, DOWN):
         async with running(Relay(small)), asyncio.timeout(4 * WITHIN_SECONDS):

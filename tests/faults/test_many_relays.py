@@ -21,11 +21,15 @@ pytestmark = pytest.mark.anyio
 RANDOM_SECONDS = seconds(15, 180)
 SEED = 4
 EVENTS_PER_SECOND = 100
+TERMS = 5
 
 
 async def come_and_go(relays: Sequence[Role], rng: random.Random, until_then: float) -> None:
-    """One after another starts, or ends by SIGTERM or SIGKILL, at random moments."""
-    while time.monotonic() < until_then:
+    """One after another starts, or ends by SIGTERM or SIGKILL, at random moments.
+
+    For longer on a slow machine, until enough of them have led.
+    """
+    while time.monotonic() < until_then or len(owners_of(relays)) < TERMS:
         relay = rng.choice(relays)
         if not relay.running:
             await relay.start()
@@ -56,7 +60,6 @@ async def test_ten_relays_that_come_and_go_are_one_publisher_a_term(
     assert verdict.at_least_once, verdict
     assert all(len(of_term) == 1 for of_term in owners.values())
     assert {number for _, number, _ in witness.seen.terms} <= owners.keys()
-    assert len(owners) > 3, "there were too few terms to tell"
     assert witness.seen.stale(only_new=True) == 0
 
 

@@ -126,15 +126,20 @@ async def test_a_relay_ends_within_fifteen_seconds_of_sigterm_when_the_broker_is
     assert await relay.terminate() < 15
 
 
+@pytest.mark.parametrize("events", [0, 500])
 async def test_a_relay_ends_within_fifteen_seconds_of_sigterm_when_postgresql_is_deaf(
-    settings: Settings,
+    settings: Settings, behind: Settings, proxy: KafkaProxy, events: int
 ) -> None:
-    """R9, G22: its connection is there, and nothing comes any more."""
+    """R9, G22: nothing comes over its connection any more, at rest or in the middle of a cut."""
+    await commit_events(settings, events)
+    proxy.add_rule(hold := Hold(times=ALWAYS))
     url = settings.libpq_url()
-    async with PostgresProxy(address_of(url)) as proxy:
-        through = SecretStr(url_through(proxy, url))
-        relay = Role("relay", settings.model_copy(update={"postgres_url": through}))
+    async with PostgresProxy(address_of(url)) as database:
+        through = {"postgres_url": SecretStr(url_through(database, url)), "page_messages": 10}
+        relay = Role("relay", behind.model_copy(update=through))
         await relay.start()
         await relay.ready()
-        proxy.add(Timeout())
+        if events:
+            await asyncio.wait_for(hold.happened.wait(), WITHIN_SECONDS)
+        database.add(Timeout())
         assert await relay.terminate() < 15

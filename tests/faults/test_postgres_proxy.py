@@ -1,4 +1,4 @@
-"""The PostgreSQL proxy cuts at a COMMIT, with either outcome; P9's tool."""
+"""The PostgreSQL proxy cuts at a COMMIT, with either outcome."""
 
 import asyncio
 from collections.abc import AsyncIterator
