@@ -1,20 +1,17 @@
 """PostgreSQL itself is killed, or keeps a transaction that nobody ends: P6, P10, P11."""
 
 import asyncio
-from contextlib import suppress
 
 import psycopg
 import pytest
-from sqlalchemy import text
 
 from consumers.settings import Settings
 from outbox.database import Database
-from outbox.errors import AlreadyHandled, DependencyDown
 from outbox.relay import Relay
-from schemas.envelope import Envelope
 from tests.faults.cluster import Cluster, at, running_cluster
-from tests.faults.history import Happened, Seen, committed, judge, subscribe
+from tests.faults.history import Seen, committed, judge, subscribe
 from tests.faults.length import LONG
+from tests.faults.writer import Writer, ended, things
 from tests.integration.roles import running
 from tests.waiting import until
 
@@ -25,35 +22,6 @@ UNITS_BETWEEN = 60
 WITHIN_SECONDS = 60.0
 # Nothing is flushed for a while but what a commit flushes: the log's tail dies with the server.
 LAZY = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
-CHANGE = text("INSERT INTO things VALUES (:id, 1) ON CONFLICT (id) DO UPDATE SET n = things.n + 1")
-KEYS = 12
-
-
-class Writer:
-    """Changes a row and says so, again and again; what may or may not have happened is repeated."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.done = 0
-
-    async def run(self) -> None:
-        while True:
-            with suppress(AlreadyHandled):
-                await self._unit()
-            self.done += 1
-
-    async def _unit(self) -> None:
-        cause = Envelope(f"unit-{self.done}", "/test", "faults.do.v1", "k", b"{}")
-        thing = f"thing-{self.done % KEYS}"
-        while True:
-            try:
-                async with self._database.unit_of_work("change", cause=cause) as uow:
-                    await uow.connection.execute(CHANGE, {"id": thing})
-                    uow.publish(Happened(thing=thing))
-                    await uow.commit()
-                return
-            except DependencyDown:
-                await asyncio.sleep(0.05)
 
 
 async def killed_again_and_again(cluster: Cluster, writer: Writer, seen: Seen) -> None:
@@ -69,13 +37,6 @@ async def killed_again_and_again(cluster: Cluster, writer: Writer, seen: Seen) -
         await cluster.start()
 
 
-async def things(url: str) -> dict[str, int]:
-    """How often each row says that it was changed."""
-    async with await psycopg.AsyncConnection.connect(url) as connection:
-        rows = await connection.execute("SELECT id, n FROM things")
-        return dict(await rows.fetchall())
-
-
 @pytest.mark.parametrize("values", [{}, LAZY], ids=["durable", "lazy-by-default"])
 async def test_kill_9_of_postgresql_leaves_row_and_event_both_or_neither(
     settings: Settings, values: dict[str, str]
@@ -83,10 +44,8 @@ async def test_kill_9_of_postgresql_leaves_row_and_event_both_or_neither(
     """P10, P11, I1-I4: and nothing is in Kafka that the crash took back, whatever the default."""
     async with running_cluster(values) as cluster:
         own, seen = at(settings, cluster.url), Seen()
-        async with await psycopg.AsyncConnection.connect(cluster.url) as connection:
-            await connection.execute("CREATE TABLE things (id text PRIMARY KEY, n int NOT NULL)")
         async with Database(own, "crash") as database:
-            writer = Writer(database)
+            writer = await Writer.prepared(database, cluster.url)
             watching = asyncio.create_task(subscribe(own, seen))
             async with running(Relay(own)):
                 writing = asyncio.create_task(writer.run())
@@ -102,12 +61,6 @@ async def test_kill_9_of_postgresql_leaves_row_and_event_both_or_neither(
         verdict = judge(truth, seen)
         assert (verdict.lost, verdict.reordered, verdict.ghosts) == (0, 0, 0), verdict
         assert await things(cluster.url) == dict(sorted(truth)), "the last version of each counts"
-
-
-async def ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 PUBLISH = """
