@@ -177,9 +177,10 @@ class Publisher:
         """Prepare and publish, for programs that have no outbox; DependencyDown if refused."""
         packed = await self.prepare(records)
         outcome = await self.publish(packed.batches, self._timeout)
-        reasons = {r.reason for r in packed.refused} | {r.reason for r in outcome.refused}
-        if reasons:
-            raise DependencyDown("kafka", f"refused: {', '.join(sorted(reasons))}")
+        refused = {f"{r.record.topic}: {r.reason}" for r in packed.refused}
+        refused |= {f"{r.batch.topic}: {r.reason}" for r in outcome.refused}
+        if refused:
+            raise DependencyDown("kafka", f"refused: {', '.join(sorted(refused))}")
         return outcome.deliveries
 
     async def publish(self, batches: Sequence[Batch], within_seconds: float) -> Outcome:
