@@ -9,8 +9,9 @@ from pydantic import SecretStr
 
 from consumers.settings import Settings
 from outbox.status import read_status
+from tests.conftest import Servers
 from tests.faults.kafka_proxy import ALWAYS, Hold, KafkaProxy
-from tests.faults.length import seconds
+from tests.faults.length import LONG, seconds
 from tests.faults.load import Load, commit_events
 from tests.faults.postgres_proxy import PostgresProxy, address_of, url_through
 from tests.faults.proxy import Proxy
@@ -58,12 +59,18 @@ class Memory:
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 async def test_a_broker_that_is_away_costs_nothing_but_time(
-    settings: Settings, behind: Settings, proxy: KafkaProxy, postgres: psycopg.AsyncConnection
+    servers: Servers,
+    settings: Settings,
+    behind: Settings,
+    proxy: KafkaProxy,
+    postgres: psycopg.AsyncConnection,
 ) -> None:
     """R5, G21: writers are told of nothing, the relay's memory stays, and then all comes in order.
 
     First the broker refuses connections, then it takes them and says nothing.
     """
+    if LONG and not servers.real_kafka:
+        pytest.skip("the mock broker keeps too little of so much")
     async with Witness(settings) as witness, Role("relay", behind) as relay:
         await commit_events(settings, 2_000)
         await witness.saw_all()
