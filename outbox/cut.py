@@ -9,11 +9,14 @@ open cost one index probe each and delay nobody.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import psycopg
 from psycopg.types.string import ByteaBinaryLoader
+
+PATIENCE_SECONDS = 1.0
 
 
 class Row(NamedTuple):
@@ -171,8 +174,7 @@ class CutReader:
                 fetching = asyncio.create_task(self._page(cut, rows[-1].position))
                 yield rows
         finally:
-            await asyncio.wait([fetching])  # nothing else may use the connection before
-            _ = fetching.cancelled() or fetching.exception()  # looked at, or asyncio complains
+            await _ended(fetching)  # nothing else may use the connection before
 
     async def _page(self, cut: Cut, after: int) -> list[Row]:
         return await self._fetch(PAGE, _parameters(cut) | {"after": after, "limit": self._limit})
@@ -182,6 +184,19 @@ class CutReader:
             parameters = parameters | {"page_bytes": self._bytes}
             await cursor.execute(statement.encode(), parameters, prepare=True)
             return [Row._make(row) for row in await cursor.fetchall()]
+
+
+async def _ended(task: asyncio.Task[list[Row]]) -> None:
+    """Let it finish; where PostgreSQL is deaf, cancel it again and again.
+
+    psycopg answers a first cancellation by a request of its own, and gives up at a later one.
+    """
+    while not task.done():
+        with suppress(asyncio.CancelledError):  # whatever ends us is on its way up already
+            await asyncio.wait([task], timeout=PATIENCE_SECONDS)
+        if not task.done():
+            task.cancel()
+    _ = task.cancelled() or task.exception()  # looked at, or asyncio complains
 
 
 def _parameters(cut: Cut) -> dict[str, Any]:
