@@ -7,9 +7,9 @@ from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from outbox.errors import DependencyDown
+from outbox.kafka.batch import RecordBatch, encode_headers
 from outbox.kafka.edge import REFUSALS, abandon, broker_errors, reason_of
 from outbox.kafka.routes import Routes
 from schemas.wire import Headers
@@ -19,13 +19,16 @@ KNOWN_PLACES = 200_000  # keys whose partition is remembered; murmur2 in Python 
 
 
 class Record(NamedTuple):
-    """One record to publish; `position` is what its acknowledgement is reported by."""
+    """One record to publish; `position` is what its acknowledgement is reported by.
+
+    Headers are pairs, or the bytes that `encode_headers` makes of them.
+    """
 
     position: int
     topic: str
     key: bytes
     value: bytes | None
-    headers: Headers
+    headers: Headers | bytes
     aggregatetype: bytes = b""
 
 
@@ -69,9 +72,8 @@ class Batch:
 
     topic: str
     partition: int
-    builder: BatchBuilder
+    builder: RecordBatch
     records: list[Record]
-    limit: int = BATCH_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,6 @@ class Publisher:
         packed: Packed,
     ) -> None:
         """Put the record first into a new batch, unless its topic takes nothing."""
-        assert self._producer is not None  # noqa: S101 - inside `async with`
         if (reason := self._routes.reason(record.topic)) is not None:
             packed.refused.append(Refused(record, reason))
             return
@@ -243,9 +244,8 @@ class Publisher:
         if batch is not None and _append(batch, record):
             return  # the first record of its key, not of its partition
         limit = self._batch_bytes.get(record.topic, BATCH_BYTES)
-        batch = Batch(*place, self._producer.create_batch(), [], limit)
-        if not _append(batch, record):
-            raise ValueError(f"position {record.position} does not fit into an empty batch")
+        batch = Batch(*place, RecordBatch(limit), [])
+        _append(batch, record)
         open_batches[place] = batch
         packed.batches.append(batch)
 
@@ -259,14 +259,12 @@ class Publisher:
 
 
 def _append(batch: Batch, record: Record) -> bool:
-    """False where the batch is full; a first record always fits, as far as its limit goes."""
-    records, builder = batch.records, batch.builder
-    if batch.limit < BATCH_BYTES and records and builder.size() >= batch.limit:
-        return False
+    """False where the batch is full; a first record always fits."""
     _, _, key, value, headers, _ = record
-    if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+    encoded = headers if isinstance(headers, bytes) else encode_headers(headers)
+    if not batch.builder.add(key, value, encoded):
         return False
-    records.append(record)
+    batch.records.append(record)
     return True
 
 

@@ -152,6 +152,7 @@ async def test_each_broken_command_is_answered_with_field_and_rule_and_stores_no
     assert await one(postgres, CATALOGS) == 1
     answers = {r.causation_id: r for r in replies.envelopes}
     for what, record, reason, field in BROKEN:
+        assert isinstance(record.headers, list)
         answer = answers[dict(record.headers)["ce_id"].decode()]
         assert answer.type == CatalogCommandRejected.type, what
         assert answer.payload is not None
