@@ -7,7 +7,7 @@ KEYS = 10_000
 PAYLOAD_BYTES = 250
 TRANSACTIONS = 100
 
-# Over 10,000 keys, with their versions, and with heads as a writer would leave them.
+# Over 10,000 keys, with their versions.
 FILL = """
 INSERT INTO outbox.messages
     (position, id, aggregatetype, aggregateid, type, version, topic, payload)

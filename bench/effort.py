@@ -16,6 +16,7 @@ class Effort:
     write_slice_seconds: float
     retained_messages: int
     retained_drain: int
+    open_seconds: float
     bloat_seconds: float
 
 
@@ -29,6 +30,7 @@ FULL = Effort(
     write_slice_seconds=2.0,
     retained_messages=10_000_000,
     retained_drain=100_000,
+    open_seconds=600.0,
     bloat_seconds=10.0,
 )
 QUICK = Effort(
@@ -41,6 +43,7 @@ QUICK = Effort(
     write_slice_seconds=1.0,
     retained_messages=300_000,
     retained_drain=50_000,
+    open_seconds=0.0,
     bloat_seconds=3.0,
 )
 TINY = Effort(
@@ -53,6 +56,7 @@ TINY = Effort(
     write_slice_seconds=0.3,
     retained_messages=2_000,
     retained_drain=2_000,
+    open_seconds=0.0,
     bloat_seconds=0.5,
 )
 EFFORTS = {"full": FULL, "quick": QUICK, "tiny": TINY}

@@ -3,8 +3,8 @@
 Eight writers, each a process with one connection, do one UPDATE of one row a transaction: without
 an event, with one, with ten of that row's key, and with ten of ten keys, in short slices by turns,
 so that noise meets all of them alike. The ratio is transactions a second with events over without.
-`write_ratio_*` is psycopg with the product's own statement; `*_unit_of_work` is the whole
-UnitOfWork over SQLAlchemy against the same without an event.
+`write_ratio_*` is psycopg with `commit_messages`; `*_unit_of_work` is the whole UnitOfWork over
+SQLAlchemy against the same without an event. As the rows are there before, so are their heads.
 
 PostgreSQL is durable (fsync on), the disk is whatever the machine has. Weakness: on two cores the
 writers' own Python is most of what is measured.
@@ -28,6 +28,12 @@ THINGS_TABLE = (
     "CREATE TABLE things (id integer PRIMARY KEY, n integer NOT NULL) WITH (fillfactor = 50)"
 )
 THINGS_ROWS = "INSERT INTO things SELECT id, 0 FROM generate_series(0, %s) AS id"
+# What the transactions that inserted the rows would have left.
+HEADS = """
+INSERT INTO outbox.streams (aggregatetype, aggregateid, version, position, digest)
+SELECT 'bench.thing', 't' || id, 1, nextval('outbox.positions'), repeat('0', 32)
+FROM things
+"""
 
 
 async def ask(rig: Rig) -> list[Figure]:
@@ -59,6 +65,8 @@ async def _prepare(settings: Settings) -> None:
     async with await connect(settings) as connection:
         await connection.execute(THINGS_TABLE)
         await connection.execute(THINGS_ROWS, [THINGS + WRITERS])
+        await connection.execute(HEADS)
+        await connection.execute("ANALYZE")
         await connection.execute("CHECKPOINT")
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from bench.thing import ThingHappened
 from outbox import logs
 from outbox.database import Database
-from outbox.publishing import write_messages
+from outbox.publishing import commit_messages
 from outbox.settings import Settings
 
 THINGS = 20_000  # rows, so that writers seldom meet
@@ -42,10 +42,11 @@ async def by_driver(settings: Settings) -> AsyncIterator[Transaction]:
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
 
         async def transaction(variant: str, thing: int) -> None:
-            async with connection.transaction():
-                await connection.execute(UPDATE, [thing], prepare=True)
-                if said := events(variant, thing):
-                    await write_messages(connection, said, None)
+            await connection.execute(UPDATE, [thing], prepare=True)
+            if said := events(variant, thing):
+                await commit_messages(connection, said)
+            else:
+                await connection.commit()
 
         yield transaction
 

@@ -98,6 +98,11 @@ def failpoint(point: Failpoint) -> None:
         _armed[point].reach()
 
 
+def armed(point: Failpoint) -> bool:
+    """For a moment that exists only where a test asks for it."""
+    return point in _armed
+
+
 async def while_waiting(point: Failpoint, request: Awaitable[T]) -> T:
     """Await `request`, and reach `point` once it was sent and its answer is still to come.
 

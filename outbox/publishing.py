@@ -22,19 +22,19 @@ import orjson
 import psycopg
 
 from outbox.errors import rejected
+from outbox.round_trip import COMMIT, Request, Rows, Statement, at_once
 from schemas.envelope import Envelope, Event, digest
 from schemas.wire import CONTROL, MAX_KEY_CHARACTERS
 
 MAX_PAYLOAD_BYTES = 900_000
 MAX_MESSAGES_PER_KEY = 1_000  # one step of the sequence outbox.positions
 
-PUBLISH_ONE = """
+PUBLISH_ONE = Statement.of("""
 WITH head AS (
     INSERT INTO outbox.streams AS head
         (aggregatetype, aggregateid, version, position, digest, deleted)
     SELECT %(aggregatetype)b, %(key)b, 1, nextval('outbox.positions'), %(digest)b, %(deletes)b
-    FROM set_config('synchronous_commit', 'on', true) AS durable
-    WHERE durable = 'on'
+    WHERE set_config('synchronous_commit', 'on', true) = 'on'
     ON CONFLICT (aggregatetype, aggregateid) DO UPDATE SET
         version  = head.version + 1,
         position = nextval('outbox.positions'),
@@ -47,11 +47,11 @@ INSERT INTO outbox.messages
 SELECT position, %(id)b, %(aggregatetype)b, %(key)b, %(type)b, version, %(topic)b, %(payload)b,
        %(headers)b::jsonb
 FROM head
-RETURNING version, position
-"""
+RETURNING aggregatetype, aggregateid, version, position
+""")
 
 # `steps` messages of a key come in `step` 1, 2, ...; the last one of a key writes its head.
-PUBLISH_SEVERAL = """
+PUBLISH_SEVERAL = Statement.of("""
 WITH given AS (
     SELECT *
     FROM unnest(%(ids)b::uuid[], %(aggregatetypes)b::text[], %(keys)b::text[], %(types)b::text[],
@@ -81,7 +81,7 @@ WITH given AS (
     FROM given JOIN heads USING (aggregatetype, aggregateid)
 )
 SELECT aggregatetype, aggregateid, version, position FROM heads
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +94,33 @@ class Published:
     position: int
 
 
-async def write_messages(
-    driver: psycopg.AsyncConnection[Any], events: Sequence[Event], cause: Envelope | None
-) -> list[Published]:
-    """Insert them in the open transaction; the order is that of `events`.
-
-    MessageRejected where one of them could never be published.
-    """
+def publish(events: Sequence[Event], cause: Envelope | None) -> Request:
+    """What inserts them in the open transaction; MessageRejected where one never could be sent."""
     payloads = [event.payload() for event in events]
     _check_sizes(events, payloads)
-    headers = orjson.dumps(_headers(cause)).decode()
+    headers = {"headers": orjson.dumps(_headers(cause)).decode()}
     if len(events) == 1:
-        return [await _write_one(driver, events[0], payloads[0], headers)]
-    return await _write_several(driver, events, payloads, headers)
+        return Request(PUBLISH_ONE, _of_one(events[0], payloads[0]) | headers)
+    return Request(PUBLISH_SEVERAL, _of_several(events, payloads) | headers)
+
+
+def published(events: Sequence[Event], rows: Rows) -> list[Published]:
+    """Where they stand, in the order of `events`, from the rows that `publish` gave."""
+    ends = {(aggregate, key): (version, position) for aggregate, key, version, position in rows}
+    streams = list(map(_stream, events))
+    steps, lasts = _steps(streams)
+    return [
+        Published(*stream, *(end - last + step for end in ends[stream]))
+        for stream, step, last in zip(streams, steps, lasts, strict=True)
+    ]
+
+
+async def commit_messages(
+    driver: psycopg.AsyncConnection[Any], events: Sequence[Event], cause: Envelope | None = None
+) -> list[Published]:
+    """Insert them and commit, for programs that use psycopg without UnitOfWork."""
+    rows, _ = await at_once(driver, [publish(events, cause), COMMIT])
+    return published(events, rows)
 
 
 def check_key(key: str) -> None:
@@ -116,53 +130,38 @@ def check_key(key: str) -> None:
         raise rejected("envelope", "key", rule)
 
 
-async def _write_one(
-    driver: psycopg.AsyncConnection[Any], event: Event, payload: bytes, headers: str
-) -> Published:
-    parameters = {
+def _of_one(event: Event, payload: bytes) -> dict[str, Any]:
+    return {
         "id": uuid4(),
         "aggregatetype": event.aggregate,
         "key": event.key(),
         "type": event.type,
         "topic": event.topic,
         "payload": payload.decode(),
-        "headers": headers,
         "digest": digest(payload),
         "deletes": event.deletes,
     }
-    rows = await driver.execute(PUBLISH_ONE, parameters, prepare=True)
-    row = await rows.fetchone()
-    assert row is not None  # noqa: S101 - one row was inserted, or an error raised
-    return Published(event.aggregate, event.key(), *row)
 
 
-async def _write_several(
-    driver: psycopg.AsyncConnection[Any],
-    events: Sequence[Event],
-    payloads: Sequence[bytes],
-    headers: str,
-) -> list[Published]:
-    streams = [(event.aggregate, event.key()) for event in events]
+def _of_several(events: Sequence[Event], payloads: Sequence[bytes]) -> dict[str, Any]:
+    streams = list(map(_stream, events))
     steps, lasts = _steps(streams)
-    parameters = {
+    return {
         "ids": [uuid4() for _ in events],
         "aggregatetypes": [aggregate for aggregate, _ in streams],
         "keys": [key for _, key in streams],
         "types": [event.type for event in events],
         "topics": [event.topic for event in events],
         "payloads": [payload.decode() for payload in payloads],
-        "headers": headers,
         "digests": [digest(payload) for payload in payloads],
         "deletes": [event.deletes for event in events],
         "steps": steps,
         "lasts": lasts,
     }
-    rows = await driver.execute(PUBLISH_SEVERAL, parameters, prepare=True)
-    heads = {(a, k): (version, position) for a, k, version, position in await rows.fetchall()}
-    return [
-        Published(*stream, *(end - last + step for end in heads[stream]))
-        for stream, step, last in zip(streams, steps, lasts, strict=True)
-    ]
+
+
+def _stream(event: Event) -> tuple[str, str]:
+    return event.aggregate, event.key()
 
 
 def _steps(streams: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
@@ -186,7 +185,7 @@ def _check_sizes(events: Sequence[Event], payloads: Sequence[bytes]) -> None:
     """What cannot be published must not commit."""
     if max(map(len, payloads)) > MAX_PAYLOAD_BYTES:
         raise rejected("too-large", "payload", f"at most {MAX_PAYLOAD_BYTES} bytes")
-    keys = Counter((event.aggregate, event.key()) for event in events)
+    keys = Counter(map(_stream, events))
     if max(keys.values()) > MAX_MESSAGES_PER_KEY:
         rule = f"at most {MAX_MESSAGES_PER_KEY} of one key in one unit of work"
         raise rejected("too-large", "messages", rule)

@@ -11,8 +11,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.errors import AlreadyHandled, rejected
-from outbox.failpoints import Failpoint, failpoint, while_waiting
-from outbox.publishing import Published, check_key, write_messages
+from outbox.failpoints import Failpoint, armed, failpoint, while_waiting
+from outbox.publishing import Published, check_key, publish, published
+from outbox.round_trip import COMMIT, Request, Rows, Statement, at_once
 from schemas.envelope import Envelope, Event, digest
 
 log = structlog.get_logger()
@@ -24,11 +25,14 @@ INSERT INTO outbox.receipts (consumer, message_id, digest) VALUES (%b, %b, %b)
 ON CONFLICT (consumer, message_id) DO NOTHING
 """
 READ_RECEIPT = "SELECT digest, reply FROM outbox.receipts WHERE consumer = %b AND message_id = %b"
-SET_REPLY = "UPDATE outbox.receipts SET reply = %b::jsonb WHERE consumer = %b AND message_id = %b"
+SET_REPLY = Statement.of("""
+UPDATE outbox.receipts SET reply = %(reply)b::jsonb
+WHERE consumer = %(consumer)b AND message_id = %(message_id)b
+""")
 
 # What was answered must survive a crash of PostgreSQL, whatever the role's default; a unit that
 # publishes says so in its own statement.
-DURABLE = "SET LOCAL synchronous_commit = on"
+DURABLE = Request(Statement.of("SET LOCAL synchronous_commit = on"))
 
 
 class UnitOfWork:
@@ -105,29 +109,35 @@ class UnitOfWork:
         if reply is not None:
             self.publish(reply)
         failpoint(Failpoint.BEFORE_MESSAGES)
-        published = await self._write(reply)
-        failpoint(Failpoint.BEFORE_COMMIT)
-        await while_waiting(Failpoint.COMMIT_SENT, self.connection.commit())
+        rows = await self._write_and_commit(self._requests(reply))
+        await self.connection.commit()  # SQLAlchemy's own; the transaction is over already
         self._committed = True
         failpoint(Failpoint.COMMIT_ANSWERED)
-        self._log.info("committed", messages=len(published))
-        return published
+        self._log.info("committed", messages=len(self._events))
+        return published(self._events, rows)
 
     def _require_open(self) -> None:
         if self._committed:
             raise RuntimeError(f"unit of work {self._name} is committed: it takes nothing more")
 
-    async def _write(self, reply: Event | None) -> list[Published]:
-        """Everything in one round trip; an error of any statement is raised at its end."""
+    def _requests(self, reply: Event | None) -> list[Request]:
+        """The last one is what gives the messages' rows."""
+        requests = []
+        if reply is not None and self._receipt_of is not None:
+            receipt = {"consumer": self._consumer, "message_id": self._receipt_of.id}
+            requests.append(Request(SET_REPLY, receipt | {"reply": _document(reply)}))
+        return [*requests, publish(self._events, self._cause) if self._events else DURABLE]
+
+    async def _write_and_commit(self, requests: list[Request]) -> Rows:
+        """In one round trip, unless a test wants to stand between the two."""
         driver = await driver_connection(self.connection)
-        async with driver.pipeline():
-            if reply is not None and self._receipt_of is not None:
-                parameters = [_document(reply), self._consumer, self._receipt_of.id]
-                await driver.execute(SET_REPLY, parameters, prepare=True)
-            if self._events:
-                return await write_messages(driver, self._events, self._cause)
-            await driver.execute(DURABLE)
-            return []
+        if armed(Failpoint.BEFORE_COMMIT):
+            rows = (await at_once(driver, requests))[-1]
+            failpoint(Failpoint.BEFORE_COMMIT)
+            await at_once(driver, [COMMIT])
+            return rows
+        answering = at_once(driver, [*requests, COMMIT])
+        return (await while_waiting(Failpoint.COMMIT_SENT, answering))[-2]
 
     async def _take_receipt(self, cause: Envelope) -> None:
         driver = await driver_connection(self.connection)

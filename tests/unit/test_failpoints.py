@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import ValidationError
 
-from outbox.failpoints import Failpoint, ReachedError, arm, failpoint, while_waiting
+from outbox.failpoints import Failpoint, ReachedError, arm, armed, failpoint, while_waiting
 from outbox.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +45,12 @@ async def test_while_waiting_acts_after_the_request_was_sent_and_before_its_answ
     with pytest.raises(ReachedError):
         await while_waiting(Failpoint.BATCHES_SENT, request())
     assert happened == ["sent"]
+
+
+def test_what_is_armed_can_be_asked() -> None:
+    assert not armed(Failpoint.BEFORE_COMMIT)
+    arm("write-3=raise")
+    assert armed(Failpoint.BEFORE_COMMIT)
 
 
 @pytest.mark.parametrize("text", ["relay-99=kill", "relay-1=explode", "relay-1", "=kill"])
