@@ -70,7 +70,8 @@ async def days_there(connection: Connection) -> list[str]:
         connection,
         "SELECT inhrelid::regclass::text FROM pg_inherits"
         " WHERE inhparent = 'outbox.messages'::regclass"
-        "   AND inhrelid::regclass::text < 'outbox.messages_' || to_char(now(), 'YYYYMMDD')"
+        "   AND inhrelid::regclass::text"
+        "     < 'outbox.messages_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')"
         " ORDER BY 1",
     )
     return [str(name).removeprefix("outbox.") for (name,) in found]
