@@ -129,6 +129,8 @@ class Retention:
         self._operation = operation
         self._today = today
         self._tell = tell
+        if not settings.prepared_statements:
+            connection.prepare_threshold = None
 
     async def look(self) -> Pruned:
         """What would be dropped now, and why not; `late` are then all that are past retention."""
@@ -144,6 +146,8 @@ class Retention:
 
         DependencyDown on a standby. Killed at any statement, it may be run again.
         """
+        if self._operation is not None:
+            self._operation.require_reason()
         horizon = await read_horizon(self._connection, self._days, self._today)
         pruned = Pruned()
         for day in await self._due(horizon):
