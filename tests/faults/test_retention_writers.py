@@ -1,7 +1,6 @@
 """Retention beside writers and a relay: nobody waits for long, nothing is lost; D2, I2-I5."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from tests.faults.writer import ended
 from tests.integration.aged import (
     all_published,
     days_there,
+    fetch,
     past_day,
     publish,
     publish_aged,
@@ -37,7 +37,10 @@ pytestmark = pytest.mark.anyio
 Connection = psycopg.AsyncConnection
 
 WITHIN_SECONDS = 60.0
-BURSTS = 100
+BURSTS = 60
+TODAY = """
+SELECT to_regclass('outbox.messages_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD'))::text
+"""
 LIMIT_SECONDS = 0.4
 MARGIN_SECONDS = 1.5  # the machine is shared
 
@@ -67,13 +70,22 @@ async def test_the_day_that_is_written_may_be_dropped_under_load_and_nothing_is_
 
 
 async def bursts(settings: Settings) -> None:
-    """Eight writers at once, then a moment in which a relay may catch up; the day is made again."""
-    rng = random.Random(5)
+    """Eight writers at once, into the day, and beside it once it is gone."""
     async with await Connection.connect(settings.libpq_url(), autocommit=True) as connection:
-        for seed in range(BURSTS):
+        for seed in range(0, BURSTS, 2):
             await write(settings, 16, seed)
-            await asyncio.sleep(rng.uniform(0.0, 0.1))
+            await until(lambda: day_gone(connection), WITHIN_SECONDS, 0.01)
+            await write(settings, 16, seed + 1)
+            await until(lambda: nothing_late(connection), WITHIN_SECONDS, 0.01)
             await connection.execute("SELECT outbox.create_partitions(0)")
+
+
+async def day_gone(connection: Connection) -> bool:
+    return await fetch(connection, TODAY) == [(None,)]
+
+
+async def nothing_late(connection: Connection) -> bool:
+    return await fetch(connection, "SELECT FROM outbox.messages_default LIMIT 1") == []
 
 
 @asynccontextmanager
