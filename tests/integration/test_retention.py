@@ -9,6 +9,7 @@ from consumers.settings import Settings
 from outbox.cut import Snapshot
 from outbox.days import LATE, Day
 from outbox.kept import keep
+from outbox.reconcile import Remedy, reconcile
 from outbox.retention import Retention
 from tests.integration.aged import (
     AGE,
@@ -20,7 +21,7 @@ from tests.integration.aged import (
     publish_aged,
     require_latest,
 )
-from tests.integration.test_lineage import another_identity
+from tests.integration.test_lineage import AS_RESTORED, another_identity, operation
 
 pytestmark = pytest.mark.anyio
 
@@ -270,3 +271,28 @@ async def test_a_clock_that_leaps_drops_nothing_that_is_unpublished(
     late = "SELECT aggregateid, version FROM outbox.messages_default ORDER BY 1"
     assert await fetch(postgres, late) == [("a", 2), ("c", 1)]
     await require_latest(postgres)
+
+
+async def test_what_is_kept_comes_through_a_restore_and_its_repair(
+    settings: Settings, postgres: Connection
+) -> None:
+    """D2, P14: positions that are drawn anew leave the kept ones, and their heads, as they are."""
+    await past_day(postgres, 9)
+    await publish_aged(postgres, 9, *"aab")
+    await publish(postgres, "b", "c")
+    await all_published(postgres)
+    assert (await Retention(postgres, settings).prune()).left == {}
+    await postgres.execute(AS_RESTORED)
+    await postgres.execute("ALTER SEQUENCE outbox.positions RESTART")
+    await publish(postgres, "c", "d")
+    found = await reconcile(postgres, operation())
+    assert (found.remedy, found.to_publish) == (Remedy.REPUBLISH, 4)
+    await require_latest(postgres)
+    await publish(postgres, "a")
+    await all_published(postgres)
+    leapt = datetime.now(UTC).date() + timedelta(days=30)
+    assert (await Retention(postgres, settings, today=leapt).prune()).left == {}
+    assert await fetch(postgres, "SELECT count(*) FROM outbox.messages") == [(0,)]
+    await require_latest(postgres)
+    rising = "SELECT aggregateid, version FROM outbox.kept ORDER BY position DESC LIMIT 1"
+    assert await fetch(postgres, rising) == [("a", 3)]
