@@ -227,7 +227,8 @@ class Retention:
     async def _delete_late(self, horizon: datetime, pruned: Pruned) -> list[Outcome]:
         """One outcome where some are left."""
         self._tell("late messages")
-        await keep(self._connection, LATE, horizon, self._rows)
+        if await self._halted() is None:
+            await keep(self._connection, LATE, horizon, self._rows)
         left, since = 0, horizon
         async for chunk in chunks(self._connection, LATE, self._rows):
             async with planned(self._connection):
