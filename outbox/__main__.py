@@ -1,8 +1,8 @@
-"""`python -m outbox migrate | topics | relay | status | parked | reconcile`."""
+"""`python -m outbox migrate | topics | relay | status | parked | partitions | reconcile`."""
 
 import typer
 
-from outbox.cli import parked
+from outbox.cli import parked, partitions
 from outbox.cli.reconcile import reconcile
 from outbox.cli.status import status
 from outbox.cli.topics import topics
@@ -35,6 +35,7 @@ app.command()(topics)
 app.command()(status)
 app.command()(reconcile)
 app.add_typer(parked.app, name="parked")
+app.add_typer(partitions.app, name="partitions")
 
 if __name__ == "__main__":
     app()

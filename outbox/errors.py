@@ -79,8 +79,9 @@ class SchemaBehind(OutboxError):
 # A serialization failure, a deadlock, a lock's timeout, a session without its prepared statements.
 RETRY_SQLSTATES = frozenset({"40001", "40P01", "55P03", "26000"})
 # Connection failures, too few resources, an administrator's shutdown, a server still starting, a
-# read-only server (a standby), and rights that a person took away and will give back.
-DOWN_SQLSTATE_CLASSES = ("08", "53", "57P", "58", "25006", "42501")
+# read-only server (a standby), a session that was silent inside its transaction for too long, and
+# rights that a person took away and will give back.
+DOWN_SQLSTATE_CLASSES = ("08", "53", "57P", "58", "25006", "25P03", "42501")
 
 
 @contextmanager

@@ -27,10 +27,14 @@ class Operation:
 
     async def record(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Insert it; MessageRejected where the reason is empty or too long."""
+        self.require_reason()
+        await connection.execute(RECORD, self._parameters())
+
+    def require_reason(self) -> None:
+        """The same, before anything is done at all."""
         if not 1 <= len(self.reason.strip()) <= MAX_REASON_CHARACTERS:
             rule = f"1 to {MAX_REASON_CHARACTERS} characters that say why"
             raise rejected("operation", "reason", rule)
-        await connection.execute(RECORD, self._parameters())
 
     def _parameters(self) -> dict[str, Any]:
         return {

@@ -31,8 +31,13 @@ class Partitions:
             return 0
         self._due = self._clock() + self._every
         try:
-            row = await (await connection.execute(CREATE, [self._days])).fetchone()
+            return await create(connection, self._days)
         except LATER as error:
             log.warning("partitions not made yet", error=str(error).splitlines()[0])
             return 0
-        return int(row[0]) if row else 0
+
+
+async def create(connection: psycopg.AsyncConnection[Any], days_ahead: int) -> int:
+    """Make the days from today on that are missing; how many. Raises what LATER has."""
+    row = await (await connection.execute(CREATE, [days_ahead])).fetchone()
+    return int(row[0]) if row else 0

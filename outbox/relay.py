@@ -25,6 +25,7 @@ from outbox.migrate import outbox_migrations, require_current
 from outbox.pace import Pace
 from outbox.page_size import PageSize
 from outbox.pooler import require_direct
+from outbox.pruner import Pruner
 from outbox.settings import Settings
 from outbox.term import Term
 
@@ -77,7 +78,8 @@ class Relay:
         log.info("relay leads", term=lease.term, owner=lease.owner)
         failpoint(Failpoint.LEASE_TAKEN)
         pace = Pace(self._settings.poll_at_rest_milliseconds / 1000)
-        async with Term(self._settings, connection, lease, self._size) as term:
+        term = Term(self._settings, connection, lease, self._size)
+        async with term, Pruner(self._settings, connect):
             while not self._stopping.is_set():
                 work = await term.publish_next_cut(self._stopping)
                 await asyncio.sleep(pace.after(work=work))

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     partitions_ahead_days: int = Field(default=3, ge=1, le=60)
     partitions_check_seconds: float = Field(default=600.0, gt=0)
 
+    retention_days: int = Field(default=7, ge=1, le=3_650)
+    prune_check_seconds: float = Field(default=3_600.0, ge=0)  # 0: relays leave it to a person
+    prune_lock_timeout_milliseconds: int = Field(default=500, ge=1, le=60_000)
+    prune_chunk_messages: int = Field(default=10_000, ge=1, le=1_000_000)
+
     stop_timeout_seconds: float = Field(default=8.0, gt=0)
 
     log_format: str = Field(default="console", pattern="^(json|console)$")

@@ -1,5 +1,5 @@
 -- What Debezium reads: inserts only, under the name of the whole table. A table without a replica
--- identity refuses deletes while they are published, and the rows of a late day are moved by one.
+-- identity refuses deletes while they are published, and retention deletes late messages.
 CREATE PUBLICATION aftercommit_outbox FOR TABLE outbox.messages
     WITH (publish = 'insert', publish_via_partition_root = true);
 

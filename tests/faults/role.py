@@ -154,6 +154,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "AFTERCOMMIT_LEASE_SECONDS": str(settings.lease_seconds),
         "AFTERCOMMIT_PUBLISH_TIMEOUT_SECONDS": str(settings.publish_timeout_seconds),
         "AFTERCOMMIT_PAGE_MESSAGES": str(settings.page_messages),
+        "AFTERCOMMIT_RETENTION_DAYS": str(settings.retention_days),
         "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_LOG_FORMAT": "json",
     }

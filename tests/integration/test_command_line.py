@@ -9,6 +9,7 @@ import pytest
 
 from consumers.settings import Settings
 from tests.faults.role import environment
+from tests.integration.aged import all_published, days_there, fetch, past_day, publish_aged
 
 NOWHERE = "postgresql://postgres@127.0.0.1:1/aftercommit"
 
@@ -102,3 +103,41 @@ def test_parked_keys_are_listed_and_released_or_discarded_with_a_reason(
     assert recorded == ("parked discard", "all", "of no use", {"keys": keys})
     told = run(settings, "outbox", "parked", "release", "--reason", " ", "--all")
     assert (told.returncode, "reason" in told.stderr) == (2, True)
+
+
+@pytest.mark.anyio
+async def test_partitions_are_listed_made_and_dropped_with_a_reason(
+    settings: Settings, postgres: psycopg.AsyncConnection
+) -> None:
+    """D2: each drop is written down in its own transaction, and what is left has its reason."""
+    for ago in (9, 8):
+        await past_day(postgres, ago)
+        await publish_aged(postgres, ago, f"k{ago}")
+        if ago == 9:
+            await all_published(postgres)
+    listed = json.loads(run(settings, "outbox", "partitions", "--json").stdout)
+    told = [(each["messages"], each["published"], each["parked"]) for each in listed["days"]]
+    assert told[:2] == [(1, True, 0), (1, False, 0)]
+    assert [each["due"] for each in listed["days"]] == [True, True, *[False] * 5]
+    assert "messages" in run(settings, "outbox", "partitions", "list").stdout
+    assert run(settings, "outbox", "partitions", "create").stdout == "0 partitions created\n"
+
+    prune = ("outbox", "partitions", "prune", "--json", "--reason")
+    dry = json.loads(run(settings, *prune, "full", "--dry-run").stdout)
+    assert len(await days_there(postgres)) == 2
+    assert run(settings, *prune, " ").returncode == 2
+    assert run(settings, *prune, "full", "--older-than-days", "0").returncode == 2
+    assert json.loads(run(settings, *prune, "full", "--older-than-days", "30").stdout)["left"] == {}
+    assert len(await days_there(postgres)) == 2
+
+    pruned = run(settings, *prune, "full", AFTERCOMMIT_OPERATOR="ann")
+    assert pruned.returncode == 1, pruned.stderr
+    told_of = json.loads(pruned.stdout)
+    assert (told_of["dropped"], list(told_of["left"])) == (dry["dropped"], list(dry["left"]))
+    recorded = "SELECT operator, action, subject, reason, details FROM outbox.operations"
+    assert await fetch(postgres, recorded) == [
+        ("ann", "partitions prune", told_of["dropped"][0], "full", {"kept": 1})
+    ]
+    await all_published(postgres)
+    assert run(settings, *prune, "full").returncode == 0
+    assert "late messages deleted" in run(settings, *prune[:3], "--reason", "full").stdout

@@ -1,0 +1,119 @@
+"""`python -m outbox partitions list | create | prune`."""
+
+import json as to_json
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated, Any, TypeVar
+
+import psycopg
+import structlog
+import typer
+from rich.console import Console
+
+from outbox.cli.console import Json, Reason, print_table
+from outbox.operations import Operation
+from outbox.partitions import create
+from outbox.process import answer
+from outbox.relay import connect
+from outbox.retention import Pruned, Retention
+from outbox.settings import Settings
+from outbox.survey import Survey, survey
+
+app = typer.Typer(help="The days of outbox.messages: made ahead, dropped after retention.")
+log = structlog.get_logger()
+
+T = TypeVar("T")
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be dropped.")]
+Older = Annotated[
+    int | None,
+    typer.Option("--older-than-days", min=1, help="Instead of what the settings retain."),
+]
+EXIT_LEFT = 1
+
+
+@app.callback(invoke_without_command=True)
+def partitions(context: typer.Context, json: Json = False) -> None:
+    """Show them, where no command is given."""
+    if context.invoked_subcommand is None:
+        list_command(json)
+
+
+@app.command("list")
+def list_command(json: Json = False) -> None:
+    """Show each day: how large it is, whether all of it is published, whether it is due."""
+    settings = Settings()
+    found = _run(settings, lambda connection: survey(connection, settings.retention_days))
+    if json:
+        typer.echo(to_json.dumps(asdict(found), default=str))
+    else:
+        _print(found)
+
+
+@app.command("create")
+def create_command(json: Json = False) -> None:
+    """Make the days ahead that are missing, as the leading relay does by itself."""
+    settings = Settings()
+    days = settings.partitions_ahead_days
+    made = _run(settings, lambda connection: create(connection, days))
+    typer.echo(to_json.dumps({"created": made}) if json else f"{made} partitions created")
+
+
+@app.command("prune")
+def prune_command(
+    reason: Reason, older_than_days: Older = None, dry_run: DryRun = False, json: Json = False
+) -> None:
+    """Drop what is past retention and wholly published. Exit code 1: some of it is left."""
+    settings = Settings()
+    if older_than_days is not None:
+        settings = settings.model_copy(update={"retention_days": older_than_days})
+    operation = Operation(settings.operator, "partitions prune", "", reason)
+    with _telling() as tell:
+
+        async def prune(connection: psycopg.AsyncConnection[Any]) -> Pruned:
+            retention = Retention(connection, settings, operation, tell=tell)
+            return await (retention.look() if dry_run else retention.prune())
+
+        pruned = _run(settings, prune)
+    _tell_pruned(pruned, dry_run=dry_run, json=json)
+    sys.exit(EXIT_LEFT if pruned.left else 0)
+
+
+def _tell_pruned(pruned: Pruned, *, dry_run: bool, json: bool) -> None:
+    if json:
+        told = {"dropped": pruned.dropped, "left": pruned.left, "dry_run": dry_run}
+        counts = {"late": pruned.late, "kept": pruned.kept, "deliveries": pruned.deliveries}
+        typer.echo(to_json.dumps(told | {"deleted": counts}))
+        return
+    done = "would be dropped" if dry_run else "dropped"
+    print_table(("day", "outcome"), [(each.day, each.why_not or done) for each in pruned.days])
+    typer.echo(f"{pruned.late} late messages {'are past retention' if dry_run else 'deleted'}")
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[str], None]]:
+    """What is being done: on a terminal in place, and otherwise in the log."""
+    if not sys.stderr.isatty():
+        yield lambda text: log.info("pruning", at=text)
+        return
+    with Console(stderr=True).status("pruning") as status:
+        yield lambda text: status.update(f"pruning: {text}")
+
+
+def _run(settings: Settings, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
+    async def connected() -> T:
+        async with await connect(settings) as connection:
+            return await work(connection)
+
+    return answer(settings, connected())
+
+
+def _print(found: Survey) -> None:
+    columns = ("day", "messages", "bytes", "published", "parked", "due")
+    rows = [
+        (each.day, each.messages, each.bytes, each.published, each.parked, each.due)
+        for each in found.days
+    ]
+    print_table(columns, rows)
+    typer.echo(f"{found.kept} latest messages kept, of days that were dropped")
