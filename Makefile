@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test check bench format lock schemas fault-rows clean
+.PHONY: demo test faults check bench format lock schemas fault-rows clean
 
 demo: .venv/ready
 	@$(BIN)/python -m stack demo $(ARGS)
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(ARGS)
+
+# Interleavings, kill -9 at failpoints, planted bugs, and every fault that docs/faults.md names. It
+# prints its seeds; SEED=… repeats a run, LONG=1 takes minutes instead of seconds.
+faults: .venv/ready
+	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: .venv/ready
 	$(BIN)/ruff check .
