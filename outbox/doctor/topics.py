@@ -151,6 +151,9 @@ def judge(
     """`recorded` are the partition counts that PostgreSQL keeps; None where it was not told."""
     there = [topic for topic in cluster.topics if topic.partitions]
     yield from exists(cluster, settings)
+    if not there:
+        yield from unanswered(CHECKS[1:], "no topic is there")
+        return
     yield from partitions(there, recorded, settings)
     yield from writable(there, settings)
     few = [(t.name, f"{t.replicas} replicas") for t in there if t.replicas < REPLICAS]
@@ -216,7 +219,7 @@ def configured(rule: Rule, there: list[TopicState], settings: Settings) -> Itera
     ]
     for reason in sorted({each.refused or "no such setting" for each in silent.values()}):
         yield from unanswered([rule.check], reason)
-    if told or not silent:
+    if told:
         yield from of_each(rule.check, settings, wrong, f"{len(told)} topics")
 
 
