@@ -11,6 +11,7 @@ Values = Mapping[str, str]
 
 REPLICAS, IN_SYNC = 3, 2
 NO_LIMIT = str(1 << 62)
+HIDDEN = "there, but hidden from us: no right to DESCRIBE it"
 ALTER = "kafka-configs.sh --alter --entity-type topics --entity-name <topic> --add-config "
 
 EXISTS = Check(
@@ -168,7 +169,7 @@ def exists(cluster: ClusterState, settings: Settings) -> list[Finding]:
     if missing and not cluster.supported:
         words = "not there; this broker does not tell whether it makes topics by itself"
         return [EXISTS.warning(words, topic.name) for topic in missing]
-    found = [(topic.name, topic.configuration.refused or "not there") for topic in missing]
+    found = [(topic.name, topic.configuration.refused or HIDDEN) for topic in missing]
     return of_each(EXISTS, settings, found, all_of(cluster.topics))
 
 

@@ -215,7 +215,14 @@ SICK: list[tuple[str, Any, Severity, Severity, str]] = [
         WARNING,
         "not answered: Cluster",
     ),
-    ("topic-exists", with_topic(partitions=0), FAILURE, FAILURE, "not there"),
+    (
+        "topic-exists",
+        with_topic(partitions=0, configuration=Configuration(refused="UnknownTopic")),
+        FAILURE,
+        FAILURE,
+        "UnknownTopic",
+    ),
+    ("topic-exists", with_topic(partitions=0), FAILURE, FAILURE, "hidden from us"),
     (
         "topic-exists",
         replace(with_topic(partitions=0), supported=False),
