@@ -47,4 +47,6 @@ def _paragraph(finding: Finding) -> str:
 
 
 def _words(finding: Finding) -> str:
-    return ": ".join(part for part in (finding.subject, finding.found) if part)
+    """On one line: names of programs, slots and transactions may hold anything."""
+    words = ": ".join(part for part in (finding.subject, finding.found) if part)
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in words)

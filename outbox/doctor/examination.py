@@ -11,7 +11,7 @@ import psycopg
 from outbox.doctor import brokers, progress, schema, server, topics, transactions
 from outbox.doctor.diagnosis import Check, Diagnosis, Finding, Gravity, unanswered
 from outbox.errors import OutboxError, translated
-from outbox.kafka import ClusterState, describe
+from outbox.kafka import ClusterState, describe_cluster
 from outbox.lineage import inspect
 from outbox.settings import Settings
 from outbox.topics import read_topics
@@ -98,7 +98,7 @@ async def examine_postgres(settings: Settings) -> Examined:
 
 async def examine_kafka(settings: Settings, recorded: Mapping[str, int] | None) -> list[Finding]:
     try:
-        cluster = await describe(
+        cluster = await describe_cluster(
             settings.kafka_url,
             {*REGISTRY.topics(), *(recorded or {})},
             topics.SETTINGS,

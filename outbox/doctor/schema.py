@@ -43,7 +43,8 @@ DEFAULT_PARTITION = Check(
     "outbox-default-partition",
     Gravity.MILD,
     "the default partition is empty: a row in it came on a day that nobody had made",
-    "SELECT outbox.create_partitions(3) moves the rows of the days that it makes",
+    "SELECT outbox.create_partitions(3) moves rows of today and later; older ones are published all"
+    " the same, and stay until a person moves them",
 )
 CHECKS_OF_MIGRATIONS = (MIGRATIONS,)
 CHECKS_OF_RIGHTS = (RIGHTS, PARTITION_RIGHTS)
@@ -152,9 +153,9 @@ def judge_rights(rights: Rights, settings: Settings) -> Iterator[Finding]:
         return
     lacking = [(name, f"{own.role} lacks {privileges}") for name, privileges in rights.lacking]
     yield from of_each(RIGHTS, settings, lacking, f"{own.role} has them all")
-    found = f"{own.role} {'is' if own.owns else 'is not'} {own.owner}, who owns outbox.messages"
-    if not own.creates:
-        found += "; it may not create in the schema"
+    found = f"outbox.messages belongs to {own.owner}"
+    found += "" if own.owns else f", of which {own.role} is no member"
+    found += "" if own.creates else f"; {own.role} may not create in its schema"
     yield PARTITION_RIGHTS.judged(settings, found, fine=own.owns and own.creates)
 
 

@@ -1,6 +1,12 @@
 """Publisher and Subscriber: the only package that knows aiokafka."""
 
-from outbox.kafka.cluster import BrokerState, ClusterState, Configuration, TopicState, describe
+from outbox.kafka.cluster import (
+    BrokerState,
+    ClusterState,
+    Configuration,
+    TopicState,
+    describe_cluster,
+)
 from outbox.kafka.offsets import count_records, lag
 from outbox.kafka.publisher import (
     BATCH_BYTES,
@@ -40,7 +46,7 @@ __all__ = [
     "cluster_id",
     "count_records",
     "create_topics",
-    "describe",
+    "describe_cluster",
     "lag",
     "partition_of",
     "stream_of",

@@ -56,7 +56,7 @@ class ClusterState:
     topics: Sequence[TopicState]
 
 
-async def describe(
+async def describe_cluster(
     bootstrap: str,
     topics: Iterable[str],
     settings: Sequence[str],

@@ -23,7 +23,7 @@ from confluent_kafka.admin import (
 from consumers.settings import Settings
 from outbox.doctor import Finding, Severity
 from outbox.doctor.examination import examine_kafka
-from outbox.kafka import describe
+from outbox.kafka import describe_cluster
 from outbox.topics import read_topics, record_topics
 from schemas.registry import REGISTRY
 from stack.kafka import KafkaServer
@@ -79,7 +79,9 @@ async def make(settings: Settings, admin: AdminClient, *new: NewTopic) -> None:
     all_done(admin.create_topics(list(new)).values())
 
     async def there() -> bool:
-        cluster = await describe(settings.kafka_url, [each.topic for each in new], [], [], 20.0)
+        cluster = await describe_cluster(
+            settings.kafka_url, [each.topic for each in new], [], [], 20.0
+        )
         return all(topic.partitions and not topic.leaderless for topic in cluster.topics)
 
     await until(there, 20)

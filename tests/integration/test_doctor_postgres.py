@@ -176,7 +176,7 @@ async def test_rights_that_a_relay_lacks_are_named_and_keep_no_other_check_from_
     assert [f.severity for f in await found(relay, "outbox-rights")] == [OK]
     assert [f.severity for f in await found(relay, "postgres-open-transactions")] == [OK]
     (finding,) = await found(relay, "outbox-partition-rights")
-    assert (finding.severity, "is not postgres" in finding.found) == (FAILURE, True)
+    assert (finding.severity, "relay is no member" in finding.found) == (FAILURE, True)
     await ask(cluster.url, "ALTER TABLE outbox.messages OWNER TO owner")
     assert [f.severity for f in await found(relay, "outbox-partition-rights")] == [OK]
 

@@ -186,7 +186,7 @@ SICK: list[tuple[str, Any, Severity, Severity, str]] = [
         Rights([], Ownership("relay", "owner", owns=False, creates=False)),
         FAILURE,
         FAILURE,
-        "relay is not owner, who owns outbox.messages; it may not create",
+        "to owner, of which relay is no member; relay may not create in its schema",
     ),
     (
         "outbox-partitions",
