@@ -111,7 +111,7 @@ async def test_each_setting_of_a_topic_that_loses_refuses_or_forgets_is_found(
 async def test_a_topic_is_compared_with_what_the_relay_recorded_of_it(
     settings: Settings, admin: AdminClient, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R12, R13: one has more partitions, one has fewer, and one is not there."""
+    """One has more partitions, one has fewer, and one is not there."""
     await record_topics(postgres, {SICK: 4, FEWER: 5, MORE: 3, GONE: 1}, {})
     await make(settings, admin, *(NewTopic(name, 4, 1) for name in (SICK, FEWER, MORE)))
     findings = await examined(settings, await read_topics(postgres))

@@ -169,7 +169,7 @@ ROLES = (
 async def test_rights_that_a_relay_lacks_are_named_and_keep_no_other_check_from_its_answer(
     settings: Settings, cluster: Cluster
 ) -> None:
-    """S3: the role that looks is the role that is asked about."""
+    """The role that looks is the role that is asked about."""
     relay, bare = (
         at(settings, cluster.url.replace("postgres@", f"{role}@")) for role in ("relay", "bare")
     )
@@ -216,7 +216,7 @@ async def test_a_clock_that_differs_from_the_database_s_is_told(
     severity: Severity,
     words: str,
 ) -> None:
-    """P25: ours is the one that is wrong here, by hours."""
+    """Ours is the one that is wrong here, by hours."""
     session = await server.read(postgres, lambda: time() + 3600 * hours)
     finding = server.clock(session, settings)
     assert (finding.severity, words in finding.found) == (severity, True), finding
