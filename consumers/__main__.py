@@ -15,7 +15,7 @@ from consumers.projection import Projection, ProjectionReaction
 from consumers.runner import Reaction, Runner
 from consumers.settings import Settings
 from outbox.dead_letters import list_dead_letters
-from outbox.process import answer, run_role
+from outbox.process import answer, run_command, run_role
 from outbox.relay import connect
 from outbox.streams import Difference, StreamKey
 
@@ -132,4 +132,4 @@ def _print(title: str, rows: list[tuple[str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    run_command(app)

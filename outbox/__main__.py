@@ -1,14 +1,15 @@
-"""`python -m outbox migrate | topics | relay | status | parked | partitions | reconcile`."""
+"""`python -m outbox migrate | topics | relay | status | doctor | parked | partitions | …`."""
 
 import typer
 
 from outbox.cli import parked, partitions
+from outbox.cli.doctor import doctor
 from outbox.cli.reconcile import reconcile
 from outbox.cli.status import status
 from outbox.cli.topics import topics
 from outbox.migrate import migrate as run_migrations
 from outbox.migrate import outbox_migrations
-from outbox.process import answer, run_role
+from outbox.process import answer, run_command, run_role
 from outbox.relay import Relay
 from outbox.settings import Settings
 
@@ -34,8 +35,9 @@ def relay() -> None:
 app.command()(topics)
 app.command()(status)
 app.command()(reconcile)
+app.command()(doctor)
 app.add_typer(parked.app, name="parked")
 app.add_typer(partitions.app, name="partitions")
 
 if __name__ == "__main__":
-    app()
+    run_command(app)

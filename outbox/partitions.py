@@ -12,8 +12,13 @@ from outbox.settings import Settings
 log = structlog.get_logger()
 
 CREATE = "SELECT outbox.create_partitions(%s)"
-# Somebody else holds a lock for long, or makes the same day at this moment: later is as good.
-LATER = (psycopg.errors.LockNotAvailable, psycopg.errors.DuplicateTable)
+# Somebody else holds a lock for long, makes the same day at this moment, or does not let us make it:
+# later is as good, for the default partition takes what has no day.
+LATER = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.InsufficientPrivilege,
+)
 
 
 class Partitions:

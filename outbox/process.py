@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import structlog
+from pydantic import ValidationError
 
 from outbox import logs
 from outbox.errors import MessageRejected, OutboxError, translated
@@ -26,6 +27,17 @@ INSIST_SECONDS = 1.0
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 32 * 1024 * 1024
 EXIT_UNANSWERED = 2  # 1 is an answer: something differs
+
+
+def run_command(app: Callable[[], None]) -> None:
+    """The command line; settings that break a rule are named, one a line, with exit code 2."""
+    try:
+        app()
+    except ValidationError as error:
+        for broken in error.errors():
+            name = ".".join(map(str, broken["loc"])) or "settings"
+            sys.stderr.write(f"{name}: {broken['msg']}\n")
+        sys.exit(EXIT_UNANSWERED)
 
 
 def run_role(

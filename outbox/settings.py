@@ -59,6 +59,13 @@ class Settings(BaseSettings):
 
     stop_timeout_seconds: float = Field(default=8.0, gt=0)
 
+    # What doctor calls too long, too old, too far apart or too short.
+    doctor_timeout_seconds: float = Field(default=10.0, gt=0)  # of each of its questions
+    doctor_transaction_seconds: float = Field(default=60.0, gt=0)
+    doctor_backlog_seconds: float = Field(default=60.0, gt=0)
+    doctor_clock_seconds: float = Field(default=5.0, gt=0)
+    doctor_retention_hours: float = Field(default=24.0, gt=0)
+
     log_format: str = Field(default="console", pattern="^(json|console)$")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 

@@ -66,7 +66,7 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
     ):
         await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         relay = await _one(cursor, RELAY, {})
-        pending = await _one(cursor, PENDING, _pending_parameters(relay))
+        pending = await _one(cursor, PENDING, pending_parameters(relay))
         counts = await _one(cursor, COUNTS, {})
         lineage = await inspect(connection)
     return Status(
@@ -96,7 +96,7 @@ async def _one(
     return row
 
 
-def _pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:
+def pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:
     cut = Cut(Snapshot.parse(relay["cursor"]), Snapshot.parse(relay["upto"] or relay["cursor"]))
     return {
         "xmax": str(cut.cursor.xmax),

@@ -9,7 +9,7 @@ from outbox import logs
 from outbox.database import Database
 from outbox.failpoints import arm
 from outbox.migrate import migrate as run_migrations
-from outbox.process import answer
+from outbox.process import answer, run_command
 from services.assembly import all_migrations, catalog, http_config, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
 from services.settings import Settings
@@ -41,4 +41,4 @@ async def _serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    run_command(app)

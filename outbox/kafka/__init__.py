@@ -1,7 +1,15 @@
 """Publisher and Subscriber: the only package that knows aiokafka."""
 
+from outbox.kafka.cluster import (
+    BrokerState,
+    ClusterState,
+    Configuration,
+    TopicState,
+    describe_cluster,
+)
 from outbox.kafka.offsets import count_records, lag
 from outbox.kafka.publisher import (
+    BATCH_BYTES,
     Batch,
     Delivery,
     Outcome,
@@ -18,7 +26,11 @@ from outbox.kafka.subscriber import Partition, Received, Subscriber
 from outbox.kafka.topics import cluster_id, create_topics
 
 __all__ = [
+    "BATCH_BYTES",
     "Batch",
+    "BrokerState",
+    "ClusterState",
+    "Configuration",
     "Delivery",
     "Outcome",
     "Packed",
@@ -30,9 +42,11 @@ __all__ = [
     "RefusedBatch",
     "Stream",
     "Subscriber",
+    "TopicState",
     "cluster_id",
     "count_records",
     "create_topics",
+    "describe_cluster",
     "lag",
     "partition_of",
     "stream_of",

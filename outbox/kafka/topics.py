@@ -32,7 +32,7 @@ async def create_topics(
         NewTopic(name, partitions, replication, topic_configs=configuration(replication))
         for name in wanted
     ]
-    async with _admin(bootstrap, timeout_seconds) as admin:
+    async with admin_client(bootstrap, timeout_seconds) as admin:
         response = await admin.create_topics(topics)
         answers = response.topic_errors
         created = [name for name, code, *text in answers if _is_new(name, code, text)]
@@ -56,7 +56,7 @@ def configuration(replication: int) -> dict[str, str]:
 
 async def cluster_id(bootstrap: str, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
     """The id of the cluster, from its own metadata; DependencyDown where nobody gives it."""
-    async with _admin(bootstrap, timeout_seconds) as admin:
+    async with admin_client(bootstrap, timeout_seconds) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
@@ -82,7 +82,9 @@ async def _led(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str, timeout_seconds: float) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_client(
+    bootstrap: str, timeout_seconds: float
+) -> AsyncIterator[AIOKafkaAdminClient]:
     """A started client; the whole block has `timeout_seconds`."""
     milliseconds = round(timeout_seconds * 1000)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=milliseconds)

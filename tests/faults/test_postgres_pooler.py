@@ -8,6 +8,8 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.database import Database
+from outbox.doctor import Severity
+from outbox.doctor.examination import examine_postgres
 from outbox.errors import Halted
 from outbox.pooler import require_direct
 from outbox.relay import Relay, connect
@@ -65,6 +67,17 @@ async def test_a_relay_behind_a_pooler_names_the_rule_and_publishes_nothing(
         await until(refused_thrice, WITHIN_SECONDS, 0.02)
     assert "give it the address of PostgreSQL itself" in refusals[0]
     assert (await read_status(postgres)).relay_term == 0
+    assert await settings_of_both_sessions(pooler) == {("local", "on")}
+
+
+async def test_doctor_names_a_pooler_and_leaves_no_setting(
+    settings: Settings, pooler: PgBouncer
+) -> None:
+    """P24: a failure for whoever relays; everything else is answered through it."""
+    findings = (await examine_postgres(at(settings, pooler.url))).findings
+    failed = [f.check.name for f in findings if f.severity is Severity.FAILURE]
+    assert failed == ["postgres-direct"]
+    assert [f for f in findings if "not answered" in f.found] == []
     assert await settings_of_both_sessions(pooler) == {("local", "on")}
 
 

@@ -93,6 +93,12 @@ RIGHTS = """
     GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO relay;
     GRANT UPDATE ON outbox.relay TO relay;
     GRANT INSERT ON outbox.deliveries, outbox.topics, outbox.lineage TO relay;
+    GRANT INSERT, UPDATE, DELETE ON outbox.parked, outbox.parked_messages TO relay;
+"""
+# The relay owns nothing, so it cannot make it again, and must go on without.
+NO_TOMORROW = """
+    DO $$ BEGIN EXECUTE format('DROP TABLE outbox.%I',
+        'messages_' || to_char((now() AT TIME ZONE 'UTC')::date + 1, 'YYYYMMDD')); END $$
 """
 
 
@@ -107,6 +113,7 @@ async def test_a_relay_whose_rights_were_revoked_waits_quietly_and_goes_on(
         async with await connecting as admin, Witness(own) as witness, Database(own, "w") as writes:
             writer = await Writer.prepared(writes, cluster.url)
             await admin.execute(RIGHTS)
+            await admin.execute(NO_TOMORROW)
             as_relay = SecretStr(cluster.url.replace("postgres@", "relay@"))
             relay = Role("relay", own.model_copy(update={"postgres_url": as_relay}))
             async with relay:

@@ -7,6 +7,8 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.database import Database
+from outbox.doctor import Severity
+from outbox.doctor.examination import examine_postgres
 from outbox.errors import DependencyDown
 from outbox.lineage import require_same
 from outbox.relay import Relay, connect
@@ -50,6 +52,16 @@ async def test_a_standby_is_refused_by_relay_and_unit_of_work_and_can_be_asked_f
         with pytest.raises(DependencyDown, match="read-only transaction"):
             await happen(database)
         assert (await read_status(connection)).halted is None
+
+
+async def test_doctor_refuses_a_standby_and_is_answered_everything_there(
+    settings: Settings, pair: tuple[Cluster, Cluster]
+) -> None:
+    """P15, D9: in every profile."""
+    findings = (await examine_postgres(at(settings, pair[1].url))).findings
+    failed = [f.check.name for f in findings if f.severity is Severity.FAILURE]
+    assert failed == ["postgres-primary"]
+    assert [f for f in findings if "not answered" in f.found] == []
 
 
 async def test_after_a_change_of_roles_everybody_waits_and_goes_on_when_it_is_undone(

@@ -1,0 +1,13 @@
+"""Doctor: asks PostgreSQL and Kafka whether they keep what the outbox promises.
+
+A check is a pure function from a reading to findings; a reading is one look at a part. It writes
+nothing, and asks nothing that makes a broker create a topic.
+
+Weaknesses: it sees one moment, with the rights of one role, from one machine. It cannot see what a
+disk does with a flush, what stands between brokers, or whether a backup can be restored.
+"""
+
+from outbox.doctor.diagnosis import Check, Diagnosis, Finding, Gravity, Severity
+from outbox.doctor.examination import CHECKS, diagnose
+
+__all__ = ["CHECKS", "Check", "Diagnosis", "Finding", "Gravity", "Severity", "diagnose"]

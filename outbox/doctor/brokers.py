@@ -1,0 +1,77 @@
+"""Brokers: whether they can be reached, by whom, and whether they keep to the topics we made."""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+
+from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each, unanswered
+from outbox.kafka import BrokerState, ClusterState
+from outbox.settings import Settings
+
+REACHABLE = Check(
+    "kafka-reachable",
+    Gravity.FATAL,
+    "a broker answers within AFTERCOMMIT_DOCTOR_TIMEOUT_SECONDS: without, messages wait",
+    "set KAFKA_URL to the bootstrap servers, and look whether they are up",
+)
+PLAINTEXT = Check(
+    "kafka-plaintext",
+    Gravity.GRAVE,
+    "brokers on loopback addresses only: this version speaks to Kafka in plaintext and has no"
+    " settings for TLS yet, so that whoever is on the way can read and write messages",
+    "a TLS proxy on this machine for each broker, advertised at a loopback address",
+)
+AUTO_CREATE = Check(
+    "kafka-auto-create-topics",
+    Gravity.GRAVE,
+    "auto.create.topics.enable = false: a topic that makes itself has whatever partitions and"
+    " settings are the default, and hides a wrong name",
+    "auto.create.topics.enable=false in each broker's properties, then restart it",
+)
+CHECKS = (REACHABLE, PLAINTEXT, AUTO_CREATE)
+
+AUTO_CREATES = "auto.create.topics.enable"
+SETTINGS = (AUTO_CREATES,)
+
+
+def judge_reachable(cluster: ClusterState) -> Iterator[Finding]:
+    yield REACHABLE.ok(f"{len(cluster.brokers)} brokers")
+
+
+def judge_plaintext(brokers: Iterable[BrokerState], settings: Settings) -> Iterator[Finding]:
+    """Of KAFKA_URL, and of the addresses that the brokers send their clients to."""
+    named = [address.strip() for address in settings.kafka_url.split(",")]
+    hosts = {host_of(address): address for address in named}
+    hosts |= {broker.host: f"{broker.host}:{broker.port}" for broker in brokers}
+    found = [
+        (address, "in plaintext, over a network")
+        for host, address in sorted(hosts.items())
+        if not is_loopback(host)
+    ]
+    yield from of_each(PLAINTEXT, settings, found, "in plaintext, on this machine only")
+
+
+def judge_auto_create(cluster: ClusterState, settings: Settings) -> Iterator[Finding]:
+    for broker in cluster.brokers:
+        subject, configuration = f"broker {broker.number}", broker.configuration
+        value = configuration.values.get(AUTO_CREATES)
+        if value is None:
+            why = configuration.refused or f"{AUTO_CREATES} is not among its settings"
+            yield from unanswered([AUTO_CREATE], why, subject)
+        else:
+            found = f"{AUTO_CREATES} = {value}"
+            yield AUTO_CREATE.judged(settings, found, fine=value == "false", subject=subject)
+
+
+def host_of(address: str) -> str:
+    """Of `host:port`, `[::1]:port`, or a host alone."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Only what cannot be another machine: a name could be anybody's, but for `localhost`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -1,0 +1,161 @@
+"""Examination: PostgreSQL and Kafka are asked, and what does not answer keeps no other from it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import psycopg
+
+from outbox.doctor import brokers, progress, schema, server, topics, transactions
+from outbox.doctor.diagnosis import Check, Diagnosis, Finding, Gravity, unanswered
+from outbox.errors import OutboxError, translated
+from outbox.kafka import ClusterState, describe_cluster
+from outbox.lineage import inspect
+from outbox.settings import Settings
+from outbox.topics import read_topics
+from schemas.registry import REGISTRY
+
+R = TypeVar("R")
+T = TypeVar("T")
+Connection = psycopg.AsyncConnection[Any]
+
+INSIST_SECONDS = 1.0
+# What a person is told; anything else is a defect of doctor itself, and may show as one.
+TOLD = (psycopg.Error, OutboxError, LookupError, TimeoutError)
+
+REACHABLE = Check(
+    "postgres-reachable",
+    Gravity.FATAL,
+    "PostgreSQL takes this role's connection: without it nothing can be written or published",
+    "set POSTGRES_URL, and look whether the server is up and pg_hba.conf lets the role in",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[R]):
+    """Checks that are answered by one reading."""
+
+    checks: tuple[Check, ...]
+    read: Callable[[Connection], Coroutine[Any, Any, R]]
+    judge: Callable[[R, Settings], Iterable[Finding]]
+
+    async def ask(self, connection: Connection, settings: Settings) -> list[Finding]:
+        """A warning for each check where there is no answer: no rights, a lock, no such table."""
+        try:
+            reading = await within(settings.doctor_timeout_seconds, self.read(connection))
+        except TOLD as error:
+            return unanswered(self.checks, told(error))
+        return list(self.judge(reading, settings))
+
+
+QUESTIONS: tuple[Question[Any], ...] = (
+    Question(server.CHECKS, server.read, server.judge),
+    Question(transactions.CHECKS, transactions.read, transactions.judge),
+    Question(schema.CHECKS_OF_MIGRATIONS, schema.read_migrations, schema.judge_migrations),
+    Question(schema.CHECKS_OF_RIGHTS, schema.read_rights, schema.judge_rights),
+    Question(schema.CHECKS_OF_PARTITIONS, schema.read_partitions, schema.judge_partitions),
+    Question(progress.CHECKS_OF_LINEAGE, inspect, progress.judge_lineage),
+    Question(progress.CHECKS, progress.read, progress.judge),
+)
+CHECKS: tuple[Check, ...] = (
+    REACHABLE,
+    *(check for question in QUESTIONS for check in question.checks),
+    *brokers.CHECKS,
+    *topics.CHECKS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What PostgreSQL answered; `recorded` are the topics' partition counts, None if not told."""
+
+    findings: list[Finding]
+    recorded: Mapping[str, int] | None = None
+
+
+async def diagnose(settings: Settings) -> Diagnosis:
+    """Ask both parts everything. It changes nothing, and asks one thing after another."""
+    postgres = await examine_postgres(settings)
+    kafka = await examine_kafka(settings, postgres.recorded)
+    return Diagnosis(settings.profile, [*postgres.findings, *kafka])
+
+
+async def examine_postgres(settings: Settings) -> Examined:
+    try:
+        connection = await within(settings.doctor_timeout_seconds, _connect(settings))
+    except TOLD as error:
+        return Examined([REACHABLE.failure(told(error))])
+    try:
+        findings = [REACHABLE.ok(f"database {connection.info.dbname} as {connection.info.user}")]
+        for question in QUESTIONS:
+            findings += await question.ask(connection, settings)
+        return Examined(findings, await _recorded(connection, settings))
+    finally:
+        await connection.close()
+
+
+async def examine_kafka(settings: Settings, recorded: Mapping[str, int] | None) -> list[Finding]:
+    try:
+        cluster = await describe_cluster(
+            settings.kafka_url,
+            {*REGISTRY.topics(), *(recorded or {})},
+            topics.SETTINGS,
+            brokers.SETTINGS,
+            settings.doctor_timeout_seconds,
+        )
+    except OutboxError as error:
+        return [
+            brokers.REACHABLE.failure(told(error)),
+            *brokers.judge_plaintext([], settings),
+        ]
+    return list(_judged(cluster, recorded, settings))
+
+
+def _judged(
+    cluster: ClusterState, recorded: Mapping[str, int] | None, settings: Settings
+) -> Iterable[Finding]:
+    yield from brokers.judge_reachable(cluster)
+    yield from brokers.judge_plaintext(cluster.brokers, settings)
+    yield from brokers.judge_auto_create(cluster, settings)
+    yield from topics.judge(cluster, recorded, settings)
+
+
+async def _connect(settings: Settings) -> Connection:
+    with translated():
+        return await psycopg.AsyncConnection.connect(
+            settings.libpq_url(),
+            autocommit=True,
+            connect_timeout=settings.connect_timeout_seconds,
+            application_name="aftercommit doctor",
+        )
+
+
+async def _recorded(connection: Connection, settings: Settings) -> Mapping[str, int] | None:
+    with suppress(*TOLD):
+        return await within(settings.doctor_timeout_seconds, read_topics(connection))
+    return None
+
+
+async def within(seconds: float, asking: Awaitable[T]) -> T:
+    """Its result, or TimeoutError; cancelled again and again where PostgreSQL is deaf.
+
+    psycopg answers a first cancellation by a request of its own, and gives up at a later one.
+    """
+    task = asyncio.ensure_future(asking)
+    await asyncio.wait({task}, timeout=seconds)
+    late = not task.done()
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=INSIST_SECONDS)
+    if late:
+        _ = task.cancelled() or task.exception()  # looked at, or asyncio complains
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return task.result()
+
+
+def told(error: BaseException) -> str:
+    """One line of it."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

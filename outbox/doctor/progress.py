@@ -1,0 +1,97 @@
+"""Progress: whether somebody relays, how long messages wait, and what waits for a person."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from outbox.doctor.diagnosis import Check, Finding, Gravity
+from outbox.lineage import REPAIR, Lineage
+from outbox.settings import Settings
+from outbox.status import PENDING, RELAY, pending_parameters
+
+LINEAGE = Check(
+    "outbox-lineage",
+    Gravity.FATAL,
+    "the database has the history that the relay's cursor belongs to: after a restore or a failover"
+    " a relay publishes nothing until a person has agreed",
+    REPAIR,
+)
+RELAYING = Check(
+    "outbox-relay",
+    Gravity.MILD,
+    "a relay holds the lease: without one, messages wait",
+    "python -m outbox relay",
+)
+BACKLOG = Check(
+    "outbox-backlog",
+    Gravity.GRAVE,
+    "the oldest message that waits is younger than AFTERCOMMIT_DOCTOR_BACKLOG_SECONDS",
+    "look at the relay's log, and at outbox-relay and the checks of kafka and topics here",
+)
+PARKED = Check(
+    "outbox-parked-keys",
+    Gravity.MILD,
+    "no key waits for a person: its messages are published once Kafka takes the refused one",
+    'python -m outbox parked list, then release or discard --reason "..."',
+)
+CHECKS_OF_LINEAGE = (LINEAGE,)
+CHECKS = (RELAYING, BACKLOG, PARKED)
+
+READ = """
+SELECT relay.owner, relay.term, coalesce(relay.expires_at > clock_timestamp(), false) AS leading,
+       %(messages)s::bigint AS pending,
+       coalesce(extract(epoch FROM clock_timestamp() - %(oldest)s::timestamptz), 0)
+           ::double precision AS oldest_seconds,
+       (SELECT count(*) FROM outbox.parked WHERE NOT released) AS parked_keys
+FROM outbox.relay AS relay WHERE relay.name = 'main'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the relay is; `parked_keys` without those that a person has released."""
+
+    owner: str | None
+    term: int
+    leading: bool
+    pending: int
+    oldest_seconds: float
+    parked_keys: int
+
+
+async def read(connection: psycopg.AsyncConnection[Any]) -> Progress:
+    """Of one snapshot, so that what was published meanwhile does not look as if it waited."""
+    async with connection.transaction(force_rollback=True):
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        async with connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(RELAY)
+            if (relay := await cursor.fetchone()) is None:
+                raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
+            await cursor.execute(PENDING.encode(), pending_parameters(relay))
+            pending = await cursor.fetchone()
+        async with connection.cursor(row_factory=class_row(Progress)) as reading:
+            await reading.execute(READ, pending)
+            progress = await reading.fetchone()
+    assert progress is not None  # noqa: S101 - it was there in the same snapshot
+    return progress
+
+
+def judge(progress: Progress, settings: Settings) -> Iterator[Finding]:
+    leads = f"{progress.owner} leads term {progress.term}" if progress.leading else "nobody leads"
+    yield RELAYING.judged(settings, leads, fine=progress.leading)
+    waiting = f"{progress.pending} messages wait, the oldest for {progress.oldest_seconds:.0f} s"
+    yield BACKLOG.judged(
+        settings,
+        waiting if progress.pending else "nothing waits",
+        fine=progress.oldest_seconds <= settings.doctor_backlog_seconds,
+    )
+    parked = progress.parked_keys
+    yield PARKED.judged(settings, f"{parked} keys wait for a person", fine=parked == 0)
+
+
+def judge_lineage(lineage: Lineage, settings: Settings) -> Iterator[Finding]:
+    changes = lineage.changes()
+    yield LINEAGE.judged(settings, "; ".join(changes) or "it is the same", fine=not changes)

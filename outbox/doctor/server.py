@@ -1,0 +1,240 @@
+"""Server: whether PostgreSQL keeps what it has committed, and has room to work."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import time
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
+from outbox.pooler import is_direct
+from outbox.settings import Settings
+
+OLDEST, NEWEST = 14, 18
+DURABLE = ("on", "remote_apply")
+
+VERSION = Check(
+    "postgres-version",
+    Gravity.FATAL,
+    f"PostgreSQL {OLDEST} to {NEWEST}, which the tests run on; a newer one is a warning",
+    f"upgrade to PostgreSQL {OLDEST} to {NEWEST}",
+)
+PRIMARY = Check(
+    "postgres-primary",
+    Gravity.FATAL,
+    "the primary: a standby takes no writes, so a relay cannot keep its progress there",
+    "set POSTGRES_URL to the primary",
+)
+DIRECT = Check(
+    "postgres-direct",
+    Gravity.FATAL,
+    "no pooler in between: a relay's settings would come out in the sessions of others; services"
+    " may stand behind one",
+    "set the relay's POSTGRES_URL to PostgreSQL itself",
+)
+ENCODING = Check(
+    "postgres-encoding",
+    Gravity.FATAL,
+    "UTF8: other encodings cannot hold every message that the schemas allow",
+    "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and move the data there",
+)
+FSYNC = Check(
+    "postgres-fsync",
+    Gravity.GRAVE,
+    "on: without it a power cut takes back what was committed, and may already be in Kafka",
+    "ALTER SYSTEM SET fsync = on, then reload",
+)
+FULL_PAGE_WRITES = Check(
+    "postgres-full-page-writes",
+    Gravity.GRAVE,
+    "on: without it a power cut can leave half-written pages that no recovery notices",
+    "ALTER SYSTEM SET full_page_writes = on, then reload",
+)
+SYNCHRONOUS_COMMIT = Check(
+    "postgres-synchronous-commit",
+    Gravity.MILD,
+    "on or remote_apply: units of work set it for themselves, but what else these roles write can"
+    " be lost in a crash after it was acknowledged",
+    "ALTER ROLE ... RESET synchronous_commit, or ALTER DATABASE ... RESET synchronous_commit",
+)
+AUTOVACUUM = Check(
+    "postgres-autovacuum",
+    Gravity.MILD,
+    "autovacuum and track_counts on: the heads and the relay's row are updated all the time",
+    "ALTER SYSTEM SET autovacuum = on (and track_counts = on), then reload",
+)
+CONNECTIONS = Check(
+    "postgres-connections",
+    Gravity.MILD,
+    "room for one more service's pool (AFTERCOMMIT_POOL_CONNECTIONS): a relay that reconnects must"
+    " find a place",
+    "ALTER SYSTEM SET max_connections = ..., then restart; or smaller pools",
+)
+CLOCK = Check(
+    "postgres-clock",
+    Gravity.MILD,
+    "the database's clock and this machine's agree within AFTERCOMMIT_DOCTOR_CLOCK_SECONDS: nothing"
+    " is ordered by them, but ages and times in messages are misleading",
+    "synchronise both machines by NTP",
+)
+SLOTS = Check(
+    "postgres-replication-slots",
+    Gravity.MILD,
+    "no inactive slot that holds WAL: it fills the disk, and a full disk stops every writer",
+    "SELECT pg_drop_replication_slot('...'), or set max_slot_wal_keep_size",
+)
+CHECKS = (
+    VERSION, PRIMARY, DIRECT, ENCODING, FSYNC, FULL_PAGE_WRITES, SYNCHRONOUS_COMMIT, AUTOVACUUM,
+    CONNECTIONS, CLOCK, SLOTS,
+)  # fmt: skip
+
+# Sessions are counted by database, which every role may see. On a standby the WAL's end is another.
+READ = """
+SELECT current_setting('server_version_num')::integer / 10000 AS version,
+       pg_is_in_recovery() AS standby,
+       current_setting('server_encoding') AS encoding,
+       current_setting('fsync') AS fsync,
+       current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit,
+       ARRAY(SELECT ARRAY[coalesce('role ' || rolname, 'every role') || ' in '
+                              || coalesce('database ' || datname, 'every database'),
+                          split_part(entry, '=', 2)]
+             FROM pg_db_role_setting
+             CROSS JOIN unnest(setconfig) AS entry
+             LEFT JOIN pg_roles ON pg_roles.oid = setrole
+             LEFT JOIN pg_database ON pg_database.oid = setdatabase
+             WHERE starts_with(entry, 'synchronous_commit=')
+               AND coalesce(datname, current_database()) = current_database()
+             ORDER BY 1) AS commit_defaults,
+       current_setting('autovacuum') AS autovacuum,
+       current_setting('track_counts') AS track_counts,
+       current_setting('max_connections')::integer
+           - current_setting('superuser_reserved_connections')::integer
+           - coalesce(current_setting('reserved_connections', true)::integer, 0) AS connections,
+       (SELECT sum(numbackends)::integer FROM pg_stat_database) AS connected,
+       ARRAY(SELECT ARRAY[slot_name::text, pg_wal_lsn_diff(
+                              CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                                   ELSE pg_current_wal_lsn() END, restart_lsn)::text]
+             FROM pg_replication_slots
+             WHERE NOT active AND restart_lsn IS NOT NULL
+             ORDER BY 1) AS idle_slots,
+       current_setting('max_slot_wal_keep_size') AS slot_limit
+"""
+NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a PostgreSQL says of itself.
+
+    `commit_defaults` are pairs of whose and what, where synchronous_commit is set for a role or
+    this database; `idle_slots` are pairs of a name and the bytes of WAL that it holds.
+    """
+
+    version: int
+    standby: bool
+    encoding: str
+    fsync: str
+    full_page_writes: str
+    synchronous_commit: str
+    commit_defaults: list[list[str]]
+    autovacuum: str
+    track_counts: str
+    connections: int
+    connected: int
+    idle_slots: list[list[str]]
+    slot_limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What can only be told from both of its ends.
+
+    `ahead_seconds` is how far the database's clock is ahead of ours, known to `within_seconds`.
+    """
+
+    server: Server
+    direct: bool
+    ahead_seconds: float
+    within_seconds: float
+
+
+async def read(
+    connection: psycopg.AsyncConnection[Any], clock: Callable[[], float] = time
+) -> Session:
+    async with connection.cursor(row_factory=class_row(Server)) as cursor:
+        await cursor.execute(READ)
+        server = await cursor.fetchone()
+    before = clock()
+    row = await (await connection.execute(NOW)).fetchone()
+    after = clock()
+    assert server is not None  # noqa: S101 - neither statement has a table to find empty
+    assert row is not None  # noqa: S101 - the same
+    middle = (before + after) / 2
+    return Session(server, await is_direct(connection), row[0] - middle, (after - before) / 2)
+
+
+def judge(session: Session, settings: Settings) -> Iterator[Finding]:
+    server = session.server
+    yield version(server)
+    yield PRIMARY.judged(
+        settings, "a standby" if server.standby else "the primary", fine=not server.standby
+    )
+    direct = "no pooler" if session.direct else "a pooler, or something that answers for the server"
+    yield DIRECT.judged(settings, direct, fine=session.direct)
+    yield ENCODING.judged(settings, server.encoding, fine=server.encoding == "UTF8")
+    yield FSYNC.judged(settings, f"fsync = {server.fsync}", fine=server.fsync == "on")
+    pages = f"full_page_writes = {server.full_page_writes}"
+    yield FULL_PAGE_WRITES.judged(settings, pages, fine=server.full_page_writes == "on")
+    yield from synchronous_commit(server, settings)
+    yield autovacuum(server, settings)
+    yield connections(server, settings)
+    yield clock(session, settings)
+    yield from slots(server, settings)
+
+
+def version(server: Server) -> Finding:
+    found = f"PostgreSQL {server.version}"
+    if server.version > NEWEST:
+        return VERSION.warning(f"{found}, which nobody has tested yet")
+    return VERSION.failure(found) if server.version < OLDEST else VERSION.ok(found)
+
+
+def synchronous_commit(server: Server, settings: Settings) -> list[Finding]:
+    here = f"synchronous_commit = {server.synchronous_commit}"
+    found = [
+        (whose, f"synchronous_commit = {value}")
+        for whose, value in [["this session", server.synchronous_commit], *server.commit_defaults]
+        if value not in DURABLE
+    ]
+    return of_each(SYNCHRONOUS_COMMIT, settings, found, here)
+
+
+def autovacuum(server: Server, settings: Settings) -> Finding:
+    fine = server.autovacuum == server.track_counts == "on"
+    found = f"autovacuum = {server.autovacuum}, track_counts = {server.track_counts}"
+    return AUTOVACUUM.judged(settings, found, fine=fine)
+
+
+def connections(server: Server, settings: Settings) -> Finding:
+    free = server.connections - server.connected
+    found = f"{free} of {server.connections} connections are free"
+    return CONNECTIONS.judged(settings, found, fine=free >= settings.pool_connections)
+
+
+def clock(session: Session, settings: Settings) -> Finding:
+    """Only what the time of the answer cannot explain counts as a difference."""
+    apart = max(0.0, abs(session.ahead_seconds) - session.within_seconds)
+    way = "ahead" if session.ahead_seconds > 0 else "behind"
+    found = f"the database's clock is {abs(session.ahead_seconds):.3f} s {way}"
+    return CLOCK.judged(settings, found, fine=apart <= settings.doctor_clock_seconds)
+
+
+def slots(server: Server, settings: Settings) -> list[Finding]:
+    limit = f"max_slot_wal_keep_size = {server.slot_limit}"
+    found = [
+        (name, f"inactive, holds {held} bytes of WAL ({limit})") for name, held in server.idle_slots
+    ]
+    return of_each(SLOTS, settings, found, "no inactive slot holds WAL")

@@ -1,0 +1,228 @@
+"""Topics: whether those that the outbox publishes to are there, and keep what they acknowledge."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each, unanswered
+from outbox.kafka import BATCH_BYTES, ClusterState, TopicState
+from outbox.settings import Settings
+
+Values = Mapping[str, str]
+
+REPLICAS, IN_SYNC = 3, 2
+NO_LIMIT = str(1 << 62)
+HIDDEN = "there, but hidden from us: no right to DESCRIBE it"
+ALTER = "kafka-configs.sh --alter --entity-type topics --entity-name <topic> --add-config "
+
+EXISTS = Check(
+    "topic-exists",
+    Gravity.FATAL,
+    "every topic that messages go to is there: the keys of one that is missing are parked",
+    "python -m outbox topics",
+)
+PARTITIONS = Check(
+    "topic-partitions",
+    Gravity.FATAL,
+    "as many partitions as when the relay first published there: with fewer it is another topic of"
+    " that name, and its keys are parked; more are a warning, since they stay empty",
+    "create the topic again with that many partitions; nothing can be done about more",
+)
+WRITABLE = Check(
+    "topic-writable",
+    Gravity.FATAL,
+    "every partition has a leader, and min.insync.replicas replicas in sync: otherwise nothing is"
+    " acknowledged there, and the relay waits with everything",
+    "look after the brokers that are missing, or lower min.insync.replicas to what there is",
+)
+REPLICATION = Check(
+    "topic-replication",
+    Gravity.GRAVE,
+    f"{REPLICAS} replicas: with fewer, one broker's disk is all that stands between you and a loss",
+    "kafka-reassign-partitions.sh, or python -m outbox topics --replication 3 before the first use",
+)
+MIN_IN_SYNC = Check(
+    "topic-min-insync",
+    Gravity.GRAVE,
+    f"min.insync.replicas >= {IN_SYNC}: with 1, a record is acknowledged that one disk alone holds",
+    f"{ALTER}min.insync.replicas={IN_SYNC}",
+)
+UNCLEAN = Check(
+    "topic-unclean-election",
+    Gravity.GRAVE,
+    "unclean.leader.election.enable = false: a replica that lacks acknowledged records must not"
+    " lead, or they are lost",
+    f"{ALTER}unclean.leader.election.enable=false",
+)
+MAX_BYTES = Check(
+    "topic-max-message-bytes",
+    Gravity.FATAL,
+    f"max.message.bytes >= {BATCH_BYTES}, which a batch of ours may have: below that, batches are"
+    " refused and halved, and the key of a large message is parked",
+    f"{ALTER}max.message.bytes=1048588",
+)
+TIMESTAMPS = Check(
+    "topic-timestamps",
+    Gravity.MILD,
+    "records as old as two publish timeouts, or from a clock as far ahead as"
+    " AFTERCOMMIT_DOCTOR_CLOCK_SECONDS, are taken; others are refused, and their keys parked",
+    f"{ALTER}message.timestamp.before.max.ms=3600000,message.timestamp.after.max.ms=3600000",
+)
+CLEANUP = Check(
+    "topic-cleanup",
+    Gravity.MILD,
+    "cleanup.policy without compact: what compaction removed, nobody can compare with the outbox",
+    f"{ALTER}cleanup.policy=delete",
+)
+RETENTION = Check(
+    "topic-retention",
+    Gravity.MILD,
+    "retention.ms of at least AFTERCOMMIT_DOCTOR_RETENTION_HOURS: a consumer that is away for"
+    " longer misses messages",
+    f"{ALTER}retention.ms=604800000",
+)
+COMPRESSION = Check(
+    "topic-compression",
+    Gravity.MILD,
+    "compression.type = uncompressed: a client inflates a whole batch without a limit",
+    f"{ALTER}compression.type=uncompressed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A check on settings of a topic; the first of `names` is one that every Kafka has."""
+
+    check: Check
+    names: tuple[str, ...]
+    fine: Callable[[Values, Settings], bool]
+
+    def words(self, values: Values) -> str:
+        return ", ".join(f"{name} = {values[name]}" for name in self.names if name in values)
+
+
+def at_least(name: str, least: int) -> Callable[[Values, Settings], bool]:
+    return lambda values, _: int(values[name]) >= least
+
+
+def equals(name: str, value: str) -> Callable[[Values, Settings], bool]:
+    return lambda values, _: values[name] == value
+
+
+def takes_our_times(values: Values, settings: Settings) -> bool:
+    """A batch is packed while the one before it is on its way, and then has its own time to go.
+
+    Brokers before 3.6 have one limit for both directions.
+    """
+    if values["message.timestamp.type"] == "LogAppendTime":
+        return True
+    both = values.get("message.timestamp.difference.max.ms", NO_LIMIT)
+    before = int(values.get("message.timestamp.before.max.ms", both))
+    after = int(values.get("message.timestamp.after.max.ms", both))
+    ahead = settings.doctor_clock_seconds
+    behind = 2 * settings.publish_timeout_seconds + ahead
+    return before >= behind * 1000 and after >= ahead * 1000
+
+
+def kept_long_enough(values: Values, settings: Settings) -> bool:
+    kept = int(values["retention.ms"])
+    return kept < 0 or kept >= settings.doctor_retention_hours * 3_600_000
+
+
+TIMES = ("type", "before.max.ms", "after.max.ms", "difference.max.ms")
+RULES = (
+    Rule(MIN_IN_SYNC, ("min.insync.replicas",), at_least("min.insync.replicas", IN_SYNC)),
+    Rule(
+        UNCLEAN,
+        ("unclean.leader.election.enable",),
+        equals("unclean.leader.election.enable", "false"),
+    ),
+    Rule(MAX_BYTES, ("max.message.bytes",), at_least("max.message.bytes", BATCH_BYTES)),
+    Rule(TIMESTAMPS, tuple(f"message.timestamp.{name}" for name in TIMES), takes_our_times),
+    Rule(CLEANUP, ("cleanup.policy",), lambda values, _: "compact" not in values["cleanup.policy"]),
+    Rule(RETENTION, ("retention.ms",), kept_long_enough),
+    Rule(COMPRESSION, ("compression.type",), equals("compression.type", "uncompressed")),
+)
+SETTINGS = tuple(name for rule in RULES for name in rule.names)
+CHECKS = (EXISTS, PARTITIONS, WRITABLE, REPLICATION, *(rule.check for rule in RULES))
+
+
+def judge(
+    cluster: ClusterState, recorded: Mapping[str, int] | None, settings: Settings
+) -> Iterator[Finding]:
+    """`recorded` are the partition counts that PostgreSQL keeps; None where it was not told."""
+    there = [topic for topic in cluster.topics if topic.partitions]
+    yield from exists(cluster, settings)
+    if not there:
+        yield from unanswered(CHECKS[1:], "no topic is there")
+        return
+    yield from partitions(there, recorded, settings)
+    yield from writable(there, settings)
+    few = [(t.name, f"{t.replicas} replicas") for t in there if t.replicas < REPLICAS]
+    yield from of_each(REPLICATION, settings, few, all_of(there))
+    for rule in RULES:
+        yield from configured(rule, there, settings)
+
+
+def exists(cluster: ClusterState, settings: Settings) -> list[Finding]:
+    """A broker that does not tell its settings may well be one that makes topics when used."""
+    missing = [topic for topic in cluster.topics if not topic.partitions]
+    if missing and not cluster.supported:
+        words = "not there; this broker does not tell whether it makes topics by itself"
+        return [EXISTS.warning(words, topic.name) for topic in missing]
+    found = [(topic.name, topic.configuration.refused or HIDDEN) for topic in missing]
+    return of_each(EXISTS, settings, found, all_of(cluster.topics))
+
+
+def partitions(
+    there: list[TopicState], recorded: Mapping[str, int] | None, settings: Settings
+) -> list[Finding]:
+    if recorded is None:
+        return unanswered([PARTITIONS], "PostgreSQL keeps the counts, and did not tell them")
+    known = [topic for topic in there if topic.name in recorded]
+    grown = [
+        PARTITIONS.warning(counted(topic, recorded), topic.name)
+        for topic in known
+        if topic.partitions > recorded[topic.name]
+    ]
+    fewer = [
+        (topic.name, counted(topic, recorded))
+        for topic in known
+        if topic.partitions < recorded[topic.name]
+    ]
+    if grown and not fewer:
+        return grown
+    return [*of_each(PARTITIONS, settings, fewer, f"{all_of(known)}, as recorded"), *grown]
+
+
+def counted(topic: TopicState, recorded: Mapping[str, int]) -> str:
+    return f"{topic.partitions} partitions, recorded were {recorded[topic.name]}"
+
+
+def writable(there: list[TopicState], settings: Settings) -> list[Finding]:
+    found = []
+    for topic in there:
+        needed = int(topic.configuration.values.get("min.insync.replicas", "1"))
+        if topic.leaderless:
+            found.append((topic.name, f"{topic.leaderless} partitions have no leader"))
+        elif topic.in_sync < needed:
+            found.append((topic.name, f"{topic.in_sync} in sync, {needed} must be"))
+    return of_each(WRITABLE, settings, found, all_of(there))
+
+
+def configured(rule: Rule, there: list[TopicState], settings: Settings) -> Iterator[Finding]:
+    """Each topic that is not right; the others in one."""
+    silent = {t.name: t.configuration for t in there if rule.names[0] not in t.configuration.values}
+    told = {t.name: t.configuration.values for t in there if t.name not in silent}
+    wrong = [
+        (name, rule.words(values))
+        for name, values in told.items()
+        if not rule.fine(values, settings)
+    ]
+    for reason in sorted({each.refused or "no such setting" for each in silent.values()}):
+        yield from unanswered([rule.check], reason)
+    if told:
+        yield from of_each(rule.check, settings, wrong, f"{len(told)} topics")
+
+
+def all_of(topics: Sequence[TopicState]) -> str:
+    return f"{len(topics)} topics"

@@ -1,0 +1,102 @@
+"""Transactions: the ones that have written and do not end. They delay no other key's messages.
+
+But their own messages wait for them, row locks too, and nothing that they still see can be cleaned.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
+from outbox.settings import Settings
+
+OPEN = Check(
+    "postgres-open-transactions",
+    Gravity.MILD,
+    "no transaction has written and stayed open for AFTERCOMMIT_DOCTOR_TRANSACTION_SECONDS: it"
+    " holds its locks, and keeps VACUUM from what it may still see",
+    "SELECT pg_terminate_backend(<pid>), after a look at what it is",
+)
+PREPARED = Check(
+    "postgres-prepared-transactions",
+    Gravity.MILD,
+    "no prepared transaction is older than AFTERCOMMIT_DOCTOR_TRANSACTION_SECONDS: nobody's session"
+    " shows it, and it survives restarts with its locks",
+    "COMMIT PREPARED '<gid>' or ROLLBACK PREPARED '<gid>', whichever its owner meant",
+)
+CHECKS = (OPEN, PREPARED)
+
+# A transaction has an id from its first write on. Never the query: it may hold what is nobody's
+# business. Who lacks pg_read_all_stats sees the sessions of others without their transactions.
+READ_OPEN = """
+SELECT pid, coalesce(datname, '') AS database, coalesce(application_name, '') AS application,
+       extract(epoch FROM clock_timestamp() - xact_start)::double precision AS seconds
+FROM pg_stat_activity
+WHERE backend_xid IS NOT NULL AND xact_start IS NOT NULL
+ORDER BY xact_start LIMIT 20
+"""
+READ_PREPARED = """
+SELECT gid, database, owner,
+       extract(epoch FROM clock_timestamp() - prepared)::double precision AS seconds
+FROM pg_prepared_xacts
+ORDER BY prepared LIMIT 20
+"""
+MAY_SEE_ALL = "SELECT pg_has_role('pg_read_all_stats', 'USAGE')"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A session whose transaction has written."""
+
+    pid: int
+    database: str
+    application: str
+    seconds: float
+
+    def words(self) -> str:
+        return f"open for {self.seconds:.0f} s, {self.application!r} in {self.database}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A transaction that waits for its COMMIT PREPARED."""
+
+    gid: str
+    database: str
+    owner: str
+    seconds: float
+
+    def words(self) -> str:
+        return f"prepared {self.seconds:.0f} s ago by {self.owner} in {self.database}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """Of all databases of the server, the oldest ones first, at most 20 of each."""
+
+    sees_all: bool
+    open: list[Open]
+    prepared: list[Prepared]
+
+
+async def read(connection: psycopg.AsyncConnection[Any]) -> Transactions:
+    row = await (await connection.execute(MAY_SEE_ALL)).fetchone()
+    async with connection.cursor(row_factory=class_row(Open)) as cursor:
+        opened = await (await cursor.execute(READ_OPEN)).fetchall()
+    async with connection.cursor(row_factory=class_row(Prepared)) as cursor:
+        prepared = await (await cursor.execute(READ_PREPARED)).fetchall()
+    return Transactions(bool(row and row[0]), opened, prepared)
+
+
+def judge(transactions: Transactions, settings: Settings) -> Iterator[Finding]:
+    limit = settings.doctor_transaction_seconds
+    old = [(f"pid {o.pid}", o.words()) for o in transactions.open if o.seconds > limit]
+    if transactions.sees_all or old:
+        yield from of_each(OPEN, settings, old, f"none for {limit:g} s")
+    if not transactions.sees_all:
+        yield OPEN.warning("not answered for the sessions of other roles: GRANT pg_monitor TO us")
+    orphans = [(p.gid, p.words()) for p in transactions.prepared if p.seconds > limit]
+    yield from of_each(PREPARED, settings, orphans, f"none for {limit:g} s")

@@ -1,0 +1,20 @@
+"""What people read on a terminal is what is there, whatever it is."""
+
+import pytest
+
+from outbox.cli.console import print_table
+from outbox.cli.doctor import _words
+from outbox.doctor import Check, Finding, Gravity, Severity
+
+
+@pytest.mark.parametrize("key", ["c/[/x]", "[bold]k[/bold]", "[red]", "a\\[b]"])
+def test_a_table_shows_brackets_as_they_are(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key may hold them, and rich would take them for markup."""
+    print_table(("key",), [(key,)])
+    assert f" {key} " in capsys.readouterr().out
+
+
+def test_a_finding_cannot_write_to_the_terminal_but_for_words() -> None:
+    check = Check("a-check", Gravity.MILD, "nothing", "nothing")
+    finding = Finding(check, Severity.WARNING, "by \x1b[2Jmönch\n", subject="gid\u202e")
+    assert _words(finding) == "gid\\u202e: by \\x1b[2Jmönch\\n"
