@@ -12,7 +12,7 @@ from outbox.settings import Settings
 log = structlog.get_logger()
 
 CREATE = "SELECT outbox.create_partitions(%s)"
-# Somebody else holds a lock for long, makes the same day at this moment, or does not let us make it:
+# Somebody else holds a lock for long, makes the same day at this moment, or does not let us:
 # later is as good, for the default partition takes what has no day.
 LATER = (
     psycopg.errors.LockNotAvailable,

@@ -30,8 +30,8 @@ PARTITION_RIGHTS = Check(
     Gravity.MILD,
     "this role owns outbox.messages and may create in its schema: a relay makes the days to come"
     " and drops those past retention; where it may not, somebody else must",
-    "GRANT <owner of outbox.messages> TO <role>, or run python -m outbox partitions create and prune"
-    " as the owner, every day",
+    "GRANT <owner of outbox.messages> TO <role>, or run python -m outbox partitions create and"
+    " prune as the owner, every day",
 )
 PARTITIONS = Check(
     "outbox-partitions",
