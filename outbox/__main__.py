@@ -1,8 +1,9 @@
-"""`python -m outbox migrate | topics | relay | status | parked | reconcile`."""
+"""`python -m outbox migrate | topics | relay | status | parked | reconcile | audit`."""
 
 import typer
 
 from outbox.cli import parked
+from outbox.cli.audit import audit
 from outbox.cli.reconcile import reconcile
 from outbox.cli.status import status
 from outbox.cli.topics import topics
@@ -34,6 +35,7 @@ def relay() -> None:
 app.command()(topics)
 app.command()(status)
 app.command()(reconcile)
+app.command()(audit)
 app.add_typer(parked.app, name="parked")
 
 if __name__ == "__main__":
