@@ -57,6 +57,7 @@ COUNT = f"SELECT {STATE} AS state, count(*) {MESSAGES} GROUP BY 1"
 DIGEST = """substring(sha256(convert_to(
     message.type || coalesce(E'\\n' || message.payload, ''), 'UTF8')) FOR 16)"""
 DIFFERS = """CASE
+    WHEN record."offset" IS NULL OR message.position IS NULL THEN NULL
     WHEN record.topic <> message.topic THEN 'other-topic'
     WHEN record.key IS DISTINCT FROM message.key THEN 'other-key'
     WHEN record.version IS DISTINCT FROM message.version THEN 'other-version'
