@@ -1,8 +1,9 @@
-"""`python -m outbox migrate | topics | relay | status | doctor | parked | partitions | …`."""
+"""`python -m outbox migrate | topics | relay | status | doctor | audit | parked | partitions | …`."""
 
 import typer
 
 from outbox.cli import parked, partitions
+from outbox.cli.audit import audit
 from outbox.cli.doctor import doctor
 from outbox.cli.reconcile import reconcile
 from outbox.cli.status import status
@@ -35,7 +36,11 @@ def relay() -> None:
 app.command()(topics)
 app.command()(status)
 app.command()(reconcile)
+<<<<<<< HEAD
 app.command()(doctor)
+=======
+app.command()(audit)
+>>>>>>> audit
 app.add_typer(parked.app, name="parked")
 app.add_typer(partitions.app, name="partitions")
 

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     page_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     poll_at_rest_milliseconds: int = Field(default=50, ge=1, le=10_000)
     publish_timeout_seconds: float = Field(default=5.0, gt=0)
+    read_timeout_seconds: float = Field(default=30.0, gt=0)  # how long a broker may be silent
     partitions_ahead_days: int = Field(default=3, ge=1, le=60)
     partitions_check_seconds: float = Field(default=600.0, gt=0)
 

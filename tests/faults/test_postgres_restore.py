@@ -11,7 +11,9 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
+from outbox.audit import audit
 from outbox.errors import Halted
+from outbox.findings import Kind
 from outbox.lineage import require_same
 from outbox.operations import Operation
 from outbox.reconcile import Reconciliation, Remedy, look, reconcile
@@ -86,7 +88,10 @@ IDS = "SELECT array_agg(id::text) FROM outbox.messages WHERE aggregateid = 'k' A
 async def test_a_failover_that_lost_its_tail_halts_until_a_person_has_agreed(
     settings: Settings, seen: Seen
 ) -> None:
-    """P13: the lost version was published, and is said again with another id (I13 is loud then)."""
+    """P13, I3, I13: the lost version was published, and is said again with another id.
+
+    The audit names both: what Kafka has and PostgreSQL has not, and the version with two ids.
+    """
     async with running_cluster() as primary:
         with cluster_folder() as folder:
             standby = Cluster(folder)
@@ -111,9 +116,18 @@ async def test_a_failover_that_lost_its_tail_halts_until_a_person_has_agreed(
                 await publishing(after, seen)
                 await until(lambda: nothing_pending(standby.url), WITHIN_SECONDS)
                 said_again = await ask(standby.url, IDS)
+                async with await connect(after) as connection:
+                    found = await audit(connection, after)
     assert seen.order == [("k", 1), ("k", 2), ("k", 3)]
     assert seen.times["k", 2] == 2
     assert lost != said_again
+    assert sorted((each.kind, each.why, each.id) for each in found.findings) == [
+        (Kind.ALTERED, "other-id", *lost),
+        (Kind.FOREIGN, "unknown-id", *lost),
+    ]
+    assert all((each.key, each.version) == ("k", 2) for each in found.findings)
+    assert found.findings[0].details["id"] == said_again[0]
+    assert (found.right, found.counts.in_topics) == (False, 3)
 
 
 async def cut_off(primary: Cluster) -> bool:
@@ -140,6 +154,9 @@ async def test_a_dump_in_a_younger_cluster_loses_doubles_and_reorders_nothing(
         url = after.libpq_url()
         assert await pending(url) > 0
         assert "outbox reconcile" in await halted(after)
+        async with await connect(after) as connection:
+            with pytest.raises(Halted, match="outbox reconcile"):  # nobody can tell as yet
+                await audit(connection, after)
         await write(after, transactions=400, seed=22)
         _, done = await asyncio.gather(
             write(after, transactions=400, seed=23), repaired_eventually(after)
@@ -148,6 +165,9 @@ async def test_a_dump_in_a_younger_cluster_loses_doubles_and_reorders_nothing(
         assert min(done.published, done.to_publish) > 0
         await publishing(after, seen)
         verdict = judge(await committed(url), seen)
+        async with await connect(after) as connection:
+            found = await audit(connection, after)
+    assert (found.right, found.findings) == (True, [])
     assert (verdict.lost, verdict.reordered, verdict.ghosts) == (0, 0, 0)
     assert verdict.doubled == 0  # the relay before had recorded all that it had sent
 

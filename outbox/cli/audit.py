@@ -1,0 +1,123 @@
+"""`python -m outbox audit`."""
+
+import json as to_json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from outbox.audit import LIMIT, Audit, Tell
+from outbox.audit import audit as compare
+from outbox.cli.console import Json, print_table
+from outbox.findings import Finding
+from outbox.process import answer
+from outbox.relay import connect
+from outbox.scene import Range
+from outbox.settings import Settings
+
+log = structlog.get_logger()
+
+EXIT_FOUND = 1
+LOGGED_SHARE = 0.1
+DURATION = re.compile(r"(\d{1,9})([smhdw])").fullmatch
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+FromPosition = Annotated[int | None, typer.Option(min=0, help="The first position.")]
+ToPosition = Annotated[int | None, typer.Option(min=0, help="The last position.")]
+Since = Annotated[str | None, typer.Option(help="An ISO time (UTC where it does not say), or 1h.")]
+Until = Annotated[str | None, typer.Option(help="Likewise; not itself included.")]
+Topics = Annotated[list[str] | None, typer.Option("--topic", help="Only this topic; repeatable.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Findings of each kind to show.")]
+
+
+def audit(
+    from_position: FromPosition = None,
+    to_position: ToPosition = None,
+    since: Since = None,
+    until: Until = None,
+    topic: Topics = None,
+    limit: Limit = LIMIT,
+    json: Json = False,
+) -> None:
+    """Compare PostgreSQL, the recorded deliveries and the topics.
+
+    All that PostgreSQL still has, or a range of positions or times. Exit code 1 where anything but
+    faithful copies was found.
+    """
+    settings = Settings()
+    asked = Range(from_position, to_position, _time(since), _time(until), topic)
+    found = answer(settings, _run(settings, asked, limit, quiet=json))
+    if json:
+        typer.echo(to_json.dumps(asdict(found) | {"right": found.right}))
+    else:
+        _print(found)
+    raise typer.Exit(0 if found.right else EXIT_FOUND)
+
+
+async def _run(settings: Settings, asked: Range, limit: int, *, quiet: bool) -> Audit:
+    async with await connect(settings) as connection:
+        with _progress(quiet=quiet) as tell:
+            return await compare(connection, settings, asked, limit, tell)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Tell]:
+    """A bar on a terminal, lines of log elsewhere; both on standard error."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield _log_progress()
+        return
+    columns = (TextColumn("records"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("records")
+        yield lambda read, whole: progress.update(bar, completed=read, total=whole)
+
+
+def _log_progress() -> Tell:
+    logged = 0.0
+
+    def tell(read: int, whole: int) -> None:
+        nonlocal logged
+        if read >= whole * (logged + LOGGED_SHARE):
+            logged = read / whole
+            log.info("records read", percent=round(100 * logged), read=read)
+
+    return tell
+
+
+def _time(said: str | None) -> datetime | str | None:
+    """An instant, or a duration as PostgreSQL reads it."""
+    if said is None:
+        return None
+    if match := DURATION(said):
+        return f"{match[1]} {UNITS[match[2]]}"
+    try:
+        return datetime.fromisoformat(said)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{said}: neither an ISO time nor a duration as 90s or 1h"
+        ) from None
+
+
+def _print(found: Audit) -> None:
+    rows = [(name.replace("_", " "), f"{count:,}") for name, count in asdict(found.counts).items()]
+    print_table(("audit", "messages"), rows)
+    if found.findings:
+        columns = ("found", "why", "position", "key", "version", "id", "where", "term", "evidence")
+        print_table(columns, map(_cells, found.findings))
+
+
+def _cells(finding: Finding) -> tuple[object, ...]:
+    where = f"{finding.topic}/{finding.partition}/{finding.offset}"
+    evidence = to_json.dumps(finding.details) if finding.details else ""
+    return (
+        finding.kind, finding.why, finding.position, finding.key, finding.version, finding.id,
+        where, finding.term, evidence,
+    )  # fmt: skip

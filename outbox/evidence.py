@@ -1,0 +1,223 @@
+"""Evidence: what the topics hold, beside what PostgreSQL has, in tables of this session.
+
+Records are copied in as they are read, and SQL compares: memory here does not grow with the range.
+The id tells which message a record is of. Where a database was reconciled, positions may have
+changed since a record was sent, and ids never do.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+import psycopg
+
+from outbox.kafka import Partition
+from outbox.kafka.reader import Held
+from outbox.scene import Scene
+
+Connection = psycopg.AsyncConnection[Any]
+
+PREPARE = """
+CREATE TEMPORARY TABLE records (
+    topic integer, partition integer, "offset" bigint, position bigint, id uuid, key bytea,
+    version bigint, term bigint, day date, digest bytea);
+CREATE TEMPORARY TABLE evidence (
+    state text, position bigint, id uuid, topic integer, aggregatetype text COLLATE "C", key bytea,
+    version bigint, partition integer, "offset" bigint, said bigint, term bigint, day date,
+    differs text, delivery bigint);
+CREATE TEMPORARY TABLE suspects (
+    topic integer, aggregatetype text COLLATE "C", key bytea, version bigint, partition integer,
+    "offset" bigint, id uuid, position bigint, term bigint, differs text, highest bigint,
+    lowest_partition integer);
+CREATE TEMPORARY TABLE days (first date, after date);
+"""
+COPY = "COPY pg_temp.records FROM STDIN"
+
+# What was true before the topics were looked at. A row that was committed since accounts for its
+# record, and is not expected to have one.
+STATE = """CASE
+    WHEN NOT pg_visible_in_snapshot(message.transaction_id, %(committed)s::pg_snapshot) THEN 'later'
+    WHEN aside.state IS NOT NULL THEN aside.state
+    WHEN pg_visible_in_snapshot(message.transaction_id, %(cursor)s::pg_snapshot)
+      OR (message.position <= %(passed)s
+          AND pg_visible_in_snapshot(message.transaction_id, %(upto)s::pg_snapshot))
+        THEN 'published'
+    ELSE 'pending' END"""
+MESSAGES = """
+    FROM outbox.messages AS message
+    JOIN pg_temp.topics AS topic ON topic.name = message.topic
+    LEFT JOIN pg_temp.aside AS aside ON aside.position = message.position
+    WHERE message.position BETWEEN %(lowest)s AND %(highest)s"""
+COUNT = f"SELECT {STATE} AS state, count(*) {MESSAGES} GROUP BY 1"
+
+# As `_digest` below: of the type and the payload's bytes, and no payload is not an empty one.
+DIGEST = """substring(sha256(convert_to(
+    message.type || coalesce(E'\\n' || message.payload, ''), 'UTF8')) FOR 16)"""
+DIFFERS = """CASE
+    WHEN record."offset" IS NULL OR message.position IS NULL THEN NULL
+    WHEN record.topic <> message.topic THEN 'other-topic'
+    WHEN record.key IS DISTINCT FROM message.key THEN 'other-key'
+    WHEN record.version IS DISTINCT FROM message.version THEN 'other-version'
+    WHEN record.digest <> message.digest THEN 'other-payload' END"""
+# One row a record, and one a message without a record. A record is in the one delivery that begins
+# last before it, or in none.
+FILL = f"""
+INSERT INTO pg_temp.evidence
+SELECT message.state, message.position, coalesce(message.id, record.id),
+       coalesce(record.topic, message.topic), message.aggregatetype,
+       coalesce(message.key, record.key), coalesce(message.version, record.version),
+       record.partition, record."offset", record.position, record.term, record.day, {DIFFERS},
+       CASE WHEN record."offset" <= near.last_offset THEN near.id END
+FROM (SELECT message.position, message.id, topic.number AS topic, message.aggregatetype,
+             convert_to(message.aggregateid, 'UTF8') AS key, message.version,
+             {STATE} AS state, {DIGEST} AS digest {MESSAGES}) AS message
+FULL JOIN pg_temp.records AS record ON record.position = message.position AND record.id = message.id
+LEFT JOIN LATERAL (
+    SELECT id, last_offset FROM pg_temp.deliveries AS delivery
+    WHERE delivery.topic = record.topic AND delivery.partition = record.partition
+      AND delivery.first_offset <= record."offset"
+    ORDER BY delivery.first_offset DESC LIMIT 1) AS near ON true
+"""  # noqa: S608 - constants
+# A known id under another position, or none: as other programs send it, or as it was sent before
+# positions were replaced. Searched for without an index, so only where there is something to find.
+STRAYS = "SELECT EXISTS (SELECT FROM pg_temp.evidence WHERE state IS NULL AND id IS NOT NULL)"
+RECOGNISE = f"""
+UPDATE pg_temp.evidence AS stray
+SET state = 'moved', position = message.position, aggregatetype = message.aggregatetype,
+    key = message.key, version = message.version, differs = {DIFFERS}
+FROM pg_temp.records AS record,
+     (SELECT message.position, message.id, topic.number AS topic, message.aggregatetype,
+             convert_to(message.aggregateid, 'UTF8') AS key, message.version, {DIGEST} AS digest
+      FROM outbox.messages AS message
+      LEFT JOIN pg_temp.topics AS topic ON topic.name = message.topic) AS message
+WHERE stray.state IS NULL AND message.id = stray.id
+  AND (record.topic, record.partition, record."offset")
+    = (stray.topic, stray.partition, stray."offset")
+"""  # noqa: S608 - constants
+# Offsets are the order in which a partition is read. In a right history without copies versions
+# only rise, and no key is in two partitions; whatever is not so is looked at more closely.
+SUSPECT = """
+INSERT INTO pg_temp.suspects
+SELECT * FROM (
+    SELECT topic, aggregatetype, key, version, partition, "offset", id, position, term, differs,
+           max(version) OVER (PARTITION BY topic, key, aggregatetype, partition ORDER BY "offset"
+                              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest,
+           first_value(partition) OVER (PARTITION BY topic, key, aggregatetype
+                                        ORDER BY partition, "offset") AS lowest_partition
+    FROM pg_temp.evidence WHERE state IS NOT NULL AND "offset" IS NOT NULL
+) AS record
+WHERE version <= highest OR partition <> lowest_partition
+"""
+# The bounds are text, read back by the session that wrote them.
+DAYS = """
+INSERT INTO pg_temp.days
+SELECT (bounds[1]::timestamptz AT TIME ZONE 'UTC')::date,
+       (bounds[2]::timestamptz AT TIME ZONE 'UTC')::date
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid,
+     regexp_match(pg_get_expr(relpartbound, inhrelid),
+                  $$FROM \\('(.+)'\\) TO \\('(.+)'\\)$$) AS bounds
+WHERE inhparent = 'outbox.messages'::regclass AND bounds IS NOT NULL
+"""
+PLACE = "INSERT INTO pg_temp.partitions VALUES (%s, %s, %s, %s)"
+ANALYZE = "ANALYZE pg_temp.records; ANALYZE pg_temp.evidence; ANALYZE pg_temp.suspects"
+
+LINE = b"%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\\\\x%s\n"
+NOTHING = b"\\N"
+HIGHEST = b"%020d" % ((1 << 63) - 1)
+ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+
+
+class Records:
+    """Writes records into the session's table. `read` counts all; `outside` are not of the range.
+
+    One whose header says a position outside of it is left out, and one that says none where its
+    neighbours are of another range.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._lowest = 0 if scene.open else scene.lowest
+        self.read = 0
+        self.outside = 0
+
+    def lines(self, at: Partition, records: Iterable[Any]) -> bytes:
+        """What COPY takes of these records of one partition."""
+        topic, partition = self._scene.topics[at[0]], at[1]
+        neighbours = self._scene.places.get(at, Held(0, 1 << 63)).end
+        lines, count = [], 0
+        for record in records:  # a record at a time, for millions: so all is spelled out here
+            count += 1
+            said = dict(record.headers)
+            position = _number(said.get("position"))
+            if position is NOTHING:
+                if record.offset >= neighbours:
+                    continue
+            elif not self._lowest <= int(position) <= self._scene.highest:
+                continue
+            id_, key, value = said.get("ce_id") or b"", record.key, record.value
+            line = (
+                topic, partition, record.offset, position,
+                id_ if ID(id_) else NOTHING,
+                NOTHING if key is None else b"\\\\x" + key.hex().encode(),
+                _number(said.get("ce_sequence")), _number(said.get("term")),
+                _day((said.get("ce_time") or b"")[:10]),
+                _digest(said.get("ce_type") or b"", value),
+            )  # fmt: skip
+            lines.append(LINE % line)
+        self.read += count
+        self.outside += count - len(lines)
+        return b"".join(lines)
+
+
+def _number(raw: bytes | None) -> bytes:
+    """As it stands, where it is a bigint that is not negative."""
+    if raw is None or not raw.isdigit() or len(raw) > 20 or raw.rjust(20, b"0") > HIGHEST:
+        return NOTHING
+    return raw
+
+
+@lru_cache(maxsize=1_000)
+def _day(raw: bytes) -> bytes:
+    try:
+        return date.fromisoformat(raw.decode("ascii")).isoformat().encode()
+    except ValueError:
+        return NOTHING
+
+
+def _digest(type_: bytes, value: bytes | None) -> bytes:
+    content = type_ if value is None else b"%b\n%b" % (type_, value)
+    return sha256(content).hexdigest()[:32].encode()
+
+
+async def note_partitions(
+    connection: Connection,
+    scene: Scene,
+    spans: Mapping[Partition, Held],
+    held: Mapping[Partition, Held],
+) -> None:
+    """Where each partition begins now, after it was read, and where reading began."""
+    values = [
+        [scene.topics[at[0]], at[1], held[at].first, span.first] for at, span in spans.items()
+    ]
+    if values:
+        await connection.cursor().executemany(PLACE, values)
+
+
+async def compare(connection: Connection, scene: Scene) -> dict[str, int]:
+    """Fill the tables that findings are read from; how many messages there are of each state."""
+    values = {
+        "lowest": scene.lowest, "highest": scene.highest, "cursor": scene.cursor,
+        "upto": scene.upto, "passed": scene.passed, "committed": scene.committed,
+    }  # fmt: skip
+    await connection.execute(DAYS)
+    await connection.execute("ANALYZE pg_temp.records")
+    await connection.execute(FILL.encode(), values)
+    row = await (await connection.execute(STRAYS)).fetchone()
+    if row and row[0]:
+        await connection.execute(RECOGNISE.encode())
+    await connection.execute(SUSPECT)
+    await connection.execute(ANALYZE)
+    return dict(await (await connection.execute(COUNT.encode(), values)).fetchall())

@@ -1,0 +1,128 @@
+"""Reader: the records of some topics between two offsets, for who only looks.
+
+It belongs to no group, commits nothing and creates no topic. Memory is bounded by what a broker
+sends at once (`FETCH_BYTES`), as long as batches are not compressed, as those of our topics are.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from outbox.errors import DependencyDown
+from outbox.kafka.edge import broker_errors, stop
+from outbox.kafka.subscriber import Partition
+
+FETCH_BYTES = 8 * 1024 * 1024
+FETCH_PARTITION_BYTES = 1024 * 1024
+MAX_RECORDS = 5_000
+LOOK_MILLISECONDS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Which offsets of a partition there are: from `first` on, and before `end`."""
+
+    first: int
+    end: int
+
+
+class Reader:
+    """Reads `topics`; those that the broker does not know have no partitions.
+
+    DependencyDown where the broker is silent for `silence_seconds`: at the start, at a question, or
+    while there is something left to read.
+    """
+
+    def __init__(self, bootstrap: str, topics: Collection[str], silence_seconds: float) -> None:
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._silence = silence_seconds
+        self._consumer = self._new_consumer()
+        self._partitions: list[TopicPartition] = []
+
+    async def __aenter__(self) -> Self:
+        """The first client only finds out which topics there are; to name others may make them."""
+        try:
+            with broker_errors():
+                async with asyncio.timeout(self._silence):
+                    await self._consumer.start()
+                    there = sorted(set(self._topics) & await self._consumer.topics())
+                    await stop(self._consumer)
+                    self._consumer = self._new_consumer(*there)
+                    await self._consumer.start()
+        except BaseException:
+            await stop(self._consumer)
+            raise
+        self._partitions = [
+            TopicPartition(topic, number)
+            for topic in there
+            for number in sorted(self._consumer.partitions_for_topic(topic) or ())
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await stop(self._consumer)
+
+    async def held(self) -> dict[Partition, Held]:
+        """What each partition holds at this moment."""
+        if not self._partitions:
+            return {}
+        with broker_errors():
+            async with asyncio.timeout(self._silence):
+                firsts = await self._consumer.beginning_offsets(self._partitions)
+                ends = await self._consumer.end_offsets(self._partitions)
+        return {(tp.topic, tp.partition): Held(firsts[tp], ends[tp]) for tp in self._partitions}
+
+    async def read(
+        self, spans: Mapping[Partition, Held]
+    ) -> AsyncGenerator[tuple[Partition, list[Any]], None]:
+        """The records of each span, in the order of their offsets, some of one partition at a time.
+
+        A record has `offset`, `key`, `value` and `headers`, as it came. What the broker removes
+        meanwhile is left out.
+        """
+        left = {TopicPartition(*at): span for at, span in spans.items() if span.first < span.end}
+        self._consumer.unsubscribe()
+        self._consumer.assign(list(left))
+        for tp, span in left.items():
+            self._consumer.seek(tp, span.first)
+        heard = monotonic()
+        while left:
+            with broker_errors():
+                fetched = await self._consumer.getmany(
+                    *left, timeout_ms=LOOK_MILLISECONDS, max_records=MAX_RECORDS
+                )
+            for tp, records in fetched.items():
+                yield (tp.topic, tp.partition), _before(left[tp].end, records)
+            if await self._drop_read(left) or fetched:
+                heard = monotonic()
+            elif monotonic() - heard > self._silence:
+                raise DependencyDown("kafka", f"no record for {self._silence:g} s")
+
+    async def _drop_read(self, left: dict[TopicPartition, Held]) -> bool:
+        """Leave alone what was read to its end; the end itself may be a marker, not a record."""
+        done = [tp for tp, span in left.items() if await self._consumer.position(tp) >= span.end]
+        for tp in done:
+            del left[tp]
+            self._consumer.pause(tp)
+        return bool(done)
+
+    def _new_consumer(self, *topics: str) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=FETCH_PARTITION_BYTES,
+        )
+
+
+def _before(end: int, records: list[Any]) -> list[Any]:
+    if records[-1].offset < end:
+        return records
+    return [record for record in records if record.offset < end]
