@@ -34,7 +34,8 @@ def quiet(_: int) -> None:
 class Writer:
     """One unit of work after another; what may or may not have happened is repeated.
 
-    Its units are `<name>-<number>`, from `done` on; `told` hears each number that is acknowledged.
+    Its units are `<name>-<number>`, from `done` on; `told` hears each number that is acknowledged,
+    and `refused` counts how often the database was down or chose us as its victim.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Writer:
         self._pause_seconds = pause_seconds
         self._told = told
         self.done = done
+        self.refused = 0
 
     @classmethod
     async def prepared(cls, database: Database, url: str) -> Self:
@@ -83,6 +85,7 @@ class Writer:
                     await uow.commit()
                 return
             except (DependencyDown, Contention):
+                self.refused += 1
                 await asyncio.sleep(0.05)
 
 
