@@ -1,4 +1,4 @@
-"""`python -m outbox migrate | topics | relay | status | doctor | audit | parked | partitions | …`."""
+"""`python -m outbox …`: migrate, topics and relay; what shows, and what repairs."""
 
 import typer
 
@@ -36,11 +36,8 @@ def relay() -> None:
 app.command()(topics)
 app.command()(status)
 app.command()(reconcile)
-<<<<<<< HEAD
 app.command()(doctor)
-=======
 app.command()(audit)
->>>>>>> audit
 app.add_typer(parked.app, name="parked")
 app.add_typer(partitions.app, name="partitions")
 

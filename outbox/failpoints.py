@@ -84,6 +84,9 @@ class _Armed:
 
 _armed: dict[Failpoint, _Armed] = {}
 
+# A driver first waits until its socket takes bytes, a producer until its sender wakes up.
+TURNS_TO_SEND = 10
+
 
 def arm(specification: str) -> None:
     """Arm `point=action[:seconds][@nth]`, comma-separated; ValueError names what is wrong."""
@@ -106,12 +109,14 @@ def armed(point: Failpoint) -> bool:
 async def while_waiting(point: Failpoint, request: Awaitable[T]) -> T:
     """Await `request`, and reach `point` once it was sent and its answer is still to come.
 
-    Weakness: what "sent" means is up to the first await of `request` that has to wait.
+    Weakness: "sent" is so many turns of the loop. A statement that its session has yet to prepare
+    takes two requests, of which this is the first; a server may be quicker with its answer.
     """
     if point not in _armed:
         return await request
     task = asyncio.ensure_future(request)
-    await asyncio.sleep(0)
+    for _ in range(TURNS_TO_SEND):
+        await asyncio.sleep(0)
     failpoint(point)
     return await task
 

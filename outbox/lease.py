@@ -15,14 +15,20 @@ import psycopg
 from outbox.errors import LeaseLost
 from outbox.failpoints import Failpoint, failpoint
 
-# Taken when it is free, has run out, or is our own from before a reconnect. The row lock makes
-# two takers take turns, and the second one no longer matches.
+# Taken when it is free, has run out, or is our own from before a reconnect; or when it ends later
+# than any lease that began by this clock: then the clock has stepped back since, perhaps by an
+# hour, and nobody would publish for as long. (Twice the length, so that small steps, and relays
+# that are told different lengths, change nothing.) Should the one that led be alive, its term ends
+# at its next statement. The row lock makes two takers take turns, and the second one no longer
+# matches.
 TAKE = """
 UPDATE outbox.relay
 SET owner = %(owner)s, term = term + 1,
     expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE name = 'main'
-  AND (owner IS NULL OR owner = %(owner)s OR expires_at < clock_timestamp())
+  AND (owner IS NULL OR owner = %(owner)s
+       OR NOT expires_at BETWEEN clock_timestamp()
+                             AND clock_timestamp() + make_interval(secs => 2 * %(seconds)s))
 RETURNING term
 """
 RENEW = """

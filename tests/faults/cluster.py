@@ -86,7 +86,10 @@ class Cluster(PostgresServer):
 
     def _program(self, name: str, *arguments: str) -> Program:
         program = super()._program(name, *arguments)
-        return replace(program, environment=self._environment)
+        added = [f"{variable}={value}" for variable, value in self._environment.items()]
+        # By env(1), which runs as the server's account already: what a preloaded library makes
+        # belongs to that account, and not to root.
+        return replace(program, argv=("/usr/bin/env", *added, *program.argv)) if added else program
 
 
 @contextmanager

@@ -90,6 +90,10 @@ class Seen:
         """How many records are duplicates."""
         return self.times.total() - len(self.times)
 
+    def copies_by_term(self) -> Counter[int]:
+        """How many duplicates came in each term, and so after the end of the one before."""
+        return Counter(term for _, term, new in self.terms if not new)
+
     def last_term(self) -> int:
         return max((term for _, term, _ in self.terms), default=0)
 
@@ -112,10 +116,13 @@ class Seen:
         return wrong
 
 
-async def committed(url: str) -> set[tuple[str, int]]:
-    """The truth: the message rows of all committed transactions."""
+COMMITTED = "SELECT aggregateid, version FROM outbox.messages WHERE topic = %s"
+
+
+async def committed(url: str, topic: str = TOPIC) -> set[tuple[str, int]]:
+    """The truth: this topic's message rows of all committed transactions."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
-        rows = await connection.execute("SELECT aggregateid, version FROM outbox.messages")
+        rows = await connection.execute(COMMITTED, [topic])
         return {(key, version) for key, version in await rows.fetchall()}
 
 

@@ -18,23 +18,29 @@ READY = {
     "commands": "consuming",
     "qdrant": "consuming",
     "neo4j": "consuming",
+    "http": "never said: it is ready when it answers",
+    "writer": "acknowledged",
 }
 COMMANDS = {
     "relay": ("outbox", "relay"),
     "commands": ("consumers", "commands"),
     "qdrant": ("consumers", "qdrant"),
     "neo4j": ("consumers", "neo4j"),
+    "http": ("services", "serve"),
+    "writer": ("tests.faults.writer",),
 }
 
 
 class Role:
     """`python -m …` of one role; `async with` ends it by SIGTERM, `kill` by SIGKILL.
 
-    A role that is paused when the block ends goes on first, to hear the SIGTERM.
+    `arguments` follow the command. A role that is paused when the block ends goes on first, to
+    hear the SIGTERM.
     """
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    def __init__(self, name: str, settings: Settings, *arguments: str) -> None:
         self.name = name
+        self._arguments = (*COMMANDS[name], *arguments)
         self._environment = environment(settings)
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -51,10 +57,9 @@ class Role:
             await self.terminate()
 
     async def start(self) -> None:
-        module, command = COMMANDS[self.name]
         self._ready.clear()
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, command,
+            sys.executable, "-m", *self._arguments,
             env=self._environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE,
         )  # fmt: skip
         self._reading = asyncio.create_task(self._read(self._process))
@@ -64,14 +69,22 @@ class Role:
         try:
             await asyncio.wait_for(self._ready.wait(), 60)
         except TimeoutError:
-            raise AssertionError(
-                f"{self.name} is not ready:\n" + "".join(self.lines[-20:])
-            ) from None
+            raise AssertionError(f"not ready: {self._last_words()}") from None
 
     async def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
         await self._process.wait()
+        self._process = None
+        await self._read_rest()
+
+    async def killed(self, within_seconds: float) -> None:
+        """Return once a SIGKILL that we did not send has ended it; AssertionError otherwise."""
+        assert self._process is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._process.wait()
+        assert self._process.returncode == -signal.SIGKILL, self._last_words()
         self._process = None
         await self._read_rest()
 
@@ -121,6 +134,10 @@ class Role:
         lines = [json.loads(line) for line in self.lines if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
+    def _last_words(self) -> str:
+        code = self._process.returncode if self._process else "none"
+        return f"{self.name}, exit code {code}:\n" + "".join(self.lines[-20:])
+
     def _status(self, name: str) -> str:
         for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
             if line.startswith(f"{name}:"):
@@ -155,6 +172,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "AFTERCOMMIT_PUBLISH_TIMEOUT_SECONDS": str(settings.publish_timeout_seconds),
         "AFTERCOMMIT_PAGE_MESSAGES": str(settings.page_messages),
         "AFTERCOMMIT_RETENTION_DAYS": str(settings.retention_days),
+        "AFTERCOMMIT_HTTP_PORT": str(settings.http_port),
         "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_LOG_FORMAT": "json",
     }

@@ -56,7 +56,7 @@ class Witness:
 
     async def saw_all(self, within_seconds: float = WITHIN_SECONDS) -> Verdict:
         """The verdict, once all that is committed now was seen, or time is up."""
-        truth = await committed(self._settings.libpq_url())
+        truth = await self._committed()
 
         async def all_there() -> bool:
             return truth <= self.seen.times.keys()
@@ -68,7 +68,7 @@ class Witness:
     async def verdict(self) -> Verdict:
         """About what was committed and seen by now."""
         self._still_reading()
-        return judge(await committed(self._settings.libpq_url()), self.seen)
+        return judge(await self._committed(), self.seen)
 
     async def saw_copies(self) -> None:
         """Return once a duplicate was seen."""
@@ -85,6 +85,9 @@ class Witness:
             return self.seen.last_term() >= term
 
         await until(one_came, within_seconds, 0.02)
+
+    async def _committed(self) -> set[tuple[str, int]]:
+        return await committed(self._settings.libpq_url(), self._topic)
 
     def _still_reading(self) -> None:
         if self._reading.done():

@@ -34,11 +34,12 @@ def test_it_acts_at_the_nth_time_and_not_again() -> None:
 
 
 async def test_while_waiting_acts_after_the_request_was_sent_and_before_its_answer() -> None:
-    happened = []
+    happened, answer = [], asyncio.Event()
 
     async def request() -> None:
+        await asyncio.sleep(0)  # as a driver that waits for its socket
         happened.append("sent")
-        await asyncio.sleep(0)
+        await answer.wait()
         happened.append("answered")
 
     arm("relay-4=raise")

@@ -1,0 +1,58 @@
+"""Kills: of one failpoint, so many, each at another moment that the seed decides."""
+
+import os
+import random
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from consumers.settings import Settings
+from outbox.failpoints import Failpoint
+from tests.faults.length import seconds
+from tests.faults.role import Role
+
+KILLS = int(seconds(6, 30))
+SEED = int(os.environ.get("SEED") or secrets.randbelow(1_000_000))
+WITHIN_SECONDS = 60.0
+
+# The death comes at a time between the first and this one, counted in each life of the process.
+REACHES = 12
+REACHES_OF = {
+    Failpoint.LEASE_TAKEN: 1,  # once a life, as the drain
+    Failpoint.DRAINING: 1,
+    Failpoint.LEASE_RENEWED: 3,  # needs half a second of rest each
+}
+
+LINES: list[str] = []  # of the report at the end of the tests
+
+
+class Killer:
+    """Makes processes that die at `point`; one object a test."""
+
+    def __init__(self, point: Failpoint, settings: Settings) -> None:
+        self.point = point
+        self.kills = 0
+        self.rng = random.Random(f"{SEED} {point}")
+        self._settings = settings
+
+    def victim(self, name: str, *arguments: str) -> Role:
+        """A role that will end by SIGKILL at the point, and nowhere else; not started yet."""
+        at = self.rng.randint(1, REACHES_OF.get(self.point, REACHES))
+        update = {"failpoints": f"{self.point}=kill@{at}"}
+        return Role(name, self._settings.model_copy(update=update), *arguments)
+
+    async def die(self, victim: Role) -> None:
+        """Return once it has; AssertionError where it does not get to its point."""
+        await victim.killed(WITHIN_SECONDS)
+        self.kills += 1
+
+
+@contextmanager
+def reported(killer: Killer) -> Iterator[dict[str, int]]:
+    """One line of the report, with what the block has counted; also where the block fails."""
+    counted: dict[str, int] = {}
+    try:
+        yield counted
+    finally:
+        rest = "".join(f", {number} {name}" for name, number in counted.items())
+        LINES.append(f"{killer.point}: {killer.kills} kills{rest}, SEED={SEED}")
