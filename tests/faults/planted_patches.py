@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from outbox import carrier
+from outbox.cut import Cut, CutReader, Row
 from outbox.kafka import Publisher
 from outbox.kafka.edge import abandon
 from outbox.lease import Lease
@@ -46,3 +47,17 @@ async def reused_producer() -> AsyncIterator[None]:
     if ReusedPublisher.kept is not None:
         await abandon(ReusedPublisher.kept)
         ReusedPublisher.kept = None
+
+
+@contextmanager
+def ordered_by_creation() -> Iterator[None]:
+    """M21: a cut is published in the order in which its transactions began."""
+    small = CutReader.small
+
+    async def by_creation(reader: CutReader, cut: Cut) -> list[Row] | None:
+        rows = await small(reader, cut)
+        return rows and sorted(rows, key=lambda row: row.time)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CutReader, "small", by_creation)
+        yield
