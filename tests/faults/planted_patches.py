@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from outbox import carrier, database, relay
+from outbox import carrier, database, publishing, relay
 from outbox.cut import Cut, CutReader, Row, Snapshot
 from outbox.kafka import Publisher
 from outbox.kafka.edge import abandon
@@ -66,6 +66,27 @@ def ordered_by_creation() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CutReader, "small", by_creation)
+        yield
+
+
+# Statement to what draws its position anew, once the head is locked, and what keeps the early one.
+DRAWS = {
+    "PUBLISH_ONE": ("position = nextval('outbox.positions'),", "position = EXCLUDED.position,"),
+    "PUBLISH_SEVERAL": (
+        "position = nextval('outbox.positions') + EXCLUDED.version - 1,",
+        "position = EXCLUDED.position,",
+    ),
+}
+
+
+@contextmanager
+def drawn_before_the_lock() -> Iterator[None]:
+    """M16: a message keeps the position that was drawn before it waited for its head."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (right, wrong) in DRAWS.items():
+            statement = getattr(publishing, name)
+            assert right in statement
+            patch.setattr(publishing, name, statement.replace(right, wrong))
         yield
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from outbox import carrier
-from outbox.cut import CutReader, Row
+from outbox.cut import Cut, CutReader, Row
 from outbox.kafka import Batch, Delivery, Outcome, Packed, Publisher, Record
 from outbox.lease import take
 from outbox.record import Renderer
@@ -80,6 +80,8 @@ class TermReader:
         self._term = term
         self._topic = topic
         self._never = asyncio.Event()
+        self._paused = asyncio.Event()
+        self._goes_on = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -105,6 +107,40 @@ class TermReader:
         while await self._term.publish_next_cut(self._never):
             pass
         return self._topic.take()
+
+
+class PausedReader(TermReader):
+    """The same, but between its snapshot and its reading it stands still until the end."""
+
+    async def poll(self) -> list[Envelope]:
+        """Returns where it stands still, or where the snapshot shows nothing new."""
+        self._goes_on.clear()
+        self._paused.clear()
+        self._cut = asyncio.create_task(self._term.publish_next_cut(self._never))
+        paused = asyncio.create_task(self._paused.wait())
+        await asyncio.wait([self._cut, paused], return_when=asyncio.FIRST_COMPLETED)
+        paused.cancel()
+        return self._topic.take()
+
+    async def drain(self) -> list[Envelope]:
+        self._goes_on.set()
+        await self._cut
+        return await super().drain()
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, url: str, page_messages: int = 2_000) -> AsyncIterator[Self]:
+        small = CutReader.small
+        async with super().over(url, page_messages) as reader:
+
+            async def after_a_pause(cuts: CutReader, cut: Cut) -> list[Row] | None:
+                reader._paused.set()
+                await reader._goes_on.wait()
+                return await small(cuts, cut)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(CutReader, "small", after_a_pause)
+                yield reader
 
 
 class PlantedSide:

@@ -14,13 +14,13 @@ from tests.faults.cluster import Cluster, running_cluster
 from tests.faults.interleavings import Reader, Sweep
 from tests.faults.length import times
 from tests.faults.planted import PositionCursor, TransactionHorizon
-from tests.faults.planted_patches import ordered_by_creation
+from tests.faults.planted_patches import drawn_before_the_lock, ordered_by_creation
 from tests.faults.planted_units import EARLY_MESSAGE, SECOND_TRANSACTION
 from tests.faults.planted_workers import SkipLockedWorkers
-from tests.faults.readers import PlantedSide, TermReader
+from tests.faults.readers import PausedReader, PlantedSide, TermReader
 from tests.faults.schedules import MOMENTS, Schedule, Tally, all_schedules, orders, some_schedules
 from tests.faults.seed import seed
-from tests.faults.units import ONE, SEVERAL, SQL, Unit
+from tests.faults.units import ONE, SEVERAL, SQL, TWICE, Unit
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(3_600)]
 
@@ -94,6 +94,44 @@ async def test_cuts_that_are_sent_in_pages_and_left_half_way_are_right_too(
         tally = await swept(url, reader, sample, (ONE, SEVERAL))
     tell(f"seed {SEED}, {tally}")
     assert not tally.wrong, tally.examples
+
+
+async def test_a_cut_that_is_read_long_after_its_snapshot_is_right_too(
+    url: str, sample: list[Schedule], tell: Tell
+) -> None:
+    """G5: both writers commit in between."""
+    async with PausedReader.over(url) as reader:
+        tally = await swept(url, reader, sample)
+    tell(f"seed {SEED}, {tally}")
+    assert not tally.wrong, tally.examples
+
+
+# What waits for the head while its holder says the same key again: each of the three statements.
+WAITING = {"one message": ONE, "several messages": SEVERAL, "outbox.publish": SQL}
+
+
+@pytest.mark.parametrize("waiting", WAITING.values(), ids=WAITING)
+async def test_what_has_waited_for_a_head_stands_behind_all_that_its_holder_has_said(
+    url: str, sample: list[Schedule], tell: Tell, waiting: Unit
+) -> None:
+    """G5, I4: the position that it drew before it waited is not the one that it gets."""
+    async with TermReader.over(url) as reader:
+        tally = await swept(url, reader, sample, (TWICE, waiting))
+    tell(f"seed {SEED}, {tally}; {tally.waited:,} waits for the head")
+    assert not tally.wrong, tally.examples
+    assert tally.waited > 0
+
+
+@pytest.mark.parametrize("waiting", [ONE, SEVERAL], ids=["one message", "several messages"])
+async def test_a_position_that_is_drawn_before_the_lock_is_caught_reordering(
+    url: str, sample: list[Schedule], tell: Tell, waiting: Unit
+) -> None:
+    """M16."""
+    with drawn_before_the_lock():
+        async with TermReader.over(url) as reader:
+            tally = await swept(url, reader, sample, (TWICE, waiting))
+    tell(f"seed {SEED}, {tally}")
+    assert tally.wrong.keys() == {"reordered"}
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])

@@ -26,7 +26,7 @@ BEGIN
 EXCEPTION WHEN raise_exception THEN
 END $$;
 """
-TAKE_ID = "SELECT pg_current_xact_id()"
+BEGIN = "BEGIN; SELECT pg_current_xact_id()"
 CHANGE = "INSERT INTO things VALUES (%s, %s)"
 UNDO = "SELECT undone(%s)"
 PUBLISH = """SELECT outbox.publish('faults.thing', %s, 'faults.happened.v1',
@@ -47,18 +47,17 @@ class Keys:
 class Unit:
     """Six steps, the last of which commits; `locks` is the one that locks the shared key's head.
 
-    It says `own` events of its own key, and one of the shared key.
+    It says so many events of its `own` key, and of the `shared` one.
     """
 
     steps: tuple[Callable[[Connection, Keys], Awaitable[object]], ...]
     own: int
+    shared: int = 1
     locks: int = STEPS - 1
 
 
 async def begin(connection: Connection, _: Keys) -> None:
-    async with connection.pipeline():
-        await connection.execute("BEGIN")
-        await connection.execute(TAKE_ID, prepare=True)
+    await connection.execute(BEGIN, prepare=False)
 
 
 async def begin_with_receipt(connection: Connection, keys: Keys) -> None:
@@ -114,3 +113,11 @@ async def commit(connection: Connection, _: Keys) -> None:
 SEVERAL = Unit((begin_with_receipt, change(3), say_in_savepoint, say_own, say_both, commit), own=3)
 ONE = Unit((begin_with_receipt, change(2), say_in_savepoint, say_own, say_shared, commit), own=2)
 SQL = Unit((begin, change(1), undo, publish_own, publish_shared, commit), own=1)
+
+# It says the shared key again while the other writer waits for that key's head.
+TWICE = Unit(
+    (begin_with_receipt, change(2), say_in_savepoint, say_shared, say_both, commit),
+    own=2,
+    shared=2,
+    locks=STEPS - 2,
+)
