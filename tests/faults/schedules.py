@@ -46,7 +46,7 @@ class Tally:
     schedules: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
     examples: dict[str, Schedule] = field(default_factory=dict)
-    legal: set[Schedule] = field(default_factory=set)
+    legal: set[Schedule] = field(default_factory=set, repr=False)
     waited: int = 0
     repeated: int = 0
 
