@@ -13,7 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from tests.topics import emptied
 
 TEMPLATE = "aftercommit_template"
 STARTED: list[str] = []
+TOLD: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("providers")
         for line in STARTED:
             terminalreporter.write_line(line)
+    if TOLD:
+        terminalreporter.section("seeds and counts")
+        for line in TOLD:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Adds a line to the end of the report: what a test has drawn, done and seen."""
+    return lambda line: TOLD.append(f"{request.node.name}: {line}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
-"""Relays with the usual bugs, planted to prove that the harness sees them."""
+"""Readers with the usual bugs, planted to prove that the harness sees them."""
 
 import asyncio
+from typing import Any, ClassVar
 
 import psycopg
 
@@ -10,17 +11,52 @@ from outbox.kafka import Publisher
 from outbox.record import Renderer
 
 
+class PlantedReader:
+    """Reads what `query` selects above its cursor; the last column is what the cursor moves to."""
+
+    query: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._cursor = 0
+
+    async def read(self, connection: psycopg.AsyncConnection[Any]) -> list[Row]:
+        """What is new, in the order in which it is to be published."""
+        fetched = await connection.execute(self.query.encode(), [self._cursor], binary=True)
+        found = await fetched.fetchall()
+        self._cursor = max([self._cursor, *(row[-1] for row in found)])
+        return [Row._make(row[:-1]) for row in found]
+
+
+class PositionCursor(PlantedReader):
+    """M01: remembers the highest position; a lower one that commits later is skipped."""
+
+    query = f"""
+        SELECT {COLUMNS}, position FROM outbox.messages WHERE position > %s::bigint
+        ORDER BY position
+    """  # noqa: S608 - constants only
+
+
+class TransactionHorizon(PlantedReader):
+    """M02: publishes below the oldest running transaction, ordered by transaction.
+
+    A transaction may take its id early and lock a key late, so this order is not commit order; and
+    any writer that stays open stalls it.
+    """
+
+    query = f"""
+        SELECT {COLUMNS}, transaction_id::text::bigint FROM outbox.messages
+        WHERE transaction_id > (%s::bigint)::text::xid8
+          AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY transaction_id, position
+    """  # noqa: S608 - constants only
+
+
 class PlantedRelay:
-    """Publishes what `fetch` selects, in its order, with the real publisher and renderer."""
+    """Publishes what a planted reader reads, with the real publisher and renderer."""
 
-    query: str
-    start: int = 0
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reader: PlantedReader) -> None:
         self._settings = settings
-
-    def next_cursor(self, rows: list[Row], last: int) -> int:
-        raise NotImplementedError
+        self._reader = reader
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -32,46 +68,7 @@ class PlantedRelay:
             Publisher(self._settings.kafka_url, 10.0) as publisher,
         ):
             await CutReader(connection, 1, 1).prepare()
-            cursor = self.start
             while True:
-                fetched = await connection.execute(self.query.encode(), [cursor], binary=True)
-                rows = [Row._make(row) for row in await fetched.fetchall()]
+                rows = await self._reader.read(connection)
                 await publisher.send(map(renderer.record, rows))
-                cursor = self.next_cursor(rows, cursor)
                 await asyncio.sleep(0.002)
-
-
-class PositionCursor(PlantedRelay):
-    """M01: remembers the highest position; a lower one that commits later is skipped."""
-
-    query = f"SELECT {COLUMNS} FROM outbox.messages WHERE position > %s ORDER BY position"  # noqa: S608 - constants only
-
-    def next_cursor(self, rows: list[Row], last: int) -> int:
-        return rows[-1].position if rows else last
-
-
-class TransactionHorizon(PlantedRelay):
-    """M02: publishes below the oldest running transaction, ordered by transaction.
-
-    A transaction may take its id early and lock a key late, so this order is not commit order; and
-    any writer that stays open stalls it.
-    """
-
-    query = f"""
-        SELECT {COLUMNS} FROM outbox.messages
-        WHERE transaction_id::text::bigint > %s
-          AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY transaction_id, position
-    """  # noqa: S608 - constants only
-
-    def next_cursor(self, rows: list[Row], last: int) -> int:
-        if not rows:
-            return last
-        with psycopg.connect(self._settings.libpq_url()) as connection:
-            row = connection.execute(
-                "SELECT max(transaction_id::text::bigint) FROM outbox.messages"
-                " WHERE position = ANY (%s)",
-                [[row.position for row in rows]],
-            ).fetchone()
-        assert row is not None
-        return int(row[0])

@@ -1,5 +1,6 @@
 """Bugs planted into the real relay, in this process, to prove that the harness sees them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import ClassVar, Self
@@ -7,10 +8,16 @@ from typing import ClassVar, Self
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from outbox import carrier
+from outbox import carrier, database, publishing, relay
+from outbox.cut import Cut, CutReader, Row, Snapshot
 from outbox.kafka import Publisher
 from outbox.kafka.edge import abandon
 from outbox.lease import Lease
+from outbox.progress import Progress, advance
+from outbox.publishing import Published
+from outbox.term import Term
+from outbox.unit_of_work import UnitOfWork
+from schemas.envelope import Event
 
 
 @contextmanager
@@ -46,3 +53,70 @@ async def reused_producer() -> AsyncIterator[None]:
     if ReusedPublisher.kept is not None:
         await abandon(ReusedPublisher.kept)
         ReusedPublisher.kept = None
+
+
+@contextmanager
+def ordered_by_creation() -> Iterator[None]:
+    """M21: a cut is published in the order in which its transactions began."""
+    small = CutReader.small
+
+    async def by_creation(reader: CutReader, cut: Cut) -> list[Row] | None:
+        rows = await small(reader, cut)
+        return rows and sorted(rows, key=lambda row: row.time)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CutReader, "small", by_creation)
+        yield
+
+
+# Statement to what draws its position anew, once the head is locked, and what keeps the early one.
+DRAWS = {
+    "PUBLISH_ONE": ("position = nextval('outbox.positions'),", "position = EXCLUDED.position,"),
+    "PUBLISH_SEVERAL": (
+        "position = nextval('outbox.positions') + EXCLUDED.version - 1,",
+        "position = EXCLUDED.position,",
+    ),
+}
+
+
+@contextmanager
+def drawn_before_the_lock() -> Iterator[None]:
+    """M16: a message keeps the position that was drawn before it waited for its head."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (right, wrong) in DRAWS.items():
+            statement = getattr(publishing, name)
+            assert right in statement
+            patch.setattr(publishing, name, statement.replace(right, wrong))
+        yield
+
+
+class MarkingTerm(Term):
+    """M08: says in the database that a cut is published, and then publishes it."""
+
+    async def _publish_upto(self, upto: Snapshot, stopping: asyncio.Event) -> bool:
+        await advance(self._connection, self._lease, Progress(upto), [])
+        return await super()._publish_upto(upto, stopping)
+
+
+@contextmanager
+def marked_before_acknowledged() -> Iterator[None]:
+    """M08, for the length of the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay, "Term", MarkingTerm)
+        yield
+
+
+class SilentUnit(UnitOfWork):
+    """M11: commits the rows, and says so in a second transaction."""
+
+    async def _write(self, reply: Event | None) -> list[Published]:
+        await self.connection.commit()
+        return await super()._write(reply)
+
+
+@contextmanager
+def two_transactions() -> Iterator[None]:
+    """M11, for the length of the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "UnitOfWork", SilentUnit)
+        yield

@@ -75,13 +75,13 @@ async def planted_verdict(relay: PlantedRelay, settings: Settings) -> Verdict:
 
 async def test_a_cursor_on_position_is_caught_losing(settings: Settings) -> None:
     """M01."""
-    verdict = await planted_verdict(PositionCursor(settings), settings)
+    verdict = await planted_verdict(PlantedRelay(settings, PositionCursor()), settings)
     assert not verdict.right
     assert verdict.lost > 0
 
 
 async def test_a_transaction_horizon_is_caught_reordering(settings: Settings) -> None:
     """M02."""
-    verdict = await planted_verdict(TransactionHorizon(settings), settings)
+    verdict = await planted_verdict(PlantedRelay(settings, TransactionHorizon()), settings)
     assert not verdict.right
     assert verdict.reordered > 0

@@ -1,0 +1,109 @@
+"""Planted bugs: the usual ways to get an outbox wrong, and the tests that catch each by name.
+
+Ids are those of section 6.4 of the fault catalogue; M21 is ours. Bugs of consumers and stores are
+not here yet.
+"""
+
+from dataclasses import dataclass
+
+SWEEP = "tests/faults/test_interleavings.py"
+ORDER = "tests/faults/test_order.py"
+BROKER = "tests/faults/test_broker.py"
+LEASE = "tests/faults/test_availability.py"
+PLANTED = "tests/faults/test_planted.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """What was planted, what the judge then sees, and the tests that show it.
+
+    `right` is a test that takes the same way without the bug, and finds nothing wrong.
+    """
+
+    id: str
+    name: str
+    seen_as: str
+    caught_by: tuple[str, ...]
+    right: str
+
+
+EVERY = f"{SWEEP}::test_in_every_interleaving_nothing_is_lost_doubled_reordered_or_torn"
+WRITERS = f"{ORDER}::test_eight_writers_beside_open_transactions_lose_double_and_reorder_nothing"
+
+BUGS = (
+    Bug(
+        "M01",
+        "a position for a cursor",
+        "lost",
+        (
+            f"{SWEEP}::test_a_position_cursor_is_caught_losing",
+            f"{ORDER}::test_a_cursor_on_position_is_caught_losing",
+        ),
+        WRITERS,
+    ),
+    Bug(
+        "M02",
+        "a transaction horizon",
+        "reordered",
+        (
+            f"{SWEEP}::test_a_transaction_horizon_is_caught_reordering",
+            f"{ORDER}::test_a_transaction_horizon_is_caught_reordering",
+        ),
+        WRITERS,
+    ),
+    Bug(
+        "M07",
+        "SKIP LOCKED a row",
+        "reordered",
+        (f"{SWEEP}::test_workers_that_skip_locked_rows_are_caught_reordering",),
+        EVERY,
+    ),
+    Bug(
+        "M08",
+        "marked before acknowledged",
+        "lost",
+        (f"{PLANTED}::test_progress_that_is_marked_before_it_is_acknowledged_is_caught_losing",),
+        f"{PLANTED}::test_what_the_broker_did_not_acknowledge_is_sent_again",
+    ),
+    Bug(
+        "M09",
+        "a producer reused after a timeout",
+        "doubled",
+        (f"{BROKER}::test_a_producer_that_is_used_again_is_caught_repeating_itself",),
+        f"{BROKER}::test_what_was_never_sent_does_not_come_twice",
+    ),
+    Bug(
+        "M10",
+        "no check of the term after a pause",
+        "stale",
+        (f"{LEASE}::test_a_relay_without_a_lease_check_is_caught_publishing_after_its_term",),
+        f"{LEASE}::test_a_relay_that_was_blocked_past_its_lease_publishes_nothing_after_it",
+    ),
+    Bug(
+        "M11",
+        "an outbox in a second transaction",
+        "torn",
+        (
+            f"{SWEEP}::test_an_outbox_in_a_second_transaction_is_caught_torn",
+            f"{PLANTED}::test_a_unit_that_commits_before_it_says_so_is_caught_silent",
+        ),
+        f"{PLANTED}::test_a_unit_that_ends_before_its_commit_leaves_neither_row_nor_event",
+    ),
+    Bug(
+        "M16",
+        "a message inserted before the lock",
+        "reordered",
+        (
+            f"{SWEEP}::test_a_message_that_is_inserted_before_the_lock_is_caught_reordering",
+            f"{SWEEP}::test_a_position_that_is_drawn_before_the_lock_is_caught_reordering",
+        ),
+        f"{SWEEP}::test_what_has_waited_for_a_head_stands_behind_all_that_its_holder_has_said",
+    ),
+    Bug(
+        "M21",
+        "the order of creation",
+        "reordered",
+        (f"{SWEEP}::test_an_order_of_creation_is_caught_reordering",),
+        EVERY,
+    ),
+)
