@@ -20,6 +20,7 @@ REACHES = 12
 REACHES_OF = {
     Failpoint.LEASE_TAKEN: 1,  # once a life, as the drain
     Failpoint.DRAINING: 1,
+    Failpoint.PARTITION_DROPPED: 1,
     Failpoint.LEASE_RENEWED: 3,  # needs half a second of rest each
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import pytest
@@ -14,10 +15,9 @@ from outbox.kafka import Publisher
 from outbox.kafka.edge import abandon
 from outbox.lease import Lease
 from outbox.progress import Progress, advance
-from outbox.publishing import Published
+from outbox.round_trip import Request, Rows
 from outbox.term import Term
 from outbox.unit_of_work import UnitOfWork
-from schemas.envelope import Event
 
 
 @contextmanager
@@ -85,8 +85,9 @@ def drawn_before_the_lock() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, (right, wrong) in DRAWS.items():
             statement = getattr(publishing, name)
-            assert right in statement
-            patch.setattr(publishing, name, statement.replace(right, wrong))
+            assert right.encode() in statement.sql
+            early = statement.sql.replace(right.encode(), wrong.encode())
+            patch.setattr(publishing, name, replace(statement, sql=early))
         yield
 
 
@@ -109,9 +110,9 @@ def marked_before_acknowledged() -> Iterator[None]:
 class SilentUnit(UnitOfWork):
     """M11: commits the rows, and says so in a second transaction."""
 
-    async def _write(self, reply: Event | None) -> list[Published]:
+    async def _write_and_commit(self, requests: list[Request]) -> Rows:
         await self.connection.commit()
-        return await super()._write(reply)
+        return await super()._write_and_commit(requests)
 
 
 @contextmanager

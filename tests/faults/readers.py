@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from outbox import carrier
 from outbox.cut import Cut, CutReader, Row
 from outbox.kafka import Batch, Delivery, Outcome, Packed, Publisher, Record
+from outbox.kafka.batch import RecordBatch
 from outbox.lease import take
 from outbox.record import Renderer
 from outbox.relay import connect
@@ -21,6 +22,7 @@ from outbox.term import Term
 from schemas.envelope import Envelope
 from schemas.wire import decode
 from tests.faults.planted import PlantedReader
+from tests.records import headers_of
 
 HOUR = 3_600.0
 
@@ -48,7 +50,7 @@ class Topic:
 
 def envelopes(records: Iterable[Record]) -> list[Envelope]:
     """As whoever reads the topic sees them."""
-    return [decode(record.key, record.value, record.headers) for record in records]
+    return [decode(record.key, record.value, headers_of(record)) for record in records]
 
 
 class ListPublisher(Publisher):
@@ -63,7 +65,7 @@ class ListPublisher(Publisher):
 
     async def prepare(self, records: Iterable[Record]) -> Packed:
         records = list(records)
-        return Packed([Batch("", 0, None, records)] if records else [], [])
+        return Packed([Batch("", 0, RecordBatch(0), records)] if records else [], [])
 
     async def publish(self, batches: Sequence[Batch], within_seconds: float) -> Outcome:  # noqa: ARG002 - the port's
         return Outcome([self._topic.append(batch.records) for batch in batches])

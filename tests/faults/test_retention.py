@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +14,7 @@ from outbox.retention import Retention
 from outbox.status import read_status
 from tests.faults.history import Verdict, judge
 from tests.faults.kafka_proxy import KafkaProxy
+from tests.faults.kills import KILLS, Killer, reported
 from tests.faults.load import commit_events
 from tests.faults.postgres_proxy import address_of, url_through
 from tests.faults.role import Role
@@ -184,32 +184,29 @@ async def saw(witness: Witness, truth: set[tuple[str, int]]) -> Verdict:
     return judge(truth, witness.seen)
 
 
-async def test_a_relay_that_is_killed_at_a_drop_is_followed_by_one_that_goes_on(
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_relays_that_are_killed_at_each_drop_are_followed_by_one_that_goes_on(
     settings: Settings, postgres: Connection
 ) -> None:
     """R1, relay-10: a day is gone, the next one is not, and each keeps its latest messages."""
-    for ago in (10, 9):
+    days = KILLS + 1
+    for ago in range(10 + days, 10, -1):
         await past_day(postgres, ago)
-        await publish_aged(postgres, ago, *"abc"[: 11 - ago])
-    armed = settings.model_copy(update={"failpoints": f"{Failpoint.PARTITION_DROPPED}=kill"})
+        await publish_aged(postgres, ago, "a", f"k{ago}")
     await all_published(postgres)
-
-    async def one_left() -> bool:
-        return len(await days_there(postgres)) == 1
-
-    async with Role("relay", armed) as relay:
-        await until(lambda: gone(relay.pid), WITHIN_SECONDS)
-        assert await one_left()
-        await require_latest(postgres)
+    killer = Killer(Failpoint.PARTITION_DROPPED, settings.model_copy(update={"lease_seconds": 1.0}))
+    with reported(killer):
+        for left in range(days - 1, 0, -1):
+            async with killer.victim("relay") as relay:
+                await killer.die(relay)
+            assert len(await days_there(postgres)) == left
+            await require_latest(postgres)
     await publish(postgres, "a")
     async with Role("relay", settings):
         await until(lambda: none_there(postgres), WITHIN_SECONDS)
         await until(lambda: nothing_pending(postgres), WITHIN_SECONDS)
     await require_latest(postgres)
-
-
-async def gone(pid: int) -> bool:
-    return not await asyncio.to_thread(Path(f"/proc/{pid}").exists)
 
 
 async def none_there(connection: Connection) -> bool:

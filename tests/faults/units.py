@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from outbox.publishing import write_messages
+from outbox.publishing import publish
+from outbox.round_trip import Request, Statement, at_once
 from outbox.unit_of_work import TAKE_RECEIPT
 from tests.faults.history import Happened
 
@@ -29,6 +30,8 @@ END $$;
 BEGIN = "BEGIN; SELECT pg_current_xact_id()"
 CHANGE = "INSERT INTO things VALUES (%s, %s)"
 UNDO = "SELECT undone(%s)"
+SAVEPOINT = Request(Statement.of("SAVEPOINT part"))
+RELEASE = Request(Statement.of("RELEASE part"))
 PUBLISH = """SELECT outbox.publish('faults.thing', %s, 'faults.happened.v1',
                                    jsonb_build_object('thing', %s::text))"""
 
@@ -73,24 +76,22 @@ def change(own: int) -> Callable[[Connection, Keys], Awaitable[object]]:
 
 
 async def say_in_savepoint(connection: Connection, keys: Keys) -> None:
-    async with connection.pipeline():
-        await connection.execute("SAVEPOINT part")
-        await write_messages(connection, [Happened(thing=keys.own)], None)
-        await connection.execute("RELEASE part")
+    said = publish([Happened(thing=keys.own)], None)
+    await at_once(connection, [SAVEPOINT, said, RELEASE])
 
 
 async def say_own(connection: Connection, keys: Keys) -> None:
-    await write_messages(connection, [Happened(thing=keys.own)], None)
+    await at_once(connection, [publish([Happened(thing=keys.own)], None)])
 
 
 async def say_shared(connection: Connection, keys: Keys) -> None:
-    await write_messages(connection, [Happened(thing=keys.shared)], None)
+    await at_once(connection, [publish([Happened(thing=keys.shared)], None)])
 
 
 async def say_both(connection: Connection, keys: Keys) -> None:
     """Several messages in one statement, as most units of work end."""
     events = [Happened(thing=keys.own), Happened(thing=keys.shared)]
-    await write_messages(connection, events, None)
+    await at_once(connection, [publish(events, None)])
 
 
 async def undo(connection: Connection, keys: Keys) -> None:

@@ -3,16 +3,15 @@
 import json
 
 import pytest
-from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outbox.cut import Row
 from outbox.kafka import Record
-from outbox.kafka.batch import RecordBatch
 from outbox.record import Renderer
 from schemas.envelope import Envelope
-from schemas.wire import Headers, decode, encode, timestamp
+from schemas.wire import decode, encode, timestamp
+from tests.records import headers_of
 
 WORDS = st.text(
     st.characters(exclude_categories=["C", "Z"], include_characters=" "), min_size=1, max_size=60
@@ -22,15 +21,6 @@ CARRIED = {
     "causationid": "causation_id",
     "traceparent": "traceparent",
 }
-
-
-def headers_of(record: Record) -> Headers:
-    """As a reader of the topic gets them."""
-    assert isinstance(record.headers, bytes)
-    batch = RecordBatch(1 << 20)
-    batch.add(record.key, record.value, record.headers)
-    (read,) = DefaultRecordBatch(bytes(batch._build()))
-    return [(name, raw or b"") for name, raw in read.headers]
 
 
 @st.composite

@@ -1,0 +1,16 @@
+"""Records as a reader of the topic gets them."""
+
+from aiokafka.record.default_records import DefaultRecordBatch
+
+from outbox.kafka import Record
+from outbox.kafka.batch import RecordBatch
+from schemas.wire import Headers
+
+
+def headers_of(record: Record) -> Headers:
+    """Of a record with encoded headers, through a batch and aiokafka's parser."""
+    assert isinstance(record.headers, bytes)
+    batch = RecordBatch(1 << 20)
+    batch.add(record.key, record.value, record.headers)
+    (read,) = DefaultRecordBatch(bytes(batch._build()))
+    return [(name, raw or b"") for name, raw in read.headers]
