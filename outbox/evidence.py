@@ -6,7 +6,8 @@ changed since a record was sent, and ids never do.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from binascii import hexlify
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from hashlib import sha256
@@ -23,11 +24,11 @@ Connection = psycopg.AsyncConnection[Any]
 PREPARE = """
 CREATE TEMPORARY TABLE records (
     topic integer, partition integer, "offset" bigint, position bigint, id uuid, key bytea,
-    version bigint, term bigint, day date, digest bytea);
+    version bigint, term bigint, day date, digest bytea, behind boolean);
 CREATE TEMPORARY TABLE evidence (
     state text, position bigint, id uuid, topic integer, aggregatetype text COLLATE "C", key bytea,
     version bigint, partition integer, "offset" bigint, said bigint, term bigint, day date,
-    differs text, delivery bigint);
+    differs text, behind boolean, delivery bigint);
 CREATE TEMPORARY TABLE suspects (
     topic integer, aggregatetype text COLLATE "C", key bytea, version bigint, partition integer,
     "offset" bigint, id uuid, position bigint, term bigint, differs text, highest bigint,
@@ -70,7 +71,7 @@ SELECT message.state, message.position, coalesce(message.id, record.id),
        coalesce(record.topic, message.topic), message.aggregatetype,
        coalesce(message.key, record.key), coalesce(message.version, record.version),
        record.partition, record."offset", record.position, record.term, record.day, {DIFFERS},
-       CASE WHEN record."offset" <= near.last_offset THEN near.id END
+       record.behind, CASE WHEN record."offset" <= near.last_offset THEN near.id END
 FROM (SELECT message.position, message.id, topic.number AS topic, message.aggregatetype,
              convert_to(message.aggregateid, 'UTF8') AS key, message.version,
              {STATE} AS state, {DIGEST} AS digest {MESSAGES}) AS message
@@ -97,9 +98,16 @@ WHERE stray.state IS NULL AND message.id = stray.id
   AND (record.topic, record.partition, record."offset")
     = (stray.topic, stray.partition, stray."offset")
 """  # noqa: S608 - constants
-# Offsets are the order in which a partition is read. In a right history without copies versions
-# only rise, and no key is in two partitions; whatever is not so is looked at more closely.
+# In a right history without copies a key is in one partition, and there its versions only rise.
+# Positions of a key rise with its versions, so a key is in doubt only where a record stands behind
+# a higher position, whosever that is; late commits are, and they are few. Of such keys, what stands
+# behind its own version, or a higher one, is looked at more closely. Only they are sorted.
 SUSPECT = """
+WITH streams AS MATERIALIZED (
+    SELECT topic, key, aggregatetype FROM pg_temp.evidence
+    WHERE state IS NOT NULL AND "offset" IS NOT NULL GROUP BY topic, key, aggregatetype
+    HAVING min(partition) <> max(partition) OR bool_or(behind) OR bool_or(state = 'moved')
+)
 INSERT INTO pg_temp.suspects
 SELECT * FROM (
     SELECT topic, aggregatetype, key, version, partition, "offset", id, position, term, differs,
@@ -107,7 +115,8 @@ SELECT * FROM (
                               ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest,
            first_value(partition) OVER (PARTITION BY topic, key, aggregatetype
                                         ORDER BY partition, "offset") AS lowest_partition
-    FROM pg_temp.evidence WHERE state IS NOT NULL AND "offset" IS NOT NULL
+    FROM pg_temp.evidence JOIN streams USING (topic, key, aggregatetype)
+    WHERE state IS NOT NULL AND "offset" IS NOT NULL
 ) AS record
 WHERE version <= highest OR partition <> lowest_partition
 """
@@ -122,9 +131,15 @@ FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid,
 WHERE inhparent = 'outbox.messages'::regclass AND bounds IS NOT NULL
 """
 PLACE = "INSERT INTO pg_temp.partitions VALUES (%s, %s, %s, %s)"
-ANALYZE = "ANALYZE pg_temp.records; ANALYZE pg_temp.evidence; ANALYZE pg_temp.suspects"
+# The sizes of what was filled a moment ago are unknown to the planner, and so are, often, those of
+# the messages: a loop over loops would take days.
+PLANS = "SET LOCAL enable_nestloop = off"
+ANALYZE = """
+SET LOCAL enable_nestloop = on;
+ANALYZE pg_temp.evidence (id, state, "offset", delivery, differs); ANALYZE pg_temp.suspects
+"""
 
-LINE = b"%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\\\\x%s\n"
+LINE = b"%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\\\\x%s\t%s\n"
 NOTHING = b"\\N"
 HIGHEST = b"%020d" % ((1 << 63) - 1)
 ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
@@ -140,43 +155,53 @@ class Records:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._lowest = 0 if scene.open else scene.lowest
+        self._reached: dict[Partition, int] = {}
         self.read = 0
         self.outside = 0
 
-    def lines(self, at: Partition, records: Iterable[Any]) -> bytes:
-        """What COPY takes of these records of one partition."""
+    def lines(self, at: Partition, records: Sequence[Any]) -> bytes:
+        """What COPY takes of these records of one partition, which come in order of offset."""
         topic, partition = self._scene.topics[at[0]], at[1]
-        neighbours = self._scene.places.get(at, Held(0, 1 << 63)).end
-        lines, count = [], 0
-        for record in records:  # a record at a time, for millions: so all is spelled out here
-            count += 1
+        reached = self._reached.get(at, -1)
+        lines = []
+        for record in records:  # a record at a time, for millions: so it is spelled out here
             said = dict(record.headers)
             position = _number(said.get("position"))
-            if position is NOTHING:
-                if record.offset >= neighbours:
-                    continue
-            elif not self._lowest <= int(position) <= self._scene.highest:
+            if not self._in_range(at, record.offset, position):
                 continue
-            id_, key, value = said.get("ce_id") or b"", record.key, record.value
+            behind = position is not NOTHING and int(position) <= reached
+            if position is not NOTHING and not behind:
+                reached = int(position)
+            id_, key = said.get("ce_id") or b"", record.key
             line = (
                 topic, partition, record.offset, position,
                 id_ if ID(id_) else NOTHING,
-                NOTHING if key is None else b"\\\\x" + key.hex().encode(),
+                NOTHING if key is None else b"\\\\x" + hexlify(key),
                 _number(said.get("ce_sequence")), _number(said.get("term")),
                 _day((said.get("ce_time") or b"")[:10]),
-                _digest(said.get("ce_type") or b"", value),
+                _digest(said.get("ce_type") or b"", record.value),
+                b"t" if behind else b"f",
             )  # fmt: skip
             lines.append(LINE % line)
-        self.read += count
-        self.outside += count - len(lines)
+        self._reached[at] = reached
+        self.read += len(records)
+        self.outside += len(records) - len(lines)
         return b"".join(lines)
+
+    def _in_range(self, at: Partition, offset: int, position: bytes) -> bool:
+        if position is NOTHING:
+            place = self._scene.places.get(at)
+            return place is None or offset < place.end
+        return self._lowest <= int(position) <= self._scene.highest
 
 
 def _number(raw: bytes | None) -> bytes:
     """As it stands, where it is a bigint that is not negative."""
-    if raw is None or not raw.isdigit() or len(raw) > 20 or raw.rjust(20, b"0") > HIGHEST:
+    if raw is None or not raw.isdigit():
         return NOTHING
-    return raw
+    if len(raw) < len(HIGHEST) - 1 or (len(raw) <= len(HIGHEST) and raw.zfill(20) <= HIGHEST):
+        return raw
+    return NOTHING
 
 
 @lru_cache(maxsize=1_000)
@@ -189,7 +214,7 @@ def _day(raw: bytes) -> bytes:
 
 def _digest(type_: bytes, value: bytes | None) -> bytes:
     content = type_ if value is None else b"%b\n%b" % (type_, value)
-    return sha256(content).hexdigest()[:32].encode()
+    return hexlify(sha256(content).digest()[:16])
 
 
 async def note_partitions(
@@ -213,7 +238,7 @@ async def compare(connection: Connection, scene: Scene) -> dict[str, int]:
         "upto": scene.upto, "passed": scene.passed, "committed": scene.committed,
     }  # fmt: skip
     await connection.execute(DAYS)
-    await connection.execute("ANALYZE pg_temp.records")
+    await connection.execute(PLANS)
     await connection.execute(FILL.encode(), values)
     row = await (await connection.execute(STRAYS)).fetchone()
     if row and row[0]:

@@ -16,9 +16,9 @@ from outbox.errors import DependencyDown
 from outbox.kafka.edge import broker_errors, stop
 from outbox.kafka.subscriber import Partition
 
-FETCH_BYTES = 8 * 1024 * 1024
+FETCH_BYTES = 4 * 1024 * 1024
 FETCH_PARTITION_BYTES = 1024 * 1024
-MAX_RECORDS = 5_000
+MAX_RECORDS = 2_000
 LOOK_MILLISECONDS = 200
 
 

@@ -22,7 +22,7 @@ READ = """
     SELECT position, id, aggregateid, type, version, topic, payload, created_at
     FROM outbox.messages WHERE position = %s
 """
-PASS = "UPDATE outbox.relay SET cursor = pg_current_snapshot()"
+MOVE_CURSOR = "UPDATE outbox.relay SET cursor = pg_current_snapshot()"
 RECORD = """
     INSERT INTO outbox.deliveries (term, topic, partition, first_offset, last_offset,
                                    first_position, last_position, messages)
@@ -70,7 +70,7 @@ async def read(connection: psycopg.AsyncConnection[Any], position: int) -> Messa
 
 async def passed(connection: psycopg.AsyncConnection[Any]) -> None:
     """As if a relay had published all that is committed."""
-    await connection.execute(PASS)
+    await connection.execute(MOVE_CURSOR)
 
 
 async def recorded(

@@ -87,7 +87,7 @@ def where(finding: Finding) -> tuple[Partition, int | None]:
 async def test_what_a_relay_publishes_is_right_and_reconciles(
     settings: Settings, postgres: Connection
 ) -> None:
-    """I12: eight writers who roll back, lock late and share keys; then some that is not sent yet."""
+    """I12: eight writers who roll back, lock late and share keys; then some not sent yet."""
     await write_history(settings, transactions=1_600, seed=31)
     await published(settings.model_copy(update={"page_messages": 100}), postgres)
     pending = [await write(postgres, "k") for _ in range(3)]
@@ -108,8 +108,9 @@ async def test_nothing_committed_is_nothing_to_find(settings: Settings) -> None:
     assert (found.right, found.counts.committed, found.counts.read) == (True, 0, 0)
 
 
+@pytest.mark.usefixtures("history")
 async def test_a_published_message_that_is_in_no_topic_is_lost(
-    settings: Settings, postgres: Connection, history: list[Message]
+    settings: Settings, postgres: Connection
 ) -> None:
     """I2."""
     lost = await write(postgres, "k1")
@@ -122,8 +123,9 @@ async def test_a_published_message_that_is_in_no_topic_is_lost(
     assert (found.counts.published, found.counts.in_topics) == (MESSAGES + 1, MESSAGES)
 
 
+@pytest.mark.usefixtures("history")
 async def test_a_lost_message_names_the_delivery_that_claims_it(
-    settings: Settings, postgres: Connection, history: list[Message]
+    settings: Settings, postgres: Connection
 ) -> None:
     """I2: as after a topic was emptied, or a broker lost what it had acknowledged."""
     there, lost = await write(postgres, "k1"), await write(postgres, "k1")
@@ -214,9 +216,9 @@ async def test_a_known_version_under_another_id_is_foreign_and_altered(
         (b"k1", b"{}", [("position", b"9" * 40), ("ce_sequence", b"1e3"), ("ce_time", b"now")]),
     ],
 )
+@pytest.mark.usefixtures("history")
 async def test_a_record_without_headers_of_ours_is_foreign(
     settings: Settings,
-    history: list[Message],
     key: bytes | None,
     value: bytes | None,
     headers: list[tuple[str, bytes]],
@@ -227,8 +229,9 @@ async def test_a_record_without_headers_of_ours_is_foreign(
     assert where(finding) == ((TOPIC, 2), offset)
 
 
+@pytest.mark.usefixtures("history")
 async def test_a_version_that_comes_behind_a_higher_one_is_reordered(
-    settings: Settings, postgres: Connection, history: list[Message]
+    settings: Settings, postgres: Connection
 ) -> None:
     """I4."""
     one, two = await write(postgres, "k1"), await write(postgres, "k1")
@@ -242,8 +245,9 @@ async def test_a_version_that_comes_behind_a_higher_one_is_reordered(
     assert finding.details == {"higher": two.version}
 
 
+@pytest.mark.usefixtures("history")
 async def test_a_key_in_two_partitions_is_reordered(
-    settings: Settings, postgres: Connection, history: list[Message]
+    settings: Settings, postgres: Connection
 ) -> None:
     """I4: a reader of one partition knows nothing of the other."""
     strayed = await write(postgres, "k1")
@@ -264,15 +268,19 @@ TAMPERED = {
 }
 
 
+TAMPER = """
+    UPDATE outbox.deliveries SET CHANGE
+    WHERE id = (SELECT min(id) FROM outbox.deliveries WHERE messages > 1)
+    RETURNING id, topic, partition, first_offset
+"""
+
+
+@pytest.mark.usefixtures("history")
 @pytest.mark.parametrize("change", TAMPERED.values(), ids=list(TAMPERED))
 async def test_a_delivery_that_its_offsets_do_not_bear_out_is_misrecorded(
-    settings: Settings, postgres: Connection, history: list[Message], change: str
+    settings: Settings, postgres: Connection, change: str
 ) -> None:
-    tamper = f"""
-        UPDATE outbox.deliveries SET {change}
-        WHERE id = (SELECT min(id) FROM outbox.deliveries WHERE messages > 1)
-        RETURNING id, topic, partition, first_offset
-    """
+    tamper = TAMPER.replace("CHANGE", change)
     row = await (await postgres.execute(tamper.encode())).fetchone()
     assert row is not None
     finding = only(await audited(settings), Kind.MISRECORDED, "other-records")
@@ -280,8 +288,9 @@ async def test_a_delivery_that_its_offsets_do_not_bear_out_is_misrecorded(
     assert finding.details["delivery"] == row[0]
 
 
+@pytest.mark.usefixtures("history")
 async def test_a_record_that_no_delivery_covers_is_misrecorded(
-    settings: Settings, postgres: Connection, history: list[Message]
+    settings: Settings, postgres: Connection
 ) -> None:
     bare = await write(postgres, "k1")
     await passed(postgres)
@@ -291,8 +300,9 @@ async def test_a_record_that_no_delivery_covers_is_misrecorded(
     assert finding.position == bare.position
 
 
+@pytest.mark.usefixtures("history")
 async def test_parked_and_discarded_messages_are_counted_and_not_missed(
-    settings: Settings, postgres: Connection, history: list[Message]
+    settings: Settings, postgres: Connection
 ) -> None:
     """I12."""
     refused, behind = await write(postgres, "k1"), await write(postgres, "k1")
@@ -314,11 +324,9 @@ async def test_parked_and_discarded_messages_are_counted_and_not_missed(
     assert found.counts.published == found.counts.in_topics == MESSAGES
 
 
+@pytest.mark.usefixtures("history")
 async def test_what_is_committed_and_sent_while_topics_are_read_is_no_finding(
-    settings: Settings,
-    postgres: Connection,
-    history: list[Message],
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, postgres: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its record is there, and its message was not when the audit began."""
     late: list[Message] = []
@@ -372,8 +380,9 @@ async def test_an_alien_record_belongs_to_the_range_of_its_neighbours(
     assert second.home == first.home
 
 
+@pytest.mark.usefixtures("history")
 async def test_a_late_commit_is_found_though_its_position_lies_before_the_range_s_deliveries(
-    settings: Settings, postgres: Connection, history: list[Message]
+    settings: Settings, postgres: Connection
 ) -> None:
     """The last delivery that ends before the range stands behind what the range begins with."""
     async with await Connection.connect(settings.libpq_url()) as slow:
@@ -389,9 +398,7 @@ async def test_a_late_commit_is_found_though_its_position_lies_before_the_range_
     assert later.position > early.position
 
 
-async def test_times_say_a_range_too(
-    settings: Settings, postgres: Connection, history: list[Message]
-) -> None:
+async def test_times_say_a_range_too(settings: Settings, history: list[Message]) -> None:
     """By the database's clock; a duration is one before now."""
     assert (await audited(settings, Range(since="1 hours"))).counts.in_topics == MESSAGES
     assert (await audited(settings, Range(since="0 seconds"))).counts.committed == 0
@@ -441,8 +448,9 @@ async def test_a_message_sent_before_positions_were_replaced_is_a_copy(
     assert (finding.position, finding.id) == (moved, str(message.id))
 
 
+@pytest.mark.usefixtures("history")
 async def test_the_command_tells_and_exits_with_1_where_something_is_wrong(
-    settings: Settings, postgres: Connection, history: list[Message]
+    settings: Settings, postgres: Connection
 ) -> None:
     right = run(settings, "outbox", "audit", "--json")
     assert right.returncode == 0, right.stderr
