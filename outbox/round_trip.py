@@ -4,17 +4,17 @@ PostgreSQL skips all statements behind one that fails, so a COMMIT at the end is
 all before it succeeded. psycopg's own pipeline does the same, but looks at the socket before each
 statement and twice at its end: seven turns of the event loop for a statement and a COMMIT, where
 one turn costs more than half of what PostgreSQL needs for the statement. So this speaks to libpq,
-through psycopg's own access to it.
+through psycopg's own access to it. What a session has prepared stays psycopg's to know: after a
+rollback it lets the session forget everything.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg._preparing import Prepare
 from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.generators import fetch_many, send
@@ -23,13 +23,6 @@ from psycopg.pq.abc import PGconn, PGresult
 
 Rows = list[tuple[Any, ...]]
 FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED)
-
-# What a session knows our statements by. It may lose them (DISCARD ALL), or their results may no
-# longer be what they were (ALTER TABLE): then they are prepared anew, under other names.
-STALE = ("26000", "0A000")
-Known = tuple[bytes, tuple[int, ...]]  # SQL, and the types of its parameters
-_prepared: WeakKeyDictionary[psycopg.AsyncConnection[Any], dict[Known, bytes]] = WeakKeyDictionary()
-_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +42,14 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A statement and its values, by their names."""
+    """A statement and its values, by their names; `prepare` it, where it is no trifle."""
 
     statement: Statement
     values: Mapping[str, Any] = field(default_factory=dict)
+    prepare: bool = True
 
 
-COMMIT = Request(Statement.of("COMMIT"))
+COMMIT = Request(Statement.of("COMMIT"), prepare=False)
 
 
 async def at_once(driver: psycopg.AsyncConnection[Any], requests: Sequence[Request]) -> list[Rows]:
@@ -72,15 +66,31 @@ async def at_once(driver: psycopg.AsyncConnection[Any], requests: Sequence[Reque
 
 
 class _Call:
-    """A request in the form that libpq takes, and its answer."""
+    """A request in the form that libpq takes, and its answer.
+
+    `query` and `types` are what psycopg knows a prepared statement by.
+    """
 
     def __init__(self, driver: psycopg.AsyncConnection[Any], request: Request) -> None:
-        self.sql = request.statement.sql
         values = [request.values[name] for name in request.statement.names]
         self._transformer = Transformer(driver)
+        self._prepare = request.prepare
+        self.query = request.statement.sql
         self.values = self._transformer.dump_sequence(values, [PyFormat.BINARY] * len(values))
         self.types, self.formats = self._transformer.types or (), self._transformer.formats
-        self.known_by: Known = (self.sql, self.types)
+
+    def look_up(self, known: Any) -> None:
+        """In psycopg's list of what the session has prepared; from now on it is in there."""
+        self.state, self.name = known.get(self, self._prepare)
+        self.is_new = known.maybe_add_to_cache(self, self.state, self.name) is not None
+
+    def send(self, connection: PGconn) -> None:
+        if self.state is Prepare.NO:
+            connection.send_query_params(
+                self.query, self.values, self.types, self.formats, Format.BINARY
+            )
+        else:
+            connection.send_query_prepared(self.name, self.values, self.formats, Format.BINARY)
 
     def rows(self, result: PGresult) -> Rows:
         self._transformer.set_pgresult(result)
@@ -92,10 +102,11 @@ class _Exchange:
 
     def __init__(self, driver: psycopg.AsyncConnection[Any], requests: Sequence[Request]) -> None:
         self._connection: PGconn = driver.pgconn
+        self._known = driver._prepared
         self._calls = [_Call(driver, request) for request in requests]
-        self._prepares = driver.prepare_threshold is not None
-        self._known = _prepared.setdefault(driver, {})
-        self._new: dict[Known, bytes] = {}
+        for call in self._calls:  # once all of them can be sent
+            call.look_up(self._known)
+        self._new = {call.name: call for call in self._calls if call.state is Prepare.SHOULD}
 
     def run(self) -> PQGen[list[Rows]]:
         """For `AsyncConnection.wait`, which lets it run to its end also where it is cancelled."""
@@ -106,16 +117,19 @@ class _Exchange:
             self._connection.finish()  # nobody can tell where the exchange stands
             raise
         self._connection.exit_pipeline_mode()
-        self._check(results)
-        self._known.update(self._new)
         answers = results[len(self._new) :]
+        self._remember(answers)
+        for result in results:
+            if result.status in FAILED:
+                raise psycopg.errors.error_from_result(result)
         return [call.rows(result) for call, result in zip(self._calls, answers, strict=True)]
 
     def _exchange(self) -> PQGen[list[PGresult]]:
         """The results of what had to be prepared, then those of the calls."""
-        self._prepare()
+        for call in self._new.values():
+            self._connection.send_prepare(call.name, call.query, call.types)
         for call in self._calls:
-            self._send(call)
+            call.send(self._connection)
         self._connection.pipeline_sync()
         yield from send(self._connection)
         results = []
@@ -124,25 +138,8 @@ class _Exchange:
         yield from fetch_many(self._connection)  # the answer to the sync
         return results
 
-    def _prepare(self) -> None:
-        for call in self._calls if self._prepares else ():
-            if call.known_by not in self._known | self._new:
-                name = self._new[call.known_by] = b"outbox_%d" % next(_numbers)
-                self._connection.send_prepare(name, call.sql, call.types)
-
-    def _send(self, call: _Call) -> None:
-        name = self._known.get(call.known_by) or self._new.get(call.known_by)
-        if name is None:
-            self._connection.send_query_params(
-                call.sql, call.values, call.types, call.formats, Format.BINARY
-            )
-        else:
-            self._connection.send_query_prepared(name, call.values, call.formats, Format.BINARY)
-
-    def _check(self, results: Sequence[PGresult]) -> None:
-        for result in results:
-            if result.status in FAILED:
-                error = psycopg.errors.error_from_result(result)
-                if error.sqlstate in STALE:
-                    self._known.clear()
-                raise error
+    def _remember(self, answers: Sequence[PGresult]) -> None:
+        """Tell psycopg what became of them: one that failed is prepared anew the next time."""
+        for call, result in zip(self._calls, answers, strict=True):
+            if call.is_new or result.status in FAILED:
+                self._known.validate((call.query, call.types), call.state, call.name, [result])

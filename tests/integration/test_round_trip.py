@@ -84,14 +84,31 @@ async def test_a_session_that_lost_its_statements_prepares_them_again(
     driver: psycopg.AsyncConnection, postgres: psycopg.AsyncConnection
 ) -> None:
     await at_once(driver, [insert(1), COMMIT])
-    await driver.set_autocommit(True)
-    await driver.execute("DISCARD ALL")
-    await driver.set_autocommit(False)
+    await driver.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # unseen by psycopg
     with pytest.raises(psycopg.errors.InvalidSqlStatementName):
         await at_once(driver, [insert(2), COMMIT])
     await driver.rollback()
     await at_once(driver, [insert(2), COMMIT])
     assert await kept(postgres) == [1, 2]
+
+
+async def test_a_rollback_costs_no_attempt(
+    driver: psycopg.AsyncConnection, postgres: psycopg.AsyncConnection
+) -> None:
+    """After one, psycopg lets the session forget all that it has prepared."""
+    for n in (1, 2):
+        await at_once(driver, [insert(n), COMMIT])
+        await driver.execute("SELECT 1", prepare=True)
+        await driver.rollback()
+    assert await kept(postgres) == [1, 2]
+
+
+async def test_the_same_new_statement_twice_is_prepared_once(
+    driver: psycopg.AsyncConnection, postgres: psycopg.AsyncConnection
+) -> None:
+    await at_once(driver, [insert(1), insert(2), COMMIT])
+    await at_once(driver, [insert(3), COMMIT])
+    assert await kept(postgres) == [1, 2, 3]
 
 
 async def test_a_table_that_was_altered_costs_one_attempt(
