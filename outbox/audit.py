@@ -24,12 +24,12 @@ from typing import Any
 import psycopg
 
 from outbox import evidence, missing
-from outbox.evidence import Records
 from outbox.findings import Finding, Kind, count_not_kept, read_findings
 from outbox.kafka import Partition
 from outbox.kafka.reader import Held, Reader
 from outbox.scene import Range, Scene, survey
 from outbox.settings import Settings
+from outbox.topic_scan import COPY, TopicScan
 
 LIMIT = 20
 
@@ -93,40 +93,40 @@ async def audit(
     """
     scene = await survey(connection, asked or Range())
     await connection.execute(evidence.PREPARE + missing.PREPARE)
-    records = await _gather(connection, settings, scene, tell)
+    scan = await _gather(connection, settings, scene, tell)
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        return await _judge(connection, scene, records, limit)
+        return await _judge(connection, scene, scan, limit)
 
 
 async def _gather(
     connection: psycopg.AsyncConnection[Any], settings: Settings, scene: Scene, tell: Tell
-) -> Records:
+) -> TopicScan:
     """Read what the topics hold, and note where they begin afterwards."""
-    records = Records(scene)
+    scan = TopicScan(scene)
     async with Reader(settings.kafka_url, scene.topics, settings.read_timeout_seconds) as reader:
         spans = {at: scene.span(at, held) for at, held in (await reader.held()).items()}
-        await _copy(connection, reader, spans, records, tell)
+        await _copy(connection, reader, spans, scan, tell)
         await evidence.note_partitions(connection, scene, spans, await reader.held())
-    return records
+    return scan
 
 
 async def _copy(
     connection: psycopg.AsyncConnection[Any],
     reader: Reader,
     spans: Mapping[Partition, Held],
-    records: Records,
+    scan: TopicScan,
     tell: Tell,
 ) -> None:
     whole = sum(span.end - span.first for span in spans.values())
-    async with connection.cursor() as cursor, cursor.copy(evidence.COPY) as copy:
+    async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         async for at, some in reader.read(spans):
-            await copy.write(records.lines(at, some))
-            tell(records.read, whole)
+            await copy.write(scan.lines(at, some))
+            tell(scan.read, whole)
 
 
 async def _judge(
-    connection: psycopg.AsyncConnection[Any], scene: Scene, records: Records, limit: int
+    connection: psycopg.AsyncConnection[Any], scene: Scene, scan: TopicScan, limit: int
 ) -> Audit:
     states = await evidence.compare(connection, scene)
     lost, expired = await missing.judge_missing(connection, scene.deliveries_since)
@@ -138,8 +138,8 @@ async def _judge(
         in_topics=places["published"] - lost - expired,
         expired=expired,
         **found,
-        read=records.read,
-        outside=records.outside,
+        read=scan.read,
+        outside=scan.outside,
         not_kept=await count_not_kept(connection),
     )
     return Audit(scene.lowest, scene.highest, counts, findings)

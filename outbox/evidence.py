@@ -5,12 +5,7 @@ The id tells which message a record is of. Where a database was reconciled, posi
 changed since a record was sent, and ids never do.
 """
 
-import re
-from binascii import hexlify
-from collections.abc import Mapping, Sequence
-from datetime import date
-from functools import lru_cache
-from hashlib import sha256
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -35,8 +30,6 @@ CREATE TEMPORARY TABLE suspects (
     lowest_partition integer);
 CREATE TEMPORARY TABLE days (first date, after date);
 """
-COPY = "COPY pg_temp.records FROM STDIN"
-
 # What was true before the topics were looked at. A row that was committed since accounts for its
 # record, and is not expected to have one.
 STATE = """CASE
@@ -54,7 +47,7 @@ MESSAGES = """
     WHERE message.position BETWEEN %(lowest)s AND %(highest)s"""
 COUNT = f"SELECT {STATE} AS state, count(*) {MESSAGES} GROUP BY 1"
 
-# As `_digest` below: of the type and the payload's bytes, and no payload is not an empty one.
+# As `_digest` of topic_scan: of type and payload; no payload is not an empty one.
 DIGEST = """substring(sha256(convert_to(
     message.type || coalesce(E'\\n' || message.payload, ''), 'UTF8')) FOR 16)"""
 DIFFERS = """CASE
@@ -138,83 +131,6 @@ ANALYZE = """
 SET LOCAL enable_nestloop = on;
 ANALYZE pg_temp.evidence (id, state, "offset", delivery, differs); ANALYZE pg_temp.suspects
 """
-
-LINE = b"%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\\\\x%s\t%s\n"
-NOTHING = b"\\N"
-HIGHEST = b"%020d" % ((1 << 63) - 1)
-ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
-
-
-class Records:
-    """Writes records into the session's table. `read` counts all; `outside` are not of the range.
-
-    One whose header says a position outside of it is left out, and one that says none where its
-    neighbours are of another range.
-    """
-
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._lowest = 0 if scene.open else scene.lowest
-        self._reached: dict[Partition, int] = {}
-        self.read = 0
-        self.outside = 0
-
-    def lines(self, at: Partition, records: Sequence[Any]) -> bytes:
-        """What COPY takes of these records of one partition, which come in order of offset."""
-        topic, partition = self._scene.topics[at[0]], at[1]
-        reached = self._reached.get(at, -1)
-        lines = []
-        for record in records:  # a record at a time, for millions: so it is spelled out here
-            said = dict(record.headers)
-            position = _number(said.get("position"))
-            if not self._in_range(at, record.offset, position):
-                continue
-            behind = position is not NOTHING and int(position) <= reached
-            if position is not NOTHING and not behind:
-                reached = int(position)
-            id_, key = said.get("ce_id") or b"", record.key
-            line = (
-                topic, partition, record.offset, position,
-                id_ if ID(id_) else NOTHING,
-                NOTHING if key is None else b"\\\\x" + hexlify(key),
-                _number(said.get("ce_sequence")), _number(said.get("term")),
-                _day((said.get("ce_time") or b"")[:10]),
-                _digest(said.get("ce_type") or b"", record.value),
-                b"t" if behind else b"f",
-            )  # fmt: skip
-            lines.append(LINE % line)
-        self._reached[at] = reached
-        self.read += len(records)
-        self.outside += len(records) - len(lines)
-        return b"".join(lines)
-
-    def _in_range(self, at: Partition, offset: int, position: bytes) -> bool:
-        if position is NOTHING:
-            place = self._scene.places.get(at)
-            return place is None or offset < place.end
-        return self._lowest <= int(position) <= self._scene.highest
-
-
-def _number(raw: bytes | None) -> bytes:
-    """As it stands, where it is a bigint that is not negative."""
-    if raw is None or not raw.isdigit():
-        return NOTHING
-    if len(raw) < len(HIGHEST) - 1 or (len(raw) <= len(HIGHEST) and raw.zfill(20) <= HIGHEST):
-        return raw
-    return NOTHING
-
-
-@lru_cache(maxsize=1_000)
-def _day(raw: bytes) -> bytes:
-    try:
-        return date.fromisoformat(raw.decode("ascii")).isoformat().encode()
-    except ValueError:
-        return NOTHING
-
-
-def _digest(type_: bytes, value: bytes | None) -> bytes:
-    content = type_ if value is None else b"%b\n%b" % (type_, value)
-    return hexlify(sha256(content).digest()[:16])
 
 
 async def note_partitions(
