@@ -29,26 +29,62 @@ WHERE name = 'main'
   AND (owner IS NULL OR owner = %(owner)s
        OR NOT expires_at BETWEEN clock_timestamp()
                              AND clock_timestamp() + make_interval(secs => 2 * %(seconds)s))
-RETURNING term
+RETURNING term, ctid::text
 """
+# HELD stands where the row is guarded by the term. First it is looked for at the place where it was
+# left: its index leads to the oldest version of it, and through all others, of which there are as
+# many as updates while somebody holds a snapshot open. Then by name, should anything have moved it.
 RENEW = """
 UPDATE outbox.relay SET expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
-WHERE name = 'main' AND term = %(term)s
+WHERE HELD
+RETURNING ctid::text
 """
+HELD_THERE = "ctid = %(place)s::tid AND name = 'main' AND term = %(term)s"
+HELD_ANYWHERE = "name = 'main' AND term = %(term)s"
 RELEASE = (
     "UPDATE outbox.relay SET owner = NULL, expires_at = NULL WHERE name = 'main' AND term = %s"
 )
 
 
 class Lease:
-    """A term of one relay. `until` is on the monotonic clock, at half of the lease."""
+    """A term of one relay. `until` is on the monotonic clock, at half of the lease.
+
+    `place` is where the relay's row was when this term wrote it last.
+    """
 
     def __init__(
-        self, owner: str, term: int, seconds: float, since: float, clock: Callable[[], float]
+        self,
+        owner: str,
+        term: int,
+        seconds: float,
+        since: float,
+        clock: Callable[[], float],
+        place: str = "(0,0)",
     ) -> None:
-        self.owner, self.term, self.seconds = owner, term, seconds
+        self.owner, self.term, self.seconds, self.place = owner, term, seconds, place
         self._clock = clock
         self.extended(since)
+
+    async def write(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        statement: str,
+        parameters: dict[str, Any],
+    ) -> None:
+        """Run what changes the row WHERE HELD and returns its place; LeaseLost if the term is over.
+
+        It extends the lease, from the moment before it is sent.
+        """
+        since = self._clock()
+        held = {"seconds": self.seconds, "term": self.term, "place": self.place}
+        for condition in (HELD_THERE, HELD_ANYWHERE):
+            guarded = statement.replace("HELD", condition).encode()
+            rows = await connection.execute(guarded, parameters | held, prepare=True)
+            if row := await rows.fetchone():
+                (self.place,) = row
+                self.extended(since)
+                return
+        raise LeaseLost(f"term {self.term} has ended")
 
     def extended(self, since: float) -> None:
         """The database has extended the lease by a statement sent at `since`."""
@@ -66,12 +102,7 @@ class Lease:
         """Renew once half of the time to the deadline is gone."""
         if self.remaining() > self.seconds / 4:
             return
-        since = self._clock()
-        parameters = {"seconds": self.seconds, "term": self.term}
-        renewed = await connection.execute(RENEW, parameters, prepare=True)
-        if renewed.rowcount != 1:
-            raise LeaseLost(f"term {self.term} has ended")
-        self.extended(since)
+        await self.write(connection, RENEW, {})
         failpoint(Failpoint.LEASE_RENEWED)
 
     async def release(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -91,4 +122,5 @@ async def take(
     row = await rows.fetchone()
     if row is None:
         return None
-    return Lease(owner, row[0], seconds, since, clock)
+    term, place = row
+    return Lease(owner, term, seconds, since, clock, place)

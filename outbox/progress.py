@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 import psycopg
 
 from outbox.cut import Snapshot
-from outbox.errors import LeaseLost
 from outbox.failpoints import Failpoint, failpoint, while_waiting
 from outbox.kafka import Delivery
 from outbox.lease import Lease
@@ -22,8 +20,8 @@ WITH moved AS (
         published = published + %(messages)s,
         highest_position = greatest(highest_position, %(position)s),
         expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
-    WHERE name = 'main' AND term = %(term)s
-    RETURNING term
+    WHERE HELD
+    RETURNING term, ctid::text AS place
 ), delivered AS (
     INSERT INTO outbox.deliveries
         (term, topic, partition, first_offset, last_offset, first_position, last_position, messages)
@@ -32,7 +30,7 @@ WITH moved AS (
                        %(last_offsets)s::bigint[], %(first_positions)s::bigint[],
                        %(last_positions)s::bigint[], %(counts)s::integer[]) AS batch
 )
-SELECT term FROM moved
+SELECT place FROM moved
 """
 
 READ = "SELECT cursor::text, upto::text, position FROM outbox.relay WHERE name = 'main'"
@@ -63,24 +61,17 @@ async def advance(
     deliveries: Sequence[Delivery],
 ) -> None:
     """Keep the progress and what was delivered, and extend the lease; LeaseLost if it is over."""
-    since = monotonic()
-    parameters = _parameters(lease, progress, deliveries)
-    advancing = connection.execute(ADVANCE, parameters, prepare=True)
-    rows = await while_waiting(Failpoint.PROGRESS_SENT, advancing)
-    if await rows.fetchone() is None:
-        raise LeaseLost(f"term {lease.term} has ended")
-    lease.extended(since)
+    advancing = lease.write(connection, ADVANCE, _parameters(progress, deliveries))
+    await while_waiting(Failpoint.PROGRESS_SENT, advancing)
     failpoint(Failpoint.PROGRESS_KEPT)
 
 
-def _parameters(lease: Lease, progress: Progress, deliveries: Sequence[Delivery]) -> dict[str, Any]:
+def _parameters(progress: Progress, deliveries: Sequence[Delivery]) -> dict[str, Any]:
     return {
         "cursor": progress.cursor.text,
         "upto": progress.upto.text if progress.upto else None,
         "position": progress.position,
         "messages": sum(d.messages for d in deliveries),
-        "seconds": lease.seconds,
-        "term": lease.term,
         "topics": [d.topic for d in deliveries],
         "partitions": [d.partition for d in deliveries],
         "first_offsets": [d.first_offset for d in deliveries],

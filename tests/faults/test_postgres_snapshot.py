@@ -1,8 +1,7 @@
 """A snapshot that somebody holds open keeps every dead row version: P18.
 
-The relay reads messages that nobody updates, so a poll costs what it did. Weakness: its own row has
-a dead version for each page that was acknowledged, and finding the live one takes longer with each,
-which some ten thousand pages make visible.
+The relay reads messages that nobody updates, so a poll costs what it did. Its own row has a dead
+version for each page that was acknowledged; it finds the live one by its place.
 """
 
 import time
