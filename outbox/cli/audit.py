@@ -17,7 +17,7 @@ from outbox.audit import LIMIT, Audit, Tell
 from outbox.audit import audit as compare
 from outbox.cli.console import Json, print_table
 from outbox.findings import Finding
-from outbox.process import answer
+from outbox.process import answer, calm_the_collector
 from outbox.relay import connect
 from outbox.scene import Range
 from outbox.settings import Settings
@@ -52,6 +52,7 @@ def audit(
     faithful copies was found.
     """
     settings = Settings()
+    calm_the_collector()
     asked = Range(from_position, to_position, _time(since), _time(until), topic)
     found = answer(settings, _run(settings, asked, limit, quiet=json))
     if json:

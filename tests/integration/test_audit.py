@@ -365,19 +365,20 @@ async def test_a_finding_outside_the_range_is_not_reported(
 async def test_an_alien_record_belongs_to_the_range_of_its_neighbours(
     settings: Settings, postgres: Connection, history: list[Message]
 ) -> None:
-    """It has no position of its own."""
-    first, second = await write(postgres, "k1"), await write(postgres, "k1")
-    offset = await send_raw(settings, first.home, b"k1", b"hello", [])
+    """It has no position of its own: one between two ranges is of both, and no other of any."""
+    first = await write(postgres, "k1")
+    one = await send_raw(settings, first.home, b"k1", b"hello", [])
+    await published(settings, postgres)
+    second = await write(postgres, "k1")
+    two = await send_raw(settings, second.home, b"k1", b"hello", [])
     await published(settings, postgres)
     before = await audited(settings, Range(to_position=history[-1].position))
-    within = await audited(settings, Range(from_position=first.position))
-    third = await write(postgres, "k1")
-    await published(settings, postgres)
-    after = await audited(settings, Range(from_position=third.position))
-    assert where(only(within, Kind.FOREIGN, "no-id")) == (first.home, offset)
-    assert where(only(before, Kind.FOREIGN, "no-id")) == (first.home, offset)  # next to both
-    assert (after.right, after.findings) == (True, [])
-    assert second.home == first.home
+    assert where(only(before, Kind.FOREIGN, "no-id")) == (first.home, one)
+    after = await audited(settings, Range(from_position=second.position))
+    assert where(only(after, Kind.FOREIGN, "no-id")) == (first.home, two)
+    within = Range(from_position=first.position, to_position=first.position)
+    found = (await audited(settings, within)).findings
+    assert [each.offset for each in found] == [one, two]
 
 
 @pytest.mark.usefixtures("history")
