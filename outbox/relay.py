@@ -95,11 +95,14 @@ class Relay:
                 await self._stopping.wait()
 
 
-async def connect(settings: Settings) -> psycopg.AsyncConnection[Any]:
-    """A connection in autocommit: each statement has its own snapshot, and none is kept open."""
+async def connect(settings: Settings, name: str = "relay") -> psycopg.AsyncConnection[Any]:
+    """A connection in autocommit: each statement has its own snapshot, and none is kept open.
+
+    `name` is what pg_stat_activity shows.
+    """
     return await psycopg.AsyncConnection.connect(
         settings.libpq_url(),
         autocommit=True,
         connect_timeout=settings.connect_timeout_seconds,
-        application_name="aftercommit relay",
+        application_name=f"aftercommit {name}",
     )

@@ -15,10 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from outbox.audit import LIMIT, Audit, Tell
 from outbox.audit import audit as compare
-from outbox.cli.console import Json, print_table
+from outbox.cli.console import Json, ask, print_table
 from outbox.findings import Finding
-from outbox.process import answer, calm_the_collector
-from outbox.relay import connect
+from outbox.process import calm_the_collector
 from outbox.scene import Range
 from outbox.settings import Settings
 
@@ -54,18 +53,13 @@ def audit(
     settings = Settings()
     calm_the_collector()
     asked = Range(from_position, to_position, _time(since), _time(until), topic)
-    found = answer(settings, _run(settings, asked, limit, quiet=json))
+    with _progress(quiet=json) as tell:
+        found = ask(settings, lambda connection: compare(connection, settings, asked, limit, tell))
     if json:
         typer.echo(to_json.dumps(asdict(found) | {"right": found.right}))
     else:
         _print(found)
     raise typer.Exit(0 if found.right else EXIT_FOUND)
-
-
-async def _run(settings: Settings, asked: Range, limit: int, *, quiet: bool) -> Audit:
-    async with await connect(settings) as connection:
-        with _progress(quiet=quiet) as tell:
-            return await compare(connection, settings, asked, limit, tell)
 
 
 @contextmanager

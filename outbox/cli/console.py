@@ -1,13 +1,19 @@
-"""What the commands of every subject share: `--json`, a reason, a table."""
+"""What the commands of every subject share: `--json`, a reason, a connection, a table."""
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated, Any, TypeVar
 
+import psycopg
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from outbox.process import answer
+from outbox.relay import connect
+from outbox.settings import Settings
+
+T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the operation.")]
 
@@ -18,3 +24,13 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Non
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     Console().print(table)
+
+
+def ask(settings: Settings, question: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
+    """What it answers, over a connection of its own in autocommit."""
+
+    async def connected() -> T:
+        async with await connect(settings, "command") as connection:
+            return await question(connection)
+
+    return answer(settings, connected())

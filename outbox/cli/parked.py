@@ -3,21 +3,18 @@
 import json as to_json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import psycopg
 import typer
 
-from outbox.cli.console import Json, Reason, print_table
+from outbox.cli.console import Json, Reason, ask, print_table
 from outbox.operations import Operation
 from outbox.parking import ParkedKey, Selection, discard, list_parked, release
-from outbox.process import answer
-from outbox.relay import connect
 from outbox.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Keys that wait behind a message Kafka refused.")
 
-T = TypeVar("T")
 Aggregate = Annotated[str | None, typer.Option(help="Only keys of this aggregate type.")]
 Key = Annotated[str | None, typer.Option(help="Only this key.")]
 Topic = Annotated[str | None, typer.Option(help="Only keys refused by this topic.")]
@@ -32,7 +29,7 @@ def list_command(
 ) -> None:
     """Show parked keys, why they are parked, and how many messages wait."""
     selection = Selection(aggregate, key, topic)
-    parked = _run(lambda connection: list_parked(connection, selection))
+    parked = ask(Settings(), lambda connection: list_parked(connection, selection))
     if json:
         typer.echo(to_json.dumps([asdict(each) for each in parked], default=str))
     else:
@@ -81,7 +78,8 @@ def _selection(
 def _repair(
     action: str, repair: Repair, selection: Selection, reason: str, *, dry_run: bool, json: bool
 ) -> None:
-    operation = Operation(Settings().operator, action, str(selection), reason)
+    settings = Settings()
+    operation = Operation(settings.operator, action, str(selection), reason)
 
     async def touch(connection: psycopg.AsyncConnection[Any]) -> int:
         if dry_run:
@@ -89,21 +87,11 @@ def _repair(
             return sum(not each.released for each in found)
         return await repair(connection, selection, operation)
 
-    keys = _run(touch)
+    keys = ask(settings, touch)
     if json:
         typer.echo(to_json.dumps({"keys": keys, "dry_run": dry_run}))
     else:
         typer.echo(f"{keys} keys{' would be touched' if dry_run else ''}")
-
-
-def _run(work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
-    settings = Settings()
-
-    async def connected() -> T:
-        async with await connect(settings) as connection:
-            return await work(connection)
-
-    return answer(settings, connected())
 
 
 def _print(parked: list[ParkedKey]) -> None:

@@ -2,21 +2,19 @@
 
 import json as to_json
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import psycopg
 import structlog
 import typer
 from rich.console import Console
 
-from outbox.cli.console import Json, Reason, print_table
+from outbox.cli.console import Json, Reason, ask, print_table
 from outbox.operations import Operation
 from outbox.partitions import create
-from outbox.process import answer
-from outbox.relay import connect
 from outbox.retention import Pruned, Retention
 from outbox.settings import Settings
 from outbox.survey import Survey, survey
@@ -24,7 +22,6 @@ from outbox.survey import Survey, survey
 app = typer.Typer(help="The days of outbox.messages: made ahead, dropped after retention.")
 log = structlog.get_logger()
 
-T = TypeVar("T")
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be dropped.")]
 Older = Annotated[
     int | None,
@@ -44,7 +41,7 @@ def partitions(context: typer.Context, json: Json = False) -> None:
 def list_command(json: Json = False) -> None:
     """Show each day: how large it is, whether all of it is published, whether it is due."""
     settings = Settings()
-    found = _run(settings, lambda connection: survey(connection, settings.retention_days))
+    found = ask(settings, lambda connection: survey(connection, settings.retention_days))
     if json:
         typer.echo(to_json.dumps(asdict(found), default=str))
     else:
@@ -56,7 +53,7 @@ def create_command(json: Json = False) -> None:
     """Make the days ahead that are missing, as the leading relay does by itself."""
     settings = Settings()
     days = settings.partitions_ahead_days
-    made = _run(settings, lambda connection: create(connection, days))
+    made = ask(settings, lambda connection: create(connection, days))
     typer.echo(to_json.dumps({"created": made}) if json else f"{made} partitions created")
 
 
@@ -75,7 +72,7 @@ def prune_command(
             retention = Retention(connection, settings, operation, tell=tell)
             return await (retention.look() if dry_run else retention.prune())
 
-        pruned = _run(settings, prune)
+        pruned = ask(settings, prune)
     _tell_pruned(pruned, dry_run=dry_run, json=json)
     sys.exit(EXIT_LEFT if pruned.left else 0)
 
@@ -99,14 +96,6 @@ def _telling() -> Iterator[Callable[[str], None]]:
         return
     with Console(stderr=True).status("pruning") as status:
         yield lambda text: status.update(f"pruning: {text}")
-
-
-def _run(settings: Settings, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
-    async def connected() -> T:
-        async with await connect(settings) as connection:
-            return await work(connection)
-
-    return answer(settings, connected())
 
 
 def _print(found: Survey) -> None:

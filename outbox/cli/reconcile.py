@@ -2,16 +2,15 @@
 
 import json as to_json
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from outbox.cli.console import Json, Reason, print_table
+from outbox.cli.console import Json, Reason, ask, print_table
 from outbox.operations import Operation
-from outbox.process import answer
-from outbox.reconcile import Reconciliation, Remedy, look
+from outbox.reconcile import Remedy, look
 from outbox.reconcile import reconcile as repair
-from outbox.relay import connect
 from outbox.settings import Settings
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
@@ -26,7 +25,7 @@ def reconcile(reason: Reason, dry_run: DryRun = False, json: Json = False) -> No
     """Let the relay go on after a restore or a failover. Writers wait while it repairs."""
     settings = Settings()
     operation = Operation(settings.operator, "reconcile", "relay", reason)
-    found = answer(settings, _run(settings, operation, dry_run=dry_run))
+    found = ask(settings, look if dry_run else partial(repair, operation=operation))
     if json:
         typer.echo(to_json.dumps(asdict(found) | {"dry_run": dry_run}))
         return
@@ -34,11 +33,6 @@ def reconcile(reason: Reason, dry_run: DryRun = False, json: Json = False) -> No
     print_table(("reconcile", "would be" if dry_run else "done"), rows)
     if found.remedy is not Remedy.NOTHING and not dry_run:
         typer.echo(NEXT)
-
-
-async def _run(settings: Settings, operation: Operation, *, dry_run: bool) -> Reconciliation:
-    async with await connect(settings) as connection:
-        return await look(connection) if dry_run else await repair(connection, operation)
 
 
 def _words(value: object) -> str:
