@@ -11,8 +11,8 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest $(ARGS)
 
-# Interleavings, kill -9 at failpoints, planted bugs, and every fault that docs/faults.md names. It
-# prints its seeds; SEED=… repeats a run, LONG=1 takes minutes instead of seconds.
+# Interleavings, kill -9 at failpoints, planted bugs, and every fault that docs/faults.md names; some
+# twenty minutes. It ends with its seeds: SEED=n repeats what they drew; LONG=1 takes hours.
 faults: .venv/ready
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 

@@ -11,7 +11,8 @@ renumber    the ids came with a dump. Published messages take an id that every s
             show it. So the relay's next cut is what was not published, in order of position.
 republish   besides, positions were drawn here that the dump already held, because its sequences
             were not restored. What was published cannot be told then: every message gets a new
-            position, in order of version for each key, and all are sent once more.
+            position, in order of version for each key, and all are sent once more, also those
+            that a person had discarded.
 
 Weakness: what was published after the dump was made, or the standby had its last commit, is in
 Kafka and not in PostgreSQL. Its versions are said again with other content; `outbox audit` lists

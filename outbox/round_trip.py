@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import psycopg
+from psycopg import abc
 from psycopg._preparing import Prepare
 from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
@@ -58,7 +59,7 @@ async def at_once(driver: psycopg.AsyncConnection[Any], requests: Sequence[Reque
     An error of the connection does not tell whether a COMMIT was done. Statements are prepared once
     a session, unless the connection was told not to prepare.
     """
-    if driver.info.transaction_status == TransactionStatus.IDLE:
+    if driver.pgconn.transaction_status == TransactionStatus.IDLE:
         await driver.execute("")  # psycopg begins, as the connection was told to
     exchange = _Exchange(driver, requests)
     async with driver.lock:
@@ -71,18 +72,20 @@ class _Call:
     `query` and `types` are what psycopg knows a prepared statement by.
     """
 
-    def __init__(self, driver: psycopg.AsyncConnection[Any], request: Request) -> None:
+    def __init__(self, transformer: abc.Transformer, request: Request) -> None:
         values = [request.values[name] for name in request.statement.names]
-        self._transformer = Transformer(driver)
+        self._transformer = transformer
         self._prepare = request.prepare
         self.query = request.statement.sql
-        self.values = self._transformer.dump_sequence(values, [PyFormat.BINARY] * len(values))
-        self.types, self.formats = self._transformer.types or (), self._transformer.formats
+        self.values = transformer.dump_sequence(values, [PyFormat.BINARY] * len(values))
+        self.types, self.formats = transformer.types or (), transformer.formats
+        self.state, self.name, self.is_new = Prepare.NO, b"", False
 
     def look_up(self, known: Any) -> None:
         """In psycopg's list of what the session has prepared; from now on it is in there."""
-        self.state, self.name = known.get(self, self._prepare)
-        self.is_new = known.maybe_add_to_cache(self, self.state, self.name) is not None
+        if self._prepare:
+            self.state, self.name = known.get(self, True)
+            self.is_new = known.maybe_add_to_cache(self, self.state, self.name) is not None
 
     def send(self, connection: PGconn) -> None:
         if self.state is Prepare.NO:
@@ -103,7 +106,8 @@ class _Exchange:
     def __init__(self, driver: psycopg.AsyncConnection[Any], requests: Sequence[Request]) -> None:
         self._connection: PGconn = driver.pgconn
         self._known = driver._prepared
-        self._calls = [_Call(driver, request) for request in requests]
+        transformer = Transformer(driver)  # tells of each call in turn what it has made of it
+        self._calls = [_Call(transformer, request) for request in requests]
         for call in self._calls:  # once all of them can be sent
             call.look_up(self._known)
         self._new = {call.name: call for call in self._calls if call.state is Prepare.SHOULD}

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=10.0, ge=1)
     page_messages: int = Field(default=2_000, ge=1, le=100_000)
     page_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
-    poll_at_rest_milliseconds: int = Field(default=50, ge=1, le=10_000)
+    poll_at_rest_milliseconds: int = Field(default=55, ge=1, le=10_000)
     publish_timeout_seconds: float = Field(default=5.0, gt=0)
     read_timeout_seconds: float = Field(default=30.0, gt=0)  # how long a broker may be silent
     partitions_ahead_days: int = Field(default=3, ge=1, le=60)
