@@ -141,3 +141,15 @@ async def test_partitions_are_listed_made_and_dropped_with_a_reason(
     await all_published(postgres)
     assert run(settings, *prune, "full").returncode == 0
     assert "late messages deleted" in run(settings, *prune[:3], "--reason", "full").stdout
+
+
+@pytest.mark.parametrize("package", ["outbox", "services", "consumers"])
+def test_settings_that_break_a_rule_are_named_one_a_line(settings: Settings, package: str) -> None:
+    broken = {"AFTERCOMMIT_LEASE_SECONDS": "-1", "AFTERCOMMIT_PAGE_BYTES": "none"}
+    command = {"outbox": "status", "services": "migrate", "consumers": "dead-letters"}[package]
+    told = run(settings, package, command, **broken)
+    assert told.returncode == 2
+    assert [line.split(":")[0] for line in told.stderr.splitlines()] == [
+        "lease_seconds",
+        "page_bytes",
+    ]
