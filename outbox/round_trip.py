@@ -2,10 +2,10 @@
 
 PostgreSQL skips all statements behind one that fails, so a COMMIT at the end is reached only where
 all before it succeeded. psycopg's own pipeline does the same, but looks at the socket before each
-statement and twice at its end: seven turns of the event loop for a statement and a COMMIT, where
-one turn costs more than half of what PostgreSQL needs for the statement. So this speaks to libpq,
-through psycopg's own access to it. What a session has prepared stays psycopg's to know: after a
-rollback it lets the session forget everything.
+statement and twice at its end: seven turns of the event loop for a statement and a COMMIT, which
+cost as much as the round trip that it saves. So this speaks to libpq, through psycopg's own access
+to it. What a session has prepared stays psycopg's to know: after a rollback it lets the session
+forget everything.
 """
 
 import re
