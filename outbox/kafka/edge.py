@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
 from itertools import chain
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
 from aiokafka.errors import KafkaError
@@ -65,9 +66,21 @@ async def abandon(producer: AIOKafkaProducer) -> None:
     if producer._sender.sender_task is not None:
         producer._sender.sender_task.cancel()
     held = producer._message_accumulator
+    held._pending_batches = _Forgotten(held._pending_batches)
     for batch in [*held._pending_batches, *chain.from_iterable(held._batches.values())]:
         batch.future.cancel()
     await stop(producer)
+
+
+class _Forgotten(set[Any]):
+    """Batches that were given up.
+
+    Each removes itself when its future ends, and so does a repetition that was about to be tried:
+    whichever comes second would find nothing, which in a plain set is an error.
+    """
+
+    def remove(self, batch: Any) -> None:
+        self.discard(batch)
 
 
 async def ended(ending: Awaitable[None]) -> None:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.anyio
 
 WITHIN_SECONDS = 30.0
 FETCH = 1
+UNKNOWN_TOPIC = 3
 OUT_OF_ORDER_SEQUENCE = 45
 PUBLISHER_SECONDS = 3.0
 
@@ -115,6 +116,19 @@ async def test_an_error_is_told_whether_it_was_done_or_not(
         with pytest.raises(DependencyDown, match="OutOfOrderSequence"):
             await publisher.send([record(2)])
     assert await held(kafka_url) == 1 + done
+
+
+async def test_a_producer_may_be_given_up_while_a_batch_waits_to_be_repeated(
+    proxy: KafkaProxy, kafka_url: str
+) -> None:
+    """R13: aiokafka keeps such a batch elsewhere, and its end must not be an error in the loop."""
+    async with Publisher(proxy.address, PUBLISHER_SECONDS) as publisher:
+        await publisher.send([record(1)])
+        proxy.add_rule(Answer(times=100, error=UNKNOWN_TOPIC, done=False))
+        proxy.add_rule(Hold(times=100, api=Api.METADATA))
+        with pytest.raises(DependencyDown):
+            await publisher.send([record(2)])
+    assert await held(kafka_url) == 1
 
 
 async def test_a_rule_is_for_so_many_requests_only(proxy: KafkaProxy, kafka_url: str) -> None:
