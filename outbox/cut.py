@@ -9,15 +9,16 @@ open cost one index probe each and delay nobody.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from dataclasses import dataclass
-from select import POLLIN, poll
 from typing import Any, NamedTuple, Self
 
 import psycopg
 from psycopg.generators import fetch_many
 from psycopg.pq import ExecStatus
 from psycopg.types.string import ByteaBinaryLoader
+
+from outbox.ending import ended
+from outbox.round_trip import Request, Statement, at_once, is_readable
 
 PATIENCE_SECONDS = 1.0
 QUICK_MILLISECONDS = 1
@@ -102,7 +103,7 @@ _BOUNDED = """
 
 # Unordered on purpose: a small cut is sorted here in no time, and a large one must not be sorted
 # whole for its first page.
-SMALL = _BOUNDED.replace("(ROWS)", f"({_CANDIDATES} LIMIT %(limit)b::bigint)")
+SMALL = Statement.of(_BOUNDED.replace("(ROWS)", f"({_CANDIDATES} LIMIT %(limit)b::bigint)"))
 
 MEASURE = "SELECT count(*), min(position) FROM (CANDIDATES) AS cut".replace(
     "CANDIDATES", _CANDIDATES
@@ -110,14 +111,16 @@ MEASURE = "SELECT count(*), min(position) FROM (CANDIDATES) AS cut".replace(
 
 # The pages of a large cut follow the index on position from where the last one ended; rows of
 # other cuts on the way are skipped. No page sorts, and none is counted twice.
-PAGE = _BOUNDED.replace(
-    "(ROWS)",
-    """(
+PAGE = Statement.of(
+    _BOUNDED.replace(
+        "(ROWS)",
+        """(
     SELECT * FROM outbox.messages
     WHERE position > %(after)b::bigint
       AND (transaction_id >= %(xmax)b::xid8 OR transaction_id = ANY (%(running)b::xid8[]))
       AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
     ORDER BY position LIMIT %(limit)b::bigint)""",
+    )
 )
 
 NOW = b"SELECT pg_current_snapshot()"
@@ -163,7 +166,7 @@ class CutReader:
         async with self._connection.lock:
             connection.send_query(NOW)
             connection.flush()
-            if _answers_quickly(connection.socket):
+            if is_readable(connection.socket, QUICK_MILLISECONDS):
                 connection.consume_input()
             (result,) = await self._connection.wait(fetch_many(connection))
         if result.status != ExecStatus.TUPLES_OK:
@@ -189,37 +192,18 @@ class CutReader:
         try:
             while rows := await fetching:
                 fetching = asyncio.create_task(self._page(cut, rows[-1].position))
+                await asyncio.sleep(0)  # it is asked for now, not after what the caller does first
                 yield rows
         finally:
-            await _ended(fetching)  # nothing else may use the connection before
+            await ended(fetching, PATIENCE_SECONDS)  # nothing else may use the connection before
 
     async def _page(self, cut: Cut, after: int) -> list[Row]:
         return await self._fetch(PAGE, _parameters(cut) | {"after": after, "limit": self._limit})
 
-    async def _fetch(self, statement: str, parameters: dict[str, Any]) -> list[Row]:
-        async with self._connection.cursor(binary=True) as cursor:
-            parameters = parameters | {"page_bytes": self._bytes}
-            await cursor.execute(statement.encode(), parameters, prepare=True)
-            return [Row._make(row) for row in await cursor.fetchall()]
-
-
-def _answers_quickly(socket: int) -> bool:
-    answer = poll()
-    answer.register(socket, POLLIN)
-    return bool(answer.poll(QUICK_MILLISECONDS))
-
-
-async def _ended(task: asyncio.Task[list[Row]]) -> None:
-    """Let it finish; where PostgreSQL is deaf, cancel it again and again.
-
-    psycopg answers a first cancellation by a request of its own, and gives up at a later one.
-    """
-    while not task.done():
-        with suppress(asyncio.CancelledError):  # whatever ends us is on its way up already
-            await asyncio.wait([task], timeout=PATIENCE_SECONDS)
-        if not task.done():
-            task.cancel()
-    _ = task.cancelled() or task.exception()  # looked at, or asyncio complains
+    async def _fetch(self, statement: Statement, parameters: dict[str, Any]) -> list[Row]:
+        request = Request(statement, parameters | {"page_bytes": self._bytes})
+        (rows,) = await at_once(self._connection, [request])
+        return [Row._make(row) for row in rows]
 
 
 def _parameters(cut: Cut) -> dict[str, Any]:

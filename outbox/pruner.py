@@ -5,19 +5,17 @@ It has a task and a connection of its own. What fails is said, and tried again a
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Self
 
 import psycopg
 import structlog
 
+from outbox.ending import ended
 from outbox.errors import OutboxError, translated
 from outbox.retention import Retention
 from outbox.settings import Settings
 
 log = structlog.get_logger()
-
-PATIENCE_SECONDS = 1.0
 
 Connect = Callable[[Settings], Awaitable[psycopg.AsyncConnection[Any]]]
 
@@ -40,11 +38,9 @@ class Pruner:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Its transaction is rolled back, also where PostgreSQL is deaf (see cut.py)."""
-        while self._task is not None and not self._task.done():
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):  # whatever ends us is on its way up already
-                await asyncio.wait([self._task], timeout=PATIENCE_SECONDS)
+        """Its transaction is rolled back, also where PostgreSQL is deaf."""
+        if self._task is not None:
+            await ended(self._task, patience_seconds=0)
 
     async def _run(self) -> None:
         while True:

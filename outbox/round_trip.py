@@ -11,6 +11,7 @@ forget everything.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from select import POLLIN, poll
 from typing import Any, Self
 
 import psycopg
@@ -18,9 +19,10 @@ from psycopg import abc
 from psycopg._preparing import Prepare
 from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.generators import fetch_many, send
+from psycopg.generators import send
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
+from psycopg.waiting import Wait
 
 Rows = list[tuple[Any, ...]]
 FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED)
@@ -59,7 +61,7 @@ async def at_once(driver: psycopg.AsyncConnection[Any], requests: Sequence[Reque
     An error of the connection does not tell whether a COMMIT was done. Statements are prepared once
     a session, unless the connection was told not to prepare.
     """
-    if driver.pgconn.transaction_status == TransactionStatus.IDLE:
+    if driver.pgconn.transaction_status == TransactionStatus.IDLE and not driver.autocommit:
         await driver.execute("")  # psycopg begins, as the connection was told to
     exchange = _Exchange(driver, requests)
     async with driver.lock:
@@ -136,14 +138,41 @@ class _Exchange:
             call.send(self._connection)
         self._connection.pipeline_sync()
         yield from send(self._connection)
-        results = []
-        for _ in range(len(self._new) + len(self._calls)):
-            results += yield from fetch_many(self._connection)
-        yield from fetch_many(self._connection)  # the answer to the sync
-        return results
+        return (yield from _results(self._connection))
 
     def _remember(self, answers: Sequence[PGresult]) -> None:
         """Tell psycopg what became of them: one that failed is prepared anew the next time."""
         for call, result in zip(self._calls, answers, strict=True):
             if call.is_new or result.status in FAILED:
                 self._known.validate((call.query, call.types), call.state, call.name, [result])
+
+
+def _results(connection: PGconn) -> PQGen[list[PGresult]]:
+    """All results up to that of the sync. libpq puts None behind each; twice, it has lost the rest.
+
+    PostgreSQL sends 8 kB at a time. All that is there is taken in one turn of the event loop; a
+    turn for each piece costs more than the rest of reading a page.
+    """
+    results: list[PGresult] = []
+    result: PGresult | None = None
+    while True:
+        while connection.is_busy():
+            yield Wait.R
+            connection.consume_input()
+            while connection.is_busy() and is_readable(connection.socket):
+                connection.consume_input()
+        before, result = result, connection.get_result()
+        if result is None:
+            if before is None:
+                raise psycopg.OperationalError("the connection was lost")
+        elif result.status == ExecStatus.PIPELINE_SYNC:
+            return results
+        else:
+            results.append(result)
+
+
+def is_readable(socket: int, within_milliseconds: int = 0) -> bool:
+    """Whether something is there to be read, or is soon."""
+    arrival = poll()
+    arrival.register(socket, POLLIN)
+    return bool(arrival.poll(within_milliseconds))

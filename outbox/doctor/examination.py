@@ -10,6 +10,7 @@ import psycopg
 
 from outbox.doctor import brokers, progress, schema, server, topics, transactions
 from outbox.doctor.diagnosis import Check, Diagnosis, Finding, Gravity, unanswered
+from outbox.ending import ended
 from outbox.errors import OutboxError, translated
 from outbox.kafka import ClusterState, describe_cluster
 from outbox.lineage import inspect
@@ -21,7 +22,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[Any]
 
-INSIST_SECONDS = 1.0
 # What a person is told; anything else is a defect of doctor itself, and may show as one.
 TOLD = (psycopg.Error, OutboxError, LookupError, TimeoutError)
 
@@ -139,18 +139,14 @@ async def _recorded(connection: Connection, settings: Settings) -> Mapping[str, 
 
 
 async def within(seconds: float, asking: Awaitable[T]) -> T:
-    """Its result, or TimeoutError; cancelled again and again where PostgreSQL is deaf.
-
-    psycopg answers a first cancellation by a request of its own, and gives up at a later one.
-    """
+    """Its result, or TimeoutError; it has ended in any case."""
     task = asyncio.ensure_future(asking)
-    await asyncio.wait({task}, timeout=seconds)
-    late = not task.done()
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=INSIST_SECONDS)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        late = not task.done()
+    finally:
+        await ended(task, patience_seconds=0)
     if late:
-        _ = task.cancelled() or task.exception()  # looked at, or asyncio complains
         raise TimeoutError(f"no answer within {seconds:g} s")
     return task.result()
 

@@ -1,8 +1,9 @@
 """Publisher: records to Kafka, in batches of one partition, each acknowledged or refused."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
@@ -15,6 +16,7 @@ from outbox.kafka.routes import Routes
 from schemas.wire import Headers
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
+SLICE = 500  # records: 1 ms
 KNOWN_PLACES = 200_000  # keys whose partition is remembered; murmur2 in Python is slow
 
 
@@ -162,18 +164,28 @@ class Publisher:
             await abandon(producer)
 
     async def prepare(self, records: Iterable[Record]) -> Packed:
-        """Pack records into batches, ready to send; the order within a key is kept."""
+        """Pack records into batches, ready to send; the order within a key is kept.
+
+        A slice at a time: what is on its way to the broker meanwhile needs its turns, too.
+        """
         assert self._producer is not None  # noqa: S101 - inside `async with`
-        records = list(records)
-        await self._routes.learn(self._producer.client, {record.topic for record in records})
-        packed = Packed([], [])
-        places, open_batches = self._places, dict[Place, Batch]()
+        client = self._producer.client
+        made = [record async for part in _slices(records) for record in part]
+        topics = {record.topic for record in made}
+        await self._routes.learn(client, topics)
+        # One answer for the whole call: a key's later record must not pass its refused one.
+        packing = _Packing(self._routes.reasons(topics))
+        async for part in _slices(made):
+            self._pack(part, packing)
+        return packing.packed
+
+    def _pack(self, records: list[Record], packing: "_Packing") -> None:
+        places, open_batches = self._places, packing.open_batches
         for record in records:  # the hot path: what is usual is spelled out here
             place = places.get((record.topic, record.key))
             batch = open_batches.get(place) if place is not None else None
             if batch is None or not _append(batch, record):
-                self._start(record, place, open_batches, packed)
-        return packed
+                self._start(record, place, packing)
 
     async def send(self, records: Iterable[Record]) -> list[Delivery]:
         """Prepare and publish, for programs that have no outbox; DependencyDown if refused."""
@@ -228,26 +240,20 @@ class Publisher:
             records[-1].position,
         )
 
-    def _start(
-        self,
-        record: Record,
-        place: Place | None,
-        open_batches: dict[Place, Batch],
-        packed: Packed,
-    ) -> None:
+    def _start(self, record: Record, place: Place | None, packing: "_Packing") -> None:
         """Put the record first into a new batch, unless its topic takes nothing."""
-        if (reason := self._routes.reason(record.topic)) is not None:
-            packed.refused.append(Refused(record, reason))
+        if (reason := packing.refusals.get(record.topic)) is not None:
+            packing.packed.refused.append(Refused(record, reason))
             return
         place = place or self._find_place(record)
-        batch = open_batches.get(place)
+        batch = packing.open_batches.get(place)
         if batch is not None and _append(batch, record):
             return  # the first record of its key, not of its partition
         limit = self._batch_bytes.get(record.topic, BATCH_BYTES)
         batch = Batch(*place, RecordBatch(limit), [])
         _append(batch, record)
-        open_batches[place] = batch
-        packed.batches.append(batch)
+        packing.open_batches[place] = batch
+        packing.packed.batches.append(batch)
 
     def _find_place(self, record: Record) -> Place:
         if len(self._places) >= KNOWN_PLACES:
@@ -256,6 +262,24 @@ class Publisher:
         place = Place(record.topic, partition)
         self._places[record.topic, record.key] = place
         return place
+
+
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """What one call of `prepare` has made; `refusals` are the topics that take nothing."""
+
+    refusals: Mapping[str, str]
+    packed: Packed = field(default_factory=lambda: Packed([], []))
+    open_batches: dict[Place, Batch] = field(default_factory=dict)
+
+
+async def _slices(records: Iterable[Record]) -> AsyncIterator[list[Record]]:
+    """SLICE at a time, with a turn of the event loop behind each whole one."""
+    left = iter(records)
+    while part := list(islice(left, SLICE)):
+        yield part
+        if len(part) == SLICE:
+            await asyncio.sleep(0)
 
 
 def _append(batch: Batch, record: Record) -> bool:

@@ -30,9 +30,9 @@ class Routes:
         self._timeout = timeout_seconds
         self._refused: dict[str, tuple[str, float]] = {}
 
-    def reason(self, topic: str) -> str | None:
-        """Why nothing can be published to the topic until a person has changed something."""
-        return self._refused[topic][0] if topic in self._refused else None
+    def reasons(self, topics: Set[str]) -> dict[str, str]:
+        """Why nothing can be published to some topics until a person has changed something."""
+        return {topic: self._refused[topic][0] for topic in topics & self._refused.keys()}
 
     def forget_refusals(self) -> None:
         """A person may have changed something: ask again."""
