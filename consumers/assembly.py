@@ -1,16 +1,19 @@
 """How the consumers are put together from settings."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from consumers.catalog import catalog_neo4j, catalog_qdrant
 from consumers.commands import CommandReaction
 from consumers.neo4j import Neo4jProjection, connect
+from consumers.projection import Projection
 from consumers.qdrant import QdrantProjection
 from consumers.settings import Settings
 from outbox.database import Database
 from services.assembly import catalog, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
+
+Assemble = Callable[[Settings], AbstractAsyncContextManager[Projection]]
 
 
 @asynccontextmanager
@@ -38,3 +41,6 @@ async def catalog_commands(settings: Settings) -> AsyncIterator[CommandReaction]
     async with Database(settings, "catalog") as database:
         api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder())
         yield CommandReaction("catalog", api.dispatcher)
+
+
+PROJECTIONS: dict[str, Assemble] = {"qdrant": catalog_vectors, "neo4j": catalog_graph}

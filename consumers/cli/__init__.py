@@ -1,0 +1,1 @@
+"""The commands of `python -m consumers`, a file a subject; `__main__` puts them together."""
