@@ -7,9 +7,9 @@ A point's payload keeps our own names at the top and what the caller describes u
 Weaknesses:
 - `update_filter` fences an update; an absent point is inserted whatever its version. Hence the
   tombstones: they must outlive the topic's retention, and nobody else may delete points.
+- Two writers that bring two events of one version at the same moment do not see each other: the
+  first one stays, and drift shows the key as different.
 - The store compares versions as 64-bit floats; a version above 2**53 is refused.
-- A vector is reused from the points that a batch replaces, and within a batch. Equal texts of
-  different keys in different batches are embedded each; so is one that returns after a delete.
 - Local mode is synchronous below the async client: a write blocks the event loop, on disk with a
   commit a point. `batch_points` bounds each pause, and the loop gets its turn between batches.
   It has no indexes either, and one process may use it.
@@ -28,12 +28,14 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from consumers.divergence import Divergence, part, refuse
+from consumers.embedding import Embedder, reusable, vectors
 from consumers.points import (
     LIVE,
     SHOWN,
@@ -44,9 +46,10 @@ from consumers.points import (
     newer_than,
     point,
     point_id,
+    stamps,
     tombstone,
 )
-from consumers.projection import Change, Entry, StreamKey, latest
+from consumers.projection import Change, Entry, StreamKey, batches, latest
 from outbox.errors import DependencyDown, SchemaBehind, rejected
 
 __all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
@@ -56,28 +59,13 @@ Indexes = Mapping[str, models.PayloadSchemaType]
 
 MINIMUM = (1, 19)  # older servers may resurrect deleted points when they replay their log
 SCAN_PAGE_POINTS = 1000
-KNOWN = ["version", "model", "content_hash"]
+KNOWN = ["aggregate", "key", "version", "event_id", "digest", "model", "content_hash"]
 REFUSED = frozenset({400, 413, 422})
 OWN_INDEXES: Indexes = {
     "aggregate": models.PayloadSchemaType.KEYWORD,
     "version": models.PayloadSchemaType.INTEGER,
     "deleted": models.PayloadSchemaType.BOOL,
 }
-
-
-class Embedder(Protocol):
-    """Turns texts into vectors; keeps its work off the event loop itself."""
-
-    @property
-    def model(self) -> str:
-        """Names the model and its version: vectors of one name are comparable."""
-
-    @property
-    def dimension(self) -> int:
-        """How many numbers a vector has."""
-
-    async def embed(self, texts: Sequence[str]) -> Iterable[Iterable[float]]:
-        """One vector a text, in the same order: lists, or the rows of an array."""
 
 
 class QdrantProjection:
@@ -124,10 +112,11 @@ class QdrantProjection:
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; embeds only what the store does not have, in one call a batch."""
-        heads = latest(changes)
-        for start in range(0, len(heads), self._batch_points):
-            await self._apply_batch(heads[start : start + self._batch_points])
+        divergences: list[Divergence] = []
+        for batch in batches(changes, self._batch_points):
+            divergences += await self._apply_batch(batch)
             await asyncio.sleep(0)  # local mode never waits for anything, so others never ran
+        refuse(self.name, divergences)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""
@@ -178,8 +167,8 @@ class QdrantProjection:
                 raise
 
     async def _require_dimension(self) -> None:
-        vectors = (await self._client.get_collection(self.collection)).config.params.vectors
-        size = vectors.size if isinstance(vectors, models.VectorParams) else None
+        params = (await self._client.get_collection(self.collection)).config.params.vectors
+        size = params.size if isinstance(params, models.VectorParams) else None
         if size != self._embedder.dimension:
             raise SchemaBehind(
                 f"qdrant collection {self.collection} has dimension {size}, "
@@ -191,29 +180,20 @@ class QdrantProjection:
         for name, schema in self._indexes.items():
             await self._client.create_payload_index(self.collection, name, schema, wait=True)
 
-    async def _apply_batch(self, changes: Sequence[Change]) -> None:
-        streams = [change.stream for change in changes]
+    async def _apply_batch(self, changes: Sequence[Change]) -> list[Divergence]:
+        streams = list(dict.fromkeys(change.stream for change in changes))
         records = await self._retrieve(streams, with_payload=KNOWN, with_vectors=True)
-        newer = newer_than(changes, records)
+        shown = stamps(records)
+        flowing, divergences = part(changes, shown)
+        newer = newer_than(latest(flowing), shown)
         documents = {c.stream: self._describe(c) for c in newer}
         live = [documents[c.stream] for c in newer if not c.deleted]
-        vectors = await self._vectors(live, _vectors_of(records, self._embedder))
-        await self._write([self._point(c, documents[c.stream], vectors) for c in newer])
-
-    async def _vectors(
-        self, documents: Iterable[Document], known: Mapping[str, Vector]
-    ) -> dict[str, Vector]:
-        """A vector for each content hash: a known one, or one of a single call to the embedder."""
-        missing = {d.content_hash: d.text for d in documents if d.content_hash not in known}
-        if not missing:
-            return dict(known)
-        made = [[float(x) for x in v] for v in await self._embedder.embed(list(missing.values()))]
-        if [len(vector) for vector in made] != [self._embedder.dimension] * len(missing):
-            raise ValueError(f"{self._embedder.model} broke its promise: one vector a text")
-        return {**known, **dict(zip(missing, made, strict=True))}
+        made = await vectors(self._embedder, live, reusable(records, self._embedder))
+        await self._write([self._point(c, documents[c.stream], made) for c in newer])
+        return divergences
 
     def _point(
-        self, change: Change, document: Document, vectors: Mapping[str, Vector]
+        self, change: Change, document: Document, made: Mapping[str, Vector]
     ) -> models.PointStruct:
         if change.deleted:
             return tombstone(change, self._embedder.dimension, document.fields)
@@ -222,7 +202,7 @@ class QdrantProjection:
             "content_hash": document.content_hash,
             "fields": dict(document.fields),
         }
-        return point(change, vectors[document.content_hash], more)
+        return point(change, made[document.content_hash], more)
 
     async def _write(self, points: Sequence[models.PointStruct]) -> None:
         if not points:
@@ -281,16 +261,6 @@ def translated() -> Iterator[None]:
 def _said(error: UnexpectedResponse) -> str:
     said = error.content[:200].decode(errors="replace")
     return f"{error.status_code} {error.reason_phrase} {said}"
-
-
-def _vectors_of(records: Iterable[models.Record], embedder: Embedder) -> dict[str, Vector]:
-    """What the store can spare us to embed: the vectors of this model, by content hash."""
-    return {
-        payload["content_hash"]: list(map(float, record.vector))  # type: ignore[arg-type] # a list
-        for record in records
-        if (payload := record.payload or {}).get("model") == embedder.model
-        and isinstance(record.vector, list)
-    }
 
 
 def _require_completed(results: Iterable[models.UpdateResult]) -> None:
