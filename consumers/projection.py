@@ -72,9 +72,9 @@ class Projection(Protocol):
     async def apply(self, changes: Sequence[Change]) -> None:
         """Make the store show at least these versions; all are durable on return.
 
-        MessageRejected where the store can never take one of them, or (`diverged`) where it shows
-        another event at that version, which stays. Then the changes of other keys are applied all
-        the same, and applying all again is right.
+        MessageRejected where the store can never take one of them: some of the others may have been
+        applied then, and applying all again is right. With the reason `diverged` where it shows
+        another event at that version, which stays; the changes of other keys are applied.
         """
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
