@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import typer
 
 from consumers.assembly import PROJECTIONS, catalog_commands
-from consumers.cli.drift import drift
+from consumers.cli import drift
 from consumers.cli.letters import dead_letters
 from consumers.projection import ProjectionReaction
 from consumers.runner import Reaction, Runner
@@ -34,7 +34,7 @@ def neo4j() -> None:
     _project("neo4j")
 
 
-app.command()(drift)
+app.add_typer(drift.app, name="drift")
 app.command()(dead_letters)
 
 
