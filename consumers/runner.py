@@ -179,7 +179,10 @@ class Runner:
         except (Stopped, DependencyDown):
             raise
         except Exception as error:
-            if classify(error) is Failure.DONE:
+            failure = classify(error)
+            if failure is Failure.HALT:
+                raise
+            if failure is Failure.DONE:
                 return None
             self._log.warning("message failed", id=task.envelope.id, error=str(error)[:300])
             return error
