@@ -13,7 +13,14 @@ from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
 from schemas.catalog import CatalogCreated
 from stack.part import GraphPart
 from stack.port import LOOPBACK, free_ports
-from tests.contracts.projection_suite import assert_shows, entry, removed, scanned, upserted
+from tests.contracts.projection_suite import (
+    assert_shows,
+    drop_constraints,
+    entry,
+    removed,
+    scanned,
+    upserted,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +60,7 @@ CONTAINS = "MATCH (c:Catalog)-[:CONTAINS]->(n:Item) RETURN c.key, n.key"
 async def test_it_refuses_a_graph_that_cannot_have_its_constraint(
     driver: AsyncDriver, database: str
 ) -> None:
+    await drop_constraints(driver, database)
     twins = "CREATE (:Item {key: 'suite/a'}), (:Item {key: 'suite/a'})"
     await driver.execute_query(twins, database_=database)
     with pytest.raises(SchemaBehind, match="unique `key` for Item"):
@@ -65,6 +73,7 @@ async def test_it_refuses_a_constraint_that_is_missing_after_all(
     async def nothing(*_: object) -> None:
         return None
 
+    await drop_constraints(driver, database)
     monkeypatch.setattr("consumers.neo4j._create_constraint", nothing)
     with pytest.raises(SchemaBehind, match="Attribute, Catalog, Item"):
         await catalog_neo4j(driver, database).prepare()
