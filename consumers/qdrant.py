@@ -224,14 +224,15 @@ class QdrantProjection:
         """
         if not points:
             return []
+        operations = fenced(points)
         try:
             with translated():
                 results = await self._client.batch_update_points(
-                    self.collection, fenced(points), wait=True
+                    self.collection, operations, wait=True
                 )
         except Refused as refused:
             return await self._narrowed(points, refused)
-        require_completed(results)
+        require_completed(results, len(operations))
         return []
 
     async def _narrowed(
