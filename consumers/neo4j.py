@@ -61,6 +61,8 @@ _DOWN_CODES = (
     "Neo.ClientError.Security",
     "Neo.ClientError.Database",
     "Neo.ClientError.Cluster",
+    # Forgotten between our MERGE and our lock; the next attempt finds no node, and makes one.
+    "Neo.ClientError.Statement.EntityNotFound",
     "Neo.DatabaseError.General",
     "Neo.DatabaseError.Transaction",
 )
@@ -139,6 +141,15 @@ class Neo4jProjection:
                     yield entry
                 after = page[-1].stream.key
 
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection; what others' edges lead to becomes a placeholder again."""
+        ordered = sorted(entries, key=lambda entry: entry.stream)
+        for aggregate, group in groupby(ordered, key=lambda entry: entry.stream.aggregate):
+            rows = [_row_of(entry) for entry in group]
+            for start in range(0, len(rows), self._batch_rows):
+                page = rows[start : start + self._batch_rows]
+                await self._write(self._shapes[aggregate].forgetting, page)
+
     async def _write(self, statement: str, rows: list[Row]) -> None:
         """Write in one transaction; again where somebody else created one of its keys meanwhile.
 
@@ -165,6 +176,16 @@ class Neo4jProjection:
 
     def _session(self) -> AsyncSession:
         return self._driver.session(database=self._database, bookmark_manager=self._bookmarks)
+
+
+def _row_of(entry: Entry) -> Row:
+    """An entry as `Shape.forgetting` compares it."""
+    return {
+        "key": entry.stream.key,
+        "version": entry.version,
+        "digest": entry.digest,
+        "deleted": entry.deleted,
+    }
 
 
 def connect(

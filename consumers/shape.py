@@ -34,6 +34,18 @@ FOREACH (new IN row.edges.{type} |
   MERGE (n){left}[:{type}]{right}(m)
 )"""
 
+_FORGET = """UNWIND $rows AS row
+MATCH (n:{label} {{key: row.key}})
+SET n._lock = true
+REMOVE n._lock
+WITH n, row
+WHERE n.version = row.version AND n.digest = row.digest AND n.deleted = row.deleted
+SET n = {{key: row.key, version: 0}}"""
+_DROP_EDGES = """FOREACH (old IN [(n){left}[r:{type}]{right}(:{label}) | r] | DELETE old)"""
+_DROP_NODE = """WITH n
+WHERE NOT (n)--()
+DELETE n"""
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
@@ -85,7 +97,18 @@ class Shape:
         A write to the node takes its lock, or (ArcadeDB) makes a concurrent commit fail: only
         after that the version is read. Nodes that have a higher one drop out at the WHERE.
         """
-        return "\n".join((_FENCE.format(label=self.label), *map(_replace_edges, self.edges)))
+        return "\n".join(
+            (_FENCE.format(label=self.label), *(_over(_EDGES, edge) for edge in self.edges))
+        )
+
+    @property
+    def forgetting(self) -> str:
+        """Lock, compare, and take away the node with its edges, for all `$rows` in one statement.
+
+        What other nodes' edges lead to stays, as a placeholder: those edges belong to their events.
+        """
+        drops = (_over(_DROP_EDGES, edge) for edge in self.edges)
+        return "\n".join((_FORGET.format(label=self.label), *drops, _DROP_NODE))
 
     def row(self, change: Change) -> Row:
         """The change as the statement's row; a delete has neither properties nor neighbours."""
@@ -101,9 +124,10 @@ class Shape:
         }
 
 
-def _replace_edges(edge: Edge) -> str:
+def _over(template: str, edge: Edge) -> str:
+    """The clause for this kind of edge, in its direction."""
     left, right = ("<-", "-") if edge.incoming else ("-", "->")
-    return _EDGES.format(type=edge.type, label=edge.label, left=left, right=right)
+    return template.format(type=edge.type, label=edge.label, left=left, right=right)
 
 
 def _neighbours(node: Node, edge: Edge) -> list[Row]:
