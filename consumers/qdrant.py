@@ -156,7 +156,7 @@ class QdrantProjection:
             result = await self._asked(
                 self._client.delete(self.collection, points_selector=selector, wait=True)
             )
-            require_completed([result])
+            require_completed([result], 1)
             await asyncio.sleep(0)
 
     async def count(self, condition: models.Filter | None = LIVE) -> int:
