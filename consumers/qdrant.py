@@ -156,7 +156,7 @@ class QdrantProjection:
             result = await self._asked(
                 self._client.delete(self.collection, points_selector=selector, wait=True)
             )
-            require_completed([result])
+            require_completed([result], 1)
             await asyncio.sleep(0)
 
     async def count(self, condition: models.Filter | None = LIVE) -> int:
@@ -236,14 +236,15 @@ class QdrantProjection:
         """
         if not points:
             return []
+        operations = fenced(points)
         try:
             with translated():
                 results = await self._client.batch_update_points(
-                    self.collection, fenced(points), wait=True
+                    self.collection, operations, wait=True
                 )
         except Refused as refused:
             return await self._narrowed(points, refused)
-        require_completed(results)
+        require_completed(results, len(operations))
         return []
 
     async def _narrowed(
