@@ -27,3 +27,8 @@ class Settings(ServiceSettings):
 
     drift_patience_seconds: float = Field(default=10.0, ge=0)
     drift_run_keys: int = Field(default=20_000, ge=1)  # held in memory; the rest is on disk
+    repair_keys_per_second: float = Field(default=500.0, gt=0)
+    repair_max_share: float = Field(
+        default=0.1, ge=0, le=1
+    )  # of all keys; more needs a person's word
+    repair_free_keys: int = Field(default=10, ge=0)  # so many may differ whatever their share
