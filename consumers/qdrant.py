@@ -37,6 +37,7 @@ from consumers.points import (
     Document,
     Vector,
     entry_of,
+    exactly,
     fenced,
     newer_than,
     point,
@@ -146,6 +147,17 @@ class QdrantProjection:
                     yield entry_of(record.payload or {})
             if offset is None:
                 return
+
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection; the filter is the fence, and is judged by the store itself."""
+        for start in range(0, len(entries), self._batch_points):
+            page = entries[start : start + self._batch_points]
+            selector = models.FilterSelector(filter=exactly(page))
+            result = await self._asked(
+                self._client.delete(self.collection, points_selector=selector, wait=True)
+            )
+            require_completed([result], 1)
+            await asyncio.sleep(0)
 
     async def count(self, condition: models.Filter | None = LIVE) -> int:
         """How many points match, exactly; the live ones unless told otherwise, None for all."""

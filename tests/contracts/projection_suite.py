@@ -67,10 +67,17 @@ def removed(item_id: str, version: int) -> Change:
 
 @asynccontextmanager
 async def empty_graph(part: GraphPart) -> AsyncIterator[AsyncDriver]:
-    """A driver of the part's graph, after everything in it was deleted, constraints too."""
+    """A driver of the part's graph, after every node in it was deleted; constraints may be there.
+
+    Neo4j takes a second for a new constraint, so that a graph keeps those that it has.
+    """
     async with connect(part.url, part.user, part.password.get_secret_value()) as driver:
-        run = partial(driver.execute_query, database_=part.database)
-        await run("MATCH (n) DETACH DELETE n")
-        for record in (await run("SHOW CONSTRAINTS YIELD name")).records:
-            await run(f"DROP CONSTRAINT {record['name']}")
+        await driver.execute_query("MATCH (n) DETACH DELETE n", database_=part.database)
         yield driver
+
+
+async def drop_constraints(driver: AsyncDriver, database: str) -> None:
+    """As if no projection had ever been prepared there."""
+    run = partial(driver.execute_query, database_=database)
+    for record in (await run("SHOW CONSTRAINTS YIELD name")).records:
+        await run(f"DROP CONSTRAINT {record['name']}")
