@@ -256,8 +256,8 @@ async def forgetting_never_takes_what_came_since(projection: Projection, sample:
             await projection.forget(past)
 
     async with asyncio.TaskGroup() as group:
-        for writer in range(WRITERS // 2):
-            group.create_task(_write_shuffled(projection, sample, writer))
+        for version in _highest_early(sample.chance("forget")):
+            group.create_task(projection.apply([sample.upserted("a", version)]))
         group.create_task(forget())
     await projection.forget(past)
     await assert_shows(projection, [sample.upserted("a", HIGHEST)])

@@ -17,7 +17,7 @@ import orjson
 
 from consumers.qdrant_edge import Refused
 from stack.port import LOOPBACK
-from tests.faults.qdrant_engines import EdgeEngine, Engine, Json, Record
+from tests.faults.qdrant_engines import EdgeEngine, Engine, Json, Record, matches
 from tests.faults.qdrant_twists import Answer, Twist, refusal, result, unfinished
 
 COMPLETED = "completed"
@@ -126,6 +126,9 @@ class QdrantServer:
             return result({"operation_id": 0, "status": COMPLETED})
         if rest == "points/batch":
             return await self._write(collection, request)
+        if rest == "points/delete":
+            await self.engine.delete(collection, request.json["filter"])
+            return result({"operation_id": 0, "status": COMPLETED})
         return await self._question(collection, rest, request.json)
 
     async def _question(self, collection: str, rest: str, body: Json) -> Answer:
@@ -167,11 +170,9 @@ class QdrantServer:
         return result([{"operation_id": n, "status": COMPLETED} for n in range(len(operations))])
 
     async def _count(self, collection: str, condition: Json | None) -> int:
-        """A filter may ask for equal values only."""
         found, after = await self.engine.scroll(collection, 100_000, None)
         assert after is None
-        wanted = {c["key"]: c["match"]["value"] for c in (condition or {}).get("must", ())}
-        return sum(all(payload.get(k) == v for k, v in wanted.items()) for _, payload, _ in found)
+        return sum(matches(condition or {}, record) for record in found)
 
 
 @asynccontextmanager
