@@ -220,6 +220,48 @@ async def a_late_event_of_a_version_that_is_past_changes_nothing(
     await assert_shows(projection, [sample.upserted("a", 3)])
 
 
+async def forgetting_takes_exactly_what_was_seen(projection: Projection, sample: Sample) -> None:
+    """Whatever differs from that in version, content or deletedness stays; so do other keys."""
+    kept = [sample.upserted("a", 3), sample.removed("b", 2), sample.upserted("c", 1)]
+    await projection.apply(kept)
+    a, b, _ = map(entry, kept)
+    unlike = [replace(a, version=2), replace(a, digest="another"), replace(a, deleted=True)]
+    none = entry(sample.upserted("none", 1))
+    await projection.forget([*unlike, replace(b, deleted=False), none])
+    await projection.forget([])
+    await assert_shows(projection, kept)
+    await projection.forget([a, b, none])
+    await projection.forget([a])
+    await assert_shows(projection, kept[2:])
+    require(await projection.versions([a.stream]) == {}, "a forgotten key has a version")
+
+
+async def a_forgotten_key_takes_any_version(projection: Projection, sample: Sample) -> None:
+    """Also one below what was forgotten, and the same with another content."""
+    wrong = [sample.twin("a", 3), sample.upserted("b", 9), sample.removed("c", 2)]
+    right = [sample.upserted("a", 3), sample.removed("b", 4), sample.upserted("c", 1)]
+    await projection.apply(wrong)
+    await projection.forget(list(map(entry, wrong)))
+    await projection.apply(right)
+    await assert_shows(projection, right)
+
+
+async def forgetting_never_takes_what_came_since(projection: Projection, sample: Sample) -> None:
+    """What is forgotten again and again beside writers are the versions before the highest."""
+    past = [entry(sample.upserted("a", version)) for version in range(1, HIGHEST)]
+
+    async def forget() -> None:
+        for _ in range(ROUNDS):
+            await projection.forget(past)
+
+    async with asyncio.TaskGroup() as group:
+        for writer in range(WRITERS // 2):
+            group.create_task(_write_shuffled(projection, sample, writer))
+        group.create_task(forget())
+    await projection.forget(past)
+    await assert_shows(projection, [sample.upserted("a", HIGHEST)])
+
+
 PROMISES: tuple[Promise, ...] = (
     it_says_what_it_follows,
     preparing_again_keeps_what_is_there,
@@ -235,4 +277,7 @@ PROMISES: tuple[Promise, ...] = (
     a_divergence_stops_its_key_and_no_other,
     a_divergence_inside_a_batch_is_loud,
     a_late_event_of_a_version_that_is_past_changes_nothing,
+    forgetting_takes_exactly_what_was_seen,
+    a_forgotten_key_takes_any_version,
+    forgetting_never_takes_what_came_since,
 )

@@ -44,6 +44,13 @@ class MemoryProjection:
         for change in list(self.state.values()):
             yield _entry(change)
 
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection."""
+        for entry in entries:
+            known = self.state.get(entry.stream)
+            if known is not None and _entry(known) == entry:
+                del self.state[entry.stream]
+
 
 def _entry(change: Change) -> Entry:
     return Entry(change.stream, change.version, change.digest, change.deleted)

@@ -114,6 +114,15 @@ class Neo4jProjection:
                     yield entry
                 after = page[-1].stream.key
 
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection; what others' edges lead to becomes a placeholder again."""
+        ordered = sorted(entries, key=lambda entry: entry.stream)
+        for aggregate, group in groupby(ordered, key=lambda entry: entry.stream.aggregate):
+            rows = [_row_of(entry) for entry in group]
+            for start in range(0, len(rows), self._batch_rows):
+                page = rows[start : start + self._batch_rows]
+                await self._write(self._shapes[aggregate].forgetting, page)
+
     async def _apply(self, shape: Shape, changes: Sequence[Change]) -> list[Divergence]:
         """Write the head of each key but of those that diverge, which are what is returned."""
         claims: dict[str, list[Change]] = {}
@@ -163,6 +172,16 @@ def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
     claim = Stamp(**row["claim"])
     change = next(change for change in claims if change.stamp == claim)
     return Divergence(change, Stamp(**row["shown"]))
+
+
+def _row_of(entry: Entry) -> Row:
+    """An entry as `Shape.forgetting` compares it."""
+    return {
+        "key": entry.stream.key,
+        "version": entry.version,
+        "digest": entry.digest,
+        "deleted": entry.deleted,
+    }
 
 
 async def _run(

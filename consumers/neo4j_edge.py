@@ -36,6 +36,8 @@ _DOWN_CODES = (
     "Neo.ClientError.Security",
     "Neo.ClientError.Database",
     "Neo.ClientError.Cluster",
+    # Forgotten between our MERGE and our lock; the next attempt finds no node, and makes one.
+    "Neo.ClientError.Statement.EntityNotFound",
     "Neo.DatabaseError.General",
     "Neo.DatabaseError.Transaction",
 )

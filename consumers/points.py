@@ -88,6 +88,28 @@ def _upsert(version: int, points: list[models.PointStruct]) -> models.UpsertOper
     return models.UpsertOperation(upsert=models.PointsList(points=points, update_filter=fence))
 
 
+def exactly(entries: Iterable[Entry]) -> models.Filter:
+    """The points that show just these; their ids come first, so that no other is looked at."""
+    entries = list(entries)
+    ids = models.HasIdCondition(has_id=[point_id(entry.stream) for entry in entries])
+    return models.Filter(must=[ids], should=[_exactly(entry) for entry in entries])
+
+
+def _exactly(entry: Entry) -> models.Filter:
+    return models.Filter(
+        must=[
+            models.HasIdCondition(has_id=[point_id(entry.stream)]),
+            _equals("version", entry.version),
+            _equals("digest", entry.digest),
+            _equals("deleted", entry.deleted),
+        ]
+    )
+
+
+def _equals(key: str, value: str | int | bool) -> models.FieldCondition:
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
 def stream_of(payload: Payload) -> StreamKey:
     return StreamKey(payload["aggregate"], payload["key"])
 

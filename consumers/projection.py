@@ -83,6 +83,14 @@ class Projection(Protocol):
     def scan(self) -> AsyncIterator[Entry]:
         """Everything that the store shows, tombstones included, in no particular order."""
 
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """Remove what the store shows, where it is still exactly that; durable on return.
+
+        For repair alone, of what no event accounts for. Fenced in the store by version, digest and
+        whether it is deleted: whatever was applied since stays. The key is then as if it had never
+        been there, so that any version of it is taken.
+        """
+
 
 def change_of(envelope: Envelope) -> Change:
     """The change that an event carries, or MessageRejected."""

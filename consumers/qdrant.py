@@ -37,6 +37,7 @@ from consumers.points import (
     Document,
     Vector,
     entry_of,
+    exactly,
     fenced,
     newer_than,
     point,
@@ -147,6 +148,17 @@ class QdrantProjection:
             if offset is None:
                 return
 
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection; the filter is the fence, and is judged by the store itself."""
+        for start in range(0, len(entries), self._batch_points):
+            page = entries[start : start + self._batch_points]
+            selector = models.FilterSelector(filter=exactly(page))
+            result = await self._asked(
+                self._client.delete(self.collection, points_selector=selector, wait=True)
+            )
+            require_completed([result], 1)
+            await asyncio.sleep(0)
+
     async def count(self, condition: models.Filter | None = LIVE) -> int:
         """How many points match, exactly; the live ones unless told otherwise, None for all."""
         result = await self._asked(
@@ -224,14 +236,15 @@ class QdrantProjection:
         """
         if not points:
             return []
+        operations = fenced(points)
         try:
             with translated():
                 results = await self._client.batch_update_points(
-                    self.collection, fenced(points), wait=True
+                    self.collection, operations, wait=True
                 )
         except Refused as refused:
             return await self._narrowed(points, refused)
-        require_completed(results)
+        require_completed(results, len(operations))
         return []
 
     async def _narrowed(

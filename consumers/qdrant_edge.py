@@ -8,8 +8,9 @@ Weakness: REST only, errors of gRPC are not translated.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from json import JSONDecodeError
 
 import orjson
 from qdrant_client import AsyncQdrantClient, models
@@ -51,6 +52,8 @@ def translated() -> Iterator[None]:
         raise DependencyDown("qdrant", error.source) from error
     except (QdrantException, sqlite3.OperationalError, OSError) as error:
         raise DependencyDown("qdrant", error) from error
+    except (JSONDecodeError, UnicodeDecodeError, AssertionError) as error:  # no answer of Qdrant's
+        raise DependencyDown("qdrant", error) from error
     except ValueError as error:  # local mode's word for 4xx; or what the client cannot even encode
         raise Refused(str(error)) from error
 
@@ -74,8 +77,10 @@ async def require_version(client: AsyncQdrantClient) -> None:
         raise SchemaBehind(f"qdrant is {version[:50]}: upgrade the server to {least} or newer")
 
 
-def require_completed(results: Iterable[models.UpdateResult]) -> None:
-    """`acknowledged` and `wait_timeout` say nothing of the write: it is repeated."""
+def require_completed(results: Sequence[models.UpdateResult], operations: int) -> None:
+    """`acknowledged` and `wait_timeout` say nothing of the write, nor does no result: repeat it."""
+    if len(results) != operations:
+        raise DependencyDown("qdrant", f"{len(results)} results of {operations} writes")
     for result in results:
         if result.status != models.UpdateStatus.COMPLETED:
             raise DependencyDown("qdrant", f"a write is {result.status.value}, not completed")

@@ -14,10 +14,16 @@ class Settings(ServiceSettings):
     neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
 
     session_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
+    rebalance_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
     max_fetch_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     receive_messages: int = Field(default=1_000, ge=1)
     receive_wait_milliseconds: int = Field(default=200, ge=1)
+    unfinished_messages: int = Field(default=20_000, ge=1)  # in memory, of all partitions
+    unfinished_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     keys_side_by_side: int = Field(default=8, ge=1)
     surprise_attempts: int = Field(default=5, ge=1)
     backoff_first_seconds: float = Field(default=0.1, gt=0)
     backoff_longest_seconds: float = Field(default=10.0, gt=0)
+
+    drift_patience_seconds: float = Field(default=10.0, ge=0)
+    drift_run_keys: int = Field(default=20_000, ge=1)  # held in memory; the rest is on disk

@@ -36,6 +36,18 @@ FOREACH (new IN CASE WHEN newer THEN row.edges.{type} ELSE [] END |
 _DIVERGED = """WITH row, others, shown WHERE size(others) > 0
 RETURN row.key AS key, others[0] AS claim, shown"""
 
+_FORGET = """UNWIND $rows AS row
+MATCH (n:{label} {{key: row.key}})
+SET n._lock = true
+REMOVE n._lock
+WITH n, row
+WHERE n.version = row.version AND n.digest = row.digest AND n.deleted = row.deleted
+SET n = {{key: row.key, version: 0}}"""
+_DROP_EDGES = """FOREACH (old IN [(n){left}[r:{type}]{right}(:{label}) | r] | DELETE old)"""
+_DROP_NODE = """WITH n
+WHERE NOT (n)--()
+DELETE n"""
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
@@ -77,8 +89,17 @@ class Shape:
         the version is read. A node is set where it has a lower version, and where none of the
         row's claims is another event of the version that it shows; those are what is returned.
         """
-        edges = map(_replace_edges, self.edges)
+        edges = (_over(_EDGES, edge) for edge in self.edges)
         return "\n".join((_FENCE.format(label=self.label), *edges, _DIVERGED))
+
+    @property
+    def forgetting(self) -> str:
+        """Lock, compare, and take away the node with its edges, for all `$rows` in one statement.
+
+        What other nodes' edges lead to stays, as a placeholder: those edges belong to their events.
+        """
+        drops = (_over(_DROP_EDGES, edge) for edge in self.edges)
+        return "\n".join((_FORGET.format(label=self.label), *drops, _DROP_NODE))
 
     def row(self, change: Change, earlier: Iterable[Change] = ()) -> Row:
         """The change as the statement's row; a delete has neither properties nor neighbours.
@@ -100,9 +121,10 @@ class Shape:
         }
 
 
-def _replace_edges(edge: Edge) -> str:
+def _over(template: str, edge: Edge) -> str:
+    """The clause for this kind of edge, in its direction."""
     left, right = ("<-", "-") if edge.incoming else ("-", "->")
-    return _EDGES.format(type=edge.type, label=edge.label, left=left, right=right)
+    return template.format(type=edge.type, label=edge.label, left=left, right=right)
 
 
 def _neighbours(node: Node, edge: Edge) -> list[Row]:
