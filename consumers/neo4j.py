@@ -167,13 +167,6 @@ class Neo4jProjection:
             yield session
 
 
-def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
-    """What the statement returned of a key, among the changes that it was given for it."""
-    claim = Stamp(**row["claim"])
-    change = next(change for change in claims if change.stamp == claim)
-    return Divergence(change, Stamp(**row["shown"]))
-
-
 def _row_of(entry: Entry) -> Row:
     """An entry as `Shape.forgetting` compares it."""
     return {
@@ -182,6 +175,13 @@ def _row_of(entry: Entry) -> Row:
         "digest": entry.digest,
         "deleted": entry.deleted,
     }
+
+
+def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
+    """What the statement returned of a key, among the changes that it was given for it."""
+    claim = Stamp(**row["claim"])
+    change = next(change for change in claims if change.stamp == claim)
+    return Divergence(change, Stamp(**row["shown"]))
 
 
 async def _run(
