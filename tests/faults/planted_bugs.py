@@ -1,7 +1,7 @@
 """Planted bugs: the usual ways to get an outbox wrong, and the tests that catch each by name.
 
-Ids are those of section 6.4 of the fault catalogue; M21 is ours. Bugs of consumers and stores are
-not here yet.
+Ids are those of section 6.4 of the fault catalogue; M21 is ours. Of the bugs of consumers and
+stores, some are not here yet.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ SWEEP = "tests/faults/test_interleavings.py"
 ORDER = "tests/faults/test_order.py"
 BROKER = "tests/faults/test_broker.py"
 LEASE = "tests/faults/test_availability.py"
+GRAPH = "tests/faults/test_neo4j_writers.py"
 PLANTED = "tests/faults/test_planted.py"
 
 
@@ -88,6 +89,13 @@ BUGS = (
             f"{PLANTED}::test_a_unit_that_commits_before_it_says_so_is_caught_silent",
         ),
         f"{PLANTED}::test_a_unit_that_ends_before_its_commit_leaves_neither_row_nor_event",
+    ),
+    Bug(
+        "M15",
+        "a MERGE without the constraint",
+        "duplicated",
+        (f"{GRAPH}::test_a_merge_without_the_constraint_is_caught_making_duplicates",),
+        f"{GRAPH}::test_writers_that_create_a_key_at_once_make_one_node",
     ),
     Bug(
         "M16",
