@@ -12,6 +12,7 @@ class Settings(ServiceSettings):
     neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")
     neo4j_password: SecretStr = Field(default=SecretStr(""), validation_alias="NEO4J_PASSWORD")
     neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
+    neo4j_answer_seconds: float = Field(default=30.0, gt=0)  # a call, the repetitions included
 
     session_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
     rebalance_timeout_milliseconds: int = Field(default=10_000, ge=1_000)

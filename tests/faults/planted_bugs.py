@@ -9,6 +9,7 @@ SWEEP = "tests/faults/test_interleavings.py"
 ORDER = "tests/faults/test_order.py"
 BROKER = "tests/faults/test_broker.py"
 LEASE = "tests/faults/test_availability.py"
+GRAPH = "tests/faults/test_neo4j_writers.py"
 PLANTED = "tests/faults/test_planted.py"
 STORES = "tests/faults/test_planted_stores.py"
 
@@ -109,6 +110,13 @@ BUGS = (
         "lost",
         (f"{STORES}::test_a_write_that_is_not_waited_for_is_caught_losing",),
         f"{STORES}::test_what_counts_as_applied_is_there",
+    ),
+    Bug(
+        "M15",
+        "a MERGE without the constraint",
+        "duplicated",
+        (f"{GRAPH}::test_a_merge_without_the_constraint_is_caught_making_duplicates",),
+        f"{GRAPH}::test_writers_that_create_a_key_at_once_make_one_node",
     ),
     Bug(
         "M16",

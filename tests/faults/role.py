@@ -170,6 +170,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "NEO4J_USER": settings.neo4j_user,
         "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
         "NEO4J_DATABASE": settings.neo4j_database,
+        "AFTERCOMMIT_NEO4J_ANSWER_SECONDS": str(settings.neo4j_answer_seconds),
         "FAILPOINTS": settings.failpoints,
         "AFTERCOMMIT_LEASE_SECONDS": str(settings.lease_seconds),
         "AFTERCOMMIT_PUBLISH_TIMEOUT_SECONDS": str(settings.publish_timeout_seconds),
