@@ -13,17 +13,10 @@ from typing import Any
 import psycopg
 
 from consumers.projection import Entry, Projection, StreamKey
-from outbox.streams import Difference, compare
+from outbox.streams import Difference, compare, heads_of
 
 KEYS_AT_ONCE = 500
 SHOWN_KEYS = 100
-
-HEADS = """
-SELECT head.aggregatetype, head.aggregateid, head.version, head.digest, head.deleted
-FROM unnest(%(aggregates)s::text[], %(keys)s::text[]) AS wanted (aggregatetype, aggregateid)
-JOIN outbox.streams AS head USING (aggregatetype, aggregateid)
-"""
-
 
 Brings = Mapping[StreamKey, int]
 
@@ -77,19 +70,9 @@ async def difference_to(
     own = sorted(stream for stream in selected if stream.aggregate in projection.aggregates)
     for some in _parts(own, KEYS_AT_ONCE):
         shown = await projection.versions(some)  # first, so that it cannot be ahead of the heads
-        found.add(await _heads(connection, some), shown, selected)
+        heads = await heads_of(connection, some)
+        found.add(list(heads.values()), shown, selected)
     return found
-
-
-async def _heads(
-    connection: psycopg.AsyncConnection[Any], streams: Sequence[StreamKey]
-) -> list[Entry]:
-    parameters = {"aggregates": [s.aggregate for s in streams], "keys": [s.key for s in streams]}
-    rows = await connection.execute(HEADS, parameters)
-    return [
-        Entry(StreamKey(aggregate, key), version, digest, deleted)
-        for aggregate, key, version, digest, deleted in await rows.fetchall()
-    ]
 
 
 def _behind(difference: Difference) -> list[StreamKey]:

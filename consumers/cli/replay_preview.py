@@ -10,8 +10,8 @@ from consumers.assembly import PROJECTIONS
 from consumers.projection import StreamKey
 from consumers.replay_preview import StoreDifference, difference_to
 from consumers.settings import Settings
+from outbox.cli.bar import Tell, progress
 from outbox.cli.console import Json, print_table
-from outbox.cli.progress import Tell, progress
 from outbox.cli.selection import (
     Aggregates,
     All,

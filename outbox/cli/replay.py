@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
+from outbox.cli.bar import progress
 from outbox.cli.console import Json, Reason, ask, print_table
-from outbox.cli.progress import progress
 from outbox.cli.selection import (
     Aggregates,
     All,
