@@ -9,6 +9,7 @@ import typer
 from consumers.assembly import PROJECTIONS, catalog_commands
 from consumers.cli import drift
 from consumers.cli.letters import dead_letters
+from consumers.cli.replay_preview import replay_preview
 from consumers.projection import ProjectionReaction
 from consumers.reaction import Reaction
 from consumers.runner import Runner
@@ -41,6 +42,7 @@ def neo4j() -> None:
 
 app.add_typer(drift.app, name="drift")
 app.command()(dead_letters)
+app.command()(replay_preview)
 
 
 class _Role:
