@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import typer
 
 from consumers.assembly import PROJECTIONS, catalog_commands
+from consumers.cli import letters
 from consumers.cli.drift import drift
-from consumers.cli.letters import dead_letters
 from consumers.projection import ProjectionReaction
 from consumers.runner import Reaction, Runner
 from consumers.settings import Settings
@@ -35,7 +35,7 @@ def neo4j() -> None:
 
 
 app.command()(drift)
-app.command()(dead_letters)
+app.add_typer(letters.app, name="dead-letters")
 
 
 class _Role:

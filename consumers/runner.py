@@ -2,10 +2,12 @@
 
 Records are applied in order for each key; an offset is committed only when every record before it
 is done: applied, or a dead letter in PostgreSQL. A message may be applied twice after a crash;
-reactions are idempotent. Weakness: what one fetch brought is done before the next one is asked for.
+reactions are idempotent. Dead letters that a person retries, and what waits behind them, are redone
+between fetches. Weakness: what one fetch brought is done before the next one is asked for.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -14,7 +16,7 @@ import structlog
 
 from consumers.retry import Backoff, Failure, Stopped, classify, pause, through_outages
 from consumers.settings import Settings
-from outbox.dead_letters import DeadLetter, DeadLetters
+from outbox.dead_letters import DeadLetter, DeadLetters, Retried
 from outbox.errors import DependencyDown, MessageRejected
 from outbox.kafka import Received, Subscriber
 from schemas import wire
@@ -80,6 +82,7 @@ class Runner:
         self._stopping = asyncio.Event()
         self._side_by_side = asyncio.Semaphore(settings.keys_side_by_side)
         self._parked: set[str] = set()
+        self._redo_at = 0.0  # on the monotonic clock
         self._log = log.bind(consumer=reaction.name)
 
     def stop(self) -> None:
@@ -89,10 +92,11 @@ class Runner:
     async def run(self) -> None:
         """Consume until stopped; outages of any part are waited out."""
         try:
-            await self._through_outages(self._reaction.prepare)
-            await self._through_outages(self._load_parked)
-            while not self._stopping.is_set():
-                await self._through_outages(self._subscribe)
+            async with self._dead_letters:
+                await self._through_outages(self._reaction.prepare)
+                await self._through_outages(self._load_parked)
+                while not self._stopping.is_set():
+                    await self._through_outages(self._subscribe)
         except Stopped:
             self._log.info("stopped while waiting")
 
@@ -108,6 +112,7 @@ class Runner:
             self._log.info("consuming", topics=self._reaction.topics)
             while not self._stopping.is_set():
                 await self._receive(subscriber)
+                await self._through_outages(lambda: self._redo(subscriber))
 
     async def _receive(self, subscriber: Subscriber) -> None:
         fetched = await subscriber.receive(
@@ -119,6 +124,35 @@ class Runner:
         await subscriber.commit(
             {partition: records[-1].offset + 1 for partition, records in fetched.items()}
         )
+
+    async def _redo(self, subscriber: Subscriber) -> None:
+        """What is due of our partitions, of each key in order; a key that fails again waits."""
+        if time.monotonic() < self._redo_at:
+            return
+        due = await self._dead_letters.due(subscriber.assigned())
+        failed: set[str | None] = set()
+        for retried in due:
+            if retried.stream is None or retried.stream not in failed:
+                failed |= await self._redo_one(retried)
+        self._redo_at = time.monotonic() + (0 if due else self._settings.retry_poll_seconds)
+
+    async def _redo_one(self, retried: Retried) -> set[str | None]:
+        """The key that goes on waiting, where it fails again."""
+        record = retried.record
+        try:
+            task = Task(record, wire.decode(record.key, record.value, record.headers))
+        except MessageRejected as error:
+            letter = DeadLetter(record, retried.stream, error.reason, str(error), 1)
+        else:
+            buried = await self._attempts(task)
+            if buried is None:
+                if await self._dead_letters.applied(retried):
+                    self._parked.discard(retried.stream or "")
+                return set()
+            letter = buried
+        await self._dead_letters.failed(retried, letter)
+        self._log.error("dead letter again", reason=letter.reason, offset=record.offset)
+        return {retried.stream}
 
     async def _work_off(self, records: Sequence[Received]) -> None:
         """All partitions in one batch: writers of one process must not meet in the store."""
@@ -162,16 +196,19 @@ class Runner:
     async def _apply_one(self, task: Task) -> None:
         if task.stream in self._parked:
             await self._bury(_waiting(task))
-            return
+        elif (letter := await self._attempts(task)) is not None:
+            await self._bury(letter)
+
+    async def _attempts(self, task: Task) -> DeadLetter | None:
+        """Apply it; the letter to be written where it cannot be."""
         waits = self._backoff.waits()
-        for attempt in range(1, self._settings.surprise_attempts + 1):
-            error = await self._try(task)
-            if error is None:
-                return
+        attempt = 1
+        while (error := await self._try(task)) is not None:
             if classify(error) is Failure.MESSAGE or attempt == self._settings.surprise_attempts:
-                await self._bury(self._letter(task, error, attempt))
-                return
+                return self._letter(task, error, attempt)
             await pause(next(waits), self._stopping)
+            attempt += 1
+        return None
 
     async def _try(self, task: Task) -> Exception | None:
         try:

@@ -20,6 +20,7 @@ READY = {
     "neo4j": "consuming",
     "http": "never said: it is ready when it answers",
     "writer": "acknowledged",
+    "ledger": "consuming",
 }
 COMMANDS = {
     "relay": ("outbox", "relay"),
@@ -28,6 +29,7 @@ COMMANDS = {
     "neo4j": ("consumers", "neo4j"),
     "http": ("services", "serve"),
     "writer": ("tests.faults.writer",),
+    "ledger": ("tests.faults.ledger",),
 }
 
 
