@@ -1,5 +1,6 @@
 """`python -m consumers …`: the roles that follow Kafka; what shows and repairs the stores."""
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -9,9 +10,13 @@ from consumers.assembly import PROJECTIONS, catalog_commands
 from consumers.cli import letters
 from consumers.cli.drift import drift
 from consumers.projection import ProjectionReaction
-from consumers.runner import Reaction, Runner
+from consumers.reaction import Reaction
+from consumers.runner import Runner
 from consumers.settings import Settings
+from outbox.errors import Halted, SchemaBehind
 from outbox.process import run_command, run_role
+
+EXIT_HALTED = 3
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -51,7 +56,12 @@ class _Role:
         self._runner: Runner | None = None
 
     def run(self) -> None:
-        run_role(self._settings, self._main, self._stop)
+        """What only a person can repair is one line, and exit code 3."""
+        try:
+            run_role(self._settings, self._main, self._stop)
+        except (Halted, SchemaBehind) as error:
+            sys.stderr.write(f"{error}\n")
+            sys.exit(EXIT_HALTED)
 
     async def _main(self) -> None:
         async with self._assemble(self._settings) as reaction:

@@ -14,9 +14,12 @@ class Settings(ServiceSettings):
     neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
 
     session_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
+    rebalance_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
     max_fetch_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     receive_messages: int = Field(default=1_000, ge=1)
     receive_wait_milliseconds: int = Field(default=200, ge=1)
+    unfinished_messages: int = Field(default=20_000, ge=1)  # in memory, of all partitions
+    unfinished_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     keys_side_by_side: int = Field(default=8, ge=1)
     surprise_attempts: int = Field(default=5, ge=1)
     retry_poll_seconds: float = Field(default=1.0, gt=0)

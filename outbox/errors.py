@@ -5,7 +5,8 @@ OutboxError
 ├── DependencyDown    wait with backoff; no attempt is spent
 ├── Contention        run the unit of work again: PostgreSQL chose it as the victim
 ├── LeaseLost         step down: another relay may be publishing
-├── Halted            publish nothing, until a person has done what it names
+├── Halted            stand still, until a person has done what it names
+├── Unreadable        read nothing of that partition for a while, and skip nothing of it
 └── SchemaBehind      stop, and run the migrations
 
 schemas.MessageRejected stands beside them: the message itself is broken or refused. Whatever else
@@ -30,6 +31,7 @@ __all__ = [
     "MessageRejected",
     "OutboxError",
     "SchemaBehind",
+    "Unreadable",
     "Violation",
     "rejected",
     "translated",
@@ -70,6 +72,16 @@ class LeaseLost(OutboxError):
 
 class Halted(OutboxError):
     """To go on could lose or reorder messages; the text names what a person must do."""
+
+
+class Unreadable(OutboxError):
+    """The broker's bytes from `offset` of `partition` on are no records, or more than we take."""
+
+    def __init__(self, partition: tuple[str, int], offset: int, cause: BaseException) -> None:
+        name, number = partition
+        super().__init__(f"{name}/{number} is unreadable from offset {offset} on ({cause})")
+        self.partition = partition
+        self.offset = offset
 
 
 class SchemaBehind(OutboxError):

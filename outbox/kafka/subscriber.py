@@ -1,12 +1,37 @@
-"""Subscriber: a member of a consumer group that commits by hand."""
+"""Subscriber: a member of a consumer group that commits by hand, and passes over nothing.
+
+aiokafka would: a group without offsets starts at the latest record or jumps there after retention,
+a batch that is too large is stepped over, and records that were taken out of a fetch are forgotten
+where a later batch of it is broken. Here each of these is an answer of its own.
+"""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import zlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, NamedTuple, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
+from outbox.errors import Halted, Unreadable
 from outbox.kafka.edge import broker_errors, stop
+
+# What a broken, cut or foreign batch raises where it is parsed; a codec that inflates too much ends
+# in MemoryError, under the limit that the process has.
+BROKEN = (
+    errors.CorruptRecordException,
+    errors.RecordTooLargeError,
+    errors.UnsupportedCodecError,
+    zlib.error,
+    MemoryError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+)
+UNREADABLE_SECONDS = 10.0  # until a partition that could not be read is tried again
+LOOK_MILLISECONDS = 200
+PATIENCE_SECONDS = 1.0  # beyond what a receive may wait: aiokafka waits longer in a rebalance
 
 
 class Received(NamedTuple):
@@ -22,13 +47,27 @@ class Received(NamedTuple):
 
 
 Partition = tuple[str, int]
+Fetched = dict[Partition, list[Received]]
+
+
+async def _nothing_to_end() -> None:
+    """For who has no work beyond `receive`."""
+
+
+def _assigned_to_nobody(_: Collection[Partition]) -> None:
+    """For who does not ask."""
 
 
 class Subscriber:
-    """A member of a consumer group with manual commits that starts at the beginning.
+    """A member of a consumer group with manual commits.
 
     `receive` gives records in offset order for each partition; nothing is committed but what
-    `commit` is told. A group that has no offsets starts at the earliest record.
+    `commit` is told. A group that has no offset of a partition starts at its earliest record, and
+    commits that it does; so an offset that is out of range later on is no new group's.
+
+    `revoked` is awaited before the partitions are given back, for as long as the group's rebalance
+    timeout is; what was received before is of no more use afterwards. `assigned` is told which they
+    are now, all of them.
     """
 
     def __init__(
@@ -38,22 +77,30 @@ class Subscriber:
         topics: Sequence[str],
         session_timeout_milliseconds: int,
         max_fetch_bytes: int,
+        rebalance_timeout_milliseconds: int | None = None,
+        revoked: Callable[[], Awaitable[None]] = _nothing_to_end,
+        assigned: Callable[[Collection[Partition]], None] = _assigned_to_nobody,
     ) -> None:
         # A commit that has taken as long as a session would be refused anyway.
         self._commit_seconds = session_timeout_milliseconds / 1000
+        self._group = group
+        self._next: dict[TopicPartition, int] = {}  # what was given out ends before these
+        self._unreadable: dict[TopicPartition, float] = {}  # until when each is left alone
+        self._paused: set[TopicPartition] = set()
+        self._suspects: deque[TopicPartition] = deque()
         self._consumer = AIOKafkaConsumer(
-            *topics,
             bootstrap_servers=bootstrap,
             group_id=group,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",
             session_timeout_ms=session_timeout_milliseconds,
             heartbeat_interval_ms=max(100, session_timeout_milliseconds // 10),
-            rebalance_timeout_ms=session_timeout_milliseconds,
+            rebalance_timeout_ms=rebalance_timeout_milliseconds or session_timeout_milliseconds,
             max_poll_interval_ms=24 * 3600 * 1000,  # an outage of a store is waited out
             fetch_max_bytes=max_fetch_bytes,
             max_partition_fetch_bytes=max_fetch_bytes,
         )
+        self._consumer.subscribe(topics, listener=_Listener(self._forget, revoked, assigned))
 
     async def __aenter__(self) -> Self:
         with broker_errors():
@@ -67,28 +114,152 @@ class Subscriber:
     async def __aexit__(self, *_: object) -> None:
         await stop(self._consumer)
 
-    async def receive(
-        self, max_records: int, wait_milliseconds: int
-    ) -> dict[Partition, list[Received]]:
-        """What has arrived, at most `max_records`; empty when nothing did in time."""
+    async def receive(self, max_records: int, wait_milliseconds: int) -> Fetched:
+        """What has arrived, at most `max_records`; empty when nothing did in time.
+
+        Halted where the committed offset is out of range. Unreadable of one partition, which is
+        then left alone for UNREADABLE_SECONDS; the others go on with the next call.
+        """
+        self._try_again()
         with broker_errors():
-            fetched = await self._consumer.getmany(
-                timeout_ms=wait_milliseconds, max_records=max_records
-            )
+            try:
+                if self._suspects:
+                    return await self._receive_from(self._suspects.popleft(), max_records)
+                return await self._receive((), max_records, wait_milliseconds)
+            except errors.NoOffsetForPartitionError as error:
+                await self._begin(error.args[0])
+            except errors.OffsetOutOfRangeError as error:
+                raise self._out_of_range(error.args[0]) from error
+            except BROKEN:
+                await self._rewind(self._consumer.assignment())
+                self._suspects.extend(self._consumer.assignment() - self._unreadable.keys())
+        return {}
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> bool:
+        """Record, for each partition, the offset of the next record to read.
+
+        False where the group has gone on without us: whoever has the partitions then repeats what
+        was not committed.
+        """
+        positions = {TopicPartition(*partition): offset for partition, offset in offsets.items()}
+        with broker_errors():
+            try:
+                async with asyncio.timeout(self._commit_seconds):
+                    await self._consumer.commit(positions)
+            except (errors.CommitFailedError, errors.IllegalStateError):
+                return False
+        return True
+
+    def pause(self, partition: Partition) -> None:
+        """Receive nothing more of it; what the client has of it already is read again later."""
+        self._paused.add(TopicPartition(*partition))
+        self._let_flow(TopicPartition(*partition))
+
+    def resume(self, partition: Partition) -> None:
+        self._paused.discard(TopicPartition(*partition))
+        self._let_flow(TopicPartition(*partition))
+
+    def assigned(self) -> set[Partition]:
+        return {(tp.topic, tp.partition) for tp in self._consumer.assignment()}
+
+    async def _receive(
+        self, partitions: Iterable[TopicPartition], max_records: int, wait_milliseconds: int
+    ) -> Fetched:
+        """No await after records were taken out: a cancellation can lose none of them."""
+        try:
+            async with asyncio.timeout(wait_milliseconds / 1000 + PATIENCE_SECONDS):
+                fetched = await self._consumer.getmany(
+                    *partitions, timeout_ms=wait_milliseconds, max_records=max_records
+                )
+        except TimeoutError:
+            return {}
+        self._next.update({tp: records[-1].offset + 1 for tp, records in fetched.items()})
         return {
             (tp.topic, tp.partition): [_received(record) for record in records]
             for tp, records in fetched.items()
         }
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Record, for each partition, the offset of the next record to read."""
-        positions = {TopicPartition(*partition): offset for partition, offset in offsets.items()}
-        with broker_errors():
-            async with asyncio.timeout(self._commit_seconds):
-                await self._consumer.commit(positions)
+    async def _receive_from(self, tp: TopicPartition, max_records: int) -> Fetched:
+        """Of one alone, so that only its own records can be broken."""
+        if tp not in self._consumer.assignment():
+            return {}
+        try:
+            return await self._receive([tp], max_records, LOOK_MILLISECONDS)
+        except BROKEN as error:
+            await self._rewind([tp])
+            self._unreadable[tp] = monotonic() + UNREADABLE_SECONDS
+            self._let_flow(tp)
+            offset = self._next.get(tp, 0)
+            raise Unreadable((tp.topic, tp.partition), offset, error) from error
 
-    def assigned(self) -> set[Partition]:
-        return {(tp.topic, tp.partition) for tp in self._consumer.assignment()}
+    def _try_again(self) -> None:
+        """With one that could not be read, when its time has come."""
+        now = monotonic()
+        for tp in [tp for tp, until in self._unreadable.items() if until <= now]:
+            del self._unreadable[tp]
+            self._suspects.append(tp)
+            self._let_flow(tp)
+
+    async def _begin(self, tp: TopicPartition) -> None:
+        """The group has never been here: it starts at the earliest record."""
+        async with asyncio.timeout(self._commit_seconds):
+            earliest = (await self._consumer.beginning_offsets([tp]))[tp]
+            if await self.commit({(tp.topic, tp.partition): earliest}):
+                self._seek(tp, earliest)
+
+    async def _rewind(self, partitions: Iterable[TopicPartition]) -> None:
+        """To the first record that was not given out; aiokafka's own position may be behind it."""
+        for tp in list(partitions):
+            async with asyncio.timeout(self._commit_seconds):
+                offset = self._next[tp] if tp in self._next else await self._consumer.committed(tp)
+            if offset is not None:
+                self._next[tp] = offset
+                self._seek(tp, offset)
+
+    def _seek(self, tp: TopicPartition, offset: int) -> None:
+        if tp in self._consumer.assignment():  # else a rebalance has come between
+            self._consumer.seek(tp, offset)
+
+    def _let_flow(self, tp: TopicPartition) -> None:
+        """Or not, as whoever has paused it wants."""
+        if tp not in self._consumer.assignment():
+            return
+        held = tp in self._paused or tp in self._unreadable
+        (self._consumer.pause if held else self._consumer.resume)(tp)
+
+    def _forget(self) -> None:
+        """Positions and pauses are those of an assignment."""
+        self._next.clear()
+        self._paused.clear()
+        self._unreadable.clear()
+        self._suspects.clear()
+
+    def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> Halted:
+        named = ", ".join(f"{tp.topic}/{tp.partition} at {at}" for tp, at in offsets.items())
+        return Halted(
+            f"{self._group}: the broker does not hold what comes next ({named}); it was removed"
+            " before it was read, or the topic is another one"
+        )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(
+        self,
+        forget: Callable[[], None],
+        revoked: Callable[[], Awaitable[None]],
+        assigned: Callable[[Collection[Partition]], None],
+    ) -> None:
+        self._forget = forget
+        self._revoked = revoked
+        self._assigned = assigned
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        if revoked:
+            await self._revoked()
+        self._forget()
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._assigned({(tp.topic, tp.partition) for tp in assigned})
 
 
 def _received(record: Any) -> Received:

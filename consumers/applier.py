@@ -1,0 +1,146 @@
+"""Applier: one attempt at one message or batch, and what its failure means.
+
+Three classes (consumers/retry.py): the world is broken, this message is broken, a surprise. Here
+stands the one broad `except`: whatever a reaction raises is one of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+
+from consumers.lanes import envelopes
+from consumers.reaction import Reaction
+from consumers.redo import Redo
+from consumers.retry import Failure, classify
+from consumers.task import Task
+from outbox.dead_letters import DeadLetter, DeadLetters
+from outbox.errors import Contention, DependencyDown, MessageRejected
+
+log = structlog.get_logger()
+
+
+class Outcome(Enum):
+    """What has become of a unit.
+
+    APPLIED and BURIED are final, and durable: it was applied, or it is a dead letter or waits
+    behind one. WORLD and SURPRISE leave it as it was; a surprise has spent an attempt.
+    """
+
+    APPLIED = "applied"
+    BURIED = "buried"
+    WORLD = "world"
+    SURPRISE = "surprise"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a runner has done since it started."""
+
+    applied: int = 0
+    dead_letters: int = 0
+    waiting: int = 0
+    gaps: int = 0
+
+
+class Applier:
+    """Knows the parked keys of one consumer; its caller keeps the order of each key."""
+
+    def __init__(
+        self, reaction: Reaction, dead_letters: DeadLetters, redo: Redo, surprise_attempts: int
+    ) -> None:
+        self.counts = Counts()
+        self._reaction = reaction
+        self._dead_letters = dead_letters
+        self._redo = redo
+        self._attempts = surprise_attempts
+        self._parked: set[str] = set()
+        self._log = log.bind(consumer=reaction.name)
+
+    async def load_parked(self) -> None:
+        """Learn which keys wait, also from members that had our partitions before us."""
+        self._parked = await self._dead_letters.parked()
+
+    def apart(self, task: Task) -> bool:
+        """Whether it must not be in a batch with others."""
+        broken = isinstance(task.content, MessageRejected)
+        return broken or task.retried is not None or task.stream in self._parked
+
+    async def attempt(self, tasks: Sequence[Task], number: int) -> Outcome:
+        """Apply them at once; `number` counts the attempts at a single one, from 1 on.
+
+        A batch that fails leaves open which of it were applied: its messages are to be attempted
+        one by one, so that only the culprit suffers.
+        """
+        try:
+            if len(tasks) == 1:
+                return await self._attempt_one(tasks[0], number)
+            error = await self._try(tasks)
+        except (DependencyDown, Contention) as away:
+            return self._world(away)
+        return Outcome.SURPRISE if error else Outcome.APPLIED
+
+    async def _attempt_one(self, task: Task, number: int) -> Outcome:
+        if task.retried is None and task.stream in self._parked:
+            return await self._bury(task, _waiting(task))
+        broken = task.content if isinstance(task.content, MessageRejected) else None
+        error = broken or await self._try([task])
+        if error is None:
+            return await self._applied(task)
+        if classify(error) is Failure.MESSAGE or number >= self._attempts:
+            return await self._bury(task, self._letter(task, error, number))
+        return Outcome.SURPRISE
+
+    async def _try(self, tasks: Sequence[Task]) -> Exception | None:
+        """What is wrong with them; a broken world is raised."""
+        try:
+            await self._apply(tasks)
+        except Exception as error:
+            failure = classify(error)
+            if failure is Failure.WORLD:
+                raise
+            if failure is Failure.DONE:
+                return None
+            self._log.warning("not applied", messages=len(tasks), error=str(error)[:300])
+            return error
+        self.counts.applied += len(tasks)
+        return None
+
+    async def _apply(self, tasks: Sequence[Task]) -> None:
+        await self._reaction.apply(envelopes(tasks))
+
+    async def _applied(self, task: Task) -> Outcome:
+        if task.retried is not None and await self._redo.applied(task.retried):
+            self._parked.discard(task.retried.stream or "")
+            self._log.info("key goes on", stream=task.stream)
+        return Outcome.APPLIED
+
+    async def _bury(self, task: Task, letter: DeadLetter) -> Outcome:
+        """Durable before its offset is committed; its key waits from now on."""
+        if task.retried is None:
+            await self._dead_letters.write(letter)
+        else:
+            await self._redo.failed(task.retried, letter)
+        if letter.stream is not None:
+            self._parked.add(letter.stream)
+        if letter.waiting:
+            self.counts.waiting += 1
+        else:
+            self.counts.dead_letters += 1
+            self._log.error("dead letter", reason=letter.reason, offset=letter.record.offset)
+        return Outcome.BURIED
+
+    def _letter(self, task: Task, error: Exception, attempts: int) -> DeadLetter:
+        reason = error.reason if isinstance(error, MessageRejected) else type(error).__name__
+        stream = task.stream if self._reaction.parks_keys else None
+        return DeadLetter(task.record, stream, reason, str(error), attempts)
+
+    def _world(self, error: Exception) -> Outcome:
+        self._log.warning("waiting for a dependency", error=str(error)[:300])
+        return Outcome.WORLD
+
+
+def _waiting(task: Task) -> DeadLetter:
+    why = "an earlier message of this key is a dead letter"
+    return DeadLetter(task.record, task.stream, "waits", why, 0, waiting=True)

@@ -1,0 +1,63 @@
+"""Intake: memory is bounded by partition; a full one is paused, at half of it resumed."""
+
+from consumers.intake import Intake
+from outbox.kafka import Partition
+
+A, B = ("topic", 0), ("topic", 1)
+
+
+class Broker:
+    def __init__(self) -> None:
+        self.said: list[tuple[str, Partition]] = []
+
+    def pause(self, partition: Partition) -> None:
+        self.said.append(("pause", partition))
+
+    def resume(self, partition: Partition) -> None:
+        self.said.append(("resume", partition))
+
+
+def intake(broker: Broker, messages: int = 20, size: int = 1_000, partitions: int = 2) -> Intake:
+    made = Intake(messages, size, broker.pause, broker.resume)
+    made.divide(partitions)
+    return made
+
+
+def test_a_partition_is_paused_at_its_share_of_the_messages_and_resumed_at_half() -> None:
+    broker = Broker()
+    bounded = intake(broker)
+    bounded.took(A, 9, 9)
+    assert broker.said == []
+    bounded.took(A, 1, 1)
+    assert broker.said == [("pause", A)]
+    for _ in range(4):
+        bounded.released(A, 1, 1)
+    assert bounded.paused == {A}
+    bounded.released(A, 1, 1)
+    assert broker.said == [("pause", A), ("resume", A)]
+    assert bounded.messages == 5
+
+
+def test_bytes_bound_it_too() -> None:
+    broker = Broker()
+    bounded = intake(broker)
+    bounded.took(A, 1, 500)
+    assert bounded.paused == {A}
+    bounded.released(A, 1, 500)
+    assert bounded.paused == set()
+
+
+def test_a_full_partition_leaves_the_others_their_room() -> None:
+    """C11: a key that waits for its store takes nothing from other partitions."""
+    broker = Broker()
+    bounded = intake(broker)
+    bounded.took(A, 1_000, 100)
+    bounded.took(B, 9, 9)
+    assert broker.said == [("pause", A)]
+
+
+def test_one_partition_may_have_all_of_it() -> None:
+    broker = Broker()
+    bounded = intake(broker, partitions=1)
+    bounded.took(A, 19, 19)
+    assert broker.said == []
