@@ -8,13 +8,14 @@ ARGS ?=
 demo: .venv/ready
 	@$(BIN)/python -m stack demo $(ARGS)
 
+# In two processes, a file at a time: most tests wait for servers.
 test: .venv/ready
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # Interleavings, kill -9 at failpoints, planted bugs, and every fault that docs/faults.md names; some
 # twenty minutes. It ends with its seeds: SEED=n repeats what they drew; LONG=1 takes hours.
 faults: .venv/ready
-	$(BIN)/python -m pytest tests/faults $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults $(ARGS)
 
 check: .venv/ready
 	$(BIN)/ruff check .

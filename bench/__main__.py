@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import bloat, drain, drain_kafka, idle, latency, retained, write
+from bench import bloat, drain, drain_kafka, idle, latency, projection, retained, visible, write
 from bench.effort import EFFORTS, Effort
 from bench.figure import Figure
 from bench.rig import Rig, rigs
@@ -27,6 +27,8 @@ QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
     "write": write.ask,
     "retained": retained.ask,
     "bloat": bloat.ask,
+    "projection": projection.ask,
+    "visible": visible.ask,
 }
 
 Only = Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(QUESTIONS)}; again.")]

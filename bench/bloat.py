@@ -10,8 +10,8 @@ import asyncio
 import psycopg
 
 from bench.figure import Figure
-from bench.relay_process import RelayProcess
 from bench.rig import Rig, fresh
+from bench.role_process import RoleProcess
 
 TABLES = ("relay", "messages", "deliveries", "topics", "parked", "parked_messages")
 NO_VACUUM = "ALTER TABLE outbox.relay SET (autovacuum_enabled = off)"
@@ -32,7 +32,7 @@ async def ask(rig: Rig) -> list[Figure]:
         await psycopg.AsyncConnection.connect(own.settings.libpq_url(), autocommit=True) as writer,
     ):
         await writer.execute(NO_VACUUM)
-        async with RelayProcess(own.settings):
+        async with RoleProcess(own.settings):
             async with asyncio.timeout(rig.effort.bloat_seconds + 60):
                 await _publish_for(writer, rig.effort.bloat_seconds)
         await asyncio.sleep(SETTLED_SECONDS)

@@ -18,8 +18,8 @@ from time import perf_counter
 
 from bench.backlog import fill
 from bench.figure import Figure
-from bench.relay_process import RelayProcess, drained
 from bench.rig import Rig, fresh
+from bench.role_process import RoleProcess, drained
 from outbox.cut import Cut, CutReader, Row, Snapshot
 from outbox.kafka import Publisher
 from outbox.record import Renderer
@@ -68,7 +68,7 @@ async def measure(rig: Rig, messages: int) -> Rates:
     fetch, sample = await _fetch(settings, min(SAMPLE, messages))
     send, send_packed = await _send(settings, sample)
     del sample
-    async with RelayProcess(settings) as relay, _memory(relay) as growth:
+    async with RoleProcess(settings) as relay, _memory(relay) as growth:
         seconds = await drained(settings)
     grown = max(growth) - growth[len(growth) // 20]
     return Rates(messages / seconds, fetch, send, send_packed, grown)
@@ -108,7 +108,7 @@ async def _send(settings: Settings, rows: list[Row]) -> tuple[float, float]:
 
 
 @asynccontextmanager
-async def _memory(relay: RelayProcess) -> AsyncIterator[list[float]]:
+async def _memory(relay: RoleProcess) -> AsyncIterator[list[float]]:
     """Resident MiB, every 50 ms."""
     seen = [relay.resident_mib()]
 

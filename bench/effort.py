@@ -18,6 +18,7 @@ class Effort:
     retained_drain: int
     open_seconds: float
     bloat_seconds: float
+    projected_keys: int
 
 
 FULL = Effort(
@@ -32,6 +33,7 @@ FULL = Effort(
     retained_drain=100_000,
     open_seconds=600.0,
     bloat_seconds=10.0,
+    projected_keys=20_000,
 )
 QUICK = Effort(
     messages=100_000,
@@ -45,6 +47,7 @@ QUICK = Effort(
     retained_drain=50_000,
     open_seconds=0.0,
     bloat_seconds=3.0,
+    projected_keys=3_000,
 )
 TINY = Effort(
     messages=2_000,
@@ -58,5 +61,6 @@ TINY = Effort(
     retained_drain=2_000,
     open_seconds=0.0,
     bloat_seconds=0.5,
+    projected_keys=600,
 )
 EFFORTS = {"full": FULL, "quick": QUICK, "tiny": TINY}

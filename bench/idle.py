@@ -9,8 +9,8 @@ import asyncio
 import psycopg
 
 from bench.figure import Figure
-from bench.relay_process import RelayProcess, cpu_seconds
 from bench.rig import Rig, fresh
+from bench.role_process import RoleProcess, cpu_seconds
 
 WARM_UP_SECONDS = 2.0
 BACKEND = "SELECT pid FROM pg_stat_activity WHERE application_name = 'aftercommit relay'"
@@ -19,7 +19,7 @@ BACKEND = "SELECT pid FROM pg_stat_activity WHERE application_name = 'aftercommi
 async def ask(rig: Rig) -> list[Figure]:
     """Processor time at rest."""
     seconds = rig.effort.idle_seconds
-    async with fresh(rig) as own, RelayProcess(own.settings) as relay:
+    async with fresh(rig) as own, RoleProcess(own.settings) as relay:
         pids = [relay.pid, await _backend(own.settings.libpq_url())]
         await asyncio.sleep(WARM_UP_SECONDS)
         before = [cpu_seconds(pid) for pid in pids]

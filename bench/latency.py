@@ -16,8 +16,9 @@ from collections.abc import Iterator
 import psycopg
 
 from bench.figure import Figure, percentile
-from bench.relay_process import RelayProcess
 from bench.rig import Rig, fresh
+from bench.role_process import RoleProcess
+from bench.schedule import wait_until
 from outbox.settings import Settings
 
 EVENTS_PER_SECOND = 600
@@ -53,7 +54,7 @@ async def ask(rig: Rig) -> list[Figure]:
 
 async def _measure(rig: Rig) -> tuple[float | None, float | None, float]:
     """Median and 99th percentile under steady load, and the slowest first event after a rest."""
-    async with RelayProcess(rig.settings, "-m", "bench.observed") as relay:
+    async with RoleProcess(rig.settings, "-m", "bench.observed") as relay:
         steady = await asyncio.to_thread(_write_steadily, rig.settings, rig.effort.latency_seconds)
         rested = await asyncio.to_thread(_write_rarely, rig.settings, rig.effort.rests)
         acknowledged = {int(key): at for key, at in json.loads(await relay.stop()).items()}
@@ -69,7 +70,7 @@ def _write_steadily(settings: Settings, seconds: float) -> list[tuple[int, float
         due = time.monotonic()
         committed = []
         for number in range(warm + int(seconds * EVENTS_PER_SECOND)):
-            _wait_until(due + number / EVENTS_PER_SECOND)
+            wait_until(due + number / EVENTS_PER_SECOND)
             committed.append(_commit(connection, number))
         time.sleep(SETTLE_SECONDS)
     return committed[warm:]
@@ -89,8 +90,3 @@ def _commit(connection: psycopg.Connection, number: int) -> tuple[int, float]:
     row = connection.execute(PUBLISH, [f"thing-{number % 500}"], prepare=True).fetchone()
     assert row is not None  # noqa: S101 - the function returns one row
     return row[0], time.monotonic()
-
-
-def _wait_until(moment: float) -> None:
-    while (left := moment - time.monotonic()) > 0:
-        time.sleep(left)

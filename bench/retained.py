@@ -14,8 +14,8 @@ import psycopg
 
 from bench.backlog import fill
 from bench.figure import Figure, median
-from bench.relay_process import RelayProcess, drained
 from bench.rig import Rig, fresh
+from bench.role_process import RoleProcess, drained
 from outbox.cut import Cut, CutReader
 from outbox.relay import connect
 from outbox.settings import Settings
@@ -52,7 +52,7 @@ async def _measure(rig: Rig) -> tuple[float, float]:
     """Seconds of a poll that finds one message, and of the drain."""
     poll = await _poll(rig.settings)
     await fill(rig.settings, rig.effort.retained_drain)
-    async with RelayProcess(rig.settings):
+    async with RoleProcess(rig.settings):
         return poll, await drained(rig.settings)
 
 

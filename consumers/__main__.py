@@ -7,8 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import typer
 
 from consumers.assembly import PROJECTIONS, catalog_commands
-from consumers.cli import letters
-from consumers.cli.drift import drift
+from consumers.cli import drift, letters
 from consumers.projection import ProjectionReaction
 from consumers.reaction import Reaction
 from consumers.runner import Runner
@@ -39,7 +38,7 @@ def neo4j() -> None:
     _project("neo4j")
 
 
-app.command()(drift)
+app.add_typer(drift.app, name="drift")
 app.add_typer(letters.app, name="dead-letters")
 
 

@@ -93,12 +93,12 @@ class Applier:
         return Outcome.SURPRISE
 
     async def _try(self, tasks: Sequence[Task]) -> Exception | None:
-        """What is wrong with them; a broken world is raised."""
+        """What is wrong with them; a broken world is raised, and what only a person can repair."""
         try:
             await self._apply(tasks)
         except Exception as error:
             failure = classify(error)
-            if failure is Failure.WORLD:
+            if failure in (Failure.WORLD, Failure.HALT):
                 raise
             if failure is Failure.DONE:
                 return None

@@ -9,6 +9,7 @@ from consumers.neo4j import Neo4jProjection, connect
 from consumers.projection import Projection
 from consumers.qdrant import QdrantProjection
 from consumers.settings import Settings
+from consumers.waited_stores import WaitedStores
 from outbox.database import Database
 from services.assembly import catalog, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
@@ -44,3 +45,10 @@ async def catalog_commands(settings: Settings) -> AsyncIterator[CommandReaction]
 
 
 PROJECTIONS: dict[str, Assemble] = {"qdrant": catalog_vectors, "neo4j": catalog_graph}
+
+
+@asynccontextmanager
+async def stores(settings: Settings, database: Database) -> AsyncIterator[WaitedStores]:
+    """Every store, to be waited for; each is connected when it is first asked."""
+    async with WaitedStores(settings, database, PROJECTIONS) as waited:
+        yield waited

@@ -5,7 +5,8 @@ Weakness: it is gone with its process.
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from consumers.projection import Change, Entry, StreamKey
+from consumers.divergence import part, refuse
+from consumers.projection import Change, Entry, StreamKey, latest
 
 
 class MemoryProjection:
@@ -26,10 +27,13 @@ class MemoryProjection:
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; compare and set without an await between, so nobody comes between."""
-        for change in changes:
+        shown = {c.stream: self.state[c.stream].stamp for c in changes if c.stream in self.state}
+        flowing, divergences = part(changes, shown)
+        for change in latest(flowing):
             known = self.state.get(change.stream)
             if known is None or known.version < change.version:
                 self.state[change.stream] = change
+        refuse(self.name, divergences)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""
@@ -39,6 +43,13 @@ class MemoryProjection:
         """As in Projection, over a copy: whoever reads may apply meanwhile."""
         for change in list(self.state.values()):
             yield _entry(change)
+
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection."""
+        for entry in entries:
+            known = self.state.get(entry.stream)
+            if known is not None and _entry(known) == entry:
+                del self.state[entry.stream]
 
 
 def _entry(change: Change) -> Entry:

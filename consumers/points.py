@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 
 from qdrant_client import models
 
-from consumers.projection import Change, Entry, StreamKey
+from consumers.projection import Change, Entry, Stamp, StreamKey
 from outbox.errors import rejected
 from schemas.envelope import digest
 
@@ -56,10 +56,9 @@ def tombstone(change: Change, dimension: int, fields: Mapping[str, Any]) -> mode
     return point(change, [1.0] + [0.0] * (dimension - 1), {"fields": dict(fields)})
 
 
-def newer_than(changes: Iterable[Change], records: Iterable[models.Record]) -> list[Change]:
-    """The changes above what was stored a moment ago. It only saves work: the fence decides."""
-    stored = {str(record.id): (record.payload or {}).get("version", 0) for record in records}
-    return [c for c in changes if c.version > stored.get(point_id(c.stream), 0)]
+def newer_than(changes: Iterable[Change], shown: Mapping[StreamKey, Stamp]) -> list[Change]:
+    """The changes above what was shown a moment ago. It only saves work: the fence decides."""
+    return [c for c in changes if c.stream not in shown or c.version > shown[c.stream].version]
 
 
 def own_payload(change: Change) -> Payload:
@@ -89,6 +88,37 @@ def _upsert(version: int, points: list[models.PointStruct]) -> models.UpsertOper
     return models.UpsertOperation(upsert=models.PointsList(points=points, update_filter=fence))
 
 
+def exactly(entries: Iterable[Entry]) -> models.Filter:
+    """The points that show just these; their ids come first, so that no other is looked at."""
+    entries = list(entries)
+    ids = models.HasIdCondition(has_id=[point_id(entry.stream) for entry in entries])
+    return models.Filter(must=[ids], should=[_exactly(entry) for entry in entries])
+
+
+def _exactly(entry: Entry) -> models.Filter:
+    return models.Filter(
+        must=[
+            models.HasIdCondition(has_id=[point_id(entry.stream)]),
+            _equals("version", entry.version),
+            _equals("digest", entry.digest),
+            _equals("deleted", entry.deleted),
+        ]
+    )
+
+
+def _equals(key: str, value: str | int | bool) -> models.FieldCondition:
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
+def stream_of(payload: Payload) -> StreamKey:
+    return StreamKey(payload["aggregate"], payload["key"])
+
+
 def entry_of(payload: Payload) -> Entry:
-    stream = StreamKey(payload["aggregate"], payload["key"])
-    return Entry(stream, payload["version"], payload["digest"], payload["deleted"])
+    return Entry(stream_of(payload), payload["version"], payload["digest"], payload["deleted"])
+
+
+def stamps(records: Iterable[models.Record]) -> dict[StreamKey, Stamp]:
+    """What the points show, by key."""
+    payloads = [record.payload or {} for record in records]
+    return {stream_of(p): Stamp(p["version"], p["event_id"], p["digest"]) for p in payloads}

@@ -4,16 +4,35 @@ A projection may be given any change at any time, again, late, or out of order: 
 highest version of each key, and a deleted key stays deleted (a tombstone keeps its version).
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 from outbox.streams import Entry, StreamKey
 from schemas.envelope import Envelope, Event
 from schemas.errors import rejected
 from schemas.registry import REGISTRY
 
-__all__ = ["Change", "Entry", "Projection", "StreamKey", "change_of", "latest"]
+__all__ = [
+    "Change",
+    "Entry",
+    "Projection",
+    "ProjectionReaction",
+    "Stamp",
+    "StreamKey",
+    "batches",
+    "change_of",
+    "latest",
+]
+
+
+class Stamp(NamedTuple):
+    """What a store keeps of the event that it shows, to know it from another of that version."""
+
+    version: int
+    event_id: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +45,10 @@ class Change:
     digest: str
     deleted: bool
     event: Event
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.version, self.event_id, self.digest)
 
 
 class Projection(Protocol):
@@ -49,8 +72,9 @@ class Projection(Protocol):
     async def apply(self, changes: Sequence[Change]) -> None:
         """Make the store show at least these versions; all are durable on return.
 
-        MessageRejected where the store can never take one of them; then some of the others may
-        have been applied, and applying all again is right.
+        MessageRejected where the store can never take one of them: some of the others may have been
+        applied then, and applying all again is right. With the reason `diverged` where it shows
+        another event at that version, which stays; the changes of other keys are applied.
         """
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
@@ -58,6 +82,14 @@ class Projection(Protocol):
 
     def scan(self) -> AsyncIterator[Entry]:
         """Everything that the store shows, tombstones included, in no particular order."""
+
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """Remove what the store shows, where it is still exactly that; durable on return.
+
+        For repair alone, of what no event accounts for. Fenced in the store by version, digest and
+        whether it is deleted: whatever was applied since stays. The key is then as if it had never
+        been there, so that any version of it is taken.
+        """
 
 
 def change_of(envelope: Envelope) -> Change:
@@ -91,6 +123,16 @@ def latest(changes: Iterable[Change]) -> list[Change]:
         if known is None or change.version > known.version:
             highest[change.stream] = change
     return [highest[stream] for stream in sorted(highest)]
+
+
+def batches(changes: Iterable[Change], keys: int) -> Iterator[list[Change]]:
+    """All changes of so many keys at a time; keys in order, a key's changes as they came."""
+    by_key: dict[StreamKey, list[Change]] = {}
+    for change in changes:
+        by_key.setdefault(change.stream, []).append(change)
+    streams = iter(sorted(by_key))
+    while page := list(islice(streams, keys)):
+        yield [change for stream in page for change in by_key[stream]]
 
 
 class ProjectionReaction:

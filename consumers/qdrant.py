@@ -7,77 +7,70 @@ A point's payload keeps our own names at the top and what the caller describes u
 Weaknesses:
 - `update_filter` fences an update; an absent point is inserted whatever its version. Hence the
   tombstones: they must outlive the topic's retention, and nobody else may delete points.
+- Two writers that bring two events of one version at the same moment do not see each other: the
+  first one stays, and drift shows the key as different.
 - The store compares versions as 64-bit floats; a version above 2**53 is refused.
-- A vector is reused from the points that a batch replaces, and within a batch. Equal texts of
-  different keys in different batches are embedded each; so is one that returns after a delete.
 - Local mode is synchronous below the async client: a write blocks the event loop, on disk with a
   commit a point. `batch_points` bounds each pause, and the loop gets its turn between batches.
   It has no indexes either, and one process may use it.
-- REST only: errors of gRPC are not translated.
 """
 
 import asyncio
-import sqlite3
 from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+import structlog
 from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.common.client_exceptions import QdrantException
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from consumers.divergence import Divergence, part, refuse
+from consumers.embedding import Embedder, reusable, vectors
 from consumers.points import (
     LIVE,
     SHOWN,
     Document,
     Vector,
     entry_of,
+    exactly,
     fenced,
     newer_than,
     point,
     point_id,
+    stamps,
     tombstone,
 )
-from consumers.projection import Change, Entry, StreamKey, latest
-from outbox.errors import DependencyDown, SchemaBehind, rejected
+from consumers.projection import Change, Entry, StreamKey, batches, latest
+from consumers.qdrant_edge import (
+    CONFLICT,
+    MISSING,
+    Refused,
+    is_server,
+    require_completed,
+    require_version,
+    translated,
+)
+from outbox.errors import DependencyDown, MessageRejected, SchemaBehind, Violation
 
 __all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 Indexes = Mapping[str, models.PayloadSchemaType]
 
-MINIMUM = (1, 19)  # older servers may resurrect deleted points when they replay their log
 SCAN_PAGE_POINTS = 1000
-KNOWN = ["version", "model", "content_hash"]
-REFUSED = frozenset({400, 413, 422})
+KNOWN = ["aggregate", "key", "version", "event_id", "digest", "model", "content_hash"]
 OWN_INDEXES: Indexes = {
     "aggregate": models.PayloadSchemaType.KEYWORD,
     "version": models.PayloadSchemaType.INTEGER,
     "deleted": models.PayloadSchemaType.BOOL,
 }
-
-
-class Embedder(Protocol):
-    """Turns texts into vectors; keeps its work off the event loop itself."""
-
-    @property
-    def model(self) -> str:
-        """Names the model and its version: vectors of one name are comparable."""
-
-    @property
-    def dimension(self) -> int:
-        """How many numbers a vector has."""
-
-    async def embed(self, texts: Sequence[str]) -> Iterable[Iterable[float]]:
-        """One vector a text, in the same order: lists, or the rows of an array."""
 
 
 class QdrantProjection:
@@ -113,21 +106,26 @@ class QdrantProjection:
 
     async def prepare(self) -> None:
         """Create the collection and its indexes; SchemaBehind where this store cannot serve."""
-        with translated():
-            if self._is_server:
-                await self._require_version()
-            if not await self._client.collection_exists(self.collection):
-                await self._create()
-            await self._require_dimension()
-            if self._is_server:
-                await self._index()
+        server = is_server(self._client)
+        if server:
+            await require_version(self._client)
+        await self._create()
+        await self._require_collection()
+        if server:
+            await self._index()
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; embeds only what the store does not have, in one call a batch."""
-        heads = latest(changes)
-        for start in range(0, len(heads), self._batch_points):
-            await self._apply_batch(heads[start : start + self._batch_points])
+        divergences: list[Divergence] = []
+        refused: list[models.PointStruct] = []
+        for batch in batches(changes, self._batch_points):
+            records = await self._retrieve(_streams(batch), with_payload=KNOWN, with_vectors=True)
+            flowing, diverging = part(batch, stamps(records))
+            divergences += diverging
+            refused += await self._write(await self._points(flowing, records))
             await asyncio.sleep(0)  # local mode never waits for anything, so others never ran
+        refuse(self.name, divergences)
+        _reject(refused)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""
@@ -139,7 +137,7 @@ class QdrantProjection:
         """As in Projection, page by page; a point that came meanwhile may or may not be in it."""
         offset: Any = None
         while True:
-            records, offset = await self._run(
+            records, offset = await self._asked(
                 self._client.scroll(
                     self.collection, limit=SCAN_PAGE_POINTS, offset=offset, with_payload=SHOWN
                 )
@@ -150,36 +148,51 @@ class QdrantProjection:
             if offset is None:
                 return
 
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection; the filter is the fence, and is judged by the store itself."""
+        for start in range(0, len(entries), self._batch_points):
+            page = entries[start : start + self._batch_points]
+            selector = models.FilterSelector(filter=exactly(page))
+            result = await self._asked(
+                self._client.delete(self.collection, points_selector=selector, wait=True)
+            )
+            require_completed([result], 1)
+            await asyncio.sleep(0)
+
     async def count(self, condition: models.Filter | None = LIVE) -> int:
         """How many points match, exactly; the live ones unless told otherwise, None for all."""
-        result = await self._run(
+        result = await self._asked(
             self._client.count(self.collection, count_filter=condition, exact=True)
         )
         return int(result.count)
-
-    @property
-    def _is_server(self) -> bool:
-        options = self._client.init_options
-        return options.get("location") != ":memory:" and options.get("path") is None
-
-    async def _require_version(self) -> None:
-        version = (await self._client.info()).version
-        if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM:
-            least = ".".join(map(str, MINIMUM))
-            raise SchemaBehind(f"qdrant is {version}: upgrade the server to {least} or newer")
 
     async def _create(self) -> None:
         size = self._embedder.dimension
         config = models.VectorParams(size=size, distance=models.Distance.COSINE)
         try:
-            await self._client.create_collection(self.collection, vectors_config=config)
-        except UnexpectedResponse as error:
-            if error.status_code != 409:  # somebody else was faster
-                raise
+            with translated():
+                if not await self._client.collection_exists(self.collection):
+                    await self._client.create_collection(self.collection, vectors_config=config)
+        except Refused as error:
+            if error.status != CONFLICT:  # somebody else was faster
+                raise SchemaBehind(
+                    f"qdrant makes no collection {self.collection}: {error}"
+                ) from error
 
-    async def _require_dimension(self) -> None:
-        vectors = (await self._client.get_collection(self.collection)).config.params.vectors
-        size = vectors.size if isinstance(vectors, models.VectorParams) else None
+    async def _require_collection(self) -> None:
+        """SchemaBehind where it is not there, or is not ours: nothing is wrong with a message."""
+        try:
+            with translated():
+                collection = await self._client.get_collection(self.collection)
+        except Refused as error:
+            if error.status not in (None, MISSING):
+                raise DependencyDown("qdrant", str(error)) from error
+            raise SchemaBehind(
+                f"qdrant has no collection {self.collection}: restore it, or start this consumer "
+                "anew, which creates it, and repair the drift"
+            ) from error
+        params = collection.config.params.vectors
+        size = params.size if isinstance(params, models.VectorParams) else None
         if size != self._embedder.dimension:
             raise SchemaBehind(
                 f"qdrant collection {self.collection} has dimension {size}, "
@@ -189,31 +202,22 @@ class QdrantProjection:
 
     async def _index(self) -> None:
         for name, schema in self._indexes.items():
-            await self._client.create_payload_index(self.collection, name, schema, wait=True)
+            await self._asked(
+                self._client.create_payload_index(self.collection, name, schema, wait=True)
+            )
 
-    async def _apply_batch(self, changes: Sequence[Change]) -> None:
-        streams = [change.stream for change in changes]
-        records = await self._retrieve(streams, with_payload=KNOWN, with_vectors=True)
-        newer = newer_than(changes, records)
+    async def _points(
+        self, changes: Sequence[Change], records: Sequence[models.Record]
+    ) -> list[models.PointStruct]:
+        """The points to write: of what is newer than what the records show."""
+        newer = newer_than(latest(changes), stamps(records))
         documents = {c.stream: self._describe(c) for c in newer}
         live = [documents[c.stream] for c in newer if not c.deleted]
-        vectors = await self._vectors(live, _vectors_of(records, self._embedder))
-        await self._write([self._point(c, documents[c.stream], vectors) for c in newer])
-
-    async def _vectors(
-        self, documents: Iterable[Document], known: Mapping[str, Vector]
-    ) -> dict[str, Vector]:
-        """A vector for each content hash: a known one, or one of a single call to the embedder."""
-        missing = {d.content_hash: d.text for d in documents if d.content_hash not in known}
-        if not missing:
-            return dict(known)
-        made = [[float(x) for x in v] for v in await self._embedder.embed(list(missing.values()))]
-        if [len(vector) for vector in made] != [self._embedder.dimension] * len(missing):
-            raise ValueError(f"{self._embedder.model} broke its promise: one vector a text")
-        return {**known, **dict(zip(missing, made, strict=True))}
+        made = await vectors(self._embedder, live, reusable(records, self._embedder))
+        return [self._point(c, documents[c.stream], made) for c in newer]
 
     def _point(
-        self, change: Change, document: Document, vectors: Mapping[str, Vector]
+        self, change: Change, document: Document, made: Mapping[str, Vector]
     ) -> models.PointStruct:
         if change.deleted:
             return tombstone(change, self._embedder.dimension, document.fields)
@@ -222,22 +226,43 @@ class QdrantProjection:
             "content_hash": document.content_hash,
             "fields": dict(document.fields),
         }
-        return point(change, vectors[document.content_hash], more)
+        return point(change, made[document.content_hash], more)
 
-    async def _write(self, points: Sequence[models.PointStruct]) -> None:
+    async def _write(self, points: Sequence[models.PointStruct]) -> list[models.PointStruct]:
+        """Write all but those that the store can never take, which are returned.
+
+        Of a refused request some operations may be done (qdrant #9364): they are fenced, so that
+        it is harmless to send them again.
+        """
         if not points:
-            return
+            return []
+        operations = fenced(points)
         try:
-            results = await self._run(
-                self._client.batch_update_points(self.collection, fenced(points), wait=True)
-            )
-        except (UnexpectedResponse, ValueError) as error:
             with translated():
-                await self._require_dimension()
-            raise rejected(
-                "refused-by-store", "body", "must be a point that qdrant takes"
-            ) from error
-        _require_completed(results)
+                results = await self._client.batch_update_points(
+                    self.collection, operations, wait=True
+                )
+        except Refused as refused:
+            return await self._narrowed(points, refused)
+        require_completed(results, len(operations))
+        return []
+
+    async def _narrowed(
+        self, points: Sequence[models.PointStruct], refused: Refused
+    ) -> list[models.PointStruct]:
+        """Halve what was refused, until what is left is the one point that is at fault."""
+        await self._require_collection()
+        if not refused.may_be_a_point:
+            raise DependencyDown("qdrant", str(refused)) from refused
+        if len(points) > 1:
+            half = len(points) // 2
+            return [*await self._write(points[:half]), *await self._write(points[half:])]
+        if not refused.by_store:
+            raise DependencyDown("qdrant", f"before it: {refused}") from refused
+        log.warning(
+            "qdrant refuses a point", key=(points[0].payload or {})["key"], why=str(refused)
+        )
+        return list(points)
 
     async def _retrieve(
         self, streams: Sequence[StreamKey], *, with_payload: list[str], with_vectors: bool = False
@@ -246,55 +271,30 @@ class QdrantProjection:
         ids = [point_id(stream) for stream in streams]
         for start in range(0, len(ids), SCAN_PAGE_POINTS):
             page = ids[start : start + SCAN_PAGE_POINTS]
-            records += await self._run(
+            records += await self._asked(
                 self._client.retrieve(
                     self.collection, page, with_payload=with_payload, with_vectors=with_vectors
                 )
             )
         return records
 
-    async def _run(self, call: Awaitable[T]) -> T:
-        with translated():
-            try:
+    async def _asked(self, call: Awaitable[T]) -> T:
+        """The answer to a question; that it is refused says nothing of any message."""
+        try:
+            with translated():
                 return await call
-            except ValueError:  # local mode's word for everything that a server answers with 4xx
-                if not await self._client.collection_exists(self.collection):
-                    raise DependencyDown("qdrant", f"no collection {self.collection}") from None
-                raise
+        except Refused as error:
+            await self._require_collection()
+            raise DependencyDown("qdrant", f"a question is refused: {error}") from error
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """The client's errors as DependencyDown; only a refused request (400, 413, 422) stays raw."""
-    try:
-        yield
-    except UnexpectedResponse as error:
-        if error.status_code in REFUSED:
-            raise
-        raise DependencyDown("qdrant", _said(error)) from error
-    except ResponseHandlingException as error:
-        raise DependencyDown("qdrant", error.source) from error
-    except (QdrantException, sqlite3.OperationalError) as error:
-        raise DependencyDown("qdrant", error) from error
+def _streams(changes: Iterable[Change]) -> list[StreamKey]:
+    return list(dict.fromkeys(change.stream for change in changes))
 
 
-def _said(error: UnexpectedResponse) -> str:
-    said = error.content[:200].decode(errors="replace")
-    return f"{error.status_code} {error.reason_phrase} {said}"
-
-
-def _vectors_of(records: Iterable[models.Record], embedder: Embedder) -> dict[str, Vector]:
-    """What the store can spare us to embed: the vectors of this model, by content hash."""
-    return {
-        payload["content_hash"]: list(map(float, record.vector))  # type: ignore[arg-type] # a list
-        for record in records
-        if (payload := record.payload or {}).get("model") == embedder.model
-        and isinstance(record.vector, list)
-    }
-
-
-def _require_completed(results: Iterable[models.UpdateResult]) -> None:
-    """`acknowledged` and `wait_timeout` say nothing of the write: it is repeated."""
-    for result in results:
-        if result.status != models.UpdateStatus.COMPLETED:
-            raise DependencyDown("qdrant", f"a write is {result.status}, not completed")
+def _reject(points: Sequence[models.PointStruct]) -> None:
+    """MessageRejected that names their keys; nothing if there are none."""
+    keys = [(point.payload or {})["key"] for point in points]
+    rules = [Violation("body", f"{key} must be a point that qdrant takes") for key in keys]
+    if rules:
+        raise MessageRejected("refused-by-store", *rules)

@@ -8,7 +8,14 @@ from enum import Enum
 
 import structlog
 
-from outbox.errors import AlreadyHandled, Contention, DependencyDown, MessageRejected
+from outbox.errors import (
+    AlreadyHandled,
+    Contention,
+    DependencyDown,
+    Halted,
+    MessageRejected,
+    SchemaBehind,
+)
 
 log = structlog.get_logger()
 
@@ -19,18 +26,22 @@ class Failure(Enum):
     DONE = "done"
     WORLD = "world"
     MESSAGE = "message"
+    HALT = "halt"
     SURPRISE = "surprise"
 
 
 def classify(error: Exception) -> Failure:
     """DONE: it was handled before. WORLD: wait, spend no attempt. MESSAGE: dead letter at once.
 
+    HALT: only a person can repair what it names, and no message is at fault: the consumer stops.
     SURPRISE: anything else; a bounded number of attempts, then a dead letter.
     """
     if isinstance(error, AlreadyHandled):
         return Failure.DONE
     if isinstance(error, DependencyDown | Contention):
         return Failure.WORLD
+    if isinstance(error, Halted | SchemaBehind):
+        return Failure.HALT
     return Failure.MESSAGE if isinstance(error, MessageRejected) else Failure.SURPRISE
 
 

@@ -25,3 +25,6 @@ class Settings(ServiceSettings):
     retry_poll_seconds: float = Field(default=1.0, gt=0)
     backoff_first_seconds: float = Field(default=0.1, gt=0)
     backoff_longest_seconds: float = Field(default=10.0, gt=0)
+
+    drift_patience_seconds: float = Field(default=10.0, ge=0)
+    drift_run_keys: int = Field(default=20_000, ge=1)  # held in memory; the rest is on disk

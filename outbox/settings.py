@@ -72,6 +72,7 @@ class Settings(BaseSettings):
 
     log_format: str = Field(default="console", pattern="^(json|console)$")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    log_queue_bytes: int = Field(default=1024 * 1024, ge=4096)  # more than waits so is dropped
 
     @model_validator(mode="after")
     def _production_is_whole(self) -> Self:

@@ -1,10 +1,16 @@
-"""`python -m services migrate | serve`."""
+"""`python -m services migrate | serve`.
+
+The one module of the services that knows the consumers: a write can be asked to wait for the
+stores, which only they can read, and somebody has to put the two together.
+"""
 
 import asyncio
 
 import typer
 import uvicorn
 
+from consumers.assembly import stores
+from consumers.settings import Settings
 from outbox import logs
 from outbox.database import Database
 from outbox.failpoints import arm
@@ -12,7 +18,6 @@ from outbox.migrate import migrate as run_migrations
 from outbox.process import answer, run_command
 from services.assembly import all_migrations, catalog, http_config, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
-from services.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -29,14 +34,14 @@ def migrate() -> None:
 def serve() -> None:
     """Answer HTTP until SIGTERM; requests that were accepted are finished."""
     settings = Settings()
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
     arm(settings.failpoints)
     asyncio.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
-    async with Database(settings, "catalog") as database:
-        api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder())
+    async with Database(settings, "catalog") as database, stores(settings, database) as waited:
+        api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder(), waited)
         await uvicorn.Server(http_config(settings, api)).serve()
 
 

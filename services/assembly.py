@@ -20,6 +20,7 @@ from services.catalog.routes import Api, routes
 from services.catalog.search import Search, connect
 from services.registry import Dispatcher
 from services.settings import Settings
+from services.waiting import Stores
 
 Connect = Callable[[], AsyncQdrantClient]
 
@@ -34,13 +35,18 @@ def qdrant(settings: Settings) -> AsyncQdrantClient:
     return connect(settings.qdrant_url, key, settings.qdrant_timeout_seconds)
 
 
-def catalog(database: Database, connect_qdrant: Connect, embedder: WordLlamaEmbedder) -> Api:
-    """The catalog service over this database and search store."""
+def catalog(
+    database: Database,
+    connect_qdrant: Connect,
+    embedder: WordLlamaEmbedder,
+    stores: Stores | None = None,
+) -> Api:
+    """The catalog service over this database and search store; `stores` can be waited for."""
     search = Search(connect_qdrant, embedder)
     dispatcher = Dispatcher(
         database, Context(database, search), HANDLERS, rejection=CatalogCommandRejected
     )
-    return Api(dispatcher, search)
+    return Api(dispatcher, search, stores)
 
 
 def application(api: Api) -> FastAPI:

@@ -15,3 +15,5 @@ class Settings(OutboxSettings):
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=0, le=65_535)
     shutdown_timeout_seconds: int = Field(default=10, ge=1)
+    wait_longest_seconds: float = Field(default=30.0, ge=0, le=3_600)
+    waits_side_by_side: int = Field(default=100, ge=1)

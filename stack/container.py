@@ -1,10 +1,12 @@
 """A container: a server from its pinned image, where a Docker engine answers."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ENGINE_TIMEOUT_SECONDS = 5
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +83,21 @@ def _ping() -> None:
     """PartMissing where no engine answers."""
     try:
         from docker.errors import DockerException
-        from testcontainers.core.docker_client import DockerClient
+        from testcontainers.core.docker_client import DockerClient, get_docker_host
     except ImportError as error:
         raise PartMissing("no containers: install aftercommit[stack]") from error
     try:
+        _accepts(get_docker_host() or DEFAULT_ENGINE)
         client = DockerClient(timeout=ENGINE_TIMEOUT_SECONDS).client
-    except DockerException as error:  # it asks for the engine's version at once
+    except (DockerException, OSError) as error:  # it asks for the engine's version at once
         raise PartMissing(f"no Docker engine answers: {error}") from error
     client.close()
+
+
+def _accepts(host: str) -> None:
+    """OSError where nothing accepts at a Unix socket: docker's client would leave its end open."""
+    parts = urlsplit(host)
+    if parts.scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as ours:
+            ours.settimeout(ENGINE_TIMEOUT_SECONDS)
+            ours.connect(parts.path)

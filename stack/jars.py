@@ -13,6 +13,7 @@ from typing import IO
 import structlog
 
 from stack.errors import PartFailed, PartMissing
+from stack.java import find_java
 from stack.process import Process, Program
 from stack.settings import StackSettings
 
@@ -45,8 +46,12 @@ async def jars_of(pom: Path, settings: StackSettings) -> Path:
     return folder
 
 
-def can_have_jars(pom: Path, settings: StackSettings) -> bool:
-    """Whether they are kept here, or there is a Maven to ask."""
+async def can_run_jars(pom: Path, oldest_java: int, settings: StackSettings) -> bool:
+    """Whether there is a Java that is young enough; and the jars, or a Maven to ask for them."""
+    try:
+        await find_java(settings.java_home, oldest_java)
+    except PartMissing:
+        return False
     kept = settings.cache_folder() / name_of(pom)
     return kept.is_dir() or shutil.which(MAVEN) is not None
 

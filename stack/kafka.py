@@ -13,7 +13,7 @@ from outbox.errors import DependencyDown
 from outbox.kafka import cluster_id
 from stack.container import Image, container
 from stack.errors import PartMissing
-from stack.jars import can_have_jars, jars_of
+from stack.jars import can_run_jars, jars_of
 from stack.java import find_java
 from stack.part import Part
 from stack.port import LOOPBACK, Ports, free_ports, on_ports
@@ -189,12 +189,8 @@ def variables(properties: Mapping[str, object]) -> dict[str, str]:
 
 
 async def has_means(settings: StackSettings) -> bool:
-    """Whether this machine has a Java that is young enough, and Maven or the jars."""
-    try:
-        await find_java(settings.java_home, OLDEST_JAVA)
-    except PartMissing:
-        return False
-    return can_have_jars(POM, settings)
+    """Whether this machine can run it from its jars."""
+    return await can_run_jars(POM, OLDEST_JAVA, settings)
 
 
 def new_id() -> str:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 
@@ -16,6 +17,7 @@ from consumers.commands import CommandReaction
 from consumers.projection import Projection, ProjectionReaction
 from consumers.runner import Runner
 from consumers.settings import Settings
+from consumers.waited_stores import WaitedStores
 from outbox.database import Database
 from outbox.relay import Relay
 from services.assembly import catalog, http_config, qdrant
@@ -48,8 +50,10 @@ async def roles(settings: Settings) -> AsyncIterator[Roles]:
     embedder = WordLlamaEmbedder()
     try:
         async with Database(settings, "catalog") as database, catalog_graph(settings) as graph:
-            api = catalog(database, lambda: client, embedder)
             vectors = catalog_qdrant(client, embedder)
+            api = catalog(
+                database, lambda: client, embedder, _waited(settings, database, vectors, graph)
+            )
             runners = {
                 "commands": Runner(settings, CommandReaction("catalog", api.dispatcher)),
                 "qdrant": Runner(settings, ProjectionReaction(vectors)),
@@ -59,6 +63,17 @@ async def roles(settings: Settings) -> AsyncIterator[Roles]:
                 yield Roles(api, (vectors, graph), runners, url)
     finally:
         await client.close()
+
+
+def _waited(settings: Settings, database: Database, *projections: Projection) -> WaitedStores:
+    """The stores that run here already: local mode admits no second client."""
+    opened = {each.name: partial(_opened, each) for each in projections}
+    return WaitedStores(settings, database, opened)
+
+
+@asynccontextmanager
+async def _opened(projection: Projection, _: Settings) -> AsyncIterator[Projection]:
+    yield projection
 
 
 @asynccontextmanager

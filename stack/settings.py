@@ -11,12 +11,12 @@ class StackSettings(BaseSettings):
     """URLs of parts that exist already; a part without one is started from its wheel.
 
     An empty variable counts as absent. Two limits, in seconds, bound every start and stop.
-    The providers say what stands behind a missing URL: `wheel`, `local` and `mock` need nothing
-    more than wheels; `docker` is a container; `maven` is Apache Kafka from its artifacts, kept in
-    `cache_folder()`; `best` is the first real one that this machine has the means for, and the
-    light one where it has none. Means that are there and fail are an error, never a reason for
-    another provider. `kafka_quick_start` trades Kafka's speed under load for a start in half the
-    time.
+    The providers say what stands behind a missing URL: `wheel`, `local`, `mock` and `arcadedb` need
+    nothing more than wheels; `docker` is a container; `maven` is Apache Kafka, or Neo4j, from its
+    artifacts, kept in `cache_folder()`; `best` is the first real one that this machine has the
+    means for, and the light one where it has none. Means that are there and fail are an error,
+    never a reason for another provider. `kafka_quick_start` and `graph_quick_start` trade a
+    server's speed under load for a start in half the time.
     """
 
     model_config = SettingsConfigDict(
@@ -36,14 +36,15 @@ class StackSettings(BaseSettings):
     kafka_provider: Literal["mock", "maven", "docker", "best"] = Field(
         default="mock", validation_alias="STACK_KAFKA"
     )
-    graph_provider: Literal["wheel", "docker", "best"] = Field(
-        default="wheel", validation_alias="STACK_GRAPH"
+    graph_provider: Literal["arcadedb", "maven", "docker", "best"] = Field(
+        default="arcadedb", validation_alias="STACK_GRAPH"
     )
     qdrant_provider: Literal["local", "docker", "best"] = Field(
         default="local", validation_alias="STACK_QDRANT"
     )
     java_home: Path | None = None
     kafka_quick_start: bool = Field(default=True, validation_alias="STACK_KAFKA_QUICK_START")
+    graph_quick_start: bool = Field(default=True, validation_alias="STACK_GRAPH_QUICK_START")
     cache: Path | None = Field(default=None, validation_alias="AFTERCOMMIT_CACHE")
     xdg_cache_home: Path | None = None
     neo4j_url: str | None = None

@@ -30,11 +30,13 @@ from consumers.settings import Settings
 from outbox import logs
 from outbox.migrate import migrate
 from services.assembly import all_migrations
+from tests.report import COUNTS, PROVIDERS, say
+from tests.report import pytest_sessionfinish as pytest_sessionfinish
+from tests.report import pytest_terminal_summary as pytest_terminal_summary
+from tests.report import pytest_testnodedown as pytest_testnodedown
 from tests.topics import emptied
 
 TEMPLATE = "aftercommit_template"
-STARTED: list[str] = []
-TOLD: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,6 @@ class Servers:
         return self.environment["POSTGRES_URL"]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if STARTED:
-        terminalreporter.section("providers")
-        for line in STARTED:
-            terminalreporter.write_line(line)
-    if TOLD:
-        terminalreporter.section("seeds and counts")
-        for line in TOLD:
-            terminalreporter.write_line(line)
-
-
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
@@ -71,7 +62,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Adds a line to the end of the report: what a test has drawn, done and seen."""
-    return lambda line: TOLD.append(f"{request.node.name}: {line}")
+    return lambda line: say(COUNTS, f"{request.node.name}: {line}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -90,7 +81,7 @@ def servers() -> Iterator[Servers]:
         up = json.loads(line)
         for name, provider in up["providers"].items():
             note = " [stand-in: proves nothing about the real one]"
-            STARTED.append(f"{name}: {provider}{note if name in up['stand_ins'] else ''}")
+            say(PROVIDERS, f"{name}: {provider}{note if name in up['stand_ins'] else ''}")
         try:
             real = up["providers"]["kafka"].startswith("Apache Kafka")
             yield Servers(up["environment"], real_kafka=real)

@@ -2,29 +2,22 @@
 
 import json as to_json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
-import structlog
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from outbox.audit import LIMIT, Audit, Tell
+from outbox.audit import LIMIT, Audit
 from outbox.audit import audit as compare
+from outbox.cli.bar import progress
 from outbox.cli.console import Json, ask, print_table
 from outbox.findings import Finding
 from outbox.process import calm_the_collector
 from outbox.scene import Range
 from outbox.settings import Settings
 
-log = structlog.get_logger()
-
 EXIT_FOUND = 1
-LOGGED_SHARE = 0.1
 DURATION = re.compile(r"(\d{1,9})([smhdw])").fullmatch
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -53,38 +46,13 @@ def audit(
     settings = Settings()
     calm_the_collector()
     asked = Range(from_position, to_position, _time(since), _time(until), topic)
-    with _progress(quiet=json) as tell:
+    with progress("records read", quiet=json) as tell:
         found = ask(settings, lambda connection: compare(connection, settings, asked, limit, tell))
     if json:
         typer.echo(to_json.dumps(asdict(found) | {"right": found.right}))
     else:
         _print(found)
     raise typer.Exit(0 if found.right else EXIT_FOUND)
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Tell]:
-    """A bar on a terminal, lines of log elsewhere; both on standard error."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield _log_progress()
-        return
-    columns = (TextColumn("records"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("records")
-        yield lambda read, whole: progress.update(bar, completed=read, total=whole)
-
-
-def _log_progress() -> Tell:
-    logged = 0.0
-
-    def tell(read: int, whole: int) -> None:
-        nonlocal logged
-        if read >= whole * (logged + LOGGED_SHARE):
-            logged = read / whole
-            log.info("records read", percent=round(100 * logged), read=read)
-
-    return tell
 
 
 def _time(said: str | None) -> datetime | str | None:

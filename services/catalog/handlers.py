@@ -6,14 +6,17 @@ from typing import Any, Protocol
 
 from outbox.database import Database
 from outbox.errors import rejected
+from outbox.streams import StreamKey
 from schemas.catalog import (
     CatalogCommandSucceeded,
     CatalogCreated,
     CreateCatalog,
+    ItemEvent,
     ItemRemoved,
     ItemUpserted,
     RemoveItem,
     UpsertItems,
+    item_key,
 )
 from schemas.envelope import Command, Envelope
 from services.catalog import store
@@ -91,6 +94,19 @@ HANDLERS: Mapping[type[Command], Handler] = {
     UpsertItems: upsert_items,
     RemoveItem: remove_item,
 }
+
+
+def touched(command: Command) -> list[StreamKey]:
+    """The keys whose events this command may have said."""
+    if isinstance(command, CreateCatalog):
+        return [StreamKey(CatalogCreated.aggregate, command.catalog_id)]
+    if isinstance(command, UpsertItems):
+        item_ids = [item.item_id for item in command.items]
+    elif isinstance(command, RemoveItem):
+        item_ids = [command.item_id]
+    else:
+        raise TypeError(f"{command.type} is not a command of the catalog")
+    return [StreamKey(ItemEvent.aggregate, item_key(command.catalog_id, each)) for each in item_ids]
 
 
 def _items(command: UpsertItems) -> list[Item]:

@@ -2,11 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.responses import JSONResponse
 
 from outbox.database import Database
 from outbox.errors import MessageRejected, rejected
@@ -15,6 +14,7 @@ from outbox.unit_of_work import driver_connection
 from schemas.catalog import CreateCatalog, Id, RemoveItem, UpsertItems
 from schemas.envelope import Command, Envelope
 from services.catalog import store
+from services.catalog.handlers import touched
 from services.catalog.search import Search
 from services.catalog.views import (
     CatalogView,
@@ -27,6 +27,7 @@ from services.catalog.views import (
 )
 from services.problem import from_reply, problem
 from services.registry import Dispatcher
+from services.waiting import PendingAnswer, Stores, answered
 
 ATTRIBUTE_NAME = r"[a-z][a-z0-9_]{0,49}"
 
@@ -56,10 +57,14 @@ Filter = Annotated[
 
 @dataclass(frozen=True)
 class Api:
-    """What the routes stand on; the application keeps it as `state.catalog`."""
+    """What the routes stand on; the application keeps it as `state.catalog`.
+
+    `stores` are what a write can be asked to wait for.
+    """
 
     dispatcher: Dispatcher
     search: Search
+    stores: Stores | None = None
 
     @property
     def database(self) -> Database:
@@ -72,11 +77,19 @@ def api_of(request: Request) -> Api:
     return api
 
 
+# Every write takes `Prefer: wait=SECONDS`.
+PENDING: dict[int | str, dict[str, Any]] = {
+    202: {
+        "model": PendingAnswer,
+        "description": "Committed; with `Prefer: wait`, what the stores do not show yet, and why.",
+    }
+}
+
 CatalogApi = Annotated[Api, Depends(api_of)]
 routes = APIRouter(tags=["catalog"])
 
 
-@routes.post("/catalogs", status_code=201, response_model=CommandAnswer)
+@routes.post("/catalogs", status_code=201, response_model=CommandAnswer, responses=PENDING)
 async def create_catalog(
     request: Request, body: NewCatalog, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -87,7 +100,7 @@ async def create_catalog(
     return await _answer(request, command, idempotency_key, 201)
 
 
-@routes.put("/catalogs/{catalog_id}/items", response_model=CommandAnswer)
+@routes.put("/catalogs/{catalog_id}/items", response_model=CommandAnswer, responses=PENDING)
 async def upsert_items(
     request: Request, catalog_id: Id, body: Items, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -98,7 +111,9 @@ async def upsert_items(
     return await _answer(request, command, idempotency_key, 200)
 
 
-@routes.delete("/catalogs/{catalog_id}/items/{item_id}", response_model=CommandAnswer)
+@routes.delete(
+    "/catalogs/{catalog_id}/items/{item_id}", response_model=CommandAnswer, responses=PENDING
+)
 async def remove_item(
     request: Request, catalog_id: Id, item_id: Id, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -164,11 +179,12 @@ async def consistency(api: CatalogApi, catalog_id: Id) -> Consistency:
 
 
 async def _answer(request: Request, command: Command, key: str | None, status: int) -> Response:
-    reply = await api_of(request).dispatcher.dispatch(_envelope(command, key))
+    api = api_of(request)
+    reply = await api.dispatcher.dispatch(_envelope(command, key))
     if "reason" in reply:
         return from_reply(reply, request.url.path)
-    document = CommandAnswer(command_id=reply["command_id"], result=reply["result"])
-    return JSONResponse(document.model_dump(), status)
+    document = CommandAnswer(command_id=reply["command_id"], result=reply["result"]).model_dump()
+    return await answered(request, document, status, api.stores, touched(command))
 
 
 def _envelope(command: Command, idempotency_key: str | None) -> Envelope:

@@ -13,7 +13,9 @@ KEYS = {
     "latency_p99_ms", "latency_kafka_p50_ms", "latency_kafka_p99_ms", "first_after_rest_ms",
     "idle_cpu_percent", "write_ratio_1", "write_ratio_10", "write_ratio_1_unit_of_work",
     "write_ratio_10_unit_of_work", "drain_rss_growth_mib", "retained_poll_ratio",
-    "retained_drain_ratio", "dead_tuples_per_batch",
+    "retained_drain_ratio", "dead_tuples_per_batch", "projection_ratio_qdrant",
+    "projection_ratio_graph", "visible_qdrant_p50_ms", "visible_qdrant_p99_ms",
+    "visible_graph_p50_ms", "visible_graph_p99_ms",
 }  # fmt: skip
 
 

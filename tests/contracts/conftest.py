@@ -38,6 +38,6 @@ async def graph_part(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 @pytest.fixture
 async def driver(graph_part: GraphPart) -> AsyncIterator[AsyncDriver]:
-    """A driver of an empty graph without constraints."""
+    """A driver of an empty graph."""
     async with empty_graph(graph_part) as driver:
         yield driver

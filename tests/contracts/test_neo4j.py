@@ -6,14 +6,21 @@ from typing import Any
 import pytest
 from neo4j import AsyncDriver
 
-from consumers.catalog import CATALOG, ITEM, ITEM_SHAPE, as_text, catalog_neo4j
+from consumers.catalog import CATALOG, ITEM_SHAPE, as_text, catalog_neo4j
 from consumers.neo4j import Edge, Neo4jProjection, Node, Shape, connect
 from consumers.projection import Change, StreamKey
-from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
+from outbox.errors import DependencyDown, SchemaBehind
 from schemas.catalog import CatalogCreated
 from stack.part import GraphPart
 from stack.port import LOOPBACK, free_ports
-from tests.contracts.projection_suite import assert_shows, entry, removed, scanned, upserted
+from tests.contracts.projection_suite import (
+    assert_shows,
+    drop_constraints,
+    entry,
+    removed,
+    scanned,
+    upserted,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +60,7 @@ CONTAINS = "MATCH (c:Catalog)-[:CONTAINS]->(n:Item) RETURN c.key, n.key"
 async def test_it_refuses_a_graph_that_cannot_have_its_constraint(
     driver: AsyncDriver, database: str
 ) -> None:
+    await drop_constraints(driver, database)
     twins = "CREATE (:Item {key: 'suite/a'}), (:Item {key: 'suite/a'})"
     await driver.execute_query(twins, database_=database)
     with pytest.raises(SchemaBehind, match="unique `key` for Item"):
@@ -65,6 +73,7 @@ async def test_it_refuses_a_constraint_that_is_missing_after_all(
     async def nothing(*_: object) -> None:
         return None
 
+    await drop_constraints(driver, database)
     monkeypatch.setattr("consumers.neo4j._create_constraint", nothing)
     with pytest.raises(SchemaBehind, match="Attribute, Catalog, Item"):
         await catalog_neo4j(driver, database).prepare()
@@ -141,25 +150,6 @@ async def test_a_shape_takes_plain_words_only(word: str) -> None:
         Shape("some.thing", word, lambda _: Node())
     with pytest.raises(ValueError, match="plain words"):
         Shape("some.thing", "Thing", lambda _: Node(), edges=(Edge(word, "Thing"),))
-
-
-@pytest.mark.parametrize("value", [{"a": {"b": 1}}, 2**70, object()], ids=["map", "int", "object"])
-async def test_a_value_that_no_property_can_hold_is_rejected(
-    driver: AsyncDriver, database: str, value: object
-) -> None:
-    shape = Shape(ITEM, "Item", lambda _: Node({"value": value}))
-    projection = Neo4jProjection(driver, database, [shape], topics=())
-    await projection.prepare()
-    with pytest.raises(MessageRejected, match="refused-by-store"):
-        await projection.apply([upserted("a", 1)])
-    assert await scanned(projection) == {}
-
-
-async def test_a_version_that_the_store_cannot_hold_is_rejected(
-    projection: Neo4jProjection,
-) -> None:
-    with pytest.raises(MessageRejected, match="refused-by-store"):
-        await projection.apply([upserted("a", 2**63)])
 
 
 async def test_a_batch_larger_than_a_transaction_is_applied_whole(

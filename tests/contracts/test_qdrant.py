@@ -122,12 +122,13 @@ async def test_another_dimension_is_refused(
         await catalog_qdrant(client, embedder).prepare()
 
 
-async def test_a_missing_collection_is_an_outage(
+async def test_a_missing_collection_stops_the_consumer(
     projection: QdrantProjection, client: AsyncQdrantClient
 ) -> None:
     await client.delete_collection(COLLECTION)
-    with pytest.raises(DependencyDown, match=COLLECTION):
-        await projection.apply([upserted("a", 1)])
+    for call in (projection.apply([upserted("a", 1)]), projection.count()):
+        with pytest.raises(SchemaBehind, match=f"no collection {COLLECTION}"):
+            await call
 
 
 async def test_a_version_that_the_store_cannot_compare_is_refused(
@@ -161,6 +162,11 @@ def scripted(embedder: CountingEmbedder, reply: Reply) -> QdrantProjection:
 
 def result(body: Any, status: int = 200) -> httpx.Response:
     return httpx.Response(status, json={"result": body, "status": "ok", "time": 0})
+
+
+def refusal(status: int) -> httpx.Response:
+    """As Qdrant says it."""
+    return httpx.Response(status, json={"status": {"error": "Wrong input"}, "time": 0})
 
 
 def writes(answer: httpx.Response, seen: list[Any] | None = None) -> Reply:
@@ -225,8 +231,16 @@ async def test_a_server_that_asks_to_come_later_is_down(embedder: CountingEmbedd
 
 
 async def test_points_that_the_server_refuses_are_rejected(embedder: CountingEmbedder) -> None:
-    reply = writes(httpx.Response(400, json={"status": {"error": "Wrong input"}}))
-    with pytest.raises(MessageRejected, match="refused-by-store"):
+    with pytest.raises(MessageRejected, match="refused-by-store: body: suite/a"):
+        await scripted(embedder, writes(refusal(400))).apply([upserted("a", 1)])
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 422, 502])
+async def test_a_page_of_somebody_else_is_no_refusal(
+    embedder: CountingEmbedder, status: int
+) -> None:
+    reply = writes(httpx.Response(status, text="<html>Your request was blocked</html>"))
+    with pytest.raises(DependencyDown, match="blocked"):
         await scripted(embedder, reply).apply([upserted("a", 1)])
 
 
@@ -234,7 +248,7 @@ async def test_points_refused_by_a_collection_of_another_dimension_are_not_at_fa
     embedder: CountingEmbedder,
 ) -> None:
     embedder.dimension = DIMENSION + 1
-    projection = scripted(embedder, writes(httpx.Response(400, text="Wrong input")))
+    projection = scripted(embedder, writes(refusal(400)))
     with pytest.raises(SchemaBehind, match="rebuild"):
         await projection.apply([removed("a", 1)])
 

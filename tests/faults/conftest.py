@@ -5,16 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from consumers.settings import Settings
-from tests.faults import kills
 from tests.faults.kafka_proxy import KafkaProxy
 from tests.faults.witness import Witness
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if kills.LINES:
-        terminalreporter.section("kill -9 at failpoints")
-        for line in kills.LINES:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from consumers.settings import Settings
 from outbox.failpoints import Failpoint
 from tests.faults.length import seconds
 from tests.faults.role import Role
+from tests.report import FAILPOINT_KILLS, say
 
 KILLS = int(seconds(6, 30))
 SEED = int(os.environ.get("SEED") or secrets.randbelow(1_000_000))
@@ -23,8 +24,6 @@ REACHES_OF = {
     Failpoint.PARTITION_DROPPED: 1,
     Failpoint.LEASE_RENEWED: 3,  # needs half a second of rest each
 }
-
-LINES: list[str] = []  # of the report at the end of the tests
 
 
 class Killer:
@@ -56,4 +55,4 @@ def reported(killer: Killer) -> Iterator[dict[str, int]]:
         yield counted
     finally:
         rest = "".join(f", {number} {name}" for name, number in counted.items())
-        LINES.append(f"{killer.point}: {killer.kills} kills{rest}, SEED={SEED}")
+        say(FAILPOINT_KILLS, f"{killer.point}: {killer.kills} kills{rest}, SEED={SEED}")

@@ -89,9 +89,9 @@ def first_occurrences(versions: Iterable[int]) -> list[int]:
     return list(dict.fromkeys(versions))
 
 
-def record(key: str, version: int, payload: bytes | None = b"{}") -> Record:
-    """An event as the relay sends it, as far as a consumer looks."""
-    envelope = Envelope(
+def event(key: str, version: int, payload: bytes = b"{}") -> Envelope:
+    """One version of a key; what it says is of no interest to a ledger."""
+    return Envelope(
         id=f"{key}-{version}",
         source="/ledger",
         type=ItemUpserted.type,
@@ -99,8 +99,11 @@ def record(key: str, version: int, payload: bytes | None = b"{}") -> Record:
         payload=payload,
         sequence=version,
     )
-    raw_key, value, headers = encode(envelope)
-    return Record(0, TOPIC, raw_key, value, headers)
+
+
+def record(key: str, version: int, payload: bytes = b"{}") -> Record:
+    """The same as the relay sends it, as far as a consumer looks."""
+    return Record(0, TOPIC, *encode(event(key, version, payload)))
 
 
 def records(keys: Iterable[str], first: int, last: int) -> Iterator[Record]:

@@ -45,15 +45,32 @@ def test_dead_letters_are_listed(settings: Settings) -> None:
     assert json.loads(run(settings, "consumers", "dead-letters", "--json").stdout) == []
 
 
-def test_drift_tells_the_keys_and_exits_with_1(settings: Settings, postgres_url: str) -> None:
-    assert run(settings, "consumers", "drift", "moon").returncode == 2
+def test_drift_check_tells_the_keys_and_exits_with_1(settings: Settings, postgres_url: str) -> None:
+    check = ("consumers", "drift", "check", "--patience", "0")
+    assert run(settings, *check, "--projection", "moon").returncode == 2
     with psycopg.connect(postgres_url) as connection:
-        connection.execute(
-            "SELECT outbox.publish('catalog.item', 'c/i', 'catalog.item-upserted.v1', '{}')"
-        )
-    told = run(settings, "consumers", "drift", "neo4j", "--json")
+        for key in ("c/i", "c/j"):
+            connection.execute(PUBLISH_ITEM, [key])
+    told = run(settings, *check, "--projection", "neo4j", "--limit", "1", "--json")
     assert told.returncode == 1, told.stderr
-    assert json.loads(told.stdout)["keys"]["missing"] == ["c/i"]
+    found = json.loads(told.stdout)["neo4j"]
+    assert found["counts"] == {"missing": 2, "stale": 0, "orphaned": 0, "different": 0}
+    assert [(f["kind"], f["key"]) for f in found["findings"]] == [("missing", "c/i")]
+
+
+def test_a_store_that_cannot_be_compared_is_an_error_beside_the_others(settings: Settings) -> None:
+    """Never in sync: there is no collection in Qdrant; the graph is compared all the same."""
+    told = run(settings, "consumers", "drift", "check", "--json")
+    assert told.returncode == 2
+    found = json.loads(told.stdout)
+    assert found["qdrant"]["error"].startswith("qdrant is down (no collection")
+    assert found["neo4j"]["error"] is None
+    assert "qdrant: qdrant is down" in told.stderr
+
+
+PUBLISH_ITEM = """
+SELECT outbox.publish('catalog.item', %s, 'catalog.item-upserted.v1', '{}')
+"""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from consumers.settings import Settings
 from outbox.relay import Relay
 from services.app import create_app
-from stack import graph, kafka, postgres, vectors
+from stack import bolt, kafka, neo4j, postgres, vectors
 from tests.compose import FILE, GIVEN, ONE_SHOT, Service, document, services
 from tests.faults.role import environment
 from tests.integration.roles import running
@@ -37,7 +37,7 @@ SERVERS = {
     "postgres": postgres.IMAGE,
     "kafka": kafka.IMAGE,
     "qdrant": vectors.IMAGE,
-    "neo4j": graph.IMAGE,
+    "neo4j": neo4j.IMAGE,
 }
 ALL = services()
 OURS = [service for service in ALL.values() if service.ours]
@@ -101,7 +101,7 @@ def test_every_address_is_a_server_of_this_file_at_its_port_and_with_its_passwor
     assert database.path == f"/{ALL['postgres'].environment['POSTGRES_DB']}"
     assert said["KAFKA_URL"] == f"kafka:{kafka.PORT}"
     assert said["QDRANT_URL"] == f"http://qdrant:{vectors.PORT}"
-    assert said["NEO4J_URL"] == f"bolt://neo4j:{graph.PORT}"
+    assert said["NEO4J_URL"] == f"bolt://neo4j:{bolt.PORT}"
     assert ALL["neo4j"].environment["NEO4J_AUTH"] == f"neo4j/{said['NEO4J_PASSWORD']}"
 
 

@@ -1,5 +1,6 @@
 """The runner: a broken event parks its key only; outages spend no attempt (D6, I9, I12, C9-C12)."""
 
+import asyncio
 from collections.abc import Sequence
 
 import psycopg
@@ -10,7 +11,7 @@ from consumers.projection import Change, ProjectionReaction, StreamKey
 from consumers.runner import Runner
 from consumers.settings import Settings
 from outbox.dead_letters import decode_headers, list_dead_letters
-from outbox.errors import DependencyDown
+from outbox.errors import DependencyDown, SchemaBehind
 from outbox.kafka import Record, lag
 from schemas.catalog import ItemUpserted
 from schemas.envelope import Envelope
@@ -167,3 +168,22 @@ async def test_the_offset_is_not_committed_before_the_effect(settings: Settings)
 
 async def _called(store: Store) -> bool:
     return store.calls > 2
+
+
+class NotOurs(Store):
+    """A store that was made anew, in another shape, while the consumer was running."""
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        raise SchemaBehind(f"planted: no place for {len(changes)}")
+
+
+async def test_what_only_a_person_can_repair_stops_the_consumer_and_buries_nothing(
+    settings: Settings,
+) -> None:
+    store = NotOurs()
+    await send_records(settings, [event("a", 1), event("b", 1)])
+    async with asyncio.timeout(60):
+        with pytest.raises(SchemaBehind, match="planted"):
+            await runner_of(settings, store).run()
+    assert await list_dead_letters(settings, 10) == []
+    assert not await done(settings, store)

@@ -4,6 +4,8 @@ No engine runs these: a stand-in says what an engine would be asked. That the im
 answer there, is proven only where Docker is.
 """
 
+import gc
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -11,11 +13,10 @@ from pathlib import Path
 import pytest
 from testcontainers.core.config import testcontainers_config
 
-from stack import broker, graph, kafka, postgres, vectors
+from stack import broker, graph, kafka, neo4j, postgres, vectors
 from stack.container import engine_answers
 from stack.errors import PartFailed, PartMissing
 from stack.jars import name_of
-from stack.kafka import POM
 from stack.part import Part
 from stack.settings import StackSettings
 from tests.stack.engine import Engine, engine
@@ -27,7 +28,7 @@ Open = Callable[[Path, StackSettings], AbstractAsyncContextManager[Part]]
 PARTS: list[tuple[Open, str, int, str]] = [
     (postgres.postgres, "postgres_provider", 5432, "POSTGRES_DB=aftercommit"),
     (broker.broker, "kafka_provider", 9092, "KAFKA_PROCESS_ROLES=broker,controller"),
-    (graph.graph, "graph_provider", 7687, "NEO4J_AUTH=neo4j/"),
+    (graph.graph, "graph_provider", 7687, "NEO4J_dbms_security_auth__max__failed__attempts=0"),
     (vectors.vectors, "qdrant_provider", 6333, ""),
 ]
 each_part = pytest.mark.parametrize(("part", "provider", "port", "told"), PARTS)
@@ -57,7 +58,8 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def best(settings: StackSettings, tmp_path: Path) -> StackSettings:
-    return settings.model_copy(update={"kafka_provider": "best", "cache": tmp_path / "cache"})
+    update = {"kafka_provider": "best", "graph_provider": "best", "cache": tmp_path / "cache"}
+    return settings.model_copy(update=update)
 
 
 def program(file: Path, does: str) -> None:
@@ -127,10 +129,26 @@ def test_a_broker_in_a_container_is_told_what_the_one_of_the_jars_is(
     assert contained["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9999"
 
 
+async def chosen(settings: StackSettings) -> tuple[str, str]:
+    """The broker's provider and the graph's."""
+    return await broker.chosen(settings), await graph.chosen(settings)
+
+
 @pytest.mark.usefixtures("standing")
 async def test_the_best_is_a_container_where_an_engine_answers(best: StackSettings) -> None:
     assert await engine_answers()
-    assert await broker.chosen(best) == "docker"
+    assert await chosen(best) == ("docker", "docker")
+
+
+async def test_an_engine_that_is_gone_leaves_no_socket_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is still there; an open socket would be a warning, and so an error here."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "docker.sock"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
+    assert not await engine_answers()
+    gc.collect()
 
 
 @pytest.mark.usefixtures("no_engine")
@@ -138,30 +156,33 @@ async def test_the_best_without_an_engine_are_the_jars_where_java_and_maven_are(
     programs: Path, best: StackSettings
 ) -> None:
     assert not await engine_answers()
-    assert await broker.chosen(best) == "mock"
+    assert await chosen(best) == ("mock", "arcadedb")
     java(programs, 17)
-    assert await broker.chosen(best) == "mock"
+    assert await chosen(best) == ("mock", "arcadedb")
     program(programs / "mvn", "exit 1")
-    assert await broker.chosen(best) == "maven"
+    assert await chosen(best) == ("maven", "maven")
     java(programs, 11)
-    assert await broker.chosen(best) == "mock"
+    assert await chosen(best) == ("mock", "arcadedb")
 
 
 @pytest.mark.usefixtures("no_engine")
 async def test_jars_that_are_kept_need_no_maven(programs: Path, best: StackSettings) -> None:
     java(programs, 21)
-    (best.cache_folder() / name_of(POM)).mkdir(parents=True)
-    assert await broker.chosen(best) == "maven"
+    (best.cache_folder() / name_of(kafka.POM)).mkdir(parents=True)
+    assert await chosen(best) == ("maven", "arcadedb")
+    (best.cache_folder() / name_of(neo4j.POM)).mkdir(parents=True)
+    assert await chosen(best) == ("maven", "maven")
 
 
 @pytest.mark.usefixtures("no_engine")
+@pytest.mark.parametrize("part", [broker.broker, graph.graph])
 async def test_means_that_fail_are_an_error_and_never_another_provider(
-    folder: Path, programs: Path, best: StackSettings
+    part: Open, folder: Path, programs: Path, best: StackSettings
 ) -> None:
     java(programs, 17)
     program(programs / "mvn", "echo 'no route to any repository'; exit 1")
     with pytest.raises(PartFailed, match="no route to any repository"):
-        async with broker.broker(folder, best):
+        async with part(folder, best):
             pass
 
 
@@ -171,3 +192,11 @@ async def test_what_was_chosen_by_name_is_not_chosen_again(
     provider: str, best: StackSettings
 ) -> None:
     assert await broker.chosen(best.model_copy(update={"kafka_provider": provider})) == provider
+
+
+@pytest.mark.usefixtures("standing")
+@pytest.mark.parametrize("provider", ["arcadedb", "maven", "docker"])
+async def test_a_graph_that_was_chosen_by_name_is_not_chosen_again(
+    provider: str, best: StackSettings
+) -> None:
+    assert await graph.chosen(best.model_copy(update={"graph_provider": provider})) == provider

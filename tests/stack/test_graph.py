@@ -1,26 +1,20 @@
-"""The graph answers over Bolt, and its password stays with us."""
+"""ArcadeDB answers over Bolt, also as a URL, and its password stays with us."""
 
 from pathlib import Path
 
-import neo4j
 import pytest
 from pydantic import SecretStr
 
 from stack import family
+from stack.arcadedb import ArcadeServer
 from stack.errors import PartFailed
-from stack.graph import GraphServer, graph
+from stack.graph import graph
 from stack.part import GraphPart
 from stack.settings import StackSettings
+from tests.stack.graphs import query, visible
 from tests.stack.sockets import listeners
 
 pytestmark = pytest.mark.anyio
-
-
-async def query(part: GraphPart, cypher: str) -> list[list[object]]:
-    auth = (part.user, part.password.get_secret_value())
-    async with neo4j.AsyncGraphDatabase.driver(part.url, auth=auth) as driver:
-        result = await driver.execute_query(cypher, database_=part.database)
-        return [list(record.values()) for record in result.records]
 
 
 async def test_it_answers_also_as_a_url_and_is_gone_afterwards(
@@ -43,7 +37,7 @@ async def test_the_password_is_in_no_command_line_environment_or_log(
         secret = part.password.get_secret_value()
         assert len(secret) >= 32
         assert part.pid is not None
-        assert secret not in visible(part.pid, folder / "logs" / "graph.log")
+        assert secret not in visible(part.pid, folder / "logs" / "graph.log", "ArcadeDBServer")
         assert secret not in repr(part)
         assert (folder / "graph" / "password").stat().st_mode & 0o777 == 0o600
 
@@ -51,7 +45,7 @@ async def test_the_password_is_in_no_command_line_environment_or_log(
 async def test_committed_nodes_survive_a_kill_and_a_start_on_the_same_port(
     folder: Path, settings: StackSettings
 ) -> None:
-    async with GraphServer(folder, settings) as server:
+    async with ArcadeServer(folder, settings) as server:
         before = server.part
         await query(before, "CREATE (:Airport {code: 'LHR'})")
         await server.kill()
@@ -75,11 +69,3 @@ async def uses_url(ours: GraphPart, settings: StackSettings) -> None:
     with pytest.raises(PartFailed, match="NEO4J_URL"):
         async with graph(Path("unused"), there.model_copy(update=wrong)):
             pass
-
-
-def visible(pid: int, log: Path) -> str:
-    """Everything of a server that others could come to see."""
-    process = Path(f"/proc/{pid}")
-    texts = [file.read_text() for file in (process / "cmdline", process / "environ", log)]
-    assert "ArcadeDBServer" in texts[0]
-    return "".join(texts)

@@ -12,6 +12,7 @@ from outbox.errors import (
     AlreadyHandled,
     Contention,
     DependencyDown,
+    Halted,
     LeaseLost,
     SchemaBehind,
     rejected,
@@ -32,7 +33,8 @@ FOREVER = Backoff(first_seconds=3_600, longest_seconds=3_600)
         (ConnectionError("not translated"), Failure.SURPRISE),
         (TimeoutError(), Failure.SURPRISE),
         (LeaseLost("not a consumer's"), Failure.SURPRISE),
-        (SchemaBehind("not a message's"), Failure.SURPRISE),
+        (SchemaBehind("no collection"), Failure.HALT),
+        (Halted("what comes next is gone"), Failure.HALT),
     ],
 )
 def test_each_failure_has_one_way_to_go_on(error: Exception, failure: Failure) -> None:

@@ -1,12 +1,14 @@
 """Comparing stream heads with a store finds each kind of difference, and nothing else."""
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
+import anyio
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outbox.streams import Difference, Entry, StreamKey, compare
+from outbox.streams import Difference, Entry, Pair, StreamKey, compare, merge
 
 KEY = StreamKey("test.thing", "k")
 HEAD = Entry(KEY, version=3, digest="d3", deleted=False)
@@ -62,7 +64,7 @@ def test_a_key_of_another_aggregate_is_another_key() -> None:
 
 
 ENTRIES = st.dictionaries(
-    st.sampled_from([StreamKey("test.thing", key) for key in "abcdef"]),
+    st.sampled_from([StreamKey("test.thing", key) for key in ("a", "b/c", "b0", "é", "ﬀ", "𝄞")]),
     st.tuples(st.integers(1, 3), st.sampled_from("xy"), st.booleans()),
 ).map(lambda entries: [Entry(stream, *rest) for stream, rest in entries.items()])
 
@@ -75,3 +77,44 @@ def test_every_key_that_differs_is_named_once_and_no_other(
     named = found.missing + found.stale + found.orphaned + found.different
     assert sorted(named) == sorted({entry.stream for entry in set(heads) ^ set(shown)})
     assert found.keys == len(named)
+
+
+async def heads_of(entries: Sequence[Entry]) -> AsyncIterator[Entry]:
+    for entry in entries:
+        yield entry
+
+
+def merged(heads: list[Entry], shown: list[Entry]) -> list[Pair]:
+    async def all_pairs() -> list[Pair]:
+        return [pair async for pair in merge(heads_of(heads), shown)]
+
+    return anyio.run(all_pairs)
+
+
+def in_order(entries: list[Entry]) -> list[Entry]:
+    """By bytes, as PostgreSQL's "C" has it."""
+    return sorted(entries, key=lambda entry: entry.stream.key.encode())
+
+
+@settings(deadline=None)
+@given(heads=ENTRIES, shown=ENTRIES)
+def test_a_merge_names_every_key_once_in_order_and_finds_what_compare_finds(
+    heads: list[Entry], shown: list[Entry]
+) -> None:
+    pairs = merged(in_order(heads), in_order(shown))
+    keys = [pair.stream.key.encode() for pair in pairs]
+    assert keys == sorted({entry.stream.key.encode() for entry in heads + shown})
+    found = Difference()
+    for pair in pairs:
+        found.add(pair)
+    assert found == compare(in_order(heads), in_order(shown))
+
+
+A, B = (replace(HEAD, stream=StreamKey("test.thing", key)) for key in "ab")
+
+
+@pytest.mark.parametrize("wrong", [[B, A], [A, A]], ids=["out of order", "twice"])
+def test_a_side_that_is_not_in_order_is_an_error(wrong: list[Entry]) -> None:
+    for heads, shown in ((wrong, []), ([], wrong), ([A, B], wrong), (wrong, [A, B])):
+        with pytest.raises(ValueError, match="out of order, or twice"):
+            merged(heads, shown)

@@ -1,9 +1,10 @@
-"""RelayProcess: `python -m outbox relay` as production runs it, watched through /proc."""
+"""RoleProcess: the relay, or another role, as production runs it, watched through /proc."""
 
 import asyncio
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Self
@@ -20,20 +21,27 @@ START_TIMEOUT_SECONDS = 60.0
 DRAIN_TIMEOUT_SECONDS = 1_800.0
 
 
-class RelayProcess:
-    """Runs for the length of the block; entered once it leads."""
+class RoleProcess:
+    """Runs for the length of the block; entered once it has logged `ready`. A relay by default."""
 
-    def __init__(self, settings: Settings, *command: str) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        *command: str,
+        ready: str = "relay leads",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = _environment(settings) | dict(environment or {})
         self._command = command or ("-m", "outbox", "relay")
+        self._ready = ready.encode()
         self._process: Process | None = None
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *self._command, env=_environment(self._settings),
+            sys.executable, *self._command, env=self._environment,
             stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
         )  # fmt: skip
-        await asyncio.wait_for(self._leads(self._process), START_TIMEOUT_SECONDS)
+        await asyncio.wait_for(self._is_ready(self._process), START_TIMEOUT_SECONDS)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -56,12 +64,12 @@ class RelayProcess:
     def resident_mib(self) -> float:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES / MIB
 
-    async def _leads(self, process: Process) -> None:
+    async def _is_ready(self, process: Process) -> None:
         assert process.stderr is not None  # noqa: S101 - it was asked for
         while line := await process.stderr.readline():
-            if b"relay leads" in line:
+            if self._ready in line:
                 return
-        raise RuntimeError("the relay ended before it led")
+        raise RuntimeError(f"it ended before it said {self._ready.decode()!r}")
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,0 +1,106 @@
+"""How long from commit until a store shows it, at 200 events a second?
+
+An open loop, as in `latency`, through every part: PostgreSQL, relay, broker, consumer, store. Each
+event is a new version of one of 500 items, with a text that is embedded. Measured from the return
+of COMMIT in the writer to the return of `apply` in the consumer, which is when the store shows it.
+Held against 60 ms and 300 ms. The broker is the stand-in.
+
+Weakness: without QDRANT_URL the store is qdrant-client's local mode inside the consumer, which
+has no network and no index.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+
+import psycopg
+
+from bench.figure import Figure, percentile
+from bench.items import changes
+from bench.rig import Rig, fresh
+from bench.role_process import RoleProcess, drained
+from bench.schedule import wait_until
+from bench.stores import graph_part, vectors_part
+from outbox.kafka import lag
+from outbox.settings import Settings
+from schemas.catalog import ItemEvent
+
+EVENTS_PER_SECOND = 200
+KEYS = 500
+WARM_UP_SECONDS = 5.0
+SETTLE_SECONDS = 120.0
+PUBLISH = """
+    SELECT version FROM outbox.publish(%s, %s, %s, %s::jsonb, topic => %s)
+"""
+
+
+async def ask(rig: Rig) -> list[Figure]:
+    """Both stores, one after the other."""
+    async with vectors_part() as part:
+        key = part.api_key.get_secret_value() if part.api_key else ""
+        there = {"QDRANT_URL": part.url, "QDRANT_API_KEY": key}
+        figures = await _figures(rig, "qdrant", "qdrant", there, part.provider)
+    async with graph_part(rig) as graph:
+        there = {
+            "NEO4J_URL": graph.url,
+            "NEO4J_USER": graph.user,
+            "NEO4J_PASSWORD": graph.password.get_secret_value(),
+            "NEO4J_DATABASE": graph.database,
+        }
+        return [*figures, *await _figures(rig, "graph", "neo4j", there, graph.provider)]
+
+
+async def _figures(
+    rig: Rig, name: str, projection: str, there: Mapping[str, str], provider: str
+) -> list[Figure]:
+    async with fresh(rig) as own:
+        late = await _measure(own, projection, there)
+    return [
+        Figure(f"visible_{name}_p50_ms", percentile(late, 50), "ms", f"at most 60; {provider}"),
+        Figure(f"visible_{name}_p99_ms", percentile(late, 99), "ms", "at most 300"),
+    ]
+
+
+async def _measure(rig: Rig, projection: str, there: Mapping[str, str]) -> list[float]:
+    """Milliseconds of each event after the warm-up."""
+    consumer = RoleProcess(
+        rig.settings, "-m", "bench.observed_projection", projection,
+        ready="consuming", environment=there,
+    )  # fmt: skip
+    async with RoleProcess(rig.settings), consumer:
+        written = await asyncio.to_thread(_write, rig.settings, rig.effort.latency_seconds)
+        await _caught_up(rig.settings, projection)
+        applied: dict[str, float] = json.loads(await consumer.stop())
+    return [1000 * (applied[event] - at) for event, at in written]
+
+
+async def _caught_up(settings: Settings, projection: str) -> None:
+    """Return once the relay has published all, and the consumer has committed all of that."""
+    topics, group = [ItemEvent.topic], f"aftercommit.{projection}"
+    async with asyncio.timeout(SETTLE_SECONDS):
+        await drained(settings)
+        while await lag(settings.kafka_url, group, topics):  # noqa: ASYNC110 - another process's
+            await asyncio.sleep(0.2)
+
+
+def _write(settings: Settings, seconds: float) -> list[tuple[str, float]]:
+    """`key version` and commit time of each event, without those of the warm-up."""
+    warm = int(min(WARM_UP_SECONDS, seconds) * EVENTS_PER_SECOND)
+    items = changes(0, KEYS, 1)
+    committed = []
+    with psycopg.connect(settings.libpq_url(), autocommit=True) as connection:
+        due = time.monotonic()
+        for number in range(warm + int(seconds * EVENTS_PER_SECOND)):
+            wait_until(due + number / EVENTS_PER_SECOND)
+            change = items[number % KEYS]
+            text = f"the item as of event {number}, as long as a text of a catalog may well be"
+            payload = change.event.model_copy(update={"text": text})
+            values = [
+                change.stream.aggregate, change.stream.key, change.event.type,
+                payload.model_dump_json(), change.event.topic,
+            ]  # fmt: skip
+            row = connection.execute(PUBLISH, values, prepare=True).fetchone()
+            assert row is not None  # noqa: S101 - the function returns one row
+            committed.append((f"{change.stream.key} {row[0]}", time.monotonic()))
+    return committed[warm:]

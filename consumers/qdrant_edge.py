@@ -1,0 +1,107 @@
+"""The edge to Qdrant: the client's errors in our tree, translated once.
+
+What Qdrant itself refuses is Refused, and not decided here: it may lie with a point, with the
+collection or with the request. Whatever else goes wrong is DependencyDown, for example what a proxy
+says in Qdrant's place: its pages look like answers, and say nothing of a message.
+
+Weakness: REST only, errors of gRPC are not translated.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from json import JSONDecodeError
+
+import orjson
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from outbox.errors import DependencyDown, SchemaBehind
+
+MINIMUM = (1, 19)  # older servers may resurrect deleted points when they replay their log
+MISSING, CONFLICT, TOO_LARGE = 404, 409, 413
+REFUSALS = frozenset({400, MISSING, CONFLICT, TOO_LARGE, 422})
+
+
+class Refused(Exception):
+    """The request cannot be right as it is; `status` is None where no server was asked.
+
+    `by_store` is false where something else stands before Qdrant and found it too large.
+    """
+
+    def __init__(self, said: str, status: int | None = None, *, by_store: bool = True) -> None:
+        super().__init__(said)
+        self.status = status
+        self.by_store = by_store
+
+    @property
+    def may_be_a_point(self) -> bool:
+        """Whether a smaller request could show a single point to be what was refused."""
+        return self.status not in (MISSING, CONFLICT)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """DependencyDown, or Refused."""
+    try:
+        yield
+    except UnexpectedResponse as error:
+        raise _of_answer(error) from error
+    except ResponseHandlingException as error:
+        raise DependencyDown("qdrant", error.source) from error
+    except (QdrantException, sqlite3.OperationalError, OSError) as error:
+        raise DependencyDown("qdrant", error) from error
+    except (JSONDecodeError, UnicodeDecodeError, AssertionError) as error:  # no answer of Qdrant's
+        raise DependencyDown("qdrant", error) from error
+    except ValueError as error:  # local mode's word for 4xx; or what the client cannot even encode
+        raise Refused(str(error)) from error
+
+
+def is_server(client: AsyncQdrantClient) -> bool:
+    """Not local mode."""
+    options = client.init_options
+    return options.get("location") != ":memory:" and options.get("path") is None
+
+
+async def require_version(client: AsyncQdrantClient) -> None:
+    """SchemaBehind where the server is older than MINIMUM, or does not say how old it is."""
+    with translated():
+        version = (await client.info()).version
+    try:
+        known = tuple(int(part) for part in version.split(".")[:2])
+    except ValueError:
+        known = ()
+    if known < MINIMUM:
+        least = ".".join(map(str, MINIMUM))
+        raise SchemaBehind(f"qdrant is {version[:50]}: upgrade the server to {least} or newer")
+
+
+def require_completed(results: Sequence[models.UpdateResult], operations: int) -> None:
+    """`acknowledged` and `wait_timeout` say nothing of the write, nor does no result: repeat it."""
+    if len(results) != operations:
+        raise DependencyDown("qdrant", f"{len(results)} results of {operations} writes")
+    for result in results:
+        if result.status != models.UpdateStatus.COMPLETED:
+            raise DependencyDown("qdrant", f"a write is {result.status.value}, not completed")
+
+
+def _of_answer(error: UnexpectedResponse) -> Exception:
+    reason = _qdrants_reason(error.content)
+    if error.status_code in REFUSALS and reason is not None:
+        return Refused(f"{error.status_code} {reason[:300]}", error.status_code)
+    said = (
+        f"{error.status_code} {error.reason_phrase} {error.content[:200].decode(errors='replace')}"
+    )
+    if error.status_code == TOO_LARGE:
+        return Refused(said, TOO_LARGE, by_store=False)
+    return DependencyDown("qdrant", said)
+
+
+def _qdrants_reason(content: bytes) -> str | None:
+    """What Qdrant says of its refusal, `{"status": {"error": …}}`; None for anybody else's page."""
+    try:
+        reason = orjson.loads(content)["status"]["error"]
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+    return reason if isinstance(reason, str) else None

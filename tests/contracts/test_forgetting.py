@@ -1,0 +1,118 @@
+"""Forgetting: what the graph keeps for others, and that the suite notices a forgetting too much."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from neo4j import AsyncDriver
+from qdrant_client import AsyncQdrantClient, models
+
+from consumers import conformance, points
+from consumers.catalog import CATALOG, ITEM, ITEM_SHAPE, ITEM_TOPIC, catalog_neo4j, catalog_qdrant
+from consumers.conformance import BrokenPromise, Promise, assert_shows, entry
+from consumers.memory import MemoryProjection
+from consumers.neo4j import Neo4jProjection, Shape
+from consumers.projection import Change, Entry, StreamKey
+from consumers.sample import catalog_items
+from schemas.catalog import CatalogCreated
+from stack.part import GraphPart
+from tests.contracts.projection_suite import CountingEmbedder, upserted
+
+pytestmark = pytest.mark.anyio
+
+FENCED = [
+    conformance.forgetting_takes_exactly_what_was_seen,
+    conformance.forgetting_never_takes_what_came_since,
+]
+named = pytest.mark.parametrize("promise", FENCED, ids=lambda promise: promise.__name__)
+
+
+@named
+async def test_the_suite_notices_a_dict_that_forgets_by_key(promise: Promise) -> None:
+    class ByKey(MemoryProjection):
+        """A planted mistake."""
+
+        async def forget(self, entries: Sequence[Entry]) -> None:
+            for each in entries:
+                self.state.pop(each.stream, None)
+
+    with pytest.raises(BrokenPromise):
+        await promise(ByKey([ITEM], [ITEM_TOPIC]), catalog_items())
+
+
+@named
+async def test_the_suite_notices_a_filter_that_forgets_by_id(
+    promise: Promise, client: AsyncQdrantClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted mistake, in Qdrant's stand-in, local mode."""
+
+    def by_id(entries: Iterable[Entry]) -> models.Filter:
+        return models.Filter(must=points.exactly(entries).must)
+
+    monkeypatch.setattr("consumers.qdrant.exactly", by_id)
+    planted = catalog_qdrant(client, CountingEmbedder())
+    await planted.prepare()
+    with pytest.raises(BrokenPromise):
+        await promise(planted, catalog_items())
+
+
+class Unfenced(Shape):
+    """A planted mistake: the statement without its comparison."""
+
+    @property
+    def forgetting(self) -> str:
+        fenced = ITEM_SHAPE.forgetting
+        assert fenced.count(COMPARISON) == 1
+        return fenced.replace(COMPARISON, "")
+
+
+COMPARISON = "\nWHERE n.version = row.version AND n.digest = row.digest AND n.deleted = row.deleted"
+
+
+@named
+async def test_the_suite_notices_cypher_that_forgets_by_key(
+    promise: Promise, driver: AsyncDriver, graph_part: GraphPart
+) -> None:
+    shape = Unfenced(ITEM_SHAPE.aggregate, "Item", ITEM_SHAPE.describe, ITEM_SHAPE.edges)
+    planted = Neo4jProjection(driver, graph_part.database, [shape], topics=[ITEM_TOPIC])
+    await planted.prepare()
+    with pytest.raises(BrokenPromise):
+        await promise(planted, catalog_items())
+
+
+def created(version: int) -> Change:
+    event = CatalogCreated(catalog_id="suite", name="The suite")
+    return Change(StreamKey(CATALOG, "suite"), version, f"suite@{version}", "d", False, event)
+
+
+async def test_a_forgotten_node_takes_its_own_edges_and_no_others(
+    driver: AsyncDriver, graph_part: GraphPart
+) -> None:
+    """An item goes with its edges; a catalog that items are in stays, as a placeholder."""
+
+    async def rows(cypher: str) -> list[tuple[Any, ...]]:
+        result = await driver.execute_query(cypher, database_=graph_part.database)
+        return sorted(tuple(record.values()) for record in result.records)
+
+    graph = catalog_neo4j(driver, graph_part.database)
+    await graph.prepare()
+    changes = [created(1), upserted("a", 1, colour="red"), upserted("b", 1, colour="red")]
+    await graph.apply(changes)
+    await graph.forget([entry(changes[1])])
+    assert await rows("MATCH (n:Item) RETURN n.key") == [("suite/b",)]
+    assert await rows("MATCH (n)-[r]->(m) RETURN n.key, type(r), m.key") == [
+        ("suite", "CONTAINS", "suite/b"),
+        ("suite/b", "HAS", "colour=red"),
+    ]
+    await graph.forget([entry(changes[0])])
+    await assert_shows(graph, changes[2:])
+    placeholder = {"key": "suite", "version": 0}
+    assert await rows("MATCH (c:Catalog)-->(n) RETURN properties(c), n.key") == [
+        (placeholder, "suite/b")
+    ]
+    await graph.apply(changes)
+    await assert_shows(graph, changes)
+    assert await rows("MATCH (c:Catalog)-->(n:Item) RETURN c.name, n.key") == [
+        ("The suite", "suite/a"),
+        ("The suite", "suite/b"),
+    ]

@@ -1,0 +1,154 @@
+"""Engines: what stores points behind the scripted server.
+
+`EdgeEngine` is Qdrant's own engine, from its wheel `qdrant-edge-py`: the same segments, filters and
+write-ahead log as the server's. `LocalEngine` is qdrant-client's local mode, a stand-in.
+"""
+
+import importlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from qdrant_client import AsyncQdrantClient, models
+
+from consumers.qdrant_edge import Refused, translated
+
+Json = dict[str, Any]
+Record = tuple[str, Json, list[float]]  # id, payload, vector
+
+
+class Engine(Protocol):
+    """Refused for what the store takes for wrong."""
+
+    async def size(self, collection: str) -> int | None:
+        """The dimension of a collection; None where it is not there."""
+
+    async def create(self, collection: str, size: int) -> None: ...
+
+    async def drop(self, collection: str) -> None: ...
+
+    async def upsert(self, collection: str, points: Sequence[Json], fence: Json | None) -> None:
+        """Each inserted, or updated where it matches the filter."""
+
+    async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]: ...
+
+    async def scroll(
+        self, collection: str, limit: int, offset: str | None
+    ) -> tuple[list[Record], str | None]: ...
+
+    async def close(self) -> None: ...
+
+
+class LocalEngine:
+    """qdrant-client's local mode, in memory."""
+
+    def __init__(self) -> None:
+        self._client = AsyncQdrantClient(location=":memory:")
+
+    async def size(self, collection: str) -> int | None:
+        if not await self._client.collection_exists(collection):
+            return None
+        params = (await self._client.get_collection(collection)).config.params.vectors
+        assert isinstance(params, models.VectorParams)
+        return params.size
+
+    async def create(self, collection: str, size: int) -> None:
+        config = models.VectorParams(size=size, distance=models.Distance.COSINE)
+        await self._client.create_collection(collection, vectors_config=config)
+
+    async def drop(self, collection: str) -> None:
+        await self._client.delete_collection(collection)
+
+    async def upsert(self, collection: str, points: Sequence[Json], fence: Json | None) -> None:
+        body = {"points": points, "update_filter": fence}
+        operation = models.UpsertOperation(upsert=models.PointsList.model_validate(body))
+        with translated():
+            await self._client.batch_update_points(collection, [operation])
+
+    async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]:
+        found = await self._client.retrieve(collection, ids, with_vectors=True)
+        return [_record(record) for record in found]
+
+    async def scroll(
+        self, collection: str, limit: int, offset: str | None
+    ) -> tuple[list[Record], str | None]:
+        found, after = await self._client.scroll(
+            collection, limit=limit, offset=offset, with_vectors=True
+        )
+        return [_record(record) for record in found], None if after is None else str(after)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+class EdgeEngine:
+    """Qdrant's own, a shard a collection below an existing `folder`; what is there is loaded.
+
+    An update is in the write-ahead log when it returns, as on the server.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._edge: Any = importlib.import_module("qdrant_edge")
+        self._folder = folder
+        self._shards: dict[str, Any] = {
+            path.name: self._edge.EdgeShard.load(str(path)) for path in folder.iterdir()
+        }
+
+    async def size(self, collection: str) -> int | None:
+        if collection not in self._shards:
+            return None
+        config = orjson.loads((self._folder / collection / "edge_config.json").read_bytes())
+        return int(config["vectors"][""]["size"])
+
+    async def create(self, collection: str, size: int) -> None:
+        params = self._edge.EdgeVectorParams(size=size, distance=self._edge.Distance.Cosine)
+        config = self._edge.EdgeConfig(vectors={"": params})
+        path = self._folder / collection
+        self._shards[collection] = self._edge.EdgeShard.create(str(path), config)
+
+    async def drop(self, collection: str) -> None:
+        self._shards.pop(collection).close()
+        shutil.rmtree(self._folder / collection)
+
+    async def upsert(self, collection: str, points: Sequence[Json], fence: Json | None) -> None:
+        made = [self._edge.Point(p["id"], p["vector"], p["payload"]) for p in points]
+        operation = self._edge.UpdateOperation.upsert_points(made, fence and self._filter(fence))
+        try:
+            self._shards[collection].update(operation)
+        except Exception as error:  # the wheel knows no other kind
+            raise Refused(str(error), 400) from error
+
+    async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]:
+        found = self._shards[collection].retrieve(list(ids), True, True)
+        return [(str(record.id), record.payload, record.vector) for record in found]
+
+    async def scroll(
+        self, collection: str, limit: int, offset: str | None
+    ) -> tuple[list[Record], str | None]:
+        request = self._edge.ScrollRequest(
+            limit=limit, offset=offset, with_payload=True, with_vector=True
+        )
+        found, after = self._shards[collection].scroll(request)
+        records = [(str(record.id), record.payload, record.vector) for record in found]
+        return records, None if after is None else str(after)
+
+    async def close(self) -> None:
+        for shard in self._shards.values():
+            shard.close()
+
+    def _filter(self, fence: Json) -> Any:
+        """Of the filters that there are, the only one that a fence is made of."""
+        conditions = [
+            self._edge.FieldCondition(
+                key=condition["key"], range=self._edge.RangeFloat(lt=condition["range"]["lt"])
+            )
+            for condition in fence["must"]
+        ]
+        return self._edge.Filter(must=conditions)
+
+
+def _record(record: models.Record) -> Record:
+    assert isinstance(record.vector, list)
+    return str(record.id), record.payload or {}, [float(x) for x in record.vector]  # type: ignore[arg-type] # a list

@@ -1,0 +1,65 @@
+"""Twists: what a scripted Qdrant answers instead of the usual.
+
+The shapes of the answers are those of Qdrant's REST interface, or of a proxy that stands before it.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+WRITES = "/points/batch"
+QUESTIONS = "/points"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+
+
+@dataclass(eq=False)
+class Twist:
+    """What becomes of the next `times` requests whose path ends so.
+
+    `done` is how many of its operations are carried out before the answer, None for all. Without
+    an answer there is silence for as long as the caller waits.
+    """
+
+    answer: Answer | None
+    done: int | None = 0
+    path: str = WRITES
+    times: int = 1
+    happened: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def result(body: Any) -> Answer:
+    """Qdrant's yes."""
+    return Answer(200, orjson.dumps({"result": body, "status": "ok", "time": 0.0}))
+
+
+def refusal(status: int, said: str, *headers: tuple[str, str]) -> Answer:
+    """Qdrant's no."""
+    body = orjson.dumps({"status": {"error": said}, "time": 0.0})
+    return Answer(status, body, (("content-type", "application/json"), *headers))
+
+
+def page(status: int) -> Answer:
+    """What a proxy says in Qdrant's place."""
+    body = b"<html><body><h1>The request could not be satisfied</h1></body></html>"
+    return Answer(status, body, (("content-type", "text/html"),))
+
+
+def unfinished(status: str, operations: int = 1) -> Answer:
+    """`acknowledged` or `wait_timeout`: a yes that says nothing of the write."""
+    return result([{"operation_id": n, "status": status} for n in range(operations)])
+
+
+DISK_FULL = refusal(
+    500, "Service internal error: No space left on device: WAL buffer size exceeds available disk"
+)
+BUSY = refusal(429, "Too many requests", ("retry-after", "1"))

@@ -1,0 +1,36 @@
+"""Prefer: what of the header is a wait, by the grammar of RFC 7240; the rest is ignored."""
+
+import pytest
+
+from services.waiting import preferred_seconds
+
+FIELDS = [
+    (["wait=5"], 5),
+    (["WAIT = 5"], 5),
+    (['wait="5"'], 5),
+    (["respond-async, wait=10"], 10),
+    (["return=minimal; foo=bar, wait=3; x"], 3),
+    (["respond-async", "wait=7"], 7),
+    (["wait=1, wait=9"], 1),
+    (["wait=0"], 0),
+    (["wait=" + "9" * 5_000], float("inf")),
+    ([], None),
+    ([""], None),
+    (["wait"], None),
+    (["wait=-1"], None),
+    (["wait=1.5"], None),
+    (["wait=soon"], None),
+    (["wait=\u0665"], None),
+    (["await=5"], None),
+    (["wait=5s"], None),
+    (['note="a, wait=5"'], None),
+    (['note="a \\", wait=5"'], None),
+    (["note; wait=5"], None),
+]
+
+
+@pytest.mark.parametrize(("fields", "seconds"), FIELDS)
+def test_the_first_wait_that_is_a_number_of_seconds_counts(
+    fields: list[str], seconds: float | None
+) -> None:
+    assert preferred_seconds(fields) == seconds
