@@ -21,6 +21,7 @@ READY = {
     "http": "never said: it is ready when it answers",
     "writer": "acknowledged",
     "replay": "replaying",
+    "ledger": "consuming",
 }
 COMMANDS = {
     "relay": ("outbox", "relay"),
@@ -30,6 +31,7 @@ COMMANDS = {
     "http": ("services", "serve"),
     "writer": ("tests.faults.writer",),
     "replay": ("outbox", "replay", "run"),
+    "ledger": ("tests.faults.ledger",),
 }
 
 
