@@ -50,7 +50,8 @@ async def graph_part(rig: Rig) -> AsyncIterator[GraphPart]:
     """The graph: at NEO4J_URL with what it holds, else empty."""
     folder = rig.folder / secrets.token_hex(4)
     folder.mkdir()
-    async with graph(folder, StackSettings(graph_provider="best")) as part:
+    settings = StackSettings(graph_provider="best", graph_quick_start=False)
+    async with graph(folder, settings) as part:
         yield part
 
 

@@ -16,56 +16,27 @@ Weaknesses:
   process's writes may be shown late, as an older version.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from typing import Any
 
 from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, AsyncSession
-from neo4j.exceptions import (
-    AuthError,
-    ClientError,
-    ConnectionPoolError,
-    ConstraintError,
-    CypherSyntaxError,
-    DatabaseError,
-    Forbidden,
-    Neo4jError,
-    ServiceUnavailable,
-    SessionExpired,
-    TransientError,
-)
+from neo4j.exceptions import ConstraintError, DatabaseError, Forbidden
 
-from consumers.projection import Change, Entry, StreamKey, latest
-from consumers.shape import Edge, Node, Row, Shape
-from outbox.errors import DependencyDown, SchemaBehind, rejected
+from consumers.divergence import Divergence, part, refuse
+from consumers.neo4j_edge import ANSWER_SECONDS, answered, connect
+from consumers.node import Node
+from consumers.projection import Change, Entry, Stamp, StreamKey, batches, latest
+from consumers.shape import Edge, Row, Shape
+from outbox.errors import SchemaBehind
 
 __all__ = ["Edge", "Neo4jProjection", "Node", "Shape", "connect"]
 
 SCAN_PAGE_NODES = 1000
 CREATE_RACES = 5
-CONNECT_SECONDS = 5.0
-RETRY_SECONDS = 15.0
 
 _UNIQUE = frozenset({"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"})
-_DOWN = (
-    ServiceUnavailable,
-    SessionExpired,
-    ConnectionPoolError,
-    TransientError,  # outlived the driver's own retries
-    AuthError,
-    Forbidden,
-)
-# Wrong for as long as nobody repairs the server or our account; nothing is wrong with the message.
-_DOWN_CODES = (
-    "Neo.ClientError.Security",
-    "Neo.ClientError.Database",
-    "Neo.ClientError.Cluster",
-    # Forgotten between our MERGE and our lock; the next attempt finds no node, and makes one.
-    "Neo.ClientError.Statement.EntityNotFound",
-    "Neo.DatabaseError.General",
-    "Neo.DatabaseError.Transaction",
-)
 
 _ENTRY = "n.key AS key, n.version AS version, n.digest AS digest, n.deleted AS deleted"
 _BY_KEY = f"""UNWIND $keys AS key
@@ -78,7 +49,8 @@ RETURN {_ENTRY} ORDER BY n.key LIMIT $limit"""
 class Neo4jProjection:
     """A Projection over one database; see the module for its limits.
 
-    `batch_rows` is how many keys share a transaction.
+    `batch_rows` is how many keys share a transaction; `answer_seconds` is how long a call may take,
+    the driver's repetitions included, before the store counts as down.
     """
 
     name = "neo4j"
@@ -91,6 +63,7 @@ class Neo4jProjection:
         *,
         topics: Iterable[str],
         batch_rows: int = 500,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._shapes = {shape.aggregate: shape for shape in shapes}
         self.aggregates = frozenset(self._shapes)
@@ -99,27 +72,27 @@ class Neo4jProjection:
         self._database = database
         self._bookmarks = AsyncGraphDatabase.bookmark_manager()
         self._batch_rows = batch_rows
+        self._answer_seconds = answer_seconds
 
     async def prepare(self) -> None:
         """Create the constraints that are missing; SchemaBehind if one cannot be had."""
         labels = frozenset().union(*(shape.labels for shape in self._shapes.values()))
-        with translated():
-            async with self._session() as session:
-                for label in sorted(labels - await session.execute_read(_constrained)):
-                    await _create_constraint(session, label)
-                missing = labels - await session.execute_read(_constrained)
+        async with self._session() as session:
+            for label in sorted(labels - await session.execute_read(_constrained)):
+                await _create_constraint(session, label)
+            missing = labels - await session.execute_read(_constrained)
         if missing:
             raise SchemaBehind(_no_constraint(*sorted(missing)))
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; aggregates and keys in sorted order, so that writers rarely cross."""
-        for aggregate, heads in groupby(
-            latest(changes), key=lambda change: change.stream.aggregate
-        ):
-            shape = self._shapes[aggregate]
-            rows = [shape.row(change) for change in heads]
-            for start in range(0, len(rows), self._batch_rows):
-                await self._write(shape.statement, rows[start : start + self._batch_rows])
+        divergences: list[Divergence] = []
+        for batch in batches(changes, self._batch_rows):
+            flowing, diverging = part(batch, {})
+            divergences += diverging
+            for aggregate, group in groupby(flowing, key=lambda change: change.stream.aggregate):
+                divergences += await self._apply(self._shapes[aggregate], list(group))
+        refuse(self.name, divergences)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection; a placeholder at version 0 is not there yet."""
@@ -150,32 +123,48 @@ class Neo4jProjection:
                 page = rows[start : start + self._batch_rows]
                 await self._write(self._shapes[aggregate].forgetting, page)
 
-    async def _write(self, statement: str, rows: list[Row]) -> None:
+    async def _apply(self, shape: Shape, changes: Sequence[Change]) -> list[Divergence]:
+        """Write the head of each key but of those that diverge, which are what is returned."""
+        claims: dict[str, list[Change]] = {}
+        for change in changes:
+            claims.setdefault(change.stream.key, []).append(change)
+        heads = latest(changes)
+        rows = [
+            shape.row(head, (c for c in claims[head.stream.key] if c != head)) for head in heads
+        ]
+        diverged = await self._write(shape.statement, rows)
+        return [_divergence(row, claims[row["key"]]) for row in diverged]
+
+    async def _write(self, statement: str, rows: list[Row]) -> list[Row]:
         """Write in one transaction; again where somebody else created one of its keys meanwhile.
 
         Neo4j locks a key that MERGE does not find. ArcadeDB notices at the later commit, and calls
         it a broken constraint; the next attempt finds that node.
         """
-        with translated():
-            async with self._session() as session:
-                for _ in range(CREATE_RACES):
-                    with suppress(ConstraintError):
-                        await session.execute_write(_run, statement, {"rows": rows})
-                        return
-                await session.execute_write(_run, statement, {"rows": rows})
+        async with self._session() as session:
+            for _ in range(CREATE_RACES):
+                with suppress(ConstraintError):
+                    return await session.execute_write(_run, statement, {"rows": rows})
+            return await session.execute_write(_run, statement, {"rows": rows})
 
     async def _read(self, aggregate: str, template: str, **parameters: Any) -> list[Entry]:
         statement = template.format(label=self._shapes[aggregate].label)
-        with translated():
-            async with self._session() as session:
-                rows = await session.execute_read(_run, statement, parameters)
+        async with self._session() as session:
+            rows = await session.execute_read(_run, statement, parameters)
         return [
             Entry(StreamKey(aggregate, row["key"]), row["version"], row["digest"], row["deleted"])
             for row in rows
         ]
 
-    def _session(self) -> AsyncSession:
-        return self._driver.session(database=self._database, bookmark_manager=self._bookmarks)
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[AsyncSession]:
+        async with (
+            answered(self._answer_seconds),
+            self._driver.session(
+                database=self._database, bookmark_manager=self._bookmarks
+            ) as session,
+        ):
+            yield session
 
 
 def _row_of(entry: Entry) -> Row:
@@ -188,18 +177,11 @@ def _row_of(entry: Entry) -> Row:
     }
 
 
-def connect(
-    url: str, user: str, password: str, *, retry_seconds: float = RETRY_SECONDS
-) -> AsyncDriver:
-    """A driver with bounded waits; the caller closes it. It connects when it is first used."""
-    return AsyncGraphDatabase.driver(
-        url,
-        auth=(user, password),
-        connection_timeout=CONNECT_SECONDS,
-        connection_acquisition_timeout=2 * CONNECT_SECONDS,
-        max_transaction_retry_time=retry_seconds,
-        notifications_min_severity="OFF",
-    )
+def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
+    """What the statement returned of a key, among the changes that it was given for it."""
+    claim = Stamp(**row["claim"])
+    change = next(change for change in claims if change.stamp == claim)
+    return Divergence(change, Stamp(**row["shown"]))
 
 
 async def _run(
@@ -236,29 +218,3 @@ def _no_constraint(*labels: str) -> str:
         f"neo4j has no unique `key` for {', '.join(labels)}: merge the nodes that share a key, "
         "grant the right to create constraints, or create them by hand"
     )
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """The driver's errors in our tree, once; a surprise passes unchanged."""
-    try:
-        yield
-    except _DOWN as error:
-        raise DependencyDown("neo4j", error) from error
-    except (OverflowError, ValueError) as error:  # the driver cannot even send it
-        raise _refused("a value that cannot be stored") from error
-    except Neo4jError as error:
-        _raise_translated(error)
-
-
-def _raise_translated(error: Neo4jError) -> None:
-    code = error.code or ""
-    if code.startswith(_DOWN_CODES):
-        raise DependencyDown("neo4j", error) from error
-    if isinstance(error, ClientError) and not isinstance(error, CypherSyntaxError):
-        raise _refused(code) from error
-    raise error
-
-
-def _refused(what: str) -> Exception:
-    return rejected("refused-by-store", "body", f"must be a node that neo4j takes ({what})")

@@ -3,36 +3,38 @@
 Labels, edge types and property names come from code; data travels as parameters only.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from consumers.node import MAX_INTEGER, WORD, Node, check_key, check_properties, refused
 from consumers.projection import Change
-from outbox.errors import rejected
 
 Row = dict[str, Any]
-
-MAX_VERSION = 2**63 - 1
-
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 _FENCE = """UNWIND $rows AS row
 MERGE (n:{label} {{key: row.key}})
 ON CREATE SET n.version = 0
 SET n._lock = true
 REMOVE n._lock
-WITH n, row WHERE n.version < row.version
-SET n = row.node"""
+WITH n, row, [
+  other IN row.claims WHERE other.version = n.version
+  AND (other.event_id <> n.event_id OR other.digest <> n.digest) | other
+] AS others, {{version: n.version, event_id: n.event_id, digest: n.digest}} AS shown
+WITH n, row, others, shown, size(others) = 0 AND shown.version < row.version AS newer
+FOREACH (node IN CASE WHEN newer THEN [row.node] ELSE [] END | SET n = node)"""
 # An edge that stays is not touched, so that writers do not meet at a neighbour for nothing.
 _EDGES = """FOREACH (old IN [
-  (n){left}[r:{type}]{right}(m:{label}) WHERE NOT m.key IN [x IN row.edges.{type} | x.key] | r
+  (n){left}[r:{type}]{right}(m:{label})
+  WHERE newer AND NOT m.key IN [x IN row.edges.{type} | x.key] | r
 ] | DELETE old)
-FOREACH (new IN row.edges.{type} |
+FOREACH (new IN CASE WHEN newer THEN row.edges.{type} ELSE [] END |
   MERGE (m:{label} {{key: new.key}})
   ON CREATE SET m = new
   MERGE (n){left}[:{type}]{right}(m)
 )"""
+_DIVERGED = """WITH row, others, shown WHERE size(others) > 0
+RETURN row.key AS key, others[0] AS claim, shown"""
 
 _FORGET = """UNWIND $rows AS row
 MATCH (n:{label} {{key: row.key}})
@@ -57,17 +59,6 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """What a change says: the node's properties, and its neighbours by the type of the edge.
-
-    A neighbour is its properties, with at least `key`; they are set only if it does not exist.
-    """
-
-    properties: Mapping[str, Any] = field(default_factory=dict)
-    neighbours: Mapping[str, Iterable[Mapping[str, Any]]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Shape:
     """How an aggregate looks in the graph. Every word in it comes from code, never from data.
 
@@ -81,7 +72,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         words = (self.label, *(w for edge in self.edges for w in (edge.type, edge.label)))
-        if not all(_WORD.fullmatch(word) for word in words):
+        if not all(WORD.fullmatch(word) for word in words):
             raise ValueError(f"labels and edge types are plain words, not {words}")
 
     @property
@@ -93,13 +84,13 @@ class Shape:
     def statement(self) -> str:
         """Merge, lock, compare, set, and replace the edges, for all `$rows` in one statement.
 
-        Every clause runs over the whole batch before the next, so a key may occur only once.
-        A write to the node takes its lock, or (ArcadeDB) makes a concurrent commit fail: only
-        after that the version is read. Nodes that have a higher one drop out at the WHERE.
+        Clauses may run over the whole batch before the next, so a key may occur only once. A write
+        to the node takes its lock, or (ArcadeDB) makes a concurrent commit fail: only after that
+        the version is read. A node is set where it has a lower version, and where none of the
+        row's claims is another event of the version that it shows; those are what is returned.
         """
-        return "\n".join(
-            (_FENCE.format(label=self.label), *(_over(_EDGES, edge) for edge in self.edges))
-        )
+        edges = (_over(_EDGES, edge) for edge in self.edges)
+        return "\n".join((_FENCE.format(label=self.label), *edges, _DIVERGED))
 
     @property
     def forgetting(self) -> str:
@@ -110,17 +101,23 @@ class Shape:
         drops = (_over(_DROP_EDGES, edge) for edge in self.edges)
         return "\n".join((_FORGET.format(label=self.label), *drops, _DROP_NODE))
 
-    def row(self, change: Change) -> Row:
-        """The change as the statement's row; a delete has neither properties nor neighbours."""
-        if change.version > MAX_VERSION:
-            raise rejected("refused-by-store", "sequence", "must be at most 2**63 - 1")
+    def row(self, change: Change, earlier: Iterable[Change] = ()) -> Row:
+        """The change as the statement's row; a delete has neither properties nor neighbours.
+
+        `earlier` are others of its key, to be compared with what the store shows. MessageRejected
+        that names the field, where a graph could not hold it.
+        """
+        if change.version > MAX_INTEGER:
+            raise refused("sequence", "must fit into 64 bits")
+        check_key("subject", change.stream.key)
         node = Node() if change.deleted else self.describe(change)
-        edges = {edge.type: _neighbours(node, edge) for edge in self.edges}
+        check_properties(self.label, node.properties)
         return {
             "key": change.stream.key,
             "version": change.version,
             "node": {**node.properties, **_own_properties(change)},
-            "edges": edges,
+            "edges": {edge.type: _neighbours(node, edge) for edge in self.edges},
+            "claims": [each.stamp._asdict() for each in (*earlier, change)],
         }
 
 
@@ -133,6 +130,9 @@ def _over(template: str, edge: Edge) -> str:
 def _neighbours(node: Node, edge: Edge) -> list[Row]:
     """In key order, each a placeholder until an event of its own comes."""
     found = {other["key"]: other for other in node.neighbours.get(edge.type, ())}
+    for key, other in found.items():
+        check_key(f"{edge.type}.key", key)
+        check_properties(edge.type, other)
     return [{**found[key], "version": 0} for key in sorted(found)]
 
 

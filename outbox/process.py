@@ -48,7 +48,7 @@ def run_role(
     The first SIGTERM or Ctrl-C calls `stop`; a role that does not return within
     `stop_timeout_seconds`, because what it waits for is deaf, is cancelled, as by a second signal.
     """
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
     arm(settings.failpoints)
     calm_the_collector()
     _keep_freed_memory()
@@ -80,7 +80,7 @@ def _keep_freed_memory() -> None:
 
 def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
     """Run a command that answers and ends; what stands in its way is one line and exit code 2."""
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
     arm(settings.failpoints)
     try:
         with translated():

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
 
     replay_messages_per_second: float = Field(default=1_000.0, gt=0)
 
+    retry_messages: int = Field(default=200, ge=1, le=10_000)  # out of dead letters, at once
+    retry_bytes: int = Field(default=8 * 1024 * 1024, ge=1)
+
     stop_timeout_seconds: float = Field(default=8.0, gt=0)
 
     # What doctor calls too long, too old, too far apart or too short.
@@ -71,6 +74,7 @@ class Settings(BaseSettings):
 
     log_format: str = Field(default="console", pattern="^(json|console)$")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    log_queue_bytes: int = Field(default=1024 * 1024, ge=4096)  # more than waits so is dropped
 
     @model_validator(mode="after")
     def _production_is_whole(self) -> Self:

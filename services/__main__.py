@@ -34,7 +34,7 @@ def migrate() -> None:
 def serve() -> None:
     """Answer HTTP until SIGTERM; requests that were accepted are finished."""
     settings = Settings()
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
     arm(settings.failpoints)
     asyncio.run(_serve(settings))
 

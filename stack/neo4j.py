@@ -32,10 +32,10 @@ OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
 JVM = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",  # without the slow compiler: a start in half the time
     "-Dlog4j2.disable.jmx=true",
     *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED),
 )
+QUICK = ("-XX:TieredStopAtLevel=1",)  # without the slow compiler: a start in half the time
 # A client with a wrong password must not lock the others out: nobody guesses a random one.
 UNLOCKED = {"dbms.security.auth_max_failed_attempts": "0"}
 HASH_ROUNDS = 1024
@@ -49,8 +49,8 @@ class Neo4jServer(Server):
     may read: never in the command line, the environment or the log. Started again on the same
     folder it keeps its data, password and port.
 
-    Weaknesses: little memory, and no optimizing compiler, so that its speed says nothing; no
-    cluster, as in every Community edition, so that no leader ever changes.
+    Weaknesses: little memory, and, where it shall start quickly, no optimizing compiler, so that
+    its speed says nothing; no cluster, as in every Community edition: no leader ever changes.
     """
 
     def __init__(self, folder: Path, settings: StackSettings | None = None) -> None:
@@ -92,7 +92,8 @@ class Neo4jServer(Server):
         self._process, _ = await Process.start(program, probe, self._settings)
 
     def _argv(self) -> tuple[str, ...]:
-        java = (str(self._java), *JVM, "-cp", str(self._jars / "*"))
+        quick = QUICK if self._settings.graph_quick_start else ()
+        java = (str(self._java), *JVM, *quick, "-cp", str(self._jars / "*"))
         folders = (f"--home-dir={self._home}", f"--config-dir={self._home}")
         return (*java, MAIN, *folders, "--console-mode")
 

@@ -15,8 +15,8 @@ class StackSettings(BaseSettings):
     nothing more than wheels; `docker` is a container; `maven` is Apache Kafka, or Neo4j, from its
     artifacts, kept in `cache_folder()`; `best` is the first real one that this machine has the
     means for, and the light one where it has none. Means that are there and fail are an error,
-    never a reason for another provider. `kafka_quick_start` trades Kafka's speed under load for a
-    start in half the time.
+    never a reason for another provider. `kafka_quick_start` and `graph_quick_start` trade a
+    server's speed under load for a start in half the time.
     """
 
     model_config = SettingsConfigDict(
@@ -44,6 +44,7 @@ class StackSettings(BaseSettings):
     )
     java_home: Path | None = None
     kafka_quick_start: bool = Field(default=True, validation_alias="STACK_KAFKA_QUICK_START")
+    graph_quick_start: bool = Field(default=True, validation_alias="STACK_GRAPH_QUICK_START")
     cache: Path | None = Field(default=None, validation_alias="AFTERCOMMIT_CACHE")
     xdg_cache_home: Path | None = None
     neo4j_url: str | None = None

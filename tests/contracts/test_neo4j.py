@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from neo4j import AsyncDriver
 
-from consumers.catalog import CATALOG, ITEM, ITEM_SHAPE, as_text, catalog_neo4j
+from consumers.catalog import CATALOG, ITEM_SHAPE, as_text, catalog_neo4j
 from consumers.neo4j import Edge, Neo4jProjection, Node, Shape, connect
 from consumers.projection import Change, StreamKey
-from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
+from outbox.errors import DependencyDown, SchemaBehind
 from schemas.catalog import CatalogCreated
 from stack.part import GraphPart
 from stack.port import LOOPBACK, free_ports
@@ -150,25 +150,6 @@ async def test_a_shape_takes_plain_words_only(word: str) -> None:
         Shape("some.thing", word, lambda _: Node())
     with pytest.raises(ValueError, match="plain words"):
         Shape("some.thing", "Thing", lambda _: Node(), edges=(Edge(word, "Thing"),))
-
-
-@pytest.mark.parametrize("value", [{"a": {"b": 1}}, 2**70, object()], ids=["map", "int", "object"])
-async def test_a_value_that_no_property_can_hold_is_rejected(
-    driver: AsyncDriver, database: str, value: object
-) -> None:
-    shape = Shape(ITEM, "Item", lambda _: Node({"value": value}))
-    projection = Neo4jProjection(driver, database, [shape], topics=())
-    await projection.prepare()
-    with pytest.raises(MessageRejected, match="refused-by-store"):
-        await projection.apply([upserted("a", 1)])
-    assert await scanned(projection) == {}
-
-
-async def test_a_version_that_the_store_cannot_hold_is_rejected(
-    projection: Neo4jProjection,
-) -> None:
-    with pytest.raises(MessageRejected, match="refused-by-store"):
-        await projection.apply([upserted("a", 2**63)])
 
 
 async def test_a_batch_larger_than_a_transaction_is_applied_whole(

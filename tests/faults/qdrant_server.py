@@ -17,8 +17,8 @@ import orjson
 
 from consumers.qdrant_edge import Refused
 from stack.port import LOOPBACK
-from tests.faults.qdrant_engines import EdgeEngine, Engine, Json, Record
-from tests.faults.qdrant_twists import Answer, Twist, refusal, result
+from tests.faults.qdrant_engines import EdgeEngine, Engine, Json, Record, matches
+from tests.faults.qdrant_twists import Answer, Twist, refusal, result, unfinished
 
 COMPLETED = "completed"
 
@@ -29,6 +29,11 @@ class Request(NamedTuple):
     method: str
     path: str
     body: bytes
+    query: str = ""
+
+    @property
+    def waits(self) -> bool:
+        return "wait=true" in self.query.split("&")
 
     @property
     def json(self) -> Json:
@@ -50,6 +55,7 @@ class QdrantServer:
     refuses: Callable[[Json], bool] = lambda point: False  # noqa: ARG005 - none
     requests: list[Request] = field(default_factory=list)
     twists: list[Twist] = field(default_factory=list)
+    later: list[tuple[str, list[Json]]] = field(default_factory=list)
     port: int = 0
 
     @property
@@ -119,10 +125,14 @@ class QdrantServer:
         if rest == "index":
             return result({"operation_id": 0, "status": COMPLETED})
         if rest == "points/batch":
-            return await self._batch(collection, request.json["operations"])
+            return await self._write(collection, request)
+        if rest == "points/delete":
+            await self.engine.delete(collection, request.json["filter"])
+            return result({"operation_id": 0, "status": COMPLETED})
         return await self._question(collection, rest, request.json)
 
     async def _question(self, collection: str, rest: str, body: Json) -> Answer:
+        await self._do_what_nobody_waited_for()
         if rest == "points":
             found = await self.engine.retrieve(collection, body["ids"])
             return result([_shown(record, body) for record in found])
@@ -134,6 +144,22 @@ class QdrantServer:
             return result({"count": await self._count(collection, body.get("filter"))})
         raise Refused(f"this stand-in does not serve {rest}", 400)
 
+    async def _write(self, collection: str, request: Request) -> Answer:
+        """What nobody waits for is done when it is asked for, unless it is lost before."""
+        operations = request.json["operations"]
+        if request.waits:
+            return await self._batch(collection, operations)
+        self.later.append((collection, operations))
+        return unfinished("acknowledged", len(operations))
+
+    async def _do_what_nobody_waited_for(self) -> None:
+        while self.later:
+            await self._batch(*self.later.pop(0))
+
+    def lose_what_nobody_waited_for(self) -> None:
+        """As kill -9 may."""
+        self.later.clear()
+
     async def _batch(self, collection: str, operations: Sequence[Json]) -> Answer:
         for operation in operations:
             upsert = operation["upsert"]
@@ -144,11 +170,9 @@ class QdrantServer:
         return result([{"operation_id": n, "status": COMPLETED} for n in range(len(operations))])
 
     async def _count(self, collection: str, condition: Json | None) -> int:
-        """A filter may ask for equal values only."""
         found, after = await self.engine.scroll(collection, 100_000, None)
         assert after is None
-        wanted = {c["key"]: c["match"]["value"] for c in (condition or {}).get("must", ())}
-        return sum(all(payload.get(k) == v for k, v in wanted.items()) for _, payload, _ in found)
+        return sum(matches(condition or {}, record) for record in found)
 
 
 @asynccontextmanager
@@ -193,7 +217,8 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     method, target, _ = head[0].split(" ")
     headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(method, target.partition("?")[0], body)
+    path, _, query = target.partition("?")
+    return Request(method, path, body, query)
 
 
 def _rendered(answer: Answer) -> bytes:

@@ -21,6 +21,7 @@ READY = {
     "http": "never said: it is ready when it answers",
     "writer": "acknowledged",
     "replay": "replaying",
+    "ledger": "consuming",
 }
 COMMANDS = {
     "relay": ("outbox", "relay"),
@@ -30,6 +31,7 @@ COMMANDS = {
     "http": ("services", "serve"),
     "writer": ("tests.faults.writer",),
     "replay": ("outbox", "replay", "run"),
+    "ledger": ("tests.faults.ledger",),
 }
 
 
@@ -37,11 +39,14 @@ class Role:
     """`python -m …` of one role; `async with` ends it by SIGTERM, `kill` by SIGKILL.
 
     `arguments` follow the command. A role that is paused when the block ends goes on first, to
-    hear the SIGTERM.
+    hear the SIGTERM. Its log is read, unless its `standard_error` is another file.
     """
 
-    def __init__(self, name: str, settings: Settings, *arguments: str) -> None:
+    def __init__(
+        self, name: str, settings: Settings, *arguments: str, standard_error: int = PIPE
+    ) -> None:
         self.name = name
+        self._standard_error = standard_error
         self._arguments = (*COMMANDS[name], *arguments)
         self._environment = environment(settings)
         self._process: Process | None = None
@@ -62,9 +67,10 @@ class Role:
         self._ready.clear()
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *self._arguments,
-            env=self._environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE,
+            env=self._environment, stdin=DEVNULL, stdout=DEVNULL, stderr=self._standard_error,
         )  # fmt: skip
-        self._reading = asyncio.create_task(self._read(self._process))
+        if self._process.stderr is not None:
+            self._reading = asyncio.create_task(self._read(self._process.stderr))
 
     async def ready(self) -> None:
         """It leads, or consumes."""
@@ -146,9 +152,8 @@ class Role:
                 return line.partition(":")[2].strip()
         raise LookupError(name)
 
-    async def _read(self, process: Process) -> None:
-        assert process.stderr is not None
-        async for raw in process.stderr:
+    async def _read(self, log: asyncio.StreamReader) -> None:
+        async for raw in log:
             line = raw.decode(errors="replace")
             self.lines.append(line)
             if READY[self.name] in line:
@@ -169,6 +174,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "NEO4J_USER": settings.neo4j_user,
         "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
         "NEO4J_DATABASE": settings.neo4j_database,
+        "AFTERCOMMIT_NEO4J_ANSWER_SECONDS": str(settings.neo4j_answer_seconds),
         "FAILPOINTS": settings.failpoints,
         "AFTERCOMMIT_LEASE_SECONDS": str(settings.lease_seconds),
         "AFTERCOMMIT_PUBLISH_TIMEOUT_SECONDS": str(settings.publish_timeout_seconds),
@@ -177,4 +183,5 @@ def environment(settings: Settings) -> dict[str, str]:
         "AFTERCOMMIT_HTTP_PORT": str(settings.http_port),
         "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_LOG_FORMAT": "json",
+        "AFTERCOMMIT_LOG_QUEUE_BYTES": str(settings.log_queue_bytes),
     }

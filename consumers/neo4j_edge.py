@@ -1,0 +1,97 @@
+"""Neo4j's edge: a driver with bounded waits, its errors in our tree, a limit on every answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from neo4j import AsyncDriver, AsyncGraphDatabase
+from neo4j.exceptions import (
+    AuthError,
+    ClientError,
+    ConnectionPoolError,
+    CypherSyntaxError,
+    Forbidden,
+    Neo4jError,
+    ServiceUnavailable,
+    SessionExpired,
+    TransientError,
+)
+
+from outbox.errors import DependencyDown, MessageRejected, rejected
+
+CONNECT_SECONDS = 5.0
+RETRY_SECONDS = 15.0
+ANSWER_SECONDS = 30.0
+
+_DOWN = (
+    ServiceUnavailable,
+    SessionExpired,
+    ConnectionPoolError,
+    TransientError,  # outlived the driver's own retries
+    AuthError,
+    Forbidden,
+)
+# Wrong for as long as nobody repairs the server or our account; nothing is wrong with the message.
+_DOWN_CODES = (
+    "Neo.ClientError.Security",
+    "Neo.ClientError.Database",
+    "Neo.ClientError.Cluster",
+    # Forgotten between our MERGE and our lock; the next attempt finds no node, and makes one.
+    "Neo.ClientError.Statement.EntityNotFound",
+    "Neo.DatabaseError.General",
+    "Neo.DatabaseError.Transaction",
+)
+
+
+def connect(
+    url: str, user: str, password: str, *, retry_seconds: float = RETRY_SECONDS
+) -> AsyncDriver:
+    """A driver with bounded waits; the caller closes it. It connects when it is first used."""
+    return AsyncGraphDatabase.driver(
+        url,
+        auth=(user, password),
+        connection_timeout=CONNECT_SECONDS,
+        connection_acquisition_timeout=2 * CONNECT_SECONDS,
+        max_transaction_retry_time=retry_seconds,
+        notifications_min_severity="OFF",
+    )
+
+
+@asynccontextmanager
+async def answered(within_seconds: float) -> AsyncIterator[None]:
+    """The driver's errors in our tree; DependencyDown where the block takes longer.
+
+    The driver itself waits for an answer for ever: a server that hangs keeps its connections open.
+    """
+    try:
+        with translated():
+            async with asyncio.timeout(within_seconds):
+                yield
+    except TimeoutError as error:
+        raise DependencyDown("neo4j", f"no answer within {within_seconds:g} s") from error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The driver's errors in our tree, once; a surprise passes unchanged."""
+    try:
+        yield
+    except _DOWN as error:
+        raise DependencyDown("neo4j", error) from error
+    except (OverflowError, ValueError) as error:  # the driver cannot even send it
+        raise _refused("a value that cannot be stored") from error
+    except Neo4jError as error:
+        _raise_translated(error)
+
+
+def _raise_translated(error: Neo4jError) -> None:
+    code = error.code or ""
+    if code.startswith(_DOWN_CODES):
+        raise DependencyDown("neo4j", error) from error
+    if isinstance(error, ClientError) and not isinstance(error, CypherSyntaxError):
+        raise _refused(code) from error
+    raise error
+
+
+def _refused(what: str) -> MessageRejected:
+    return rejected("refused-by-store", "body", f"must be a node that neo4j takes ({what})")
