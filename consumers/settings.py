@@ -23,8 +23,16 @@ class Settings(ServiceSettings):
     unfinished_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     keys_side_by_side: int = Field(default=8, ge=1)
     surprise_attempts: int = Field(default=5, ge=1)
+    retry_poll_seconds: float = Field(default=1.0, gt=0)
     backoff_first_seconds: float = Field(default=0.1, gt=0)
     backoff_longest_seconds: float = Field(default=10.0, gt=0)
 
     drift_patience_seconds: float = Field(default=10.0, ge=0)
+    drift_keys_per_second: float = Field(default=1_000.0, gt=0)  # of `drift watch`
+    drift_pause_seconds: float = Field(default=60.0, ge=0)  # between its rounds
     drift_run_keys: int = Field(default=20_000, ge=1)  # held in memory; the rest is on disk
+    repair_keys_per_second: float = Field(default=500.0, gt=0)
+    repair_max_share: float = Field(
+        default=0.1, ge=0, le=1
+    )  # of all keys; more needs a person's word
+    repair_free_keys: int = Field(default=10, ge=0)  # so many may differ whatever their share

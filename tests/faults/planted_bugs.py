@@ -1,7 +1,6 @@
 """Planted bugs: the usual ways to get an outbox wrong, and the tests that catch each by name.
 
-Ids are those of section 6.4 of the fault catalogue; M21 is ours. Of the bugs of consumers and
-stores, some are not here yet.
+Ids are those of section 6.4 of the fault catalogue; M21 is ours.
 """
 
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ LEASE = "tests/faults/test_availability.py"
 GRAPH = "tests/faults/test_neo4j_writers.py"
 COMMITS = "tests/faults/test_neo4j_commits.py"
 PLANTED = "tests/faults/test_planted.py"
+STORES = "tests/faults/test_planted_stores.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,20 @@ BUGS = (
         WRITERS,
     ),
     Bug(
+        "M05",
+        "no version guard in the store",
+        "regressing",
+        (f"{STORES}::test_a_write_without_a_version_guard_is_caught_regressing",),
+        f"{STORES}::test_writers_that_race_end_at_the_highest_version",
+    ),
+    Bug(
+        "M06",
+        "no tombstone",
+        "resurrecting",
+        (f"{STORES}::test_a_delete_without_a_tombstone_is_caught_resurrecting",),
+        f"{STORES}::test_what_is_deleted_stays_deleted",
+    ),
+    Bug(
         "M07",
         "SKIP LOCKED a row",
         "reordered",
@@ -90,6 +104,13 @@ BUGS = (
             f"{PLANTED}::test_a_unit_that_commits_before_it_says_so_is_caught_silent",
         ),
         f"{PLANTED}::test_a_unit_that_ends_before_its_commit_leaves_neither_row_nor_event",
+    ),
+    Bug(
+        "M14",
+        "a write that is not waited for",
+        "lost",
+        (f"{STORES}::test_a_write_that_is_not_waited_for_is_caught_losing",),
+        f"{STORES}::test_what_counts_as_applied_is_there",
     ),
     Bug(
         "M15",

@@ -1,17 +1,18 @@
 """Writer: changes a row and says so, again and again, whatever befalls its database.
 
 `python -m tests.faults.writer 17` does so from unit 17 on until it is ended, as a process that a
-test can kill; a line of its log names each unit that was acknowledged.
+test can kill; a line of JSON names each unit that was acknowledged.
 """
 
 import asyncio
+import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
 import psycopg
-import structlog
 from sqlalchemy import text
 
 from outbox import logs
@@ -126,13 +127,19 @@ async def ended(task: asyncio.Task[None]) -> None:
         await task
 
 
+def tell(unit: int) -> None:
+    """At once: lines of the log would wait, and die with us."""
+    line = json.dumps({"event": "acknowledged", "unit": unit})
+    os.write(sys.stderr.fileno(), f"{line}\n".encode())
+
+
 async def main(first: int) -> None:
     """This process, until somebody ends it."""
-    settings, log = Settings(), structlog.get_logger()
+    settings = Settings()
     logs.configure("json", "info")
     arm(settings.failpoints)
     async with Database(settings, "writer") as database:
-        writer = Writer(database, done=first, told=lambda n: log.info("acknowledged", unit=n))
+        writer = Writer(database, done=first, told=tell)
         await writer.run()
 
 
