@@ -28,6 +28,8 @@ class Settings(ServiceSettings):
     backoff_longest_seconds: float = Field(default=10.0, gt=0)
 
     drift_patience_seconds: float = Field(default=10.0, ge=0)
+    drift_keys_per_second: float = Field(default=1_000.0, gt=0)  # of `drift watch`
+    drift_pause_seconds: float = Field(default=60.0, ge=0)  # between its rounds
     drift_run_keys: int = Field(default=20_000, ge=1)  # held in memory; the rest is on disk
     repair_keys_per_second: float = Field(default=500.0, gt=0)
     repair_max_share: float = Field(

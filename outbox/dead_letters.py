@@ -7,6 +7,8 @@ has open letters; they are due in their order, up to the first dead one.
 Why nothing overtakes: only whoever reads a partition opens letters of its keys and redoes them, one
 message of a key at a time; it lets messages of a key wait until `applied` has said that none is
 left. So one that waits behind nothing is late, never early: it is due at once, like the others.
+Weakness: where a group's offsets are set back, letters of a key may be redone before its earlier
+messages have come again; reactions are fenced against what comes late.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""`python -m consumers drift check | repair`."""
+"""`python -m consumers drift check | repair | watch`."""
 
 import json as to_json
 from dataclasses import asdict
@@ -8,6 +8,7 @@ import typer
 from consumers.cli.found import LIMIT, Found, found, print_found
 from consumers.cli.repair import repair_command
 from consumers.cli.store import Limit, Only, Patience, care_of, chosen, opened
+from consumers.cli.watch import watch_command
 from consumers.drift import Care, checked
 from consumers.settings import Settings
 from outbox.cli.bar import progress
@@ -22,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Keys of a store that do not show what PostgreSQL says."
 )
 app.command("repair")(repair_command)
+app.command("watch")(watch_command)
 
 
 @app.command("check")

@@ -30,7 +30,7 @@ SEED = seed(11)
 CALM = [f"calm{n}" for n in range(12)]
 BROKEN = [f"broken{n}" for n in range(12)]
 GHOSTS = [f"ghost{n}" for n in range(6)]
-WRITES, BREAKS = 50, 40
+WRITES, BREAKS = 40, 30
 ALL = Limits(max_share=1.0, keys_per_second=None)
 
 
