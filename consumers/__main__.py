@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import typer
 
 from consumers.assembly import PROJECTIONS, catalog_commands
-from consumers.cli import drift
-from consumers.cli.letters import dead_letters
+from consumers.cli import drift, letters
+from consumers.cli.replay_preview import replay_preview
 from consumers.projection import ProjectionReaction
 from consumers.reaction import Reaction
 from consumers.runner import Runner
@@ -40,7 +40,8 @@ def neo4j() -> None:
 
 
 app.add_typer(drift.app, name="drift")
-app.command()(dead_letters)
+app.command()(replay_preview)
+app.add_typer(letters.app, name="dead-letters")
 
 
 class _Role:

@@ -7,6 +7,7 @@ of different keys in different batches are embedded each; so is one that returns
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+import numpy
 from qdrant_client import models
 
 from consumers.points import Document, Vector
@@ -34,17 +35,29 @@ async def vectors(
     missing = {d.content_hash: d.text for d in documents if d.content_hash not in known}
     if not missing:
         return dict(known)
-    made = [[float(x) for x in v] for v in await embedder.embed(list(missing.values()))]
-    if [len(vector) for vector in made] != [embedder.dimension] * len(missing):
+    made = numpy.asarray(await embedder.embed(list(missing.values())), dtype=float)
+    if made.shape != (len(missing), embedder.dimension):
         raise ValueError(f"{embedder.model} broke its promise: one vector a text")
-    return {**known, **dict(zip(missing, made, strict=True))}
+    return {**known, **dict(zip(missing, made.tolist(), strict=True))}
 
 
-def reusable(records: Iterable[models.Record], embedder: Embedder) -> dict[str, Vector]:
-    """What the store can spare us to embed: the vectors of this model, by content hash."""
-    return {
-        payload["content_hash"]: list(map(float, record.vector))  # type: ignore[arg-type] # a list
+def worth_keeping(
+    records: Iterable[models.Record], documents: Iterable[Document], embedder: Embedder
+) -> list[str]:
+    """The ids of points whose text stays and was embedded by this model: few, as a rule."""
+    wanted = {document.content_hash for document in documents}
+    return [
+        str(record.id)
         for record in records
         if (payload := record.payload or {}).get("model") == embedder.model
-        and isinstance(record.vector, list)
+        and payload.get("content_hash") in wanted
+    ]
+
+
+def reusable(records: Iterable[models.Record]) -> dict[str, Vector]:
+    """The vectors that need not be made, by content hash."""
+    return {
+        (record.payload or {})["content_hash"]: list(map(float, record.vector))  # type: ignore[arg-type] # a list
+        for record in records
+        if isinstance(record.vector, list)
     }

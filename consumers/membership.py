@@ -23,8 +23,6 @@ from outbox.kafka import Partition, Subscriber
 
 log = structlog.get_logger()
 
-REDO_SECONDS = 1.0
-
 
 class Membership:
     """Enter to join, leave to give the partitions back. `turn` is called again and again.
@@ -52,6 +50,7 @@ class Membership:
         self._errors: list[BaseException] = []
         self._former: list[Share] = []
         self._redo_at = 0.0
+        self._redo_seconds = settings.retry_poll_seconds
         self._subscriber = Subscriber(
             settings.kafka_url,
             group_of(reaction),
@@ -117,11 +116,14 @@ class Membership:
         share.knows_parked = True
 
     async def _ask_redo(self) -> None:
-        """What cannot be answered now is asked again; nothing else waits for it."""
+        """Now and then, and at once when all that was due last time has been done.
+
+        What cannot be answered now is asked again; nothing else waits for it.
+        """
         share = self._share
-        if monotonic() < self._redo_at or not share.partitions:
+        if not share.partitions or not (share.has_redone or monotonic() >= self._redo_at):
             return
-        self._redo_at = monotonic() + REDO_SECONDS
+        self._redo_at = monotonic() + self._redo_seconds
         try:
             share.redo(await self._redo.due(share.partitions))
         except (DependencyDown, Contention) as error:

@@ -30,7 +30,7 @@ import structlog
 from qdrant_client import AsyncQdrantClient, models
 
 from consumers.divergence import Divergence, part, refuse
-from consumers.embedding import Embedder, reusable, vectors
+from consumers.embedding import Embedder, reusable, vectors, worth_keeping
 from consumers.points import (
     LIVE,
     SHOWN,
@@ -42,6 +42,7 @@ from consumers.points import (
     newer_than,
     point,
     point_id,
+    point_ids,
     stamps,
     tombstone,
 )
@@ -119,7 +120,8 @@ class QdrantProjection:
         divergences: list[Divergence] = []
         refused: list[models.PointStruct] = []
         for batch in batches(changes, self._batch_points):
-            records = await self._retrieve(_streams(batch), with_payload=KNOWN, with_vectors=True)
+            ids = point_ids(dict.fromkeys(change.stream for change in batch))
+            records = await self._retrieve(ids, with_payload=KNOWN)
             flowing, diverging = part(batch, stamps(records))
             divergences += diverging
             refused += await self._write(await self._points(flowing, records))
@@ -129,7 +131,7 @@ class QdrantProjection:
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""
-        records = await self._retrieve(streams, with_payload=SHOWN)
+        records = await self._retrieve(point_ids(streams), with_payload=SHOWN)
         entries = [entry_of(record.payload or {}) for record in records]
         return {entry.stream: entry for entry in entries}
 
@@ -213,7 +215,9 @@ class QdrantProjection:
         newer = newer_than(latest(changes), stamps(records))
         documents = {c.stream: self._describe(c) for c in newer}
         live = [documents[c.stream] for c in newer if not c.deleted]
-        made = await vectors(self._embedder, live, reusable(records, self._embedder))
+        kept = worth_keeping(records, live, self._embedder)
+        whole = await self._retrieve(kept, with_payload=["content_hash"], with_vectors=True)
+        made = await vectors(self._embedder, live, reusable(whole))
         return [self._point(c, documents[c.stream], made) for c in newer]
 
     def _point(
@@ -265,10 +269,9 @@ class QdrantProjection:
         return list(points)
 
     async def _retrieve(
-        self, streams: Sequence[StreamKey], *, with_payload: list[str], with_vectors: bool = False
+        self, ids: Sequence[str], *, with_payload: list[str], with_vectors: bool = False
     ) -> list[models.Record]:
         records: list[models.Record] = []
-        ids = [point_id(stream) for stream in streams]
         for start in range(0, len(ids), SCAN_PAGE_POINTS):
             page = ids[start : start + SCAN_PAGE_POINTS]
             records += await self._asked(
@@ -286,10 +289,6 @@ class QdrantProjection:
         except Refused as error:
             await self._require_collection()
             raise DependencyDown("qdrant", f"a question is refused: {error}") from error
-
-
-def _streams(changes: Iterable[Change]) -> list[StreamKey]:
-    return list(dict.fromkeys(change.stream for change in changes))
 
 
 def _reject(points: Sequence[models.PointStruct]) -> None:

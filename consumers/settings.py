@@ -23,6 +23,7 @@ class Settings(ServiceSettings):
     unfinished_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     keys_side_by_side: int = Field(default=8, ge=1)
     surprise_attempts: int = Field(default=5, ge=1)
+    retry_poll_seconds: float = Field(default=1.0, gt=0)
     backoff_first_seconds: float = Field(default=0.1, gt=0)
     backoff_longest_seconds: float = Field(default=10.0, gt=0)
 

@@ -38,6 +38,11 @@ class Failpoint(StrEnum):
     DRAINING = "relay-9"
     PARTITION_DROPPED = "relay-10"
 
+    REPLAY_READ = "replay-1"
+    REPLAY_SENT = "replay-2"
+    REPLAY_ACKNOWLEDGED = "replay-3"
+    REPLAY_KEPT = "replay-4"
+
 
 class ReachedError(Exception):
     """What the action `raise` raises: a surprise, as any other bug would be."""

@@ -7,7 +7,7 @@ from outbox.kafka.cluster import (
     TopicState,
     describe_cluster,
 )
-from outbox.kafka.offsets import count_records, lag
+from outbox.kafka.offsets import count_records, has_committed, lag
 from outbox.kafka.publisher import (
     BATCH_BYTES,
     Batch,
@@ -47,6 +47,7 @@ __all__ = [
     "count_records",
     "create_topics",
     "describe_cluster",
+    "has_committed",
     "lag",
     "partition_of",
     "stream_of",

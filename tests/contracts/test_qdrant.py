@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient, models
 
 from consumers.catalog import catalog_qdrant, document
-from consumers.projection import Entry, StreamKey
+from consumers.projection import Entry
 from consumers.qdrant import LIVE, QdrantProjection, point_id
 from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
 from schemas.catalog import COLLECTION
@@ -74,8 +74,7 @@ async def test_a_new_text_or_another_model_is_embedded_again(
 class Stale(QdrantProjection):
     """Reads nothing, as if its read were older than everybody's writes."""
 
-    async def _retrieve(self, streams: Sequence[StreamKey], **_: Any) -> list[models.Record]:
-        assert streams
+    async def _retrieve(self, ids: Sequence[str], **_: Any) -> list[models.Record]:
         return []
 
 

@@ -10,6 +10,7 @@ ORDER = "tests/faults/test_order.py"
 BROKER = "tests/faults/test_broker.py"
 LEASE = "tests/faults/test_availability.py"
 GRAPH = "tests/faults/test_neo4j_writers.py"
+COMMITS = "tests/faults/test_neo4j_commits.py"
 PLANTED = "tests/faults/test_planted.py"
 STORES = "tests/faults/test_planted_stores.py"
 
@@ -127,6 +128,16 @@ BUGS = (
             f"{SWEEP}::test_a_position_that_is_drawn_before_the_lock_is_caught_reordering",
         ),
         f"{SWEEP}::test_what_has_waited_for_a_head_stands_behind_all_that_its_holder_has_said",
+    ),
+    Bug(
+        "M20",
+        "a repeated commit that counts as a failure",
+        "parked",
+        (
+            f"{COMMITS}::"
+            "test_a_repeated_commit_that_counts_as_a_failure_is_caught_parking_what_was_applied",
+        ),
+        f"{COMMITS}::test_a_lost_answer_to_a_commit_is_an_outage_and_its_repetition_one_effect",
     ),
     Bug(
         "M21",

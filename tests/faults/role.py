@@ -20,6 +20,8 @@ READY = {
     "neo4j": "consuming",
     "http": "never said: it is ready when it answers",
     "writer": "acknowledged",
+    "replay": "replaying",
+    "ledger": "consuming",
 }
 COMMANDS = {
     "relay": ("outbox", "relay"),
@@ -28,6 +30,8 @@ COMMANDS = {
     "neo4j": ("consumers", "neo4j"),
     "http": ("services", "serve"),
     "writer": ("tests.faults.writer",),
+    "replay": ("outbox", "replay", "run"),
+    "ledger": ("tests.faults.ledger",),
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from consumers.applier import Applier
-from consumers.redo import Nothing, Redo, Retried
+from consumers.redo import Redo, Retried
 from consumers.retry import Backoff
 from consumers.settings import Settings
 from consumers.share import Bounds, Share
@@ -117,7 +117,7 @@ class Bench:
 async def bench(
     batch: int = 1, side_by_side: int = 4, messages: int = 1_000, redo: Redo | None = None
 ) -> AsyncIterator[Bench]:
-    made = Bench(Script(batch), redo or Nothing(), side_by_side, messages)
+    made = Bench(Script(batch), redo or Asked(), side_by_side, messages)
     try:
         yield made
     finally:

@@ -1,7 +1,7 @@
-"""Engines: what stores points behind the scripted server.
+"""Engine: what stores points behind the scripted server; and Qdrant's own one.
 
-`EdgeEngine` is Qdrant's own engine, from its wheel `qdrant-edge-py`: the same segments, filters and
-write-ahead log as the server's. `LocalEngine` is qdrant-client's local mode, a stand-in.
+It comes from the wheel `qdrant-edge-py`: the same segments, filters and write-ahead log as the
+server's. This module imports little, so that a process with it starts quickly.
 """
 
 import importlib
@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
-from qdrant_client import AsyncQdrantClient, models
-
-from consumers.qdrant_edge import Refused, translated
 
 Json = dict[str, Any]
 Record = tuple[str, Json, list[float]]  # id, payload, vector
 
 
+class WrongInputError(Exception):
+    """What Qdrant answers with a status of 4xx."""
+
+    def __init__(self, said: str, status: int = 400) -> None:
+        super().__init__(said)
+        self.status = status
+
+
 class Engine(Protocol):
-    """Refused for what the store takes for wrong."""
+    """Raises WrongInputError for what it does not take."""
 
     async def size(self, collection: str) -> int | None:
         """The dimension of a collection; None where it is not there."""
@@ -42,52 +47,6 @@ class Engine(Protocol):
     ) -> tuple[list[Record], str | None]: ...
 
     async def close(self) -> None: ...
-
-
-class LocalEngine:
-    """qdrant-client's local mode, in memory."""
-
-    def __init__(self) -> None:
-        self._client = AsyncQdrantClient(location=":memory:")
-
-    async def size(self, collection: str) -> int | None:
-        if not await self._client.collection_exists(collection):
-            return None
-        params = (await self._client.get_collection(collection)).config.params.vectors
-        assert isinstance(params, models.VectorParams)
-        return params.size
-
-    async def create(self, collection: str, size: int) -> None:
-        config = models.VectorParams(size=size, distance=models.Distance.COSINE)
-        await self._client.create_collection(collection, vectors_config=config)
-
-    async def drop(self, collection: str) -> None:
-        await self._client.delete_collection(collection)
-
-    async def upsert(self, collection: str, points: Sequence[Json], fence: Json | None) -> None:
-        body = {"points": points, "update_filter": fence}
-        operation = models.UpsertOperation(upsert=models.PointsList.model_validate(body))
-        with translated():
-            await self._client.batch_update_points(collection, [operation])
-
-    async def delete(self, collection: str, condition: Json) -> None:
-        selector = models.FilterSelector(filter=models.Filter.model_validate(condition))
-        await self._client.delete(collection, points_selector=selector)
-
-    async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]:
-        found = await self._client.retrieve(collection, ids, with_vectors=True)
-        return [_record(record) for record in found]
-
-    async def scroll(
-        self, collection: str, limit: int, offset: str | None
-    ) -> tuple[list[Record], str | None]:
-        found, after = await self._client.scroll(
-            collection, limit=limit, offset=offset, with_vectors=True
-        )
-        return [_record(record) for record in found], None if after is None else str(after)
-
-    async def close(self) -> None:
-        await self._client.close()
 
 
 class EdgeEngine:
@@ -125,7 +84,7 @@ class EdgeEngine:
         try:
             self._shards[collection].update(operation)
         except Exception as error:  # the wheel knows no other kind
-            raise Refused(str(error), 400) from error
+            raise WrongInputError(str(error)) from error
 
     async def delete(self, collection: str, condition: Json) -> None:
         """Judged here: the wheel looks for 0 where it should look for false."""
@@ -173,8 +132,3 @@ def matches(condition: Json, record: Record) -> bool:
     must, should = condition.get("must") or [], condition.get("should") or []
     some = not should or any(matches(each, record) for each in should)
     return some and all(matches(each, record) for each in must)
-
-
-def _record(record: models.Record) -> Record:
-    assert isinstance(record.vector, list)
-    return str(record.id), record.payload or {}, [float(x) for x in record.vector]  # type: ignore[arg-type] # a list
