@@ -1,7 +1,7 @@
 """What only Qdrant promises: nothing embedded twice, a fence in the store, errors in our tree."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -74,7 +74,7 @@ async def test_a_new_text_or_another_model_is_embedded_again(
 class Stale(QdrantProjection):
     """Reads nothing, as if its read were older than everybody's writes."""
 
-    async def _retrieve(self, ids: Sequence[str], **_: Any) -> list[models.Record]:
+    async def _retrieve(self, *_: Any, **__: Any) -> list[models.Record]:
         return []
 
 
