@@ -90,6 +90,8 @@ class Applier:
         return Outcome.SURPRISE if error else Outcome.APPLIED
 
     async def _attempt_one(self, task: Task, number: int) -> Outcome:
+        if task.is_for_another(self._reaction.name):
+            return Outcome.APPLIED  # before it could wait: it is nothing to this consumer
         if task.retried is None and task.stream in self._parked:
             return await self._bury(task, _waiting(task))
         broken = task.content if isinstance(task.content, MessageRejected) else None
