@@ -35,6 +35,7 @@ __all__ = ["Edge", "Neo4jProjection", "Node", "Shape", "connect"]
 
 SCAN_PAGE_NODES = 1000
 CREATE_RACES = 5
+PREPARE_SECONDS = 600.0  # a new constraint looks at all nodes that are there
 
 _UNIQUE = frozenset({"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"})
 
@@ -77,7 +78,7 @@ class Neo4jProjection:
     async def prepare(self) -> None:
         """Create the constraints that are missing; SchemaBehind if one cannot be had."""
         labels = frozenset().union(*(shape.labels for shape in self._shapes.values()))
-        async with self._session() as session:
+        async with self._session(PREPARE_SECONDS) as session:
             for label in sorted(labels - await session.execute_read(_constrained)):
                 await _create_constraint(session, label)
             missing = labels - await session.execute_read(_constrained)
@@ -157,9 +158,9 @@ class Neo4jProjection:
         ]
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[AsyncSession]:
+    async def _session(self, seconds: float | None = None) -> AsyncIterator[AsyncSession]:
         async with (
-            answered(self._answer_seconds),
+            answered(seconds or self._answer_seconds),
             self._driver.session(
                 database=self._database, bookmark_manager=self._bookmarks
             ) as session,
