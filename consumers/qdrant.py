@@ -65,7 +65,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 Indexes = Mapping[str, models.PayloadSchemaType]
 
-SCAN_PAGE_POINTS = 1000
 KNOWN = ["aggregate", "key", "version", "event_id", "digest", "model", "content_hash"]
 OWN_INDEXES: Indexes = {
     "aggregate": models.PayloadSchemaType.KEYWORD,
@@ -83,6 +82,7 @@ class QdrantProjection:
     """
 
     name = "qdrant"
+    page_points = 1000  # of a scan, or of keys that are asked for
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class QdrantProjection:
         while True:
             records, offset = await self._asked(
                 self._client.scroll(
-                    self.collection, limit=SCAN_PAGE_POINTS, offset=offset, with_payload=SHOWN
+                    self.collection, limit=self.page_points, offset=offset, with_payload=SHOWN
                 )
             )
             for record in records:
@@ -272,8 +272,8 @@ class QdrantProjection:
         self, ids: Sequence[str], *, with_payload: list[str], with_vectors: bool = False
     ) -> list[models.Record]:
         records: list[models.Record] = []
-        for start in range(0, len(ids), SCAN_PAGE_POINTS):
-            page = ids[start : start + SCAN_PAGE_POINTS]
+        for start in range(0, len(ids), self.page_points):
+            page = ids[start : start + self.page_points]
             records += await self._asked(
                 self._client.retrieve(
                     self.collection, page, with_payload=with_payload, with_vectors=with_vectors

@@ -13,7 +13,7 @@ import orjson
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
-PAGE = 5_000
+PAGE = 20_000
 
 CLOSE = 1e-6  # a store that normalises a vector again changes its last bits
 
