@@ -55,7 +55,6 @@ __all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
 
 log = structlog.get_logger()
 
-SCAN_PAGE_POINTS = 1000
 KNOWN = ["aggregate", "key", "version", "event_id", "digest", "model", "content_hash"]
 
 
@@ -68,6 +67,7 @@ class QdrantProjection:
     """
 
     name = "qdrant"
+    page_points = 1000  # of a scan, or of keys that are asked for
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class QdrantProjection:
         while True:
             records, offset = await self._collection.asked(
                 self._client.scroll(
-                    self.collection, limit=SCAN_PAGE_POINTS, offset=offset, with_payload=SHOWN
+                    self.collection, limit=self.page_points, offset=offset, with_payload=SHOWN
                 )
             )
             for record in records:
@@ -211,8 +211,8 @@ class QdrantProjection:
         self, ids: Sequence[str], *, with_payload: list[str], with_vectors: bool = False
     ) -> list[models.Record]:
         records: list[models.Record] = []
-        for start in range(0, len(ids), SCAN_PAGE_POINTS):
-            page = ids[start : start + SCAN_PAGE_POINTS]
+        for start in range(0, len(ids), self.page_points):
+            page = ids[start : start + self.page_points]
             records += await self._collection.asked(
                 self._client.retrieve(
                     self.collection, page, with_payload=with_payload, with_vectors=with_vectors
