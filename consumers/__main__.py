@@ -1,6 +1,5 @@
 """`python -m consumers …`: the roles that follow Kafka; what shows and repairs the stores."""
 
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -13,10 +12,7 @@ from consumers.projection import ProjectionReaction
 from consumers.reaction import Reaction
 from consumers.runner import Runner
 from consumers.settings import Settings
-from outbox.errors import Halted, SchemaBehind
 from outbox.process import run_command, run_role
-
-EXIT_HALTED = 3
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -57,12 +53,7 @@ class _Role:
         self._runner: Runner | None = None
 
     def run(self) -> None:
-        """What only a person can repair is one line, and exit code 3."""
-        try:
-            run_role(self._settings, self._main, self._stop)
-        except (Halted, SchemaBehind) as error:
-            sys.stderr.write(f"{error}\n")
-            sys.exit(EXIT_HALTED)
+        run_role(self._settings, self._main, self._stop)
 
     async def _main(self) -> None:
         async with self._assemble(self._settings) as reaction:

@@ -10,6 +10,7 @@ from enum import Enum
 
 import structlog
 
+from consumers.gaps import Gaps
 from consumers.lanes import envelopes
 from consumers.reaction import Reaction
 from consumers.redo import Redo
@@ -17,6 +18,7 @@ from consumers.retry import Failure, classify
 from consumers.task import Task
 from outbox.dead_letters import DeadLetter, DeadLetters
 from outbox.errors import Contention, DependencyDown, MessageRejected
+from outbox.failpoints import Failpoint, failpoint, while_waiting
 
 log = structlog.get_logger()
 
@@ -48,12 +50,18 @@ class Applier:
     """Knows the parked keys of one consumer; its caller keeps the order of each key."""
 
     def __init__(
-        self, reaction: Reaction, dead_letters: DeadLetters, redo: Redo, surprise_attempts: int
+        self,
+        reaction: Reaction,
+        dead_letters: DeadLetters,
+        redo: Redo,
+        surprise_attempts: int,
+        gaps: Gaps | None = None,
     ) -> None:
         self.counts = Counts()
         self._reaction = reaction
         self._dead_letters = dead_letters
         self._redo = redo
+        self._gaps = gaps or Gaps(reaction.name, keys=0)
         self._attempts = surprise_attempts
         self._parked: set[str] = set()
         self._log = log.bind(consumer=reaction.name)
@@ -82,6 +90,8 @@ class Applier:
         return Outcome.SURPRISE if error else Outcome.APPLIED
 
     async def _attempt_one(self, task: Task, number: int) -> Outcome:
+        if task.is_for_another(self._reaction.name):
+            return Outcome.APPLIED  # before it could wait: it is nothing to this consumer
         if task.retried is None and task.stream in self._parked:
             return await self._bury(task, _waiting(task))
         broken = task.content if isinstance(task.content, MessageRejected) else None
@@ -105,10 +115,12 @@ class Applier:
             self._log.warning("not applied", messages=len(tasks), error=str(error)[:300])
             return error
         self.counts.applied += len(tasks)
+        self.counts.gaps += self._gaps.saw(tasks)
         return None
 
     async def _apply(self, tasks: Sequence[Task]) -> None:
-        await self._reaction.apply(envelopes(tasks))
+        await while_waiting(Failpoint.EFFECT_SENT, self._reaction.apply(envelopes(tasks)))
+        failpoint(Failpoint.EFFECT_DONE)
 
     async def _applied(self, task: Task) -> Outcome:
         if task.retried is not None and await self._redo.applied(task.retried):
@@ -122,8 +134,10 @@ class Applier:
             await self._dead_letters.write(letter)
         else:
             await self._redo.failed(task.retried, letter)
+        failpoint(Failpoint.LETTER_WRITTEN)
         if letter.stream is not None:
             self._parked.add(letter.stream)
+            failpoint(Failpoint.KEY_PARKED)
         if letter.waiting:
             self.counts.waiting += 1
         else:

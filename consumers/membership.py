@@ -19,6 +19,7 @@ from consumers.retry import Backoff, through_outages
 from consumers.settings import Settings
 from consumers.share import Bounds, Share
 from outbox.errors import Contention, DependencyDown, Unreadable
+from outbox.failpoints import Failpoint, failpoint
 from outbox.kafka import Partition, Subscriber
 
 log = structlog.get_logger()
@@ -108,6 +109,7 @@ class Membership:
             self._log.error("partition stands still", error=str(error))
             return
         if fetched:
+            failpoint(Failpoint.RECORDS_RECEIVED)
             self._share.accept(fetched)
 
     async def _learn_parked(self, share: Share) -> None:
@@ -139,6 +141,7 @@ class Membership:
 
     async def _revoked(self) -> None:
         """In aiokafka's own task, while it keeps the session alive."""
+        failpoint(Failpoint.REVOKING)
         with suppress(DependencyDown):
             await self._give_up_share(self._revoke_seconds)
         self._former = [share for share in self._former if not share.is_gone]

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from consumers.applier import Applier, Counts
+from consumers.gaps import Gaps
 from consumers.heartbeat import Heartbeat
 from consumers.membership import Membership
 from consumers.reaction import Reaction
@@ -42,7 +43,11 @@ class Runner:
         self._dead_letters = DeadLetters(settings, reaction.name)
         self._redo = redo or self._dead_letters
         self._applier = Applier(
-            reaction, self._dead_letters, self._redo, settings.surprise_attempts
+            reaction,
+            self._dead_letters,
+            self._redo,
+            settings.surprise_attempts,
+            Gaps(reaction.name, settings.gap_keys),
         )
         self.counts = self._applier.counts
         self.heartbeat = Heartbeat(settings.session_timeout_milliseconds / 1000)

@@ -22,7 +22,8 @@ from outbox.kafka.publisher import (
     partition_of,
     stream_of,
 )
-from outbox.kafka.subscriber import Partition, Received, Subscriber
+from outbox.kafka.received import Partition, Received
+from outbox.kafka.subscriber import Subscriber
 from outbox.kafka.topics import cluster_id, create_topics
 
 __all__ = [

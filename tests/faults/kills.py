@@ -21,8 +21,11 @@ REACHES = 12
 REACHES_OF = {
     Failpoint.LEASE_TAKEN: 1,  # once a life, as the drain
     Failpoint.DRAINING: 1,
+    Failpoint.REVOKING: 1,
     Failpoint.PARTITION_DROPPED: 1,
     Failpoint.LEASE_RENEWED: 3,  # needs half a second of rest each
+    Failpoint.RECORDS_RECEIVED: 4,  # one a turn, as the commit
+    Failpoint.OFFSET_SENT: 4,
 }
 
 

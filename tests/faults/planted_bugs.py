@@ -12,6 +12,7 @@ LEASE = "tests/faults/test_availability.py"
 GRAPH = "tests/faults/test_neo4j_writers.py"
 COMMITS = "tests/faults/test_neo4j_commits.py"
 PLANTED = "tests/faults/test_planted.py"
+CONSUMERS = "tests/faults/test_planted_consumers.py"
 STORES = "tests/faults/test_planted_stores.py"
 
 
@@ -52,6 +53,20 @@ BUGS = (
             f"{ORDER}::test_a_transaction_horizon_is_caught_reordering",
         ),
         WRITERS,
+    ),
+    Bug(
+        "M03",
+        "a commit before the effect",
+        "lost",
+        (f"{CONSUMERS}::test_an_offset_that_is_committed_before_its_effect_is_caught_losing",),
+        f"{CONSUMERS}::test_what_a_dead_consumer_had_received_is_done_by_the_next",
+    ),
+    Bug(
+        "M04",
+        "a client that commits by itself",
+        "lost",
+        (f"{CONSUMERS}::test_a_client_that_commits_by_itself_is_caught_losing",),
+        f"{CONSUMERS}::test_what_a_dead_consumer_had_received_is_done_by_the_next",
     ),
     Bug(
         "M05",
@@ -106,6 +121,20 @@ BUGS = (
         f"{PLANTED}::test_a_unit_that_ends_before_its_commit_leaves_neither_row_nor_event",
     ),
     Bug(
+        "M12",
+        "a receipt after the effect",
+        "doubled",
+        (f"{CONSUMERS}::test_a_receipt_that_is_written_after_the_effect_is_caught_doubling",),
+        f"{CONSUMERS}::test_a_command_that_comes_again_is_not_done_again",
+    ),
+    Bug(
+        "M13",
+        "a dead letter that nobody waits for",
+        "lost",
+        (f"{CONSUMERS}::test_a_dead_letter_that_nobody_waits_for_is_caught_lost",),
+        f"{CONSUMERS}::test_while_a_dead_letter_cannot_be_written_nothing_is_committed",
+    ),
+    Bug(
         "M14",
         "a write that is not waited for",
         "lost",
@@ -128,6 +157,13 @@ BUGS = (
             f"{SWEEP}::test_a_position_that_is_drawn_before_the_lock_is_caught_reordering",
         ),
         f"{SWEEP}::test_what_has_waited_for_a_head_stands_behind_all_that_its_holder_has_said",
+    ),
+    Bug(
+        "M18",
+        "a record that is too large, swallowed",
+        "lost",
+        (f"{CONSUMERS}::test_a_record_whose_size_is_swallowed_is_caught_lost",),
+        f"{CONSUMERS}::test_a_record_that_did_not_fit_once_is_not_passed_over",
     ),
     Bug(
         "M20",

@@ -22,6 +22,8 @@ READY = {
     "writer": "acknowledged",
     "replay": "replaying",
     "ledger": "consuming",
+    "reactor": "assigned",
+    "commander": "assigned",
 }
 COMMANDS = {
     "relay": ("outbox", "relay"),
@@ -32,6 +34,8 @@ COMMANDS = {
     "writer": ("tests.faults.writer",),
     "replay": ("outbox", "replay", "run"),
     "ledger": ("tests.faults.ledger",),
+    "reactor": ("tests.faults.reactor",),
+    "commander": ("tests.faults.commander",),
 }
 
 
@@ -95,6 +99,14 @@ class Role:
         assert self._process.returncode == -signal.SIGKILL, self._last_words()
         self._process = None
         await self._read_rest()
+
+    async def ended(self, within_seconds: float) -> int:
+        """Its exit code, once it has ended by itself; TimeoutError otherwise."""
+        assert self._process is not None
+        code = await asyncio.wait_for(self._process.wait(), within_seconds)
+        self._process = None
+        await self._read_rest()
+        return code
 
     async def terminate(self) -> float:
         """How many seconds it takes from SIGTERM to its end; TimeoutError after 15."""
@@ -182,6 +194,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "AFTERCOMMIT_RETENTION_DAYS": str(settings.retention_days),
         "AFTERCOMMIT_HTTP_PORT": str(settings.http_port),
         "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "4000",
+        "AFTERCOMMIT_REBALANCE_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_LOG_FORMAT": "json",
         "AFTERCOMMIT_LOG_QUEUE_BYTES": str(settings.log_queue_bytes),
     }

@@ -108,8 +108,8 @@ async def test_a_unit_that_commits_before_it_says_so_is_caught_silent(
 
 
 PLANTED = [
-    "M01", "M02", "M05", "M06", "M07", "M08", "M09", "M10",
-    "M11", "M14", "M15", "M16", "M20", "M21",
+    "M01", "M02", "M03", "M04", "M05", "M06", "M07", "M08", "M09", "M10",
+    "M11", "M12", "M13", "M14", "M15", "M16", "M18", "M20", "M21",
 ]  # fmt: skip
 ROOT = Path(__file__).parents[2]
 

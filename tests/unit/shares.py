@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from consumers.applier import Applier
+from consumers.gaps import Gaps
 from consumers.redo import Redo, Retried
 from consumers.retry import Backoff
 from consumers.settings import Settings
@@ -88,7 +89,7 @@ class Bench:
         self.paused: list[Partition] = []
         self.resumed: list[Partition] = []
         self.errors: list[BaseException] = []
-        self.applier = Applier(script, self.letters, redo, ATTEMPTS)
+        self.applier = Applier(script, self.letters, redo, ATTEMPTS, Gaps("test", 100))
         self.share = Share(
             self.applier,
             Bounds(script.batch_messages, side_by_side, messages, 1 << 30),

@@ -271,3 +271,12 @@ async def settled(redo: Asked, count: int) -> bool:
 
 async def told(made: Bench) -> bool:
     return bool(made.errors)
+
+
+async def test_a_gap_is_counted_and_the_later_version_applied_all_the_same() -> None:
+    """C15: an event carries the whole state."""
+    async with bench() as made:
+        made.accept(record_of("a", 0, version=1), record_of("a", 1, version=5))
+        await made.finished()
+        assert made.script.applied == ["a@0", "a@1"]
+        assert made.applier.counts.gaps == 1
