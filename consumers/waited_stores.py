@@ -25,7 +25,7 @@ LAG_SECONDS = 2.0  # to ask Kafka how far a group is
 LAG_KEPT_SECONDS = 1.0  # many who wait for one consumer ask once
 
 # What stands in the way of a key: first the relay's refusal, then the consumer's dead letter, which
-# is the oldest one that a person has not dealt with; then whether the relay has passed the head's
+# is the first open one of its key; then whether the relay has passed the head's
 # message: the cursor shows it, or the pages of the large cut that it is in have come so far.
 OBSTACLES = """
 SELECT wanted.aggregatetype, wanted.aggregateid, parked.reason, letter.id, letter.reason,
@@ -40,10 +40,10 @@ JOIN outbox.streams AS head USING (aggregatetype, aggregateid)
 LEFT JOIN outbox.parked USING (aggregatetype, aggregateid)
 LEFT JOIN LATERAL (
     SELECT id, reason FROM outbox.dead_letters
-    WHERE consumer = %(consumer)s AND status IN ('dead', 'waiting')
+    WHERE consumer = %(consumer)s AND status IN ('dead', 'waiting', 'retrying')
       AND stream IN (SELECT topic || '/' || wanted.aggregateid
                      FROM unnest(%(topics)s::text[]) AS topic)
-    ORDER BY id LIMIT 1) AS letter ON true
+    ORDER BY partition, "offset" LIMIT 1) AS letter ON true
 """
 
 Assemble = Callable[[Settings], AbstractAsyncContextManager[Projection]]

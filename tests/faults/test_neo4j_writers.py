@@ -6,8 +6,7 @@ Without a real Neo4j (STACK_GRAPH) they run on ArcadeDB, a stand-in.
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
@@ -23,6 +22,7 @@ from consumers.settings import Settings
 from outbox.errors import SchemaBehind
 from stack.part import GraphPart
 from tests.contracts.projection_suite import CATALOG_ID, drop_constraints, upserted
+from tests.faults.graphs import Watch
 from tests.faults.planted_shapes import HAS, Unlocked, over_items
 from tests.faults.role import environment
 from tests.faults.seed import seed
@@ -59,38 +59,10 @@ async def write_all(projection: Projection, names: Sequence[str]) -> None:
             group.create_task(write_shuffled(projection, names, writer))
 
 
-class Watch:
-    """Looks at keys again and again; `fell` are those whose version was lower than before."""
-
-    def __init__(self, projection: Projection, names: Sequence[str]) -> None:
-        self._projection = projection
-        self._streams = [StreamKey(ITEM, f"{CATALOG_ID}/{name}") for name in names]
-        self._seen: dict[StreamKey, int] = {}
-        self.fell: list[StreamKey] = []
-        self.looks = 0
-
-    async def look(self) -> None:
-        shown = await self._projection.versions(self._streams)
-        for stream in self._streams:
-            version = shown[stream].version if stream in shown else 0
-            if version < self._seen.get(stream, 0):
-                self.fell.append(stream)
-            self._seen[stream] = version
-        self.looks += 1
-
-    @asynccontextmanager
-    async def looking(self) -> AsyncIterator[None]:
-        async def look_on() -> None:
-            while True:
-                await self.look()
-
-        task = asyncio.create_task(look_on())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+def watch_over(driver: AsyncDriver, database: str, names: Sequence[str]) -> Watch:
+    """By a projection of its own, whose bookmarks are nobody else's."""
+    streams = [StreamKey(ITEM, f"{CATALOG_ID}/{name}") for name in names]
+    return Watch(over_items(driver, database), streams)
 
 
 async def test_thirty_two_writers_with_shuffled_versions_end_at_the_highest(
@@ -99,7 +71,7 @@ async def test_thirty_two_writers_with_shuffled_versions_end_at_the_highest(
     """N5, I7: and no version is ever seen to fall meanwhile."""
     projection = over_items(driver, graph_part.database)
     await projection.prepare()
-    watch = Watch(over_items(driver, graph_part.database), NAMES)
+    watch = watch_over(driver, graph_part.database, NAMES)
     async with watch.looking():
         await write_all(projection, NAMES)
     await watch.look()
@@ -119,7 +91,7 @@ async def test_a_version_that_is_read_before_the_lock_is_caught_falling(
     async with asyncio.timeout(CAUGHT_WITHIN_SECONDS):
         for turn in count():
             names = [f"{name}{turn}" for name in NAMES]
-            watch = Watch(over_items(driver, graph_part.database), names)
+            watch = watch_over(driver, graph_part.database, names)
             async with watch.looking():
                 await write_all(projection, names)
             await watch.look()

@@ -9,7 +9,7 @@ import pytest
 from consumers.memory import MemoryProjection
 from consumers.settings import Settings
 from outbox.audit import audit
-from outbox.errors import MessageRejected
+from outbox.errors import LeaseLost, MessageRejected
 from outbox.kafka import has_committed
 from outbox.operations import Operation
 from outbox.parking import Selection as Parked
@@ -17,6 +17,7 @@ from outbox.parking import discard
 from outbox.relay import Relay, connect
 from outbox.replay import Replayer
 from outbox.replay_source import Selection
+from outbox.replay_turn import take_turn
 from outbox.replays import cancel, find, list_replays, pause, resume
 from outbox.retention import Retention
 from outbox.scene import Range
@@ -215,6 +216,36 @@ async def test_a_replay_for_one_consumer_is_passed_over_by_the_others(
     assert not await has_committed(settings.kafka_url, "aftercommit.nobody", [ItemEvent.topic])
 
 
+LETTER = """
+INSERT INTO outbox.dead_letters
+    (consumer, topic, partition, "offset", key, headers, stream, reason, error, attempts, status)
+VALUES ('other', 'catalog.item.events', 0, -1, 'c/0', '[]', 'catalog.item.events/c/0', 'planted',
+        'planted', 1, 'dead')
+"""
+LETTERS = "SELECT count(*) FROM outbox.dead_letters WHERE consumer = 'other'"
+
+
+async def test_a_replay_for_one_consumer_does_not_wait_at_another_ones_parked_key(
+    settings: Settings, postgres: Connection
+) -> None:
+    """I12: whoever has nothing to do with it has no letters of it either."""
+    await postgres.execute(LETTER)
+    await postgres.execute(UPSERT)
+    await relayed(settings, postgres)
+    other = Named("other")
+    async with running(Relay(settings), projecting(settings, other)):
+        await replayed(settings, postgres, await recorded(postgres, consumer="one"))
+        # What comes behind the replay: a message of every key.
+        await postgres.execute(UPSERT.replace("1, 20", "21, 25"))
+
+        async def all_has_come() -> bool:
+            shown = [each.version for each in other.state.values()]
+            return shown == [5] * 4 and await fetch(postgres, LETTERS) >= [(6,)]
+
+        await until(all_has_come, LONG)
+    assert await fetch(postgres, LETTERS) == [(6,)], "the planted one, and five live messages"
+
+
 async def test_a_replay_is_paused_resumed_and_cancelled_by_a_person(
     settings: Settings, postgres: Connection
 ) -> None:
@@ -311,6 +342,50 @@ async def test_the_audit_finds_a_replayed_topic_right(
     await relayed(settings, postgres)
     await replayed(settings, postgres, await recorded(postgres))
     async with await connect(settings) as connection:
+        found = await audit(connection, settings, Range(), 1_000)
+    assert found.right, found.findings
+    whys = [each.why for each in found.findings]
+    assert whys.count("replay") == MESSAGES  # a slow relay may have repeated some, too
+
+
+async def test_the_audit_takes_what_its_topic_no_longer_held_for_no_reordering(
+    settings: Settings, postgres: Connection
+) -> None:
+    """O3: as if the topic's own retention had removed version 1: its replay stands behind 2.
+
+    The removal is a stand-in: the cursor is moved past a message that was never sent.
+    """
+    await postgres.execute(LATE)
+    await all_published(postgres)
+    await postgres.execute(LATE)
+    await relayed(settings, postgres)
+    assert (await replayed(settings, postgres, await recorded(postgres))).sent == 2
+    versions = [each.envelope.sequence for each in await on_topic(settings)]
+    assert versions == [2, 1, 2]
+    async with await connect(settings) as connection:
         found = await audit(connection, settings, Range())
     assert found.right, found.findings
-    assert found.counts.doubled >= MESSAGES  # a slow relay may have repeated some, too
+
+
+async def test_a_process_whose_turn_is_over_moves_no_checkpoint(
+    settings: Settings, postgres: Connection
+) -> None:
+    """It was stopped for longer than its lease, say; the next one has begun."""
+    await publish(postgres, 5)
+    await relayed(settings, postgres)
+    replay = await recorded(postgres)
+    zombie = await take_turn(postgres, replay.id, "zombie", 5)
+    assert zombie is not None
+    assert await take_turn(postgres, replay.id, "next", 5) is None
+    await postgres.execute("UPDATE outbox.replays SET expires_at = now() - interval '1 s'")
+    successor = await take_turn(postgres, replay.id, "next", 5)
+    assert successor is not None
+    with pytest.raises(LeaseLost):
+        await zombie.checkpoint(10**12, 5)
+    await zombie.finish()
+    await zombie.release()
+    found = await find(postgres, replay.id)
+    assert (found.position, found.sent, found.owner) == (replay.position, 0, "next")
+    await successor.checkpoint(10**12, 5)
+    await successor.finish()
+    assert (await find(postgres, replay.id)).status == "done"
