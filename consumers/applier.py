@@ -92,6 +92,8 @@ class Applier:
         return Outcome.SURPRISE if error else Outcome.APPLIED
 
     async def _attempt_one(self, task: Task, number: int) -> Outcome:
+        if task.is_for_another(self._reaction.name):
+            return Outcome.APPLIED  # before it could wait: it is nothing to this consumer
         parked = task.stream if task.stream in self._parked else None
         stream = task.retried.stream if task.retried else parked
         if stream is None:

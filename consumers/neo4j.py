@@ -9,7 +9,10 @@ Weaknesses:
 - Without the uniqueness constraint MERGE makes duplicates: `prepare` refuses to go on, but nothing
   stops a person from dropping the constraint later.
 - A neighbour is merged by its key and never removed: a value that no node has any more stays.
-- A version above 2**63 - 1 is refused.
+- What a graph cannot hold is refused by the name of the field, also keys of more than 8,000 bytes;
+  consumers/node.py says what that is.
+- A transaction that takes longer than the limit on answers counts as an outage and is repeated, for
+  ever if it always does: fewer rows share one then (`batch_rows`).
 - Two writers may deadlock on a shared neighbour; the driver runs the victim again, for as long as
   its `max_transaction_retry_time`. Then the store counts as down and the batch is repeated.
 - In a cluster, `versions` and `scan` see at least what this projection wrote itself; another

@@ -37,7 +37,7 @@ from outbox.lineage import inspect
 from outbox.operations import Operation
 from outbox.streams import Entry, Kind, Pair, StreamKey
 
-PAGE_KEYS = 100
+PAGE_KEYS = 250
 NAMED_KEYS = 1_000
 
 Connection = psycopg.AsyncConnection[Any]

@@ -4,6 +4,7 @@ Read through the store's own client: what our projections do not show counts too
 vector and fields, a node's properties and an item's edges.
 """
 
+import asyncio
 from collections.abc import Container
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import orjson
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
-PAGE = 5_000
+PAGE = 20_000
 
 CLOSE = 1e-6  # a store that normalises a vector again changes its last bits
 
@@ -59,6 +60,7 @@ async def points(client: AsyncQdrantClient, collection: str, rewritten: Containe
             found[key] = _of_point(record, beside=key in rewritten)
         if offset is None:
             return found
+        await asyncio.sleep(0)  # local mode never waits for anything, so others never ran
 
 
 async def nodes(driver: AsyncDriver, database: str) -> Contents:

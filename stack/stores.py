@@ -54,8 +54,10 @@ async def both_stores(settings: Settings) -> AsyncIterator[Stores]:
     password = settings.neo4j_password.get_secret_value()
     try:
         async with connect(settings.neo4j_url, settings.neo4j_user, password) as driver:
+            vectors = catalog_qdrant(client, WordLlamaEmbedder())
+            vectors.page_points = contents.PAGE  # local mode sorts all points for each page
             yield Stores(
-                catalog_qdrant(client, WordLlamaEmbedder()),
+                vectors,
                 catalog_neo4j(driver, settings.neo4j_database),
                 client,
                 driver,

@@ -59,7 +59,9 @@ class EdgeEngine:
         self._edge: Any = importlib.import_module("qdrant_edge")
         self._folder = folder
         self._shards: dict[str, Any] = {
-            path.name: self._edge.EdgeShard.load(str(path)) for path in folder.iterdir()
+            path.name: self._edge.EdgeShard.load(str(path))
+            for path in folder.iterdir()
+            if path.is_dir()
         }
 
     async def size(self, collection: str) -> int | None:

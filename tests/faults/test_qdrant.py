@@ -121,6 +121,7 @@ TOXICS: dict[str, tuple[Callable[[], Toxic], Direction]] = {
 }
 
 
+@ONCE
 @pytest.mark.parametrize("kind", TOXICS)
 async def test_a_broken_line_is_an_outage_and_what_came_through_is_done_once(
     projection: QdrantProjection, hasty: QdrantProjection, between: Proxy, kind: str

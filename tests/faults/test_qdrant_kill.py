@@ -1,4 +1,4 @@
-"""Qdrant's own engine, killed while it is written to (Q7).
+"""Qdrant's own engine, killed or out of space while it is written to.
 
 The engine is the server's, from its wheel, in a process of its own with its write-ahead log; its
 HTTP port is a stand-in.
@@ -22,6 +22,7 @@ from consumers.sample import Sample, catalog_items
 from outbox.errors import DependencyDown
 from stack.port import free_ports
 from tests.contracts.projection_suite import CountingEmbedder
+from tests.faults.disk import small_disk
 from tests.faults.length import LONG
 from tests.faults.qdrant_stores import NO_ENGINE, over_http
 from tests.faults.seed import seed
@@ -33,6 +34,7 @@ KILLS = 50 if LONG else 4
 WRITERS = 4
 VERSIONS = 6
 MOST_BATCHES_BETWEEN = 30
+DISK_MEBIBYTES = 120
 WITHIN_SECONDS = 60.0
 
 
@@ -40,25 +42,33 @@ class Supervised:
     """The server in a folder, which lives again after each death."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (self.port,) = free_ports(1)
         self._command = [
             sys.executable, "-m", "tests.faults.qdrant_server", str(folder), str(self.port),
         ]  # fmt: skip
-        self._process = self._start()
+        self._process = self._begin()
 
     def kill(self) -> None:
         """SIGKILL, and another one begins."""
         self._process.kill()
-        assert self._process.wait(WITHIN_SECONDS) == -signal.SIGKILL
+        assert self.died() == -signal.SIGKILL
+        self.start()
+
+    def died(self) -> int:
+        """How it ended, once it has."""
+        return self._process.wait(WITHIN_SECONDS)
+
+    def start(self) -> None:
+        """Another one, in the place of the dead one."""
         self.close()
-        self._process = self._start()
+        self._process = self._begin()
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate(timeout=WITHIN_SECONDS)
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _begin(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(self._command, stdin=subprocess.PIPE)
 
 
@@ -113,6 +123,11 @@ class Writers:
                 self.applied += batch
                 self.batches += 1
                 return
+
+
+@pytest.fixture
+def embedder() -> CountingEmbedder:
+    return CountingEmbedder()
 
 
 @pytest.fixture
@@ -172,3 +187,29 @@ async def _shows_at_least(store: QdrantProjection, heads: list[Change]) -> None:
         found = shown[change.stream]
         assert found.version >= change.version, change.stream
         assert found.version > change.version or found == entry(change)
+
+
+async def test_a_disk_that_is_full_costs_nothing_but_time(
+    tmp_path: Path, embedder: CountingEmbedder
+) -> None:
+    """Q10: the engine dies of it; what it said yes to is there when it has room again."""
+    pytest.importorskip("qdrant_edge", reason=NO_ENGINE)
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    with small_disk(folder, DISK_MEBIBYTES) as disk, supervised(folder) as server:
+        async with over_http(f"127.0.0.1:{server.port}", embedder) as store:
+            await until(lambda: _is_up(store), WITHIN_SECONDS)
+            writers = Writers(store, catalog_items())
+            async with asyncio.TaskGroup() as group:
+                group.create_task(writers.run())
+                await _some_batches(writers, MOST_BATCHES_BETWEEN)
+                disk.fill()
+                assert await asyncio.to_thread(server.died) == -signal.SIGBUS
+                before = latest(writers.applied)
+                disk.free()
+                server.start()
+                await until(lambda: _is_up(store), WITHIN_SECONDS)
+                await _shows_at_least(store, before)
+                writers.stop()
+            await assert_shows(store, latest(writers.applied))
+            assert writers.outages > 0

@@ -216,6 +216,36 @@ async def test_a_replay_for_one_consumer_is_passed_over_by_the_others(
     assert not await has_committed(settings.kafka_url, "aftercommit.nobody", [ItemEvent.topic])
 
 
+LETTER = """
+INSERT INTO outbox.dead_letters
+    (consumer, topic, partition, "offset", key, headers, stream, reason, error, attempts, status)
+VALUES ('other', 'catalog.item.events', 0, -1, 'c/0', '[]', 'catalog.item.events/c/0', 'planted',
+        'planted', 1, 'dead')
+"""
+LETTERS = "SELECT count(*) FROM outbox.dead_letters WHERE consumer = 'other'"
+
+
+async def test_a_replay_for_one_consumer_does_not_wait_at_another_ones_parked_key(
+    settings: Settings, postgres: Connection
+) -> None:
+    """I12: whoever has nothing to do with it has no letters of it either."""
+    await postgres.execute(LETTER)
+    await postgres.execute(UPSERT)
+    await relayed(settings, postgres)
+    other = Named("other")
+    async with running(Relay(settings), projecting(settings, other)):
+        await replayed(settings, postgres, await recorded(postgres, consumer="one"))
+        # What comes behind the replay: a message of every key.
+        await postgres.execute(UPSERT.replace("1, 20", "21, 25"))
+
+        async def all_has_come() -> bool:
+            shown = [each.version for each in other.state.values()]
+            return shown == [5] * 4 and await fetch(postgres, LETTERS) >= [(6,)]
+
+        await until(all_has_come, LONG)
+    assert await fetch(postgres, LETTERS) == [(6,)], "the planted one, and five live messages"
+
+
 async def test_a_replay_is_paused_resumed_and_cancelled_by_a_person(
     settings: Settings, postgres: Connection
 ) -> None:
