@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 import orjson
 import psycopg
 
-from outbox.errors import DependencyDown, translated
+from outbox.errors import DependencyDown, SchemaBehind, translated
 from outbox.kafka import Partition, Received
 from outbox.letter_sql import APPLIED, DUE, FAILED, FIRST, OPEN, PARKED, WRITE
 from outbox.settings import Settings
@@ -69,7 +69,7 @@ class DeadLetters:
     """The dead letters of one consumer, over one connection that is made when it is needed.
 
     DependencyDown where PostgreSQL is away, silent or refuses; then nothing was written, or it was
-    and the same call again changes nothing more.
+    and the same call again changes nothing more. SchemaBehind where migrations are missing.
     """
 
     def __init__(self, settings: Settings, consumer: str) -> None:
@@ -162,6 +162,10 @@ class DeadLetters:
                 except TimeoutError as error:
                     await self._close()
                     raise DependencyDown("postgres", "silent for too long") from error
+                except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable) as error:
+                    await self._close()
+                    what = error.diag.message_primary
+                    raise SchemaBehind(f"{what}; run `python -m services migrate`") from error
                 except BaseException:
                     await self._close()
                     raise
