@@ -8,10 +8,10 @@ one.
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from outbox.dead_letters import DeadLetter, Retried
+from outbox.dead_letters import DeadLetter, First, Retried
 from outbox.kafka import Partition
 
-__all__ = ["Redo", "Retried"]
+__all__ = ["First", "Redo", "Retried"]
 
 
 class Redo(Protocol):
@@ -23,6 +23,12 @@ class Redo(Protocol):
         Asked every `retry_poll_seconds`. A message is due until it is settled; one that the runner
         has already is ignored. It is the caller's to bound: give some hundreds at most. Of a key
         with an earlier message that nobody wants retried, nothing is due.
+        """
+
+    async def first(self, stream: str) -> First | None:
+        """What comes before anything else of a key: asked before each message of a parked one.
+
+        None where the key has nothing that is dead or waits.
         """
 
     async def applied(self, retried: Retried) -> bool:

@@ -171,7 +171,9 @@ class Share:
             self._world_failed(unit)
             return
         self._world_works()
-        if outcome is Outcome.SURPRISE:
+        if outcome is Outcome.AGAIN:
+            self._lanes.again(unit)
+        elif outcome is Outcome.SURPRISE:
             unit.lanes[0].attempts += len(tasks) == 1
             self._put_back(unit)
         else:

@@ -4,9 +4,10 @@ Rows in PostgreSQL, so that they are backed up, counted and repaired like everyt
 is open (dead, waiting, retrying) until it is closed (applied, discarded). A key is parked while it
 has open letters; they are due in their order, up to the first dead one.
 
-Why nothing overtakes: only whoever reads a partition opens letters of its keys and redoes them, one
-message of a key at a time; it lets messages of a key wait until `applied` has said that none is
-left. So one that waits behind nothing is late, never early: it is due at once, like the others.
+Why nothing overtakes: only whoever reads a partition opens letters of its keys, one message of a
+key at a time, and before each message of a parked key it asks which letter is `first`. All others
+only close letters. So an answer that is out of date errs in one direction: a message waits that
+need not, and is due at once.
 Weakness: where a group's offsets are set back, letters of a key may be redone before its earlier
 messages have come again; reactions are fenced against what comes late.
 """
@@ -100,6 +101,14 @@ SELECT id, stream, topic, partition, "offset", key, value, headers, timestamp_mi
 FROM bounded WHERE bytes - coalesce(length(value), 0) < %(bytes)s
 ORDER BY topic, partition, "offset" LIMIT %(messages)s
 """  # noqa: S608 - constants
+# One step in the index. The bytes of a dead letter stay where they are.
+FIRST = f"""
+SELECT id, stream, topic, partition, "offset", key, CASE WHEN status <> 'dead' THEN value END,
+       headers, timestamp_milliseconds, status
+FROM outbox.dead_letters
+WHERE consumer = %(consumer)s AND stream = %(stream)s AND {OPEN}
+ORDER BY partition, "offset" LIMIT 1
+"""  # noqa: S608 - constants
 # Only what is being redone may change, so of two members that redo it the first one counts. Letters
 # of the key are opened by the caller alone; one that a person closes meanwhile counts as open yet.
 APPLIED = f"""
@@ -140,6 +149,12 @@ class Retried(NamedTuple):
     id: int
     record: Received
     stream: str | None
+
+
+class First(NamedTuple):
+    """The first open letter of a key; None where it is dead, so that a person must act."""
+
+    retried: Retried | None
 
 
 class DeadLetters:
@@ -183,6 +198,13 @@ class DeadLetters:
             "bytes": self._settings.retry_bytes,
         }
         return [_retried(*row) for row in await self._ask(DUE, parameters)]
+
+    async def first(self, stream: str) -> First | None:
+        """What comes before anything else of this key; None where it is not parked any more."""
+        parameters = {"consumer": self._consumer, "stream": stream}
+        for *letter, status in await self._ask(FIRST, parameters):
+            return First(None if status == "dead" else _retried(*letter))
+        return None
 
     async def applied(self, retried: Retried) -> bool:
         """It was redone; True where its key has no open letter any more.

@@ -4,20 +4,16 @@ The one module of the services that knows the consumers: a write can be asked to
 stores, which only they can read, and somebody has to put the two together.
 """
 
-import asyncio
-
 import typer
-import uvicorn
 
 from consumers.assembly import stores
 from consumers.settings import Settings
-from outbox import logs
 from outbox.database import Database
-from outbox.failpoints import arm
 from outbox.migrate import migrate as run_migrations
-from outbox.process import answer, run_command
-from services.assembly import all_migrations, catalog, http_config, qdrant
+from outbox.process import answer, run_command, run_role
+from services.assembly import all_migrations, catalog, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
+from services.serving import Serving
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -33,16 +29,27 @@ def migrate() -> None:
 @app.command()
 def serve() -> None:
     """Answer HTTP until SIGTERM; requests that were accepted are finished."""
-    settings = Settings()
-    logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
-    arm(settings.failpoints)
-    asyncio.run(_serve(settings))
+    role = _Role(Settings())
+    run_role(role.settings, role.run, role.stop)
 
 
-async def _serve(settings: Settings) -> None:
-    async with Database(settings, "catalog") as database, stores(settings, database) as waited:
-        api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder(), waited)
-        await uvicorn.Server(http_config(settings, api)).serve()
+class _Role:
+    """The service, assembled inside the loop that runs it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._serving: Serving | None = None
+
+    async def run(self) -> None:
+        settings = self.settings
+        async with Database(settings, "catalog") as database, stores(settings, database) as waited:
+            api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder(), waited)
+            self._serving = Serving(settings, api)
+            await self._serving.run()
+
+    def stop(self) -> None:
+        if self._serving is not None:
+            self._serving.stop()
 
 
 if __name__ == "__main__":

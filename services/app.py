@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from outbox.errors import OutboxError
 from services import problem
-from services.body import StrictBody
+from services.body import TIMEOUT_SECONDS, StrictBody
 
 Check = Callable[[], Awaitable[object]]
 
@@ -22,14 +22,18 @@ class Mounted:
     api: object
 
 
-def create_app(services: Iterable[Mounted], checks: Mapping[str, Check]) -> FastAPI:
+def create_app(
+    services: Iterable[Mounted],
+    checks: Mapping[str, Check],
+    body_timeout_seconds: float = TIMEOUT_SECONDS,
+) -> FastAPI:
     """The application; `checks` are what readiness asks of each dependency, by name."""
     app = FastAPI(
         title="Aftercommit",
         summary="Commands in, one transaction, committed events out.",
         version="0.1.0",
     )
-    app.add_middleware(StrictBody)
+    app.add_middleware(StrictBody, timeout_seconds=body_timeout_seconds)
     problem.install(app)
     for service in services:
         setattr(app.state, service.name, service.api)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
-import uvicorn
 from fastapi import FastAPI
 from qdrant_client import AsyncQdrantClient
 from sqlalchemy import text
@@ -14,6 +13,7 @@ from outbox.migrate import Migration, outbox_migrations, read, require_current
 from outbox.unit_of_work import driver_connection
 from schemas.catalog import CatalogCommandRejected
 from services.app import Mounted, create_app
+from services.body import TIMEOUT_SECONDS
 from services.catalog.embedder import WordLlamaEmbedder
 from services.catalog.handlers import HANDLERS, Context
 from services.catalog.routes import Api, routes
@@ -49,8 +49,8 @@ def catalog(
     return Api(dispatcher, search, stores)
 
 
-def application(api: Api) -> FastAPI:
-    """The HTTP application with all services."""
+def application(api: Api, body_timeout_seconds: float = TIMEOUT_SECONDS) -> FastAPI:
+    """The HTTP application with all services; a request's body must be there by then."""
 
     async def migrated() -> None:
         async with api.database.read() as connection:
@@ -59,16 +59,4 @@ def application(api: Api) -> FastAPI:
             await require_current(driver, all_migrations())
 
     checks = {"postgres": migrated, "qdrant": api.search.available}
-    return create_app([Mounted("catalog", routes, api)], checks)
-
-
-def http_config(settings: Settings, api: Api) -> uvicorn.Config:
-    """How the application is served: by our own logs, and with a bounded farewell."""
-    return uvicorn.Config(
-        application(api),
-        host=settings.http_host,
-        port=settings.http_port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
-    )
+    return create_app([Mounted("catalog", routes, api)], checks, body_timeout_seconds)

@@ -17,7 +17,9 @@ log = structlog.get_logger()
 STATUS = {
     "not-found": 404,
     "conflict": 409,
+    "too-slow": 408,
     "too-large": 413,
+    "encoding": 415,
     "id-reused": 422,
     "search-unavailable": 503,
 }
@@ -27,7 +29,9 @@ TITLES = {
     "envelope": "The request breaks a rule",
     "not-found": "There is no such thing",
     "conflict": "The request contradicts what is stored",
+    "too-slow": "The request took too long to arrive",
     "too-large": "The request is too large",
+    "encoding": "The body is encoded in a way that is not accepted",
     "id-reused": "The Idempotency-Key was used for another request",
     "search-unavailable": "The search store is away",
     "unavailable": "A server behind this one is away",

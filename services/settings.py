@@ -1,6 +1,8 @@
 """The settings of the services: the crossing's, and where the search store is."""
 
-from pydantic import Field, SecretStr
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 
 from outbox.settings import Settings as OutboxSettings
 
@@ -14,6 +16,17 @@ class Settings(OutboxSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=0, le=65_535)
-    shutdown_timeout_seconds: int = Field(default=10, ge=1)
+    head_timeout_seconds: float = Field(default=10.0, gt=0)  # of a request, from its first byte on
+    body_timeout_seconds: float = Field(default=10.0, gt=0)
+    drain_seconds: float = Field(default=1.0, ge=0)  # not ready any more, and serving still
+    shutdown_timeout_seconds: int = Field(default=5, ge=1)  # for requests under way, after that
     wait_longest_seconds: float = Field(default=30.0, ge=0, le=3_600)
     waits_side_by_side: int = Field(default=100, ge=1)
+
+    @model_validator(mode="after")
+    def _ends_in_time(self) -> Self:
+        if self.drain_seconds + self.shutdown_timeout_seconds > self.stop_timeout_seconds:
+            raise ValueError(
+                "drain_seconds + shutdown_timeout_seconds: at most stop_timeout_seconds"
+            )
+        return self

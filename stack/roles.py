@@ -4,12 +4,10 @@ In production each is a process of its own; the code below is all that differs.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-
-import uvicorn
 
 from consumers.assembly import catalog_graph
 from consumers.catalog import catalog_qdrant
@@ -20,9 +18,10 @@ from consumers.settings import Settings
 from consumers.waited_stores import WaitedStores
 from outbox.database import Database
 from outbox.relay import Relay
-from services.assembly import catalog, http_config, qdrant
+from services.assembly import catalog, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
 from services.catalog.routes import Api
+from services.serving import Serving
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,6 @@ class Roles:
     projections: tuple[Projection, Projection]
     runners: dict[str, Runner]
     http_url: str
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to the process that it is a part of."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @asynccontextmanager
@@ -91,15 +82,15 @@ async def running(*workers: Relay | Runner) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _http(settings: Settings, api: Api) -> AsyncIterator[str]:
-    server = _Server(http_config(settings, api))
-    task = asyncio.create_task(server.serve())
+    serving = Serving(settings.model_copy(update={"drain_seconds": 0.0}), api)
+    task = asyncio.create_task(serving.run())
+    up = asyncio.create_task(serving.url())
     try:
-        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn has no event
-            await asyncio.sleep(0.01)
+        await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             task.result()
-        host, port = server.servers[0].sockets[0].getsockname()[:2]
-        yield f"http://{host}:{port}"
+        yield await up
     finally:
-        server.should_exit = True
+        up.cancel()
+        serving.stop()
         await task

@@ -115,8 +115,17 @@ def records(keys: Iterable[str], first: int, last: int) -> Iterator[Record]:
 def main() -> None:
     """As a role, until SIGTERM; slow enough to be killed where a test wants it."""
     settings = Settings()
-    runner = Runner(settings, Ledger(Path(sys.argv[1]), pause_seconds=0.05))
-    run_role(settings, runner.run, runner.stop)
+    runners: list[Runner] = []
+
+    async def run() -> None:  # made here, its log lines go where a role's go
+        runners.append(Runner(settings, Ledger(Path(sys.argv[1]), pause_seconds=0.05)))
+        await runners[0].run()
+
+    def stop() -> None:
+        for runner in runners:
+            runner.stop()
+
+    run_role(settings, run, stop)
 
 
 if __name__ == "__main__":

@@ -193,6 +193,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "AFTERCOMMIT_PAGE_MESSAGES": str(settings.page_messages),
         "AFTERCOMMIT_RETENTION_DAYS": str(settings.retention_days),
         "AFTERCOMMIT_HTTP_PORT": str(settings.http_port),
+        "AFTERCOMMIT_DRAIN_SECONDS": str(settings.drain_seconds),
         "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_REBALANCE_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_LOG_FORMAT": "json",

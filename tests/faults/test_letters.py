@@ -24,6 +24,7 @@ from outbox.letter_repair import discard, retry
 from outbox.letters import Letter, Selection, count, list_letters
 from outbox.operations import Operation
 from schemas.catalog import ItemUpserted
+from tests.conftest import Servers
 from tests.faults.kills import SEED
 from tests.faults.ledger import TOPIC, Ledger, first_occurrences, record, records
 from tests.faults.length import seconds, times
@@ -40,6 +41,7 @@ WITHIN_SECONDS = 60.0
 ROUNDS = times(4, 60)
 AWAY_SECONDS = seconds(6, 600)
 BEHIND = times(60, 500)  # how many messages of a key wait
+KEYS, WAITING_EACH = 8, 10
 ITEMS = 5
 KILLS = times(3, 30)
 
@@ -329,3 +331,40 @@ async def test_a_consumer_that_is_killed_while_it_redoes_goes_on_from_the_databa
         "bad": every, "good": every,
     }  # fmt: skip
     assert len(applied["bad"]) <= len(every) + KILLS
+
+
+async def test_of_several_members_one_redoes_a_letter_also_while_another_one_joins(
+    servers: Servers, settings: Settings, postgres: Connection, ledger: Ledger, tmp_path: Path
+) -> None:
+    """C5, C12: who has the partition has its letters; only a real broker gives partitions away."""
+    if not servers.real_kafka:
+        pytest.skip("the mock broker has groups of one member")
+    keys = [f"key-{number}" for number in range(KEYS)]
+    ledger.refuse(*((key, 1) for key in keys))
+    await send_records(settings, records(keys, 1, WAITING_EACH))
+    async with Role("ledger", settings, str(tmp_path)):
+        await found(postgres, "waiting", letters=KEYS * (WAITING_EACH - 1))
+        ledger.refuse()
+        await retry_all(postgres)
+        await until_lines(ledger, KEYS)
+        async with Role("ledger", settings, str(tmp_path)) as second:
+            await second.ready()
+            await all_closed(postgres)
+            await send_records(settings, records(keys, WAITING_EACH + 1, WAITING_EACH + 5))
+            await all_read(settings)
+            await all_closed(postgres)
+    every = list(range(1, WAITING_EACH + 6))
+    applied = ledger.versions()
+    assert {key: first_occurrences(applied[key]) for key in keys} == dict.fromkeys(keys, every)
+    assert len({process for _, _, process in ledger.lines()}) == 2
+    again = sum(map(len, applied.values())) - KEYS * len(every)
+    assert again <= KEYS, "what came again is at most what ran while the partitions were given away"
+
+
+async def until_lines(ledger: Ledger, lines: int) -> None:
+    """So many were applied."""
+
+    async def there() -> bool:
+        return len(ledger.lines()) >= lines
+
+    await until(there, WITHIN_SECONDS, 0.02)

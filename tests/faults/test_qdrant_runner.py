@@ -3,7 +3,7 @@
 Qdrant is a stand-in: a scripted port over qdrant-client's local mode.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -95,23 +95,24 @@ async def consumed(quick: Settings) -> None:
     await until(done, WITHIN_SECONDS)
 
 
-TROUBLES = [
-    Twist(DISK_FULL, times=5),
-    Twist(BUSY, times=2),
-    Twist(refusal(503, "Not ready"), done=1, times=3),
-    *(Twist(page(status), times=3) for status in (200, 400, 403, 404, 413, 422, 502)),
-    *(Twist(page(status), path=QUESTIONS, times=3) for status in (200, 400, 404)),
-    *(Twist(refusal(status, "?"), path=QUESTIONS, times=3) for status in (400, 422)),
-    Twist(unfinished("acknowledged", 2), times=3),
-    Twist(unfinished("wait_timeout", 2), done=1, times=3),
-]
+def troubles() -> Iterator[Twist]:
+    """One after another, each for longer than a surprise is tried."""
+    yield Twist(DISK_FULL, times=5)
+    yield Twist(BUSY, times=2)
+    yield Twist(refusal(503, "Not ready"), done=1, times=3)
+    for status in (200, 400, 403, 404, 413, 422, 502):
+        yield Twist(page(status), times=3)
+    for answer in (page(200), page(400), page(404), refusal(400, "?"), refusal(422, "?")):
+        yield Twist(answer, path=QUESTIONS, times=3)
+    yield Twist(unfinished("acknowledged", 2), times=3)
+    yield Twist(unfinished("wait_timeout", 2), done=1, times=3)
 
 
 async def test_no_outage_makes_a_dead_letter(
     quick: Settings, server: QdrantServer, projection: QdrantProjection
 ) -> None:
-    """Q3, Q4, Q10, D6: one trouble after another, each for longer than a surprise is tried."""
-    server.twists.extend(TROUBLES)
+    """Q3, Q4, Q10, D6."""
+    server.twists.extend(troubles())
     async with running(runner_of(quick, projection)):
         await send(quick, CHANGES)
         await consumed(quick)
