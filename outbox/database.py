@@ -83,7 +83,7 @@ class Database:
 
 
 def _refuse_ended(connection: Any, *_: object) -> None:
-    """At each checkout: a server that ends a session says so, and says hardly anything else unasked.
+    """At each checkout: a server that ends a session says so, and hardly anything else unasked.
 
     One look at the socket finds out what `pool_pre_ping` asks with a round trip. Otherwise the
     first request after a restart of PostgreSQL would be told that it is down.
