@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test faults check bench format lock schemas fault-rows clean
+.PHONY: demo test faults drift-drill check bench format lock schemas fault-rows clean
 
 demo: .venv/ready
 	@$(BIN)/python -m stack demo $(ARGS)
@@ -16,6 +16,10 @@ test: .venv/ready
 # twenty minutes. It ends with its seeds: SEED=n repeats what they drew; LONG=1 takes hours.
 faults: .venv/ready
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults $(ARGS)
+
+# Breaks both stores in known ways while writers go on, checks and repairs them; --keys 100000 by default.
+drift-drill: .venv/ready
+	@$(BIN)/python -m stack drift-drill $(ARGS)
 
 check: .venv/ready
 	$(BIN)/ruff check .

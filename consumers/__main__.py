@@ -1,22 +1,18 @@
 """`python -m consumers …`: the roles that follow Kafka; what shows and repairs the stores."""
 
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import typer
 
 from consumers.assembly import PROJECTIONS, catalog_commands
-from consumers.cli import drift
-from consumers.cli.letters import dead_letters
+from consumers.cli import drift, letters
+from consumers.cli.replay_preview import replay_preview
 from consumers.projection import ProjectionReaction
 from consumers.reaction import Reaction
 from consumers.runner import Runner
 from consumers.settings import Settings
-from outbox.errors import Halted, SchemaBehind
 from outbox.process import run_command, run_role
-
-EXIT_HALTED = 3
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -40,7 +36,8 @@ def neo4j() -> None:
 
 
 app.add_typer(drift.app, name="drift")
-app.command()(dead_letters)
+app.command()(replay_preview)
+app.add_typer(letters.app, name="dead-letters")
 
 
 class _Role:
@@ -56,12 +53,7 @@ class _Role:
         self._runner: Runner | None = None
 
     def run(self) -> None:
-        """What only a person can repair is one line, and exit code 3."""
-        try:
-            run_role(self._settings, self._main, self._stop)
-        except (Halted, SchemaBehind) as error:
-            sys.stderr.write(f"{error}\n")
-            sys.exit(EXIT_HALTED)
+        run_role(self._settings, self._main, self._stop)
 
     async def _main(self) -> None:
         async with self._assemble(self._settings) as reaction:

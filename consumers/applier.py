@@ -10,13 +10,15 @@ from enum import Enum
 
 import structlog
 
+from consumers.gaps import Gaps
 from consumers.lanes import envelopes
 from consumers.reaction import Reaction
 from consumers.redo import Redo
 from consumers.retry import Failure, classify
-from consumers.task import Task
+from consumers.task import Task, task_of
 from outbox.dead_letters import DeadLetter, DeadLetters
 from outbox.errors import Contention, DependencyDown, MessageRejected
+from outbox.failpoints import Failpoint, failpoint, while_waiting
 
 log = structlog.get_logger()
 
@@ -25,13 +27,15 @@ class Outcome(Enum):
     """What has become of a unit.
 
     APPLIED and BURIED are final, and durable: it was applied, or it is a dead letter or waits
-    behind one. WORLD and SURPRISE leave it as it was; a surprise has spent an attempt.
+    behind one. WORLD and SURPRISE leave it as it was; a surprise has spent an attempt. AGAIN leaves
+    it, too: a letter of its key, which comes before it, was settled instead.
     """
 
     APPLIED = "applied"
     BURIED = "buried"
     WORLD = "world"
     SURPRISE = "surprise"
+    AGAIN = "again"
 
 
 @dataclass(slots=True)
@@ -48,12 +52,18 @@ class Applier:
     """Knows the parked keys of one consumer; its caller keeps the order of each key."""
 
     def __init__(
-        self, reaction: Reaction, dead_letters: DeadLetters, redo: Redo, surprise_attempts: int
+        self,
+        reaction: Reaction,
+        dead_letters: DeadLetters,
+        redo: Redo,
+        surprise_attempts: int,
+        gaps: Gaps | None = None,
     ) -> None:
         self.counts = Counts()
         self._reaction = reaction
         self._dead_letters = dead_letters
         self._redo = redo
+        self._gaps = gaps or Gaps(reaction.name, keys=0)
         self._attempts = surprise_attempts
         self._parked: set[str] = set()
         self._log = log.bind(consumer=reaction.name)
@@ -82,8 +92,32 @@ class Applier:
         return Outcome.SURPRISE if error else Outcome.APPLIED
 
     async def _attempt_one(self, task: Task, number: int) -> Outcome:
-        if task.retried is None and task.stream in self._parked:
-            return await self._bury(task, _waiting(task))
+        if task.is_for_another(self._reaction.name):
+            return Outcome.APPLIED  # before it could wait: it is nothing to this consumer
+        parked = task.stream if task.stream in self._parked else None
+        stream = task.retried.stream if task.retried else parked
+        if stream is None:
+            return await self._attempt_now(task, number)
+        return await self._attempt_in_turn(task, stream, number)
+
+    async def _attempt_in_turn(self, task: Task, stream: str, number: int) -> Outcome:
+        """After the open letters of its key, of which the first is settled here.
+
+        If messages that come while letters are redone waited behind those, as behind a dead one, a
+        key that never falls silent would be parked for ever.
+        """
+        first = await self._redo.first(stream)
+        if first is None:
+            self._parked.discard(stream)
+            return Outcome.APPLIED if task.retried else await self._attempt_now(task, number)
+        if first.retried is None:
+            return Outcome.BURIED if task.retried else await self._bury(task, _waiting(task))
+        letter = task_of(first.retried.record, first.retried)
+        outcome = await self._attempt_now(letter, number)
+        is_settled = outcome in (Outcome.APPLIED, Outcome.BURIED)
+        return Outcome.AGAIN if is_settled and task.retried is None else outcome
+
+    async def _attempt_now(self, task: Task, number: int) -> Outcome:
         broken = task.content if isinstance(task.content, MessageRejected) else None
         error = broken or await self._try([task])
         if error is None:
@@ -105,10 +139,12 @@ class Applier:
             self._log.warning("not applied", messages=len(tasks), error=str(error)[:300])
             return error
         self.counts.applied += len(tasks)
+        self.counts.gaps += self._gaps.saw(tasks)
         return None
 
     async def _apply(self, tasks: Sequence[Task]) -> None:
-        await self._reaction.apply(envelopes(tasks))
+        await while_waiting(Failpoint.EFFECT_SENT, self._reaction.apply(envelopes(tasks)))
+        failpoint(Failpoint.EFFECT_DONE)
 
     async def _applied(self, task: Task) -> Outcome:
         if task.retried is not None and await self._redo.applied(task.retried):
@@ -122,8 +158,10 @@ class Applier:
             await self._dead_letters.write(letter)
         else:
             await self._redo.failed(task.retried, letter)
+        failpoint(Failpoint.LETTER_WRITTEN)
         if letter.stream is not None:
             self._parked.add(letter.stream)
+            failpoint(Failpoint.KEY_PARKED)
         if letter.waiting:
             self.counts.waiting += 1
         else:

@@ -23,7 +23,9 @@ async def catalog_graph(settings: Settings) -> AsyncIterator[Neo4jProjection]:
     password = settings.neo4j_password.get_secret_value()
     driver = connect(settings.neo4j_url, settings.neo4j_user, password)
     async with driver:
-        yield catalog_neo4j(driver, settings.neo4j_database)
+        yield catalog_neo4j(
+            driver, settings.neo4j_database, answer_seconds=settings.neo4j_answer_seconds
+        )
 
 
 @asynccontextmanager

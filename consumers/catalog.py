@@ -8,6 +8,7 @@ from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
 from consumers.neo4j import Edge, Neo4jProjection, Node, Shape
+from consumers.neo4j_edge import ANSWER_SECONDS
 from consumers.projection import Change
 from consumers.qdrant import Document, Embedder, QdrantProjection
 from schemas.catalog import COLLECTION, CatalogCreated, ItemEvent, ItemUpserted
@@ -79,10 +80,17 @@ def catalog_qdrant(
     )
 
 
-def catalog_neo4j(driver: AsyncDriver, database: str) -> Neo4jProjection:
+def catalog_neo4j(
+    driver: AsyncDriver, database: str, *, answer_seconds: float = ANSWER_SECONDS
+) -> Neo4jProjection:
     """Catalogs, items and their attributes as a graph."""
-    shapes = (CATALOG_SHAPE, ITEM_SHAPE)
-    return Neo4jProjection(driver, database, shapes, topics=[CATALOG_TOPIC, ITEM_TOPIC])
+    return Neo4jProjection(
+        driver,
+        database,
+        (CATALOG_SHAPE, ITEM_SHAPE),
+        topics=[CATALOG_TOPIC, ITEM_TOPIC],
+        answer_seconds=answer_seconds,
+    )
 
 
 def _item(change: Change) -> ItemUpserted:

@@ -13,6 +13,7 @@ cannot take a server away (see tests/faults).
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,7 +26,7 @@ Promise = Callable[[Projection, Sample], Awaitable[None]]
 
 KEYS = 1100
 TOMBSTONES = 50
-WRITERS = 16
+RACES = 5
 HIGHEST = 6
 ROUNDS = 8
 
@@ -164,20 +165,20 @@ async def unknown_keys_have_no_version(projection: Projection, sample: Sample) -
 
 
 async def concurrent_writers_end_at_the_highest(projection: Projection, sample: Sample) -> None:
-    """Side by side, each with all versions of one key in an order of its own."""
-    async with asyncio.TaskGroup() as group:
-        for writer in range(WRITERS):
-            group.create_task(_write_shuffled(projection, sample, writer))
-    await assert_shows(projection, [sample.upserted("a", HIGHEST)])
+    """All versions of a key at once, key after key: who reads first and writes later must lose."""
+    names = [f"a{turn}" for turn in range(RACES)]
+    for name in names:
+        async with asyncio.TaskGroup() as group:
+            for version in _highest_early(sample.chance("race", name)):
+                group.create_task(projection.apply([sample.upserted(name, version)]))
+    await assert_shows(projection, [sample.upserted(name, HIGHEST) for name in names])
 
 
-async def _write_shuffled(projection: Projection, sample: Sample, writer: int) -> None:
-    """Nobody ends with the highest version: without a fence the store surely ends lower."""
-    chance = sample.chance("writer", writer)
+def _highest_early(chance: random.Random) -> list[int]:
+    """Never last: a store where the last one wins surely ends lower."""
     order = chance.sample(range(1, HIGHEST), HIGHEST - 1)
     order.insert(chance.randrange(len(order)), HIGHEST)
-    for version in order:
-        await projection.apply([sample.upserted("a", version)])
+    return order
 
 
 async def a_divergence_is_loud_and_overwrites_nothing(
@@ -255,8 +256,8 @@ async def forgetting_never_takes_what_came_since(projection: Projection, sample:
             await projection.forget(past)
 
     async with asyncio.TaskGroup() as group:
-        for writer in range(WRITERS // 2):
-            group.create_task(_write_shuffled(projection, sample, writer))
+        for version in _highest_early(sample.chance("forget")):
+            group.create_task(projection.apply([sample.upserted("a", version)]))
         group.create_task(forget())
     await projection.forget(past)
     await assert_shows(projection, [sample.upserted("a", HIGHEST)])

@@ -72,9 +72,14 @@ class Drift:
         return sum(self.counts.values())
 
     @property
+    def whole(self) -> int:
+        """How many keys there are on both sides together."""
+        return self.heads + self.counts[Kind.ORPHANED]
+
+    @property
     def share(self) -> float:
         """How much of all there is differs, from 0 to 1."""
-        return self.keys / max(1, self.heads + self.counts[Kind.ORPHANED])
+        return self.keys / max(1, self.whole)
 
     def pairs(self) -> Iterator[Pair]:
         """Every key that differs, in order, as it was when that was certain."""

@@ -7,9 +7,13 @@ of different keys in different batches are embedded each; so is one that returns
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+import numpy
 from qdrant_client import models
 
 from consumers.points import Document, Vector
+from outbox.errors import Halted
+
+Rows = numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float64]]
 
 
 class Embedder(Protocol):
@@ -30,21 +34,46 @@ class Embedder(Protocol):
 async def vectors(
     embedder: Embedder, documents: Iterable[Document], known: Mapping[str, Vector]
 ) -> dict[str, Vector]:
-    """A vector for each content hash: a known one, or one of a single call to the embedder."""
+    """A vector for each content hash: a known one, or one of a single call to the embedder.
+
+    Halted where it does not give one a text: no message is at fault.
+    """
     missing = {d.content_hash: d.text for d in documents if d.content_hash not in known}
     if not missing:
         return dict(known)
-    made = [[float(x) for x in v] for v in await embedder.embed(list(missing.values()))]
-    if [len(vector) for vector in made] != [embedder.dimension] * len(missing):
-        raise ValueError(f"{embedder.model} broke its promise: one vector a text")
-    return {**known, **dict(zip(missing, made, strict=True))}
+    made = _rows(await embedder.embed(list(missing.values())))
+    if made.shape != (len(missing), embedder.dimension):
+        raise Halted(
+            f"{embedder.model} gives no {embedder.dimension} numbers a text (its vectors for "
+            f"{len(missing)} texts are {made.shape}): repair the embedder"
+        )
+    return {**known, **dict(zip(missing, made.tolist(), strict=True))}
 
 
-def reusable(records: Iterable[models.Record], embedder: Embedder) -> dict[str, Vector]:
-    """What the store can spare us to embed: the vectors of this model, by content hash."""
-    return {
-        payload["content_hash"]: list(map(float, record.vector))  # type: ignore[arg-type] # a list
+def _rows(made: Iterable[Iterable[float]]) -> Rows:
+    try:
+        return numpy.asarray(made, dtype=float)
+    except (ValueError, TypeError):  # not of one length, or not of numbers
+        return numpy.empty(0)
+
+
+def worth_keeping(
+    records: Iterable[models.Record], documents: Iterable[Document], embedder: Embedder
+) -> list[str]:
+    """The ids of points whose text stays and was embedded by this model: few, as a rule."""
+    wanted = {document.content_hash for document in documents}
+    return [
+        str(record.id)
         for record in records
         if (payload := record.payload or {}).get("model") == embedder.model
-        and isinstance(record.vector, list)
+        and payload.get("content_hash") in wanted
+    ]
+
+
+def reusable(records: Iterable[models.Record]) -> dict[str, Vector]:
+    """The vectors that need not be made, by content hash."""
+    return {
+        (record.payload or {})["content_hash"]: list(map(float, record.vector))  # type: ignore[arg-type] # a list
+        for record in records
+        if isinstance(record.vector, list)
     }

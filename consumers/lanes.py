@@ -87,6 +87,12 @@ class Lanes:
             lane.alone, lane.attempts, lane.waits = False, 0, None
             self._free(lane)
 
+    def again(self, unit: Unit) -> None:
+        """Another message of its key was done; its own come next, behind the lanes that wait."""
+        for lane in unit.lanes:
+            lane.attempts, lane.waits = 0, None
+            self._free(lane)
+
     def split(self, unit: Unit) -> None:
         """Its batch has failed: each of its messages comes again, next and by itself."""
         for lane in reversed(unit.lanes):

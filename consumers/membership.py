@@ -19,11 +19,10 @@ from consumers.retry import Backoff, through_outages
 from consumers.settings import Settings
 from consumers.share import Bounds, Share
 from outbox.errors import Contention, DependencyDown, Unreadable
+from outbox.failpoints import Failpoint, failpoint
 from outbox.kafka import Partition, Subscriber
 
 log = structlog.get_logger()
-
-REDO_SECONDS = 1.0
 
 
 class Membership:
@@ -52,6 +51,7 @@ class Membership:
         self._errors: list[BaseException] = []
         self._former: list[Share] = []
         self._redo_at = 0.0
+        self._redo_seconds = settings.retry_poll_seconds
         self._subscriber = Subscriber(
             settings.kafka_url,
             group_of(reaction),
@@ -109,6 +109,7 @@ class Membership:
             self._log.error("partition stands still", error=str(error))
             return
         if fetched:
+            failpoint(Failpoint.RECORDS_RECEIVED)
             self._share.accept(fetched)
 
     async def _learn_parked(self, share: Share) -> None:
@@ -117,11 +118,14 @@ class Membership:
         share.knows_parked = True
 
     async def _ask_redo(self) -> None:
-        """What cannot be answered now is asked again; nothing else waits for it."""
+        """Now and then, and at once when all that was due last time has been done.
+
+        What cannot be answered now is asked again; nothing else waits for it.
+        """
         share = self._share
-        if monotonic() < self._redo_at or not share.partitions:
+        if not share.partitions or not (share.has_redone or monotonic() >= self._redo_at):
             return
-        self._redo_at = monotonic() + REDO_SECONDS
+        self._redo_at = monotonic() + self._redo_seconds
         try:
             share.redo(await self._redo.due(share.partitions))
         except (DependencyDown, Contention) as error:
@@ -137,6 +141,7 @@ class Membership:
 
     async def _revoked(self) -> None:
         """In aiokafka's own task, while it keeps the session alive."""
+        failpoint(Failpoint.REVOKING)
         with suppress(DependencyDown):
             await self._give_up_share(self._revoke_seconds)
         self._former = [share for share in self._former if not share.is_gone]

@@ -9,14 +9,17 @@ Weaknesses:
 - Without the uniqueness constraint MERGE makes duplicates: `prepare` refuses to go on, but nothing
   stops a person from dropping the constraint later.
 - A neighbour is merged by its key and never removed: a value that no node has any more stays.
-- A version above 2**63 - 1 is refused.
+- What a graph cannot hold is refused by the name of the field, also keys of more than 8,000 bytes;
+  consumers/node.py says what that is.
+- A transaction that takes longer than the limit on answers counts as an outage and is repeated, for
+  ever if it always does. With the largest it took 5 s where 23 others wanted the same two cores.
 - Two writers may deadlock on a shared neighbour; the driver runs the victim again, for as long as
   its `max_transaction_retry_time`. Then the store counts as down and the batch is repeated.
 - In a cluster, `versions` and `scan` see at least what this projection wrote itself; another
   process's writes may be shown late, as an older version.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from typing import Any
@@ -35,6 +38,7 @@ __all__ = ["Edge", "Neo4jProjection", "Node", "Shape", "connect"]
 
 SCAN_PAGE_NODES = 1000
 CREATE_RACES = 5
+PREPARE_SECONDS = 600.0  # a new constraint looks at all nodes that are there
 
 _UNIQUE = frozenset({"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"})
 
@@ -49,8 +53,9 @@ RETURN {_ENTRY} ORDER BY n.key LIMIT $limit"""
 class Neo4jProjection:
     """A Projection over one database; see the module for its limits.
 
-    `batch_rows` is how many keys share a transaction; `answer_seconds` is how long a call may take,
-    the driver's repetitions included, before the store counts as down.
+    `batch_rows` is how many keys share a transaction, and `batch_neighbours` how many neighbours of
+    theirs; a key with more has one of its own. `answer_seconds` is how long one may take, the
+    driver's repetitions included, before the store counts as down.
     """
 
     name = "neo4j"
@@ -63,6 +68,7 @@ class Neo4jProjection:
         *,
         topics: Iterable[str],
         batch_rows: int = 500,
+        batch_neighbours: int = 5_000,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._shapes = {shape.aggregate: shape for shape in shapes}
@@ -72,12 +78,13 @@ class Neo4jProjection:
         self._database = database
         self._bookmarks = AsyncGraphDatabase.bookmark_manager()
         self._batch_rows = batch_rows
+        self._batch_neighbours = batch_neighbours
         self._answer_seconds = answer_seconds
 
     async def prepare(self) -> None:
         """Create the constraints that are missing; SchemaBehind if one cannot be had."""
         labels = frozenset().union(*(shape.labels for shape in self._shapes.values()))
-        async with self._session() as session:
+        async with self._session(PREPARE_SECONDS) as session:
             for label in sorted(labels - await session.execute_read(_constrained)):
                 await _create_constraint(session, label)
             missing = labels - await session.execute_read(_constrained)
@@ -132,8 +139,11 @@ class Neo4jProjection:
         rows = [
             shape.row(head, (c for c in claims[head.stream.key] if c != head)) for head in heads
         ]
-        diverged = await self._write(shape.statement, rows)
-        return [_divergence(row, claims[row["key"]]) for row in diverged]
+        divergences: list[Divergence] = []
+        for some in _with_neighbours(rows, self._batch_neighbours):
+            diverged = await self._write(shape.statement, some)
+            divergences += [_divergence(row, claims[row["key"]]) for row in diverged]
+        return divergences
 
     async def _write(self, statement: str, rows: list[Row]) -> list[Row]:
         """Write in one transaction; again where somebody else created one of its keys meanwhile.
@@ -157,9 +167,9 @@ class Neo4jProjection:
         ]
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[AsyncSession]:
+    async def _session(self, seconds: float | None = None) -> AsyncIterator[AsyncSession]:
         async with (
-            answered(self._answer_seconds),
+            answered(seconds or self._answer_seconds),
             self._driver.session(
                 database=self._database, bookmark_manager=self._bookmarks
             ) as session,
@@ -175,6 +185,21 @@ def _row_of(entry: Entry) -> Row:
         "digest": entry.digest,
         "deleted": entry.deleted,
     }
+
+
+def _with_neighbours(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
+    """As many rows at a time as have so many neighbours together, and at least one."""
+    some: list[Row] = []
+    theirs = 0
+    for row in rows:
+        own = sum(map(len, row["edges"].values()))
+        if some and theirs + own > most:
+            yield some
+            some, theirs = [], 0
+        some.append(row)
+        theirs += own
+    if some:
+        yield some
 
 
 def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:

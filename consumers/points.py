@@ -7,6 +7,7 @@ describes under `fields`, so that they cannot collide.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -40,9 +41,14 @@ class Document:
         return digest(self.text.encode())
 
 
+@lru_cache(maxsize=4096)  # asked for three times in an apply
 def point_id(stream: StreamKey) -> str:
     """The id of a key's point: the same everywhere and for ever."""
     return str(uuid5(_NAMESPACE, f"{stream.aggregate}\n{stream.key}"))
+
+
+def point_ids(streams: Iterable[StreamKey]) -> list[str]:
+    return [point_id(stream) for stream in streams]
 
 
 def point(change: Change, vector: Vector, more: Mapping[str, Any]) -> models.PointStruct:

@@ -150,4 +150,7 @@ class ProjectionReaction:
         await self._projection.prepare()
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
-        await self._projection.apply([change_of(envelope) for envelope in envelopes])
+        """All but what is replayed for another consumer: that one's store lacks it, not this."""
+        mine = [change_of(each) for each in envelopes if each.is_for(self.name)]
+        if mine:
+            await self._projection.apply(mine)

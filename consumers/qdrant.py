@@ -6,7 +6,8 @@ A point's payload keeps our own names at the top and what the caller describes u
 
 Weaknesses:
 - `update_filter` fences an update; an absent point is inserted whatever its version. Hence the
-  tombstones: they must outlive the topic's retention, and nobody else may delete points.
+  tombstones: they must outlive the topic's retention, and nobody else may delete points or change
+  their payload.
 - Two writers that bring two events of one version at the same moment do not see each other: the
   first one stays, and drift shows the key as different.
 - The store compares versions as 64-bit floats; a version above 2**53 is refused.
@@ -18,19 +19,19 @@ Weaknesses:
 import asyncio
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Iterable,
     Mapping,
     Sequence,
 )
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from qdrant_client import AsyncQdrantClient, models
 
+from consumers.collection import Collection, Indexes
 from consumers.divergence import Divergence, part, refuse
-from consumers.embedding import Embedder, reusable, vectors
+from consumers.embedding import Embedder, reusable, vectors, worth_keeping
 from consumers.points import (
     LIVE,
     SHOWN,
@@ -42,35 +43,19 @@ from consumers.points import (
     newer_than,
     point,
     point_id,
+    point_ids,
     stamps,
     tombstone,
 )
 from consumers.projection import Change, Entry, StreamKey, batches, latest
-from consumers.qdrant_edge import (
-    CONFLICT,
-    MISSING,
-    Refused,
-    is_server,
-    require_completed,
-    require_version,
-    translated,
-)
-from outbox.errors import DependencyDown, MessageRejected, SchemaBehind, Violation
+from consumers.qdrant_edge import Refused, require_completed, translated
+from outbox.errors import DependencyDown, MessageRejected, Violation
 
 __all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-Indexes = Mapping[str, models.PayloadSchemaType]
-
-SCAN_PAGE_POINTS = 1000
 KNOWN = ["aggregate", "key", "version", "event_id", "digest", "model", "content_hash"]
-OWN_INDEXES: Indexes = {
-    "aggregate": models.PayloadSchemaType.KEYWORD,
-    "version": models.PayloadSchemaType.INTEGER,
-    "deleted": models.PayloadSchemaType.BOOL,
-}
 
 
 class QdrantProjection:
@@ -82,6 +67,7 @@ class QdrantProjection:
     """
 
     name = "qdrant"
+    page_points = 1000  # of a scan, or of keys that are asked for
 
     def __init__(
         self,
@@ -101,25 +87,20 @@ class QdrantProjection:
         self._client = client
         self._describe = describe
         self._embedder = embedder
-        self._indexes = {**OWN_INDEXES, **(indexes or {})}
+        self._collection = Collection(client, collection, embedder, indexes or {})
         self._batch_points = batch_points
 
     async def prepare(self) -> None:
         """Create the collection and its indexes; SchemaBehind where this store cannot serve."""
-        server = is_server(self._client)
-        if server:
-            await require_version(self._client)
-        await self._create()
-        await self._require_collection()
-        if server:
-            await self._index()
+        await self._collection.prepare()
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; embeds only what the store does not have, in one call a batch."""
         divergences: list[Divergence] = []
         refused: list[models.PointStruct] = []
         for batch in batches(changes, self._batch_points):
-            records = await self._retrieve(_streams(batch), with_payload=KNOWN, with_vectors=True)
+            ids = point_ids(dict.fromkeys(change.stream for change in batch))
+            records = await self._retrieve(ids, with_payload=KNOWN)
             flowing, diverging = part(batch, stamps(records))
             divergences += diverging
             refused += await self._write(await self._points(flowing, records))
@@ -129,7 +110,7 @@ class QdrantProjection:
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""
-        records = await self._retrieve(streams, with_payload=SHOWN)
+        records = await self._retrieve(point_ids(streams), with_payload=SHOWN)
         entries = [entry_of(record.payload or {}) for record in records]
         return {entry.stream: entry for entry in entries}
 
@@ -137,9 +118,9 @@ class QdrantProjection:
         """As in Projection, page by page; a point that came meanwhile may or may not be in it."""
         offset: Any = None
         while True:
-            records, offset = await self._asked(
+            records, offset = await self._collection.asked(
                 self._client.scroll(
-                    self.collection, limit=SCAN_PAGE_POINTS, offset=offset, with_payload=SHOWN
+                    self.collection, limit=self.page_points, offset=offset, with_payload=SHOWN
                 )
             )
             for record in records:
@@ -153,7 +134,7 @@ class QdrantProjection:
         for start in range(0, len(entries), self._batch_points):
             page = entries[start : start + self._batch_points]
             selector = models.FilterSelector(filter=exactly(page))
-            result = await self._asked(
+            result = await self._collection.asked(
                 self._client.delete(self.collection, points_selector=selector, wait=True)
             )
             require_completed([result], 1)
@@ -161,50 +142,10 @@ class QdrantProjection:
 
     async def count(self, condition: models.Filter | None = LIVE) -> int:
         """How many points match, exactly; the live ones unless told otherwise, None for all."""
-        result = await self._asked(
+        result = await self._collection.asked(
             self._client.count(self.collection, count_filter=condition, exact=True)
         )
         return int(result.count)
-
-    async def _create(self) -> None:
-        size = self._embedder.dimension
-        config = models.VectorParams(size=size, distance=models.Distance.COSINE)
-        try:
-            with translated():
-                if not await self._client.collection_exists(self.collection):
-                    await self._client.create_collection(self.collection, vectors_config=config)
-        except Refused as error:
-            if error.status != CONFLICT:  # somebody else was faster
-                raise SchemaBehind(
-                    f"qdrant makes no collection {self.collection}: {error}"
-                ) from error
-
-    async def _require_collection(self) -> None:
-        """SchemaBehind where it is not there, or is not ours: nothing is wrong with a message."""
-        try:
-            with translated():
-                collection = await self._client.get_collection(self.collection)
-        except Refused as error:
-            if error.status not in (None, MISSING):
-                raise DependencyDown("qdrant", str(error)) from error
-            raise SchemaBehind(
-                f"qdrant has no collection {self.collection}: restore it, or start this consumer "
-                "anew, which creates it, and repair the drift"
-            ) from error
-        params = collection.config.params.vectors
-        size = params.size if isinstance(params, models.VectorParams) else None
-        if size != self._embedder.dimension:
-            raise SchemaBehind(
-                f"qdrant collection {self.collection} has dimension {size}, "
-                f"{self._embedder.model} has {self._embedder.dimension}: "
-                "name another collection and rebuild into it"
-            )
-
-    async def _index(self) -> None:
-        for name, schema in self._indexes.items():
-            await self._asked(
-                self._client.create_payload_index(self.collection, name, schema, wait=True)
-            )
 
     async def _points(
         self, changes: Sequence[Change], records: Sequence[models.Record]
@@ -213,7 +154,9 @@ class QdrantProjection:
         newer = newer_than(latest(changes), stamps(records))
         documents = {c.stream: self._describe(c) for c in newer}
         live = [documents[c.stream] for c in newer if not c.deleted]
-        made = await vectors(self._embedder, live, reusable(records, self._embedder))
+        kept = worth_keeping(records, live, self._embedder)
+        whole = await self._retrieve(kept, with_payload=["content_hash"], with_vectors=True)
+        made = await vectors(self._embedder, live, reusable(whole))
         return [self._point(c, documents[c.stream], made) for c in newer]
 
     def _point(
@@ -251,7 +194,7 @@ class QdrantProjection:
         self, points: Sequence[models.PointStruct], refused: Refused
     ) -> list[models.PointStruct]:
         """Halve what was refused, until what is left is the one point that is at fault."""
-        await self._require_collection()
+        await self._collection.require_ours()
         if not refused.may_be_a_point:
             raise DependencyDown("qdrant", str(refused)) from refused
         if len(points) > 1:
@@ -265,31 +208,17 @@ class QdrantProjection:
         return list(points)
 
     async def _retrieve(
-        self, streams: Sequence[StreamKey], *, with_payload: list[str], with_vectors: bool = False
+        self, ids: Sequence[str], *, with_payload: list[str], with_vectors: bool = False
     ) -> list[models.Record]:
         records: list[models.Record] = []
-        ids = [point_id(stream) for stream in streams]
-        for start in range(0, len(ids), SCAN_PAGE_POINTS):
-            page = ids[start : start + SCAN_PAGE_POINTS]
-            records += await self._asked(
+        for start in range(0, len(ids), self.page_points):
+            page = ids[start : start + self.page_points]
+            records += await self._collection.asked(
                 self._client.retrieve(
                     self.collection, page, with_payload=with_payload, with_vectors=with_vectors
                 )
             )
         return records
-
-    async def _asked(self, call: Awaitable[T]) -> T:
-        """The answer to a question; that it is refused says nothing of any message."""
-        try:
-            with translated():
-                return await call
-        except Refused as error:
-            await self._require_collection()
-            raise DependencyDown("qdrant", f"a question is refused: {error}") from error
-
-
-def _streams(changes: Iterable[Change]) -> list[StreamKey]:
-    return list(dict.fromkeys(change.stream for change in changes))
 
 
 def _reject(points: Sequence[models.PointStruct]) -> None:

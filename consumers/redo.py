@@ -1,25 +1,17 @@
 """Redo: where a runner asks for messages that are to be applied once more.
 
 A person looks at a dead letter, and wants it tried again. The runner that owns its partition does
-that, through the same lanes as everything else, so that the order of a key holds.
+that, through the same lanes as everything else, so that the order of a key holds. DeadLetters is
+one.
 """
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from outbox.dead_letters import DeadLetter
-from outbox.kafka import Partition, Received
+from outbox.dead_letters import DeadLetter, First, Retried
+from outbox.kafka import Partition
 
-
-class Retried(NamedTuple):
-    """A message out of a dead letter, or of what waits behind one.
-
-    `stream` is the key that it parks, as in DeadLetter; `record` is what is to be applied now.
-    """
-
-    id: int
-    record: Received
-    stream: str | None
+__all__ = ["First", "Redo", "Retried"]
 
 
 class Redo(Protocol):
@@ -28,9 +20,15 @@ class Redo(Protocol):
     async def due(self, partitions: Collection[Partition]) -> Sequence[Retried]:
         """What is to be applied now of these partitions, the messages of a key in their order.
 
-        Asked about once a second. A message is due until it is settled; one that the runner already
-        has is ignored. It is the caller's to bound: give some hundreds at most. Of a key with an
-        earlier message that nobody wants retried, nothing is due.
+        Asked every `retry_poll_seconds`. A message is due until it is settled; one that the runner
+        has already is ignored. It is the caller's to bound: give some hundreds at most. Of a key
+        with an earlier message that nobody wants retried, nothing is due.
+        """
+
+    async def first(self, stream: str) -> First | None:
+        """What comes before anything else of a key: asked before each message of a parked one.
+
+        None where the key has nothing that is dead or waits.
         """
 
     async def applied(self, retried: Retried) -> bool:
@@ -41,20 +39,3 @@ class Redo(Protocol):
 
         The runner forgets what else it had of that key; what is still due comes again.
         """
-
-
-class Nothing:
-    """A Redo that never wants anything."""
-
-    async def due(self, partitions: Collection[Partition]) -> Sequence[Retried]:
-        """As in Redo."""
-        del partitions
-        return ()
-
-    async def applied(self, retried: Retried) -> bool:
-        """As in Redo."""
-        del retried
-        return True
-
-    async def failed(self, retried: Retried, letter: DeadLetter) -> None:
-        """As in Redo."""

@@ -16,10 +16,11 @@ from typing import Any
 import structlog
 
 from consumers.applier import Applier, Counts
+from consumers.gaps import Gaps
 from consumers.heartbeat import Heartbeat
 from consumers.membership import Membership
 from consumers.reaction import Reaction
-from consumers.redo import Nothing, Redo
+from consumers.redo import Redo
 from consumers.retry import Backoff, Stopped, pause, through_outages
 from consumers.settings import Settings
 from outbox.dead_letters import DeadLetters
@@ -33,18 +34,20 @@ log = structlog.get_logger()
 class Runner:
     """Runs one reaction as a member of its consumer group, beside any number of others.
 
-    `redo` is asked once a second for dead letters that are to be tried again.
+    `redo` is asked for dead letters that are to be tried again; the consumer's own if not given.
     """
 
     def __init__(self, settings: Settings, reaction: Reaction, redo: Redo | None = None) -> None:
         self._settings = settings
         self._reaction = reaction
-        self._redo = redo or Nothing()
+        self._dead_letters = DeadLetters(settings, reaction.name)
+        self._redo = redo or self._dead_letters
         self._applier = Applier(
             reaction,
-            DeadLetters(settings, reaction.name),
+            self._dead_letters,
             self._redo,
             settings.surprise_attempts,
+            Gaps(reaction.name, settings.gap_keys),
         )
         self.counts = self._applier.counts
         self.heartbeat = Heartbeat(settings.session_timeout_milliseconds / 1000)
@@ -62,7 +65,7 @@ class Runner:
         Halted where the broker no longer holds what comes next: only a person can decide that.
         """
         try:
-            async with _beside(self.heartbeat.run()):
+            async with self._dead_letters, _beside(self.heartbeat.run()):
                 await through_outages(self._reaction.prepare, self._backoff, self._stopping)
                 await self._stay()
         except Stopped:

@@ -12,6 +12,7 @@ class Settings(ServiceSettings):
     neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")
     neo4j_password: SecretStr = Field(default=SecretStr(""), validation_alias="NEO4J_PASSWORD")
     neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
+    neo4j_answer_seconds: float = Field(default=30.0, gt=0)  # a call, the repetitions included
 
     session_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
     rebalance_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
@@ -20,10 +21,19 @@ class Settings(ServiceSettings):
     receive_wait_milliseconds: int = Field(default=200, ge=1)
     unfinished_messages: int = Field(default=20_000, ge=1)  # in memory, of all partitions
     unfinished_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    gap_keys: int = Field(default=100_000, ge=0)  # whose versions are remembered
     keys_side_by_side: int = Field(default=8, ge=1)
     surprise_attempts: int = Field(default=5, ge=1)
+    retry_poll_seconds: float = Field(default=1.0, gt=0)
     backoff_first_seconds: float = Field(default=0.1, gt=0)
     backoff_longest_seconds: float = Field(default=10.0, gt=0)
 
     drift_patience_seconds: float = Field(default=10.0, ge=0)
+    drift_keys_per_second: float = Field(default=1_000.0, gt=0)  # of `drift watch`
+    drift_pause_seconds: float = Field(default=60.0, ge=0)  # between its rounds
     drift_run_keys: int = Field(default=20_000, ge=1)  # held in memory; the rest is on disk
+    repair_keys_per_second: float = Field(default=500.0, gt=0)
+    repair_max_share: float = Field(
+        default=0.1, ge=0, le=1
+    )  # of all keys; more needs a person's word
+    repair_free_keys: int = Field(default=10, ge=0)  # so many may differ whatever their share

@@ -58,6 +58,7 @@ class Share:
         self._unfinished: dict[Partition, Unfinished] = {}
         self._committed: dict[Partition, int] = {}
         self._retried: set[int] = set()
+        self._took_retried = False
         self._outage = Outage()
         self._world_waits = backoff.waits()
         self._closed_by_outage = False
@@ -86,13 +87,20 @@ class Share:
 
     def redo(self, retried: Iterable[Retried]) -> None:
         """Take what is due again; what is here already is ignored."""
+        self._took_retried = False
         if self._ended:
             return
         for each in retried:
             if each.id not in self._retried:
+                self._took_retried = True
                 self._retried.add(each.id)
                 self._lanes.add(task_of(each.record, each))
         self._pump()
+
+    @property
+    def has_redone(self) -> bool:
+        """All of what was due, where something was: then more may be."""
+        return self._took_retried and not self._retried
 
     def committable(self) -> dict[Partition, int]:
         """Where it has moved since `committed` was told: the lowest unfinished offset of each."""
@@ -163,7 +171,9 @@ class Share:
             self._world_failed(unit)
             return
         self._world_works()
-        if outcome is Outcome.SURPRISE:
+        if outcome is Outcome.AGAIN:
+            self._lanes.again(unit)
+        elif outcome is Outcome.SURPRISE:
             unit.lanes[0].attempts += len(tasks) == 1
             self._put_back(unit)
         else:

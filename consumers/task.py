@@ -32,6 +32,10 @@ class Task:
         record = self.record
         return self.stream or (record.topic, record.partition, record.offset)
 
+    def is_for_another(self, consumer: str) -> bool:
+        """Whether it is replayed for another consumer than this one."""
+        return isinstance(self.content, Envelope) and not self.content.is_for(consumer)
+
     @property
     def bytes(self) -> int:
         """About what it holds in memory."""

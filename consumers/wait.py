@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from consumers.projection import Entry, Projection, StreamKey
-from outbox.errors import DependencyDown
+from outbox.errors import OutboxError
 from outbox.pace import Pace
 
 REST_SECONDS = 0.25
@@ -36,7 +36,7 @@ async def wait_for(
     """Return once the store shows at least these versions, deletes included, or time is up.
 
     It looks at least once, and then ever more rarely, four times a second at last. A store that is
-    down is asked again until the time is up; nothing is raised for it.
+    down, or cannot serve, is asked again until the time is up; nothing is raised for it.
     """
     until = monotonic() + within_seconds
     waited, pace = Waited(dict(wanted)), Pace(REST_SECONDS)
@@ -54,7 +54,7 @@ async def _look(projection: Projection, waited: Waited, within_seconds: float) -
         try:
             async with asyncio.timeout(within_seconds):
                 entries = await projection.versions(list(waited.left))
-        except DependencyDown as error:
+        except OutboxError as error:
             waited.down = str(error)
             return
         waited.down = None

@@ -15,6 +15,7 @@ from consumers.wait import Waited, wait_for
 from outbox.database import Database
 from outbox.errors import OutboxError
 from outbox.kafka import lag
+from outbox.streams import heads_of
 from outbox.unit_of_work import driver_connection
 from services.waiting import Pending, Why
 
@@ -23,13 +24,8 @@ log = structlog.get_logger()
 LAG_SECONDS = 2.0  # to ask Kafka how far a group is
 LAG_KEPT_SECONDS = 1.0  # many who wait for one consumer ask once
 
-HEADS = """
-SELECT head.aggregatetype, head.aggregateid, head.version
-FROM unnest(%(aggregates)s::text[], %(keys)s::text[]) AS wanted (aggregatetype, aggregateid)
-JOIN outbox.streams AS head USING (aggregatetype, aggregateid)
-"""
 # What stands in the way of a key: first the relay's refusal, then the consumer's dead letter, which
-# is the oldest one that a person has not dealt with; then whether the relay has passed the head's
+# is the first open one of its key; then whether the relay has passed the head's
 # message: the cursor shows it, or the pages of the large cut that it is in have come so far.
 OBSTACLES = """
 SELECT wanted.aggregatetype, wanted.aggregateid, parked.reason, letter.id, letter.reason,
@@ -44,10 +40,10 @@ JOIN outbox.streams AS head USING (aggregatetype, aggregateid)
 LEFT JOIN outbox.parked USING (aggregatetype, aggregateid)
 LEFT JOIN LATERAL (
     SELECT id, reason FROM outbox.dead_letters
-    WHERE consumer = %(consumer)s AND status IN ('dead', 'waiting')
+    WHERE consumer = %(consumer)s AND status IN ('dead', 'waiting', 'retrying')
       AND stream IN (SELECT topic || '/' || wanted.aggregateid
                      FROM unnest(%(topics)s::text[]) AS topic)
-    ORDER BY id LIMIT 1) AS letter ON true
+    ORDER BY partition, "offset" LIMIT 1) AS letter ON true
 """
 
 Assemble = Callable[[Settings], AbstractAsyncContextManager[Projection]]
@@ -128,20 +124,18 @@ class WaitedStores:
         ]
 
     async def _heads(self, streams: Sequence[StreamKey]) -> dict[StreamKey, int]:
-        rows = await self._rows(HEADS, _arrays(streams))
-        return {StreamKey(aggregate, key): version for aggregate, key, version in rows}
+        async with self._database.read() as connection:
+            heads = await heads_of(await driver_connection(connection), streams)
+        return {stream: head.version for stream, head in heads.items()}
 
     async def _obstacles(
         self, projection: Projection, streams: Sequence[StreamKey]
     ) -> dict[StreamKey, Obstacle]:
         of = {"consumer": projection.name, "topics": list(projection.topics)}
-        rows = await self._rows(OBSTACLES, _arrays(streams) | of)
-        return {StreamKey(aggregate, key): Obstacle(*rest) for aggregate, key, *rest in rows}
-
-    async def _rows(self, statement: str, parameters: dict[str, Any]) -> list[Any]:
         async with self._database.read() as connection:
             driver: psycopg.AsyncConnection[Any] = await driver_connection(connection)
-            return await (await driver.execute(statement.encode(), parameters)).fetchall()
+            rows = await (await driver.execute(OBSTACLES, _arrays(streams) | of)).fetchall()
+        return {StreamKey(aggregate, key): Obstacle(*rest) for aggregate, key, *rest in rows}
 
 
 class _Store:
@@ -189,7 +183,7 @@ class _Store:
             return "Kafka does not say how far its consumer is"
         if records:
             return f"its consumer is {records} records behind"
-        return f"its consumer has passed it; see `python -m consumers drift {projection.name}`"
+        return "its consumer has passed it; see `python -m consumers drift check`"
 
 
 def _why(obstacle: Obstacle, behind: str) -> tuple[Why, str]:

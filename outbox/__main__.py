@@ -2,7 +2,7 @@
 
 import typer
 
-from outbox.cli import parked, partitions
+from outbox.cli import parked, partitions, replay
 from outbox.cli.audit import audit
 from outbox.cli.doctor import doctor
 from outbox.cli.reconcile import reconcile
@@ -40,6 +40,7 @@ app.command()(doctor)
 app.command()(audit)
 app.add_typer(parked.app, name="parked")
 app.add_typer(partitions.app, name="partitions")
+app.add_typer(replay.app, name="replay")
 
 if __name__ == "__main__":
     run_command(app)

@@ -8,7 +8,7 @@ since the old one is not safe to go on with.
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -27,13 +27,22 @@ from outbox.kafka import (
 )
 from outbox.kafka.edge import TOO_LARGE
 from outbox.kafka.routes import Routes
-from outbox.lease import Lease
 from outbox.settings import Settings
 
 log = structlog.get_logger()
 
 # aiokafka counts a partition's records in 31 bits and goes wrong at their end.
 RECORDS_PER_PRODUCER = 1 << 30
+
+
+class Turn(Protocol):
+    """Whose turn it is to publish, and for how long that is certain: outbox.lease.Lease."""
+
+    def require(self) -> None:
+        """Raise LeaseLost unless it provably goes on."""
+
+    def remaining(self) -> float:
+        """Seconds for which it does."""
 
 
 @dataclass(slots=True)
@@ -70,12 +79,12 @@ class Carrier:
     def __init__(
         self,
         settings: Settings,
-        lease: Lease,
+        turn: Turn,
         partitions: dict[str, int],
         keep: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
-        self._lease = lease
+        self._turn = turn
         self._keep = keep
         self.routes = Routes(partitions, settings.publish_timeout_seconds)
         self._batch_bytes: dict[str, int] = {}
@@ -109,8 +118,8 @@ class Carrier:
 
     async def _publish(self, batches: Sequence[Batch]) -> Outcome:
         failpoint(Failpoint.BATCHES_PACKED)
-        self._lease.require()
-        publishing = self._publisher.publish(batches, self._lease.remaining())
+        self._turn.require()
+        publishing = self._publisher.publish(batches, self._turn.remaining())
         return await while_waiting(Failpoint.BATCHES_SENT, publishing)
 
     async def _after(self, refused: Sequence[RefusedBatch], carried: Carried) -> list[Batch]:

@@ -1,38 +1,37 @@
 """DeadLetters: what a consumer could not apply, with its original bytes, and what waits behind it.
 
-Rows in PostgreSQL, so that they are backed up, counted and repaired like everything else.
+Rows in PostgreSQL, so that they are backed up, counted and repaired like everything else. A letter
+is open (dead, waiting, retrying) until it is closed (applied, discarded). A key is parked while it
+has open letters; they are due in their order, up to the first dead one.
+
+Why nothing overtakes: only whoever reads a partition opens letters of its keys, one message of a
+key at a time, and before each message of a parked key it asks which letter is `first`. All others
+only close letters. So an answer that is out of date errs in one direction: a message waits that
+need not, and is due at once.
+Weakness: where a group's offsets are set back, letters of a key may be redone before its earlier
+messages have come again; reactions are fenced against what comes late.
 """
 
+import asyncio
 from base64 import b64decode, b64encode
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import orjson
 import psycopg
 
-from outbox.errors import translated
-from outbox.kafka import Received
+from outbox.errors import DependencyDown, SchemaBehind, translated
+from outbox.kafka import Partition, Received
+from outbox.letter_sql import APPLIED, DUE, FAILED, FIRST, OPEN, PARKED, WRITE
 from outbox.settings import Settings
 
-# A message that is delivered again after a crash finds its letter already there.
-WRITE = """
-INSERT INTO outbox.dead_letters
-    (consumer, topic, partition, "offset", key, value, headers, stream, reason, error, attempts,
-     status)
-VALUES (%(consumer)s, %(topic)s, %(partition)s, %(offset)s, %(key)s, %(value)s, %(headers)s::jsonb,
-        %(stream)s, %(reason)s, %(error)s, %(attempts)s, %(status)s)
-ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
-"""
-PARKED = """
-SELECT DISTINCT stream FROM outbox.dead_letters
-WHERE consumer = %s AND status IN ('dead', 'waiting') AND stream IS NOT NULL
-"""
-LIST = """
+LIST = f"""
 SELECT id, consumer, topic, partition, "offset", stream, reason, error, attempts, status,
        created_at::text
 FROM outbox.dead_letters
-WHERE status IN ('dead', 'waiting') ORDER BY id LIMIT %s
-"""
+WHERE {OPEN} ORDER BY id LIMIT %s
+"""  # noqa: S608 - constants
 LISTED = ("id", "consumer", "topic", "partition", "offset", "stream", "reason", "error", "attempts")
 MAX_ERROR_CHARACTERS = 2_000
 
@@ -52,25 +51,83 @@ class DeadLetter:
     waiting: bool = False
 
 
+class Retried(NamedTuple):
+    """A message out of a letter that is to be applied now; `stream` as in DeadLetter."""
+
+    id: int
+    record: Received
+    stream: str | None
+
+
+class First(NamedTuple):
+    """The first open letter of a key; None where it is dead, so that a person must act."""
+
+    retried: Retried | None
+
+
 class DeadLetters:
-    """The dead letters of one consumer. Each call has a connection of its own: they are rare."""
+    """The dead letters of one consumer, over one connection that is made when it is needed.
+
+    DependencyDown where PostgreSQL is away, silent or refuses; then nothing was written, or it was
+    and the same call again changes nothing more. SchemaBehind where migrations are missing.
+    """
 
     def __init__(self, settings: Settings, consumer: str) -> None:
         self._settings = settings
         self._consumer = consumer
+        self._turn = asyncio.Lock()
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._close()
 
     async def write(self, letter: DeadLetter) -> None:
-        """Durable on return; DependencyDown where PostgreSQL is away, and then nothing is lost."""
-        with translated():
-            async with await self._connect() as connection:
-                await connection.execute(WRITE, self._parameters(letter))
+        """Durable on return."""
+        await self._ask(WRITE, self._parameters(letter))
 
     async def parked(self) -> set[str]:
-        """The keys that wait for a person."""
-        with translated():
-            async with await self._connect() as connection:
-                rows = await connection.execute(PARKED, [self._consumer])
-                return {stream for (stream,) in await rows.fetchall()}
+        """The keys that have open letters."""
+        return {stream for (stream,) in await self._ask(PARKED, {"consumer": self._consumer})}
+
+    async def due(self, partitions: Collection[Partition]) -> list[Retried]:
+        """What may be applied now of these partitions, the messages of a key in their order.
+
+        Due is what a person retries, and what waits with no dead letter before it, until it is
+        settled. Bounded by `retry_messages` and `retry_bytes`, which the last one may exceed.
+        """
+        parameters = {
+            "consumer": self._consumer,
+            "topics": [topic for topic, _ in partitions],
+            "partitions": [partition for _, partition in partitions],
+            "messages": self._settings.retry_messages,
+            "bytes": self._settings.retry_bytes,
+        }
+        return [_retried(*row) for row in await self._ask(DUE, parameters)]
+
+    async def first(self, stream: str) -> First | None:
+        """What comes before anything else of this key; None where it is not parked any more."""
+        parameters = {"consumer": self._consumer, "stream": stream}
+        for *letter, status in await self._ask(FIRST, parameters):
+            return First(None if status == "dead" else _retried(*letter))
+        return None
+
+    async def applied(self, retried: Retried) -> bool:
+        """It was redone; True where its key has no open letter any more.
+
+        Nothing is changed where another member has found otherwise.
+        """
+        parameters = {"id": retried.id, "consumer": self._consumer, "stream": retried.stream}
+        ((unparked,),) = await self._ask(APPLIED, parameters)
+        return bool(unparked)
+
+    async def failed(self, retried: Retried, letter: DeadLetter) -> None:
+        """It is dead again, for this letter's reason; its attempts are added, its key waits on."""
+        failure = self._parameters(letter)
+        names = ("reason", "error", "attempts")
+        await self._ask(FAILED, {name: failure[name] for name in names} | {"id": retried.id})
 
     def _parameters(self, letter: DeadLetter) -> dict[str, Any]:
         record = letter.record
@@ -82,27 +139,73 @@ class DeadLetters:
             "key": record.key,
             "value": record.value,
             "headers": encode_headers(record.headers),
-            "stream": letter.stream,
-            "reason": letter.reason,
-            "error": letter.error.replace("\x00", "\\0")[:MAX_ERROR_CHARACTERS],
+            "timestamp_milliseconds": record.timestamp_milliseconds,
+            "stream": None if letter.stream is None else _storable(letter.stream),
+            "reason": _storable(letter.reason),
+            "error": _storable(letter.error)[:MAX_ERROR_CHARACTERS],
             "attempts": letter.attempts,
             "status": "waiting" if letter.waiting else "dead",
         }
 
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _ask(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows; after any error or cancellation the connection is not used again."""
+        with translated():
+            async with self._turn:
+                try:
+                    async with asyncio.timeout(self._settings.read_timeout_seconds):
+                        return await self._execute(statement, parameters)
+                except TimeoutError as error:
+                    await self._close()
+                    raise DependencyDown("postgres", "silent for too long") from error
+                except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable) as error:
+                    await self._close()
+                    what = error.diag.message_primary
+                    raise SchemaBehind(f"{what}; run `python -m services migrate`") from error
+                except BaseException:
+                    await self._close()
+                    raise
+
+    async def _execute(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            self._connection = await self._connect()
+        cursor = await self._connection.execute(statement.encode(), parameters)
+        return await cursor.fetchall() if cursor.description else []
+
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        settings = self._settings
         return await psycopg.AsyncConnection.connect(
-            self._settings.libpq_url(),
+            settings.libpq_url(),
             autocommit=True,
-            connect_timeout=self._settings.connect_timeout_seconds,
+            connect_timeout=settings.connect_timeout_seconds,
+            application_name=f"aftercommit {self._consumer}",
+            prepare_threshold=5 if settings.prepared_statements else None,
         )
+
+
+def _retried(letter_id: int, stream: str | None, *record: Any) -> Retried:
+    topic, partition, offset, key, value, headers, timestamp = record
+    decoded = decode_headers(headers)
+    return Retried(
+        letter_id, Received(topic, partition, offset, key, value, decoded, timestamp), stream
+    )
 
 
 async def list_dead_letters(settings: Settings, limit: int) -> list[dict[str, Any]]:
     """The oldest `limit` letters of all consumers that still need a person, without their bytes."""
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
-        rows = await connection.execute(LIST, [limit])
+        rows = await connection.execute(LIST.encode(), [limit])
         names = (*LISTED, "status", "created_at")
         return [dict(zip(names, row, strict=True)) for row in await rows.fetchall()]
+
+
+def _storable(text: str) -> str:
+    """As PostgreSQL takes text: without NUL and lone surrogates, which are shown as escapes."""
+    return text.replace("\x00", "\\0").encode(errors="backslashreplace").decode()
 
 
 def encode_headers(headers: tuple[tuple[str, bytes], ...]) -> str:

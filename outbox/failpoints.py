@@ -18,7 +18,11 @@ T = TypeVar("T")
 
 
 class Failpoint(StrEnum):
-    """Each is reached in the order of its number, within its part."""
+    """Each is reached in the order of its number, within its part.
+
+    A consumer writes to one store, so it has one point after its effect. Inside a command's
+    transaction the points are those of the write: its receipt is in at write-1.
+    """
 
     BEFORE_DOMAIN_WRITE = "write-1"
     BEFORE_MESSAGES = "write-2"
@@ -37,6 +41,19 @@ class Failpoint(StrEnum):
     LEASE_RENEWED = "relay-8"
     DRAINING = "relay-9"
     PARTITION_DROPPED = "relay-10"
+
+    REPLAY_READ = "replay-1"
+    REPLAY_SENT = "replay-2"
+    REPLAY_ACKNOWLEDGED = "replay-3"
+    REPLAY_KEPT = "replay-4"
+
+    RECORDS_RECEIVED = "cons-1"
+    EFFECT_SENT = "cons-2"
+    EFFECT_DONE = "cons-3"
+    OFFSET_SENT = "cons-4"
+    REVOKING = "cons-5"
+    LETTER_WRITTEN = "cons-6"
+    KEY_PARKED = "cons-7"
 
 
 class ReachedError(Exception):

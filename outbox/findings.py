@@ -33,9 +33,10 @@ class Kind(StrEnum):
 class Finding:
     """One thing and where it is; `offset` is None where there is no record.
 
-    `why`, beside the kind, is one of: not-in-topic, copy, other-topic, other-key, other-version,
-    other-payload, other-id, after-a-higher-version, in-two-partitions, no-id, unknown-id,
-    other-records, no-delivery. `details` hold the delivery, or the other place, or what was found.
+    `why`, beside the kind, is one of: not-in-topic, copy, replay, other-topic, other-key,
+    other-version, other-payload, other-id, after-a-higher-version, in-two-partitions, no-id,
+    unknown-id, other-records, no-delivery. `details` hold the delivery, or the other place, or
+    what was found.
     """
 
     kind: Kind
@@ -79,8 +80,9 @@ LEFT JOIN pg_temp.deliveries AS delivery ON delivery.id = lost.delivery
 ORDER BY record.position LIMIT %(limit)s
 """  # noqa: S608 - constants
 
-# A copy is a record whose message has an earlier one; in another partition, the lower one counts
-# as earlier. The first is not in doubt, so it is looked for among all records.
+# Term 0 is no relay's but a replay's. A copy is a record whose message has an earlier one; in
+# another partition, the lower one counts as earlier. The first is not in doubt, so it is looked for
+# among all records.
 DOUBLED = f"""
 WITH copies AS (
     SELECT DISTINCT ON (copy.topic, copy.partition, copy."offset") copy.*,
@@ -90,7 +92,7 @@ WITH copies AS (
       AND (first.partition, first."offset") < (copy.partition, copy."offset")
     ORDER BY copy.topic, copy.partition, copy."offset", first.partition, first."offset"
 )
-SELECT 'copy' AS why, {RECORD},
+SELECT CASE record.term WHEN 0 THEN 'replay' ELSE 'copy' END AS why, {RECORD},
        jsonb_build_object('first', jsonb_build_array(first_partition, first_offset)) AS details,
        count(*) OVER () AS total
 FROM copies AS record JOIN pg_temp.topics AS topic ON topic.number = record.topic
@@ -118,9 +120,11 @@ JOIN pg_temp.topics AS topic ON topic.number = record.topic
 ORDER BY record.said, record.partition, record."offset" LIMIT %(limit)s
 """
 
-# A version below one before it, which had not come before.
+# A version below one before it, which had not come before. But for replays: they say again what was
+# acknowledged, and where a topic's own retention has removed that, they are the first there is.
 REORDERED = f"""
-WITH behind AS (SELECT * FROM pg_temp.suspects WHERE version < highest)
+WITH behind AS (SELECT * FROM pg_temp.suspects
+                WHERE version < highest AND term IS DISTINCT FROM 0)
 SELECT 'after-a-higher-version' AS why, {RECORD},
        jsonb_build_object('higher', record.highest) AS details, count(*) OVER () AS total
 FROM behind AS record JOIN pg_temp.topics AS topic ON topic.number = record.topic
@@ -182,11 +186,12 @@ WHERE delivery.first_position >= %(lowest)s AND delivery.last_position <= %(high
        delivery.messages::bigint, delivery.first_position, delivery.last_position)
 ORDER BY delivery.id LIMIT %(limit)s
 """  # noqa: S608 - constants
-# One record of a message is enough.
+# One record of a message is enough. A replay records no deliveries.
 NO_DELIVERY = f"""
 WITH bare AS MATERIALIZED (
     SELECT * FROM pg_temp.evidence
     WHERE state = 'published' AND "offset" IS NOT NULL AND delivery IS NULL
+      AND term IS DISTINCT FROM 0
 )
 SELECT 'no-delivery' AS why, {RECORD}, '{{}}'::jsonb AS details, count(*) OVER () AS total
 FROM bare AS record JOIN pg_temp.topics AS topic ON topic.number = record.topic

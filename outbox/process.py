@@ -14,7 +14,7 @@ import structlog
 from pydantic import ValidationError
 
 from outbox import logs
-from outbox.errors import MessageRejected, OutboxError, translated
+from outbox.errors import Halted, MessageRejected, OutboxError, SchemaBehind, translated
 from outbox.failpoints import arm
 from outbox.settings import Settings
 
@@ -27,6 +27,7 @@ INSIST_SECONDS = 1.0
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 32 * 1024 * 1024
 EXIT_UNANSWERED = 2  # 1 is an answer: something differs
+EXIT_HALTED = 3
 
 
 def run_command(app: Callable[[], None]) -> None:
@@ -47,12 +48,17 @@ def run_role(
 
     The first SIGTERM or Ctrl-C calls `stop`; a role that does not return within
     `stop_timeout_seconds`, because what it waits for is deaf, is cancelled, as by a second signal.
+    What only a person can repair is one line, and exit code 3.
     """
     logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
     arm(settings.failpoints)
     calm_the_collector()
     _keep_freed_memory()
-    asyncio.run(_with_signals(role, stop, settings.stop_timeout_seconds))
+    try:
+        asyncio.run(_with_signals(role, stop, settings.stop_timeout_seconds))
+    except (Halted, SchemaBehind) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_HALTED)
 
 
 def calm_the_collector() -> None:

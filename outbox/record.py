@@ -1,5 +1,7 @@
 """Renderer: from a row of outbox.messages to the Kafka record that other programs read."""
 
+from collections.abc import Sequence
+
 import orjson
 
 from outbox.cut import Row
@@ -7,6 +9,7 @@ from outbox.kafka import Record
 from outbox.kafka.batch import VARINT, header
 from schemas.wire import JSON, SEQUENCE_DIGITS
 
+Headers = Sequence[tuple[str, bytes]]
 CARRIED = ("correlationid", "causationid", "traceparent")
 OWN = 11  # headers that every record has
 KNOWN_KINDS = 10_000  # kinds of messages that are remembered
@@ -16,11 +19,13 @@ class Renderer:
     """Renders the rows of one term, as schemas.wire.encode renders an envelope.
 
     This is the hot path: it fills in a template for each kind of message, and works on bytes. A
-    test holds it equal to `encode`.
+    test holds it equal to `encode`. `more` are headers of every record, behind its own.
     """
 
-    def __init__(self, term: int) -> None:
+    def __init__(self, term: int, more: Headers = ()) -> None:
         self._term = term
+        self._more = more
+        self._own = OWN + len(more)
         self._kinds: dict[tuple[bytes, bytes, bytes], tuple[str, bytes]] = {}
 
     def record(self, row: Row) -> Record:
@@ -31,19 +36,19 @@ class Renderer:
         pairs = _carried(carried) if carried != b"{}" else []
         identity, place = VARINT[len(id_)] + id_, b"%d" % position
         headers = template % (
-            VARINT[OWN + len(pairs)], identity, VARINT[len(key)], key, VARINT[len(time)], time,
-            version, identity, VARINT[len(place)], place, b"".join(pairs),
+            VARINT[self._own + len(pairs)], identity, VARINT[len(key)], key, VARINT[len(time)],
+            time, version, identity, VARINT[len(place)], place, b"".join(pairs),
         )  # fmt: skip
         return Record(position, name, key, payload, headers, aggregatetype)
 
     def _remember(self, topic: bytes, aggregatetype: bytes, type_: bytes) -> tuple[str, bytes]:
         if len(self._kinds) >= KNOWN_KINDS:
             self._kinds.clear()
-        kind = topic.decode(), _template(aggregatetype, type_, self._term)
+        kind = topic.decode(), _template(aggregatetype, type_, self._term, self._more)
         return self._kinds.setdefault((topic, aggregatetype, type_), kind)
 
 
-def _template(aggregatetype: bytes, type_: bytes, term: int) -> bytes:
+def _template(aggregatetype: bytes, type_: bytes, term: int, more: Headers) -> bytes:
     """The encoded headers of one kind of message, with places for what differs between rows.
 
     A place is a value with its length before it. `catalog.item` comes from `/catalog`.
@@ -61,6 +66,7 @@ def _template(aggregatetype: bytes, type_: bytes, term: int) -> bytes:
         _named("id") + b"%b",
         _named("position") + b"%b%b",
         _fixed("term", b"%d" % term),
+        *(_fixed(name, value) for name, value in more),
         b"%b",  # what is carried
     )
     return b"".join(pieces)

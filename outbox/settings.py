@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     prune_lock_timeout_milliseconds: int = Field(default=500, ge=1, le=60_000)
     prune_chunk_messages: int = Field(default=10_000, ge=1, le=1_000_000)
 
+    replay_messages_per_second: float = Field(default=1_000.0, gt=0)
+
+    retry_messages: int = Field(default=200, ge=1, le=10_000)  # out of dead letters, at once
+    retry_bytes: int = Field(default=8 * 1024 * 1024, ge=1)
+
     stop_timeout_seconds: float = Field(default=8.0, gt=0)
 
     # What doctor calls too long, too old, too far apart or too short.

@@ -32,7 +32,7 @@ COUNTS = """
            (SELECT count(*) FROM outbox.parked) AS unpublished_keys,
            (SELECT count(*) FROM outbox.parked_messages) AS unpublished_messages,
            (SELECT count(DISTINCT (consumer, stream)) FROM outbox.dead_letters
-            WHERE status IN ('dead', 'waiting') AND stream IS NOT NULL) AS parked_keys,
+            WHERE status IN ('dead', 'waiting', 'retrying') AND stream IS NOT NULL) AS parked_keys,
            clock_timestamp() AS now
 """
 

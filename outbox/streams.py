@@ -83,9 +83,9 @@ class Pair(NamedTuple):
 
     @property
     def kind(self) -> Kind | None:
-        """None where they agree."""
+        """None where they agree; also that there is nothing."""
         if self.head is None:
-            return Kind.ORPHANED
+            return Kind.ORPHANED if self.shown else None
         if self.shown is None:
             return Kind.MISSING
         if self.shown.version < self.head.version:

@@ -52,7 +52,8 @@ class Envelope:
     """A message as it travels: CloudEvents 1.0 attributes beside the payload's own bytes.
 
     `sequence` is the version of the key; commands have none. `payload` is None for a tombstone.
-    `position` and `term` name the outbox row and the relay's term, where a relay sent it.
+    `position` and `term` name the outbox row and the relay's term, where a relay sent it; term 0 is
+    nobody's: a replay. `replay_for` is the one consumer that a replay is for, None for all.
     """
 
     id: str
@@ -67,6 +68,11 @@ class Envelope:
     traceparent: str | None = None
     position: int | None = None
     term: int | None = None
+    replay_for: str | None = None
+
+    def is_for(self, consumer: str) -> bool:
+        """Whether this consumer has anything to do with it."""
+        return self.replay_for in (None, consumer)
 
     @property
     def digest(self) -> str:

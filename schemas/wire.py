@@ -1,7 +1,7 @@
 """CloudEvents 1.0.2 over Kafka: binary mode out, binary and structured mode in.
 
 Attributes travel as `ce_*` headers; beside them `id` (the header that Debezium's outbox event
-router sets), `correlationid`, `causationid`, `traceparent`, `position` and `term`.
+router sets), `correlationid`, `causationid`, `traceparent`, `position`, `term` and `replayfor`.
 """
 
 import base64
@@ -26,7 +26,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 MAX_ATTRIBUTE_BYTES = 1024
 MAX_KEY_CHARACTERS = 255
 
-_EXTENSIONS = ("correlationid", "causationid", "traceparent", "position", "term")
+_EXTENSIONS = ("correlationid", "causationid", "traceparent", "position", "term", "replayfor")
 
 
 def encode(envelope: Envelope) -> tuple[bytes, bytes | None, Headers]:
@@ -46,6 +46,7 @@ def encode(envelope: Envelope) -> tuple[bytes, bytes | None, Headers]:
         "traceparent": envelope.traceparent,
         "position": envelope.position,
         "term": envelope.term,
+        "replayfor": envelope.replay_for,
     }
     headers = [
         (name, str(value).encode()) for name, value in attributes.items() if value is not None
@@ -154,6 +155,7 @@ def _envelope(key: bytes | None, payload: bytes | None, attributes: dict[str, st
         traceparent=attributes.get("traceparent"),
         position=_number(attributes, "position"),
         term=_number(attributes, "term"),
+        replay_for=attributes.get("replayfor"),
     )
 
 

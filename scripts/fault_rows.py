@@ -26,11 +26,19 @@ import typer
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "faults.md"
-# The sections of the matrix: letter of the rows, and how many there are.
-SECTIONS = {"5.1": ("P", 26), "5.2": ("R", 17)}
+# The sections of the matrix: the letters of their rows, and how many there are of each.
+SECTIONS = {
+    "5.1": {"P": 26},
+    "5.2": {"R": 17},
+    "5.3": {"C": 25},
+    "5.4": {"Q": 11},
+    "5.5": {"N": 11},
+    "5.6": {"M": 8, "H": 7, "O": 9},
+}
 HEADER = ("row", "fault", "tests", "on", "why not")
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-NAMED = re.compile(r"\b([A-Z])(\d{1,2})(?:-\1?(\d{1,2}))?\b")
+# A planted bug has two digits, a row of 5.6 has one: M03 and M12 are no rows.
+NAMED = re.compile(r"\b(?!M\d\d)([A-Z])([1-9]\d?)(?:-\1?(\d{1,2}))?\b")
 
 
 @dataclass(frozen=True)
@@ -63,13 +71,14 @@ def known_rows() -> list[str]:
 
 
 def rows_of(section: str) -> list[str]:
-    letter, last = SECTIONS[section]
-    return [f"{letter}{number}" for number in range(1, last + 1)]
+    return [
+        f"{letter}{n}" for letter, last in SECTIONS[section].items() for n in range(1, last + 1)
+    ]
 
 
 def rows_in(text: str) -> Iterator[str]:
     """Every row that the text names, the ones inside a range too; other letters' are no rows."""
-    letters = {letter for letter, _ in SECTIONS.values()}
+    letters = {letter for rows in SECTIONS.values() for letter in rows}
     for letter, first, last in NAMED.findall(text):
         if letter in letters:
             yield from (f"{letter}{n}" for n in range(int(first), int(last or first) + 1))

@@ -74,6 +74,40 @@ def demo(
     raise typer.Exit(code)
 
 
+@app.command("drift-drill")
+def drift_drill(
+    keys: Annotated[int, typer.Option(min=1_000, help="How many items.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Which of them are broken.")] = 1,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds; of a check.")] = 20.0,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the temporary folder.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Show the roles' logs.")] = False,
+) -> None:
+    """Break both stores in known ways while writers go on; check, repair, and compare all of it.
+
+    Exit code 1 where a check was not exact, or a repair left or touched what it must not.
+    """
+    from stack.drill import drill
+    from stack.drilled import Options, Outcome, print_outcome
+
+    logs.configure("console", "info" if verbose else "warning")
+    options = Options(keys, patience_seconds=patience, seed=seed, keep=keep)
+    outcomes: list[Outcome] = []
+
+    async def drilled() -> None:
+        outcomes.append(await drill(options, lambda line: typer.echo(line, err=True)))
+
+    try:
+        code = run_until_signal(drilled())
+    except StackError as error:
+        typer.echo(f"The drill failed. {error}", err=True)
+        raise typer.Exit(2) from error
+    for outcome in outcomes:
+        print_outcome(outcome, as_json=as_json)
+        code = code or int(not outcome.right)
+    raise typer.Exit(code)
+
+
 async def stay_up(data: Path | None, *, keep: bool, as_json: bool) -> None:
     """Up, described, and waiting to be cancelled."""
     from stack.machine import machine  # not at the top: the broker's process starts without it

@@ -50,7 +50,7 @@ async def roles(settings: Settings) -> AsyncIterator[Roles]:
                 "qdrant": Runner(settings, ProjectionReaction(vectors)),
                 "graph": Runner(settings, ProjectionReaction(graph)),
             }
-            async with _running(Relay(settings), *runners.values()), _http(settings, api) as url:
+            async with running(Relay(settings), *runners.values()), _http(settings, api) as url:
                 yield Roles(api, (vectors, graph), runners, url)
     finally:
         await client.close()
@@ -68,7 +68,7 @@ async def _opened(projection: Projection, _: Settings) -> AsyncIterator[Projecti
 
 
 @asynccontextmanager
-async def _running(*workers: Relay | Runner) -> AsyncIterator[None]:
+async def running(*workers: Relay | Runner) -> AsyncIterator[None]:
     """Each worker in a task; one that fails ends the block, the end of the block stops all."""
     async with asyncio.TaskGroup() as group:
         for worker in workers:

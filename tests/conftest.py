@@ -44,10 +44,12 @@ class Servers:
     """The environment of the servers that all tests share.
 
     `real_kafka`: it is Apache Kafka, and of our own making, so that nobody misses its topics.
+    `real_graph`: it is Neo4j, and of our own making.
     """
 
     environment: dict[str, str]
     real_kafka: bool
+    real_graph: bool
 
     @property
     def postgres_url(self) -> str:
@@ -83,8 +85,12 @@ def servers() -> Iterator[Servers]:
             note = " [stand-in: proves nothing about the real one]"
             say(PROVIDERS, f"{name}: {provider}{note if name in up['stand_ins'] else ''}")
         try:
-            real = up["providers"]["kafka"].startswith("Apache Kafka")
-            yield Servers(up["environment"], real_kafka=real)
+            behind = up["providers"]
+            yield Servers(
+                up["environment"],
+                real_kafka=behind["kafka"].startswith("Apache Kafka"),
+                real_graph=behind["graph"].startswith("Neo4j Community"),
+            )
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)

@@ -7,7 +7,7 @@ from outbox.kafka.cluster import (
     TopicState,
     describe_cluster,
 )
-from outbox.kafka.offsets import count_records, lag
+from outbox.kafka.offsets import count_records, has_committed, lag
 from outbox.kafka.publisher import (
     BATCH_BYTES,
     Batch,
@@ -22,7 +22,8 @@ from outbox.kafka.publisher import (
     partition_of,
     stream_of,
 )
-from outbox.kafka.subscriber import Partition, Received, Subscriber
+from outbox.kafka.received import Partition, Received
+from outbox.kafka.subscriber import Subscriber
 from outbox.kafka.topics import cluster_id, create_topics
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "count_records",
     "create_topics",
     "describe_cluster",
+    "has_committed",
     "lag",
     "partition_of",
     "stream_of",

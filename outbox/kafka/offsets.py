@@ -29,6 +29,14 @@ async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
     return sum(ends.values()) - sum(done)
 
 
+async def has_committed(bootstrap: str, group: str, topics: Sequence[str]) -> bool:
+    """Whether a group has ever committed an offset of these topics."""
+    partitions = list(await _ends(bootstrap, topics))
+    async with _reader(AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group)) as reader:
+        reader.assign(partitions)
+        return any([await reader.committed(partition) is not None for partition in partitions])
+
+
 async def _ends(bootstrap: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
     """Without a group and with its topics named, a client knows their partitions from the start.
 

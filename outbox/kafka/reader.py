@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from outbox.errors import DependencyDown
 from outbox.kafka.edge import broker_errors, stop
-from outbox.kafka.subscriber import Partition
+from outbox.kafka.received import Partition
 
 FETCH_BYTES = 4 * 1024 * 1024
 FETCH_PARTITION_BYTES = 1024 * 1024

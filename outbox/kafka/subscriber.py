@@ -8,14 +8,16 @@ where a later batch of it is broken. Here each of these is an answer of its own.
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
 from outbox.errors import Halted, Unreadable
+from outbox.failpoints import Failpoint, while_waiting
 from outbox.kafka.edge import broker_errors, stop
+from outbox.kafka.received import Fetched, Partition, Received, received
 
 # What a broken, cut or foreign batch raises where it is parsed; a codec that inflates too much ends
 # in MemoryError, under the limit that the process has.
@@ -32,22 +34,6 @@ BROKEN = (
 UNREADABLE_SECONDS = 10.0  # until a partition that could not be read is tried again
 LOOK_MILLISECONDS = 200
 PATIENCE_SECONDS = 1.0  # beyond what a receive may wait: aiokafka waits longer in a rebalance
-
-
-class Received(NamedTuple):
-    """A record as it came; nothing in it is decoded yet."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
-    timestamp_milliseconds: int
-
-
-Partition = tuple[str, int]
-Fetched = dict[Partition, list[Received]]
 
 
 async def _nothing_to_end() -> None:
@@ -88,6 +74,7 @@ class Subscriber:
         self._unreadable: dict[TopicPartition, float] = {}  # until when each is left alone
         self._paused: set[TopicPartition] = set()
         self._suspects: deque[TopicPartition] = deque()
+        self._generation = 0  # of our assignment; what was begun before it has changed is void
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=group,
@@ -144,8 +131,8 @@ class Subscriber:
         positions = {TopicPartition(*partition): offset for partition, offset in offsets.items()}
         with broker_errors():
             try:
-                async with asyncio.timeout(self._commit_seconds):
-                    await self._consumer.commit(positions)
+                committing = self._without_end(self._consumer.commit(positions))
+                await while_waiting(Failpoint.OFFSET_SENT, committing)
             except (errors.CommitFailedError, errors.IllegalStateError):
                 return False
         return True
@@ -162,6 +149,19 @@ class Subscriber:
     def assigned(self) -> set[Partition]:
         return {(tp.topic, tp.partition) for tp in self._consumer.assignment()}
 
+    async def _without_end(self, commit: Coroutine[Any, Any, None]) -> None:
+        """Await it, but not for ever; and never cancel it.
+
+        aiokafka shields what it has sent; where whoever waits for that is cancelled, nobody hears
+        how it ends, and asyncio complains of that.
+        """
+        task = asyncio.create_task(commit)
+        task.add_done_callback(_heard)
+        await asyncio.wait([task], timeout=self._commit_seconds)
+        if not task.done():
+            raise TimeoutError(f"no answer to a commit for {self._commit_seconds:g} s")
+        task.result()
+
     async def _receive(
         self, partitions: Iterable[TopicPartition], max_records: int, wait_milliseconds: int
     ) -> Fetched:
@@ -175,22 +175,31 @@ class Subscriber:
             return {}
         self._next.update({tp: records[-1].offset + 1 for tp, records in fetched.items()})
         return {
-            (tp.topic, tp.partition): [_received(record) for record in records]
+            (tp.topic, tp.partition): [received(record) for record in records]
             for tp, records in fetched.items()
         }
 
     async def _receive_from(self, tp: TopicPartition, max_records: int) -> Fetched:
-        """Of one alone, so that only its own records can be broken."""
-        if tp not in self._consumer.assignment():
-            return {}
+        """Of one alone, record by record, so that all before the broken one is given out."""
+        partition, generation = (tp.topic, tp.partition), self._generation
+        taken: list[Received] = []
         try:
-            return await self._receive([tp], max_records, LOOK_MILLISECONDS)
+            while len(taken) < max_records and tp in self._consumer.assignment():
+                wait = 0 if taken else LOOK_MILLISECONDS
+                if not (fetched := await self._receive([tp], 1, wait)):
+                    break
+                taken += fetched[partition]
         except BROKEN as error:
             await self._rewind([tp])
-            self._unreadable[tp] = monotonic() + UNREADABLE_SECONDS
-            self._let_flow(tp)
-            offset = self._next.get(tp, 0)
-            raise Unreadable((tp.topic, tp.partition), offset, error) from error
+            if not taken:
+                raise self._left_alone(tp, error) from error
+            self._suspects.append(tp)
+        return {partition: taken} if taken and generation == self._generation else {}
+
+    def _left_alone(self, tp: TopicPartition, error: BaseException) -> Unreadable:
+        self._unreadable[tp] = monotonic() + UNREADABLE_SECONDS
+        self._let_flow(tp)
+        return Unreadable((tp.topic, tp.partition), self._next.get(tp, 0), error)
 
     def _try_again(self) -> None:
         """With one that could not be read, when its time has come."""
@@ -209,10 +218,11 @@ class Subscriber:
 
     async def _rewind(self, partitions: Iterable[TopicPartition]) -> None:
         """To the first record that was not given out; aiokafka's own position may be behind it."""
+        generation = self._generation
         for tp in list(partitions):
             async with asyncio.timeout(self._commit_seconds):
                 offset = self._next[tp] if tp in self._next else await self._consumer.committed(tp)
-            if offset is not None:
+            if offset is not None and generation == self._generation:
                 self._next[tp] = offset
                 self._seek(tp, offset)
 
@@ -229,6 +239,7 @@ class Subscriber:
 
     def _forget(self) -> None:
         """Positions and pauses are those of an assignment."""
+        self._generation += 1
         self._next.clear()
         self._paused.clear()
         self._unreadable.clear()
@@ -262,13 +273,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assigned({(tp.topic, tp.partition) for tp in assigned})
 
 
-def _received(record: Any) -> Received:
-    return Received(
-        record.topic,
-        record.partition,
-        record.offset,
-        record.key,
-        record.value,
-        tuple(record.headers),
-        record.timestamp,
-    )
+def _heard(task: asyncio.Task[None]) -> None:
+    """Of a commit that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()

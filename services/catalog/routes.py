@@ -77,19 +77,36 @@ def api_of(request: Request) -> Api:
     return api
 
 
-# Every write takes `Prefer: wait=SECONDS`.
-PENDING: dict[int | str, dict[str, Any]] = {
-    202: {
-        "model": PendingAnswer,
-        "description": "Committed; with `Prefer: wait`, what the stores do not show yet, and why.",
-    }
+Prefer = Annotated[
+    str | None,
+    Header(
+        description="`wait=5`: answer once the stores show the write, or say after so many seconds"
+        " what they do not show yet (RFC 7240)."
+    ),
+]
+
+
+async def may_prefer(prefer: Prefer = None) -> None:
+    """Names the header where the writes are described; `answered` reads it."""
+
+
+# What every write is declared with.
+WRITE: dict[str, Any] = {
+    "response_model": CommandAnswer,
+    "responses": {
+        202: {
+            "model": PendingAnswer,
+            "description": "Committed, and not yet shown by every store that was waited for.",
+        }
+    },
+    "dependencies": [Depends(may_prefer)],
 }
 
 CatalogApi = Annotated[Api, Depends(api_of)]
 routes = APIRouter(tags=["catalog"])
 
 
-@routes.post("/catalogs", status_code=201, response_model=CommandAnswer, responses=PENDING)
+@routes.post("/catalogs", status_code=201, **WRITE)
 async def create_catalog(
     request: Request, body: NewCatalog, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -100,7 +117,7 @@ async def create_catalog(
     return await _answer(request, command, idempotency_key, 201)
 
 
-@routes.put("/catalogs/{catalog_id}/items", response_model=CommandAnswer, responses=PENDING)
+@routes.put("/catalogs/{catalog_id}/items", **WRITE)
 async def upsert_items(
     request: Request, catalog_id: Id, body: Items, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -111,9 +128,7 @@ async def upsert_items(
     return await _answer(request, command, idempotency_key, 200)
 
 
-@routes.delete(
-    "/catalogs/{catalog_id}/items/{item_id}", response_model=CommandAnswer, responses=PENDING
-)
+@routes.delete("/catalogs/{catalog_id}/items/{item_id}", **WRITE)
 async def remove_item(
     request: Request, catalog_id: Id, item_id: Id, idempotency_key: IdempotencyKey = None
 ) -> Response:

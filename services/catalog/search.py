@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from httpx import HTTPError
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
 from outbox.errors import DependencyDown
@@ -14,6 +15,9 @@ from outbox.streams import Entry, StreamKey
 from schemas.catalog import COLLECTION
 
 SCROLL_POINTS = 1_000
+# A ValueError is local mode's refusal, or an answer that is no JSON; an AssertionError one without
+# a result.
+NO_ANSWER = (ApiException, QdrantException, HTTPError, OSError, ValueError, AssertionError)
 
 
 class Embedder(Protocol):
@@ -64,7 +68,7 @@ class Search:
         """Whether the collection can be reached at this moment."""
         try:
             return await self._client.collection_exists(COLLECTION)
-        except (ApiException, HTTPError, OSError, RuntimeError):  # RuntimeError: folder in use
+        except (*NO_ANSWER, RuntimeError):  # RuntimeError: folder in use
             return False
 
     async def query(
@@ -80,7 +84,7 @@ class Search:
                 limit=limit,
                 offset=offset,
             )
-        except (ApiException, HTTPError, OSError, ValueError) as error:
+        except NO_ANSWER as error:
             raise DependencyDown("qdrant", error) from error
         return [_hit(point) for point in response.points]
 
@@ -97,7 +101,7 @@ class Search:
                     offset=after,
                     with_payload=["aggregate", "key", "version", "digest", "deleted"],
                 )
-            except (ApiException, HTTPError, OSError, ValueError) as error:
+            except NO_ANSWER as error:
                 raise DependencyDown("qdrant", error) from error
             entries.extend(_entry(point.payload or {}) for point in points)
             if after is None:

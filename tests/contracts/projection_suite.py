@@ -4,6 +4,7 @@ The promises themselves are in `consumers.conformance`.
 """
 
 import hashlib
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +22,7 @@ __all__ = [
     "CATALOG_ID",
     "DIMENSION",
     "CountingEmbedder",
+    "StumblingEmbedder",
     "assert_shows",
     "empty_graph",
     "entry",
@@ -47,6 +49,19 @@ class CountingEmbedder:
         self.calls += 1
         self.texts += texts
         return [[byte / 255 for byte in hashlib.sha256(t.encode()).digest()[:8]] for t in texts]
+
+
+class StumblingEmbedder(CountingEmbedder):
+    """Makes a vector without numbers of a text that begins so."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self._at = at
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        made = zip(texts, await super().embed(texts), strict=True)
+        no_numbers = [math.nan] * DIMENSION
+        return [no_numbers if text.startswith(self._at) else vector for text, vector in made]
 
 
 def upserted(

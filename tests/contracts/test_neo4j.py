@@ -9,6 +9,7 @@ from neo4j import AsyncDriver
 from consumers.catalog import CATALOG, ITEM_SHAPE, as_text, catalog_neo4j
 from consumers.neo4j import Edge, Neo4jProjection, Node, Shape, connect
 from consumers.projection import Change, StreamKey
+from consumers.shape import Row
 from outbox.errors import DependencyDown, SchemaBehind
 from schemas.catalog import CatalogCreated
 from stack.part import GraphPart
@@ -152,14 +153,43 @@ async def test_a_shape_takes_plain_words_only(word: str) -> None:
         Shape("some.thing", "Thing", lambda _: Node(), edges=(Edge(word, "Thing"),))
 
 
+@pytest.mark.parametrize(
+    ("limits", "keys"),
+    [
+        ({"batch_rows": 2}, [2, 2, 1]),
+        ({"batch_neighbours": 6}, [2, 2, 1]),
+        ({"batch_neighbours": 1}, [1, 1, 1, 1, 1]),
+        ({}, [5]),
+    ],
+    ids=["keys", "neighbours", "fewer than one has", "neither"],
+)
 async def test_a_batch_larger_than_a_transaction_is_applied_whole(
-    driver: AsyncDriver, database: str
+    driver: AsyncDriver,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    limits: dict[str, int],
+    keys: list[int],
 ) -> None:
-    projection = Neo4jProjection(driver, database, [ITEM_SHAPE], topics=(), batch_rows=2)
+    projection = Neo4jProjection(driver, database, [ITEM_SHAPE], topics=(), **limits)
     await projection.prepare()
-    changes = [upserted(item, 1) for item in "abcde"]
+    sizes = transactions(projection, monkeypatch)
+    changes = [upserted(item, 1, colour=f"of {item}", size=3.0) for item in "abcde"]
     await projection.apply(changes)
+    assert sizes == keys
     await assert_shows(projection, changes)
+
+
+def transactions(projection: Neo4jProjection, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each of its transactions will have had."""
+    sizes: list[int] = []
+    write = projection._write
+
+    async def noted(statement: str, rows: list[Row]) -> list[Row]:
+        sizes.append(len(rows))
+        return await write(statement, rows)
+
+    monkeypatch.setattr(projection, "_write", noted)
+    return sizes
 
 
 async def test_an_unreachable_server_is_down() -> None:

@@ -9,9 +9,9 @@ import pytest
 from qdrant_client import AsyncQdrantClient, models
 
 from consumers.catalog import catalog_qdrant, document
-from consumers.projection import Entry, StreamKey
+from consumers.projection import Entry
 from consumers.qdrant import LIVE, QdrantProjection, point_id
-from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
+from outbox.errors import DependencyDown, Halted, MessageRejected, SchemaBehind
 from schemas.catalog import COLLECTION
 from stack.port import LOOPBACK, free_ports
 from tests.contracts.projection_suite import (
@@ -71,11 +71,36 @@ async def test_a_new_text_or_another_model_is_embedded_again(
     assert newer.texts == ["a\ntaxiway"]
 
 
+class Broken(CountingEmbedder):
+    """Gives what it was told to, whatever it is asked for."""
+
+    def __init__(self, made: list[list[float]]) -> None:
+        super().__init__()
+        self._made = made
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        assert texts
+        return self._made
+
+
+@pytest.mark.parametrize(
+    "made",
+    [[], [[1.0] * DIMENSION], [[1.0] * 3] * 2, [[1.0] * 3, [1.0] * DIMENSION], [[]]],
+    ids=["nothing", "one too few", "too short", "of two lengths", "empty"],
+)
+async def test_an_embedder_that_does_not_give_a_vector_a_text_stops_the_consumer(
+    client: AsyncQdrantClient, made: list[list[float]]
+) -> None:
+    projection = catalog_qdrant(client, Broken(made))
+    await projection.prepare()
+    with pytest.raises(Halted, match="repair the embedder"):
+        await projection.apply([upserted("a", 1), upserted("b", 1)])
+
+
 class Stale(QdrantProjection):
     """Reads nothing, as if its read were older than everybody's writes."""
 
-    async def _retrieve(self, streams: Sequence[StreamKey], **_: Any) -> list[models.Record]:
-        assert streams
+    async def _retrieve(self, *_: Any, **__: Any) -> list[models.Record]:
         return []
 
 

@@ -3,8 +3,13 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from neo4j import AsyncDriver
+from pydantic import SecretStr
 
 from consumers.settings import Settings
+from stack.part import GraphPart
+from tests.conftest import Servers
+from tests.contracts.projection_suite import empty_graph
 from tests.faults.kafka_proxy import KafkaProxy
 from tests.faults.witness import Witness
 
@@ -21,3 +26,27 @@ async def witness(settings: Settings) -> AsyncIterator[Witness]:
     """Reads this test's broker from the beginning, past the proxy."""
     async with Witness(settings) as witness:
         yield witness
+
+
+@pytest.fixture
+def graph_part(servers: Servers) -> GraphPart:
+    """The graph that all tests share."""
+    environment = servers.environment
+    return GraphPart(
+        name="graph",
+        provider="Neo4j" if servers.real_graph else "a stand-in",
+        url=environment["NEO4J_URL"],
+        stand_in=not servers.real_graph,
+        user=environment["NEO4J_USER"],
+        password=SecretStr(environment["NEO4J_PASSWORD"]),
+        database=environment["NEO4J_DATABASE"],
+    )
+
+
+@pytest.fixture
+async def driver(graph_part: GraphPart) -> AsyncIterator[AsyncDriver]:
+    """A driver of that graph, empty before and after."""
+    async with empty_graph(graph_part) as driver:
+        yield driver
+    async with empty_graph(graph_part):
+        pass

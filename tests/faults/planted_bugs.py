@@ -1,7 +1,6 @@
 """Planted bugs: the usual ways to get an outbox wrong, and the tests that catch each by name.
 
-Ids are those of section 6.4 of the fault catalogue; M21 is ours. Bugs of consumers and stores are
-not here yet.
+Ids are those of section 6.4 of the fault catalogue; M21 is ours.
 """
 
 from dataclasses import dataclass
@@ -10,7 +9,11 @@ SWEEP = "tests/faults/test_interleavings.py"
 ORDER = "tests/faults/test_order.py"
 BROKER = "tests/faults/test_broker.py"
 LEASE = "tests/faults/test_availability.py"
+GRAPH = "tests/faults/test_neo4j_writers.py"
+COMMITS = "tests/faults/test_neo4j_commits.py"
 PLANTED = "tests/faults/test_planted.py"
+CONSUMERS = "tests/faults/test_planted_consumers.py"
+STORES = "tests/faults/test_planted_stores.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,34 @@ BUGS = (
         WRITERS,
     ),
     Bug(
+        "M03",
+        "a commit before the effect",
+        "lost",
+        (f"{CONSUMERS}::test_an_offset_that_is_committed_before_its_effect_is_caught_losing",),
+        f"{CONSUMERS}::test_what_a_dead_consumer_had_received_is_done_by_the_next",
+    ),
+    Bug(
+        "M04",
+        "a client that commits by itself",
+        "lost",
+        (f"{CONSUMERS}::test_a_client_that_commits_by_itself_is_caught_losing",),
+        f"{CONSUMERS}::test_what_a_dead_consumer_had_received_is_done_by_the_next",
+    ),
+    Bug(
+        "M05",
+        "no version guard in the store",
+        "regressing",
+        (f"{STORES}::test_a_write_without_a_version_guard_is_caught_regressing",),
+        f"{STORES}::test_writers_that_race_end_at_the_highest_version",
+    ),
+    Bug(
+        "M06",
+        "no tombstone",
+        "resurrecting",
+        (f"{STORES}::test_a_delete_without_a_tombstone_is_caught_resurrecting",),
+        f"{STORES}::test_what_is_deleted_stays_deleted",
+    ),
+    Bug(
         "M07",
         "SKIP LOCKED a row",
         "reordered",
@@ -90,6 +121,34 @@ BUGS = (
         f"{PLANTED}::test_a_unit_that_ends_before_its_commit_leaves_neither_row_nor_event",
     ),
     Bug(
+        "M12",
+        "a receipt after the effect",
+        "doubled",
+        (f"{CONSUMERS}::test_a_receipt_that_is_written_after_the_effect_is_caught_doubling",),
+        f"{CONSUMERS}::test_a_command_that_comes_again_is_not_done_again",
+    ),
+    Bug(
+        "M13",
+        "a dead letter that nobody waits for",
+        "lost",
+        (f"{CONSUMERS}::test_a_dead_letter_that_nobody_waits_for_is_caught_lost",),
+        f"{CONSUMERS}::test_while_a_dead_letter_cannot_be_written_nothing_is_committed",
+    ),
+    Bug(
+        "M14",
+        "a write that is not waited for",
+        "lost",
+        (f"{STORES}::test_a_write_that_is_not_waited_for_is_caught_losing",),
+        f"{STORES}::test_what_counts_as_applied_is_there",
+    ),
+    Bug(
+        "M15",
+        "a MERGE without the constraint",
+        "duplicated",
+        (f"{GRAPH}::test_a_merge_without_the_constraint_is_caught_making_duplicates",),
+        f"{GRAPH}::test_writers_that_create_a_key_at_once_make_one_node",
+    ),
+    Bug(
         "M16",
         "a message inserted before the lock",
         "reordered",
@@ -98,6 +157,23 @@ BUGS = (
             f"{SWEEP}::test_a_position_that_is_drawn_before_the_lock_is_caught_reordering",
         ),
         f"{SWEEP}::test_what_has_waited_for_a_head_stands_behind_all_that_its_holder_has_said",
+    ),
+    Bug(
+        "M18",
+        "a record that is too large, swallowed",
+        "lost",
+        (f"{CONSUMERS}::test_a_record_whose_size_is_swallowed_is_caught_lost",),
+        f"{CONSUMERS}::test_a_record_that_did_not_fit_once_is_not_passed_over",
+    ),
+    Bug(
+        "M20",
+        "a repeated commit that counts as a failure",
+        "parked",
+        (
+            f"{COMMITS}::"
+            "test_a_repeated_commit_that_counts_as_a_failure_is_caught_parking_what_was_applied",
+        ),
+        f"{COMMITS}::test_a_lost_answer_to_a_commit_is_an_outage_and_its_repetition_one_effect",
     ),
     Bug(
         "M21",

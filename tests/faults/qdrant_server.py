@@ -2,7 +2,8 @@
 
 It has the routes that the projection needs and no others. A batch is carried out operation by
 operation; one that is refused leaves those before it done, as on the server (qdrant #9364).
-`python -m tests.faults.qdrant_server FOLDER PORT` serves Qdrant's own engine until it is killed.
+`python -m tests.faults.qdrant_server FOLDER PORT` serves Qdrant's own engine until it is killed, or
+whoever started it is gone: its standard input ends.
 """
 
 import asyncio
@@ -15,11 +16,17 @@ from typing import NamedTuple
 
 import orjson
 
-from consumers.qdrant_edge import Refused
-from stack.port import LOOPBACK
-from tests.faults.qdrant_engines import EdgeEngine, Engine, Json, Record
-from tests.faults.qdrant_twists import Answer, Twist, refusal, result
+from tests.faults.qdrant_engine import (
+    EdgeEngine,
+    Engine,
+    Json,
+    Record,
+    WrongInputError,
+    matches,
+)
+from tests.faults.qdrant_twists import Answer, Twist, refusal, result, unfinished
 
+LOOPBACK = "127.0.0.1"
 COMPLETED = "completed"
 
 
@@ -29,14 +36,19 @@ class Request(NamedTuple):
     method: str
     path: str
     body: bytes
+    query: str = ""
+
+    @property
+    def waits(self) -> bool:
+        return "wait=true" in self.query.split("&")
 
     @property
     def json(self) -> Json:
-        """Refused where it is not strictly JSON, or no object."""
+        """WrongInputError where it is not strictly JSON, or no object."""
         try:
             body: Json = orjson.loads(self.body)
         except ValueError as error:
-            raise Refused(f"Format error in JSON body: {error}", 400) from error
+            raise WrongInputError(f"Format error in JSON body: {error}") from error
         return body
 
 
@@ -50,6 +62,7 @@ class QdrantServer:
     refuses: Callable[[Json], bool] = lambda point: False  # noqa: ARG005 - none
     requests: list[Request] = field(default_factory=list)
     twists: list[Twist] = field(default_factory=list)
+    later: list[tuple[str, list[Json]]] = field(default_factory=list)
     port: int = 0
 
     @property
@@ -74,8 +87,8 @@ class QdrantServer:
             if request.path.endswith("/points/batch"):
                 await self._batch(_collection(request), request.json["operations"][: twist.done])
             return twist.answer
-        except Refused as refused:
-            return refusal(refused.status or 400, str(refused))
+        except WrongInputError as wrong:
+            return refusal(wrong.status, str(wrong))
 
     def _next_twist(self, request: Request) -> Twist | None:
         for twist in self.twists:
@@ -91,7 +104,9 @@ class QdrantServer:
         if request.path == "/":
             return Answer(200, orjson.dumps({"title": "qdrant", "version": self.version}))
         if len(request.body) > self.most_bytes:
-            raise Refused(f"JSON payload ({len(request.body)} bytes) is larger than allowed", 413)
+            raise WrongInputError(
+                f"JSON payload ({len(request.body)} bytes) is larger than allowed", 413
+            )
         collection, _, rest = request.path.removeprefix("/collections/").partition("/")
         if rest == "exists":
             return result({"exists": await self.engine.size(collection) is not None})
@@ -99,12 +114,12 @@ class QdrantServer:
             return await self._create(collection, request.json)
         size = await self.engine.size(collection)
         if size is None:
-            raise Refused(f"Not found: Collection `{collection}` doesn't exist!", 404)
+            raise WrongInputError(f"Not found: Collection `{collection}` doesn't exist!", 404)
         return await self._of_collection(request, collection, rest, size)
 
     async def _create(self, collection: str, body: Json) -> Answer:
         if await self.engine.size(collection) is not None:
-            raise Refused(f"Wrong input: Collection `{collection}` already exists!", 409)
+            raise WrongInputError(f"Wrong input: Collection `{collection}` already exists!", 409)
         await self.engine.create(collection, body["vectors"]["size"])
         return result(True)
 
@@ -119,10 +134,14 @@ class QdrantServer:
         if rest == "index":
             return result({"operation_id": 0, "status": COMPLETED})
         if rest == "points/batch":
-            return await self._batch(collection, request.json["operations"])
+            return await self._write(collection, request)
+        if rest == "points/delete":
+            await self.engine.delete(collection, request.json["filter"])
+            return result({"operation_id": 0, "status": COMPLETED})
         return await self._question(collection, rest, request.json)
 
     async def _question(self, collection: str, rest: str, body: Json) -> Answer:
+        await self._do_what_nobody_waited_for()
         if rest == "points":
             found = await self.engine.retrieve(collection, body["ids"])
             return result([_shown(record, body) for record in found])
@@ -132,23 +151,37 @@ class QdrantServer:
             return result({"points": points, "next_page_offset": after})
         if rest == "points/count":
             return result({"count": await self._count(collection, body.get("filter"))})
-        raise Refused(f"this stand-in does not serve {rest}", 400)
+        raise WrongInputError(f"this stand-in does not serve {rest}")
+
+    async def _write(self, collection: str, request: Request) -> Answer:
+        """What nobody waits for is done when it is asked for, unless it is lost before."""
+        operations = request.json["operations"]
+        if request.waits:
+            return await self._batch(collection, operations)
+        self.later.append((collection, operations))
+        return unfinished("acknowledged", len(operations))
+
+    async def _do_what_nobody_waited_for(self) -> None:
+        while self.later:
+            await self._batch(*self.later.pop(0))
+
+    def lose_what_nobody_waited_for(self) -> None:
+        """As kill -9 may."""
+        self.later.clear()
 
     async def _batch(self, collection: str, operations: Sequence[Json]) -> Answer:
         for operation in operations:
             upsert = operation["upsert"]
             if any(self.refuses(point) for point in upsert["points"]):
-                raise Refused("Wrong input: not such a point", 400)
+                raise WrongInputError("Wrong input: not such a point")
             _require_numbers(upsert["points"])
             await self.engine.upsert(collection, upsert["points"], upsert.get("update_filter"))
         return result([{"operation_id": n, "status": COMPLETED} for n in range(len(operations))])
 
     async def _count(self, collection: str, condition: Json | None) -> int:
-        """A filter may ask for equal values only."""
         found, after = await self.engine.scroll(collection, 100_000, None)
         assert after is None
-        wanted = {c["key"]: c["match"]["value"] for c in (condition or {}).get("must", ())}
-        return sum(all(payload.get(k) == v for k, v in wanted.items()) for _, payload, _ in found)
+        return sum(matches(condition or {}, record) for record in found)
 
 
 @asynccontextmanager
@@ -193,7 +226,8 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     method, target, _ = head[0].split(" ")
     headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(method, target.partition("?")[0], body)
+    path, _, query = target.partition("?")
+    return Request(method, path, body, query)
 
 
 def _rendered(answer: Answer) -> bytes:
@@ -209,7 +243,7 @@ def _collection(request: Request) -> str:
 def _require_numbers(points: Sequence[Json]) -> None:
     """A NaN travels as null, which the server cannot read as a vector's number."""
     if any(None in point["vector"] for point in points):
-        raise Refused("Format error in JSON body: invalid type: null, expected f32", 400)
+        raise WrongInputError("Format error in JSON body: invalid type: null, expected f32")
 
 
 def _shown(record: Record, body: Json) -> Json:
@@ -240,7 +274,7 @@ def _info(size: int) -> Json:
 
 async def _main(engine: Engine, port: int) -> None:
     async with serving(QdrantServer(engine, port=port)):
-        await asyncio.Event().wait()
+        await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":

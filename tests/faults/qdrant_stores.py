@@ -10,7 +10,8 @@ from qdrant_client import AsyncQdrantClient
 from consumers.catalog import catalog_qdrant
 from consumers.qdrant import QdrantProjection
 from tests.contracts.projection_suite import CountingEmbedder
-from tests.faults.qdrant_engines import EdgeEngine, Engine, LocalEngine
+from tests.faults.qdrant_engine import EdgeEngine, Engine
+from tests.faults.qdrant_local import LocalEngine
 from tests.faults.qdrant_server import QdrantServer, serving
 
 ENGINES = ("local mode", "own engine")

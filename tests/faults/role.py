@@ -20,6 +20,10 @@ READY = {
     "neo4j": "consuming",
     "http": "never said: it is ready when it answers",
     "writer": "acknowledged",
+    "replay": "replaying",
+    "ledger": "consuming",
+    "reactor": "assigned",
+    "commander": "assigned",
 }
 COMMANDS = {
     "relay": ("outbox", "relay"),
@@ -28,6 +32,10 @@ COMMANDS = {
     "neo4j": ("consumers", "neo4j"),
     "http": ("services", "serve"),
     "writer": ("tests.faults.writer",),
+    "replay": ("outbox", "replay", "run"),
+    "ledger": ("tests.faults.ledger",),
+    "reactor": ("tests.faults.reactor",),
+    "commander": ("tests.faults.commander",),
 }
 
 
@@ -91,6 +99,14 @@ class Role:
         assert self._process.returncode == -signal.SIGKILL, self._last_words()
         self._process = None
         await self._read_rest()
+
+    async def ended(self, within_seconds: float) -> int:
+        """Its exit code, once it has ended by itself; TimeoutError otherwise."""
+        assert self._process is not None
+        code = await asyncio.wait_for(self._process.wait(), within_seconds)
+        self._process = None
+        await self._read_rest()
+        return code
 
     async def terminate(self) -> float:
         """How many seconds it takes from SIGTERM to its end; TimeoutError after 15."""
@@ -170,6 +186,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "NEO4J_USER": settings.neo4j_user,
         "NEO4J_PASSWORD": settings.neo4j_password.get_secret_value(),
         "NEO4J_DATABASE": settings.neo4j_database,
+        "AFTERCOMMIT_NEO4J_ANSWER_SECONDS": str(settings.neo4j_answer_seconds),
         "FAILPOINTS": settings.failpoints,
         "AFTERCOMMIT_LEASE_SECONDS": str(settings.lease_seconds),
         "AFTERCOMMIT_PUBLISH_TIMEOUT_SECONDS": str(settings.publish_timeout_seconds),
@@ -178,6 +195,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "AFTERCOMMIT_HTTP_PORT": str(settings.http_port),
         "AFTERCOMMIT_DRAIN_SECONDS": str(settings.drain_seconds),
         "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "4000",
+        "AFTERCOMMIT_REBALANCE_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_LOG_FORMAT": "json",
         "AFTERCOMMIT_LOG_QUEUE_BYTES": str(settings.log_queue_bytes),
     }

@@ -15,7 +15,7 @@ from consumers.qdrant import QdrantProjection
 from consumers.sample import catalog_items
 from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
 from schemas.catalog import COLLECTION
-from tests.contracts.projection_suite import DIMENSION, CountingEmbedder
+from tests.contracts.projection_suite import DIMENSION, CountingEmbedder, StumblingEmbedder
 from tests.faults.proxy import DOWN, UP, Direction, Proxy
 from tests.faults.qdrant_server import QdrantServer
 from tests.faults.qdrant_stores import ENGINES, over_http, scripted
@@ -121,6 +121,7 @@ TOXICS: dict[str, tuple[Callable[[], Toxic], Direction]] = {
 }
 
 
+@ONCE
 @pytest.mark.parametrize("kind", TOXICS)
 async def test_a_broken_line_is_an_outage_and_what_came_through_is_done_once(
     projection: QdrantProjection, hasty: QdrantProjection, between: Proxy, kind: str
@@ -176,24 +177,9 @@ async def test_each_of_several_bad_points_is_named(
     await assert_shows(projection, [change for change in MANY if change not in bad])
 
 
-class Stumbling(CountingEmbedder):
-    """Makes a vector without numbers of one text."""
-
-    stumbles_at = ""
-
-    async def embed(self, texts: list[str]) -> list[list[float]]:  # type: ignore[override] # a list
-        made = await super().embed(texts)
-        return [
-            [float("nan")] * DIMENSION if text.startswith(self.stumbles_at) else vector
-            for text, vector in zip(texts, made, strict=True)
-        ]
-
-
 async def test_a_vector_without_numbers_is_refused_alone(between: Proxy) -> None:
     """Q5, Q9."""
-    embedder = Stumbling()
-    embedder.stumbles_at = "b\n"
-    async with over_http(between.address, embedder) as projection:
+    async with over_http(between.address, StumblingEmbedder("b\n")) as projection:
         await projection.prepare()
         with pytest.raises(MessageRejected, match="suite/b"):
             await projection.apply(BATCH)

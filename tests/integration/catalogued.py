@@ -12,6 +12,14 @@ from schemas.catalog import ItemRemoved, ItemUpserted
 
 CATALOG = "drifting"
 PUBLISH = "SELECT outbox.publish('catalog.item', %s, %s, %s::jsonb, %s)"
+# As retention does it before it drops a day.
+KEEP = """
+INSERT INTO outbox.kept (aggregatetype, aggregateid, position, id, type, version, topic, payload,
+                         headers, created_at)
+SELECT aggregatetype, aggregateid, position, id, type, messages.version, topic, payload, headers,
+       created_at
+FROM outbox.messages JOIN outbox.streams USING (aggregatetype, aggregateid, position)
+"""
 
 Connection = psycopg.AsyncConnection
 

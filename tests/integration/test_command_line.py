@@ -63,11 +63,37 @@ def test_a_store_that_cannot_be_compared_is_an_error_beside_the_others(settings:
     told = run(settings, "consumers", "drift", "check", "--json")
     assert told.returncode == 2
     found = json.loads(told.stdout)
-    assert found["qdrant"]["error"].startswith("qdrant is down (no collection")
+    assert found["qdrant"]["error"].startswith("qdrant has no collection")
     assert found["neo4j"]["error"] is None
-    assert "qdrant: qdrant is down" in told.stderr
+    assert "qdrant: qdrant has no collection" in told.stderr
 
 
+def test_drift_repair_is_refused_for_much_and_audited(
+    settings: Settings, postgres_url: str
+) -> None:
+    """A dry run touches nothing; what is repaired is written down with its reason."""
+    repair = ("consumers", "drift", "repair", "--projection", "neo4j", "--patience", "0", "--json")
+    few = {"AFTERCOMMIT_REPAIR_FREE_KEYS": "0", "AFTERCOMMIT_OPERATOR": "ann"}
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(PUBLISH_CATALOG)
+        refused = run(settings, *repair, "--reason", "a test", **few)
+        assert refused.returncode == 3
+        assert "1 of 1 keys differ" in json.loads(refused.stdout)["neo4j"]["refused"]
+        dry = run(settings, *repair, "--reason", "a test", "--allow-share", "1", "--dry-run", **few)
+        assert (dry.returncode, json.loads(dry.stdout)["neo4j"]["repaired"]) == (1, None)
+        done = run(settings, *repair, "--reason", "a test", "--allow-share", "1", **few)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["neo4j"]["repaired"]["applied"] == 1
+        recorded = "SELECT operator, action, subject, reason FROM outbox.operations"
+        assert connection.execute(recorded).fetchall() == [
+            ("ann", "drift repair", "neo4j", "a test")
+        ]
+
+
+PUBLISH_CATALOG = """
+SELECT outbox.publish('catalog.catalog', 'c', 'catalog.catalog-created.v1',
+                      '{"catalog_id": "c", "name": "C"}')
+"""
 PUBLISH_ITEM = """
 SELECT outbox.publish('catalog.item', %s, 'catalog.item-upserted.v1', '{}')
 """

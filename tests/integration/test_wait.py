@@ -325,6 +325,7 @@ async def test_the_service_as_it_is_started_knows_every_store(settings: Settings
         assert (created.status_code, created.json()["pending"][0]["store"]) == (202, "neo4j")
         item = {"items": [{"item_id": "JFK", "name": "Kennedy", "text": "t"}]}
         put = await http.put(ITEMS, json=item, headers=_headers("item", 0), timeout=LONG)
+    assert put.status_code == 202, put.text
     pending = {each["store"]: each["why"] for each in put.json()["pending"]}
     assert pending == {"neo4j": "lag", "qdrant": "down"}
 

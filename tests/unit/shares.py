@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from consumers.applier import Applier
-from consumers.redo import Nothing, Redo, Retried
+from consumers.gaps import Gaps
+from consumers.redo import First, Redo, Retried
 from consumers.retry import Backoff
 from consumers.settings import Settings
 from consumers.share import Bounds, Share
@@ -88,7 +89,7 @@ class Bench:
         self.paused: list[Partition] = []
         self.resumed: list[Partition] = []
         self.errors: list[BaseException] = []
-        self.applier = Applier(script, self.letters, redo, ATTEMPTS)
+        self.applier = Applier(script, self.letters, redo, ATTEMPTS, Gaps("test", 100))
         self.share = Share(
             self.applier,
             Bounds(script.batch_messages, side_by_side, messages, 1 << 30),
@@ -117,7 +118,7 @@ class Bench:
 async def bench(
     batch: int = 1, side_by_side: int = 4, messages: int = 1_000, redo: Redo | None = None
 ) -> AsyncIterator[Bench]:
-    made = Bench(Script(batch), redo or Nothing(), side_by_side, messages)
+    made = Bench(Script(batch), redo or Asked(), side_by_side, messages)
     try:
         yield made
     finally:
@@ -128,20 +129,32 @@ async def bench(
 
 
 class Asked:
-    """A Redo that keeps what it is told; `left` are the keys with more that waits."""
+    """A Redo that keeps what it is told; of a key with `dead` ones more waits."""
 
     def __init__(self) -> None:
         self.done: list[int] = []
         self.dead: list[int] = []
-        self.left: set[str] = set()
+        self.open: dict[str, list[Retried]] = {}
+
+    def opens(self, *retried: Retried) -> Sequence[Retried]:
+        """Due from now on; these are handed to the share, too."""
+        for each in retried:
+            self.open.setdefault(each.stream or "", []).append(each)
+        return retried
+
+    async def first(self, stream: str) -> First | None:
+        """A key with nothing that is due waits behind a dead letter."""
+        return First(self.open[stream][0] if self.open.get(stream) else None)
 
     async def due(self, partitions: Collection[Partition]) -> Sequence[Retried]:
         raise NotImplementedError("the share is handed what is due")
 
     async def applied(self, retried: Retried) -> bool:
         self.done.append(retried.id)
-        return retried.stream not in self.left
+        self.open[retried.stream or ""].remove(retried)
+        return not self.open[retried.stream or ""]
 
     async def failed(self, retried: Retried, letter: DeadLetter) -> None:
         assert letter.record == retried.record
         self.dead.append(retried.id)
+        self.open[retried.stream or ""].clear()

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scripts import fault_rows
-from scripts.fault_rows import counted, filled, known_rows, mentions_in, rows_in, wrong
+from scripts.fault_rows import SECTIONS, counted, filled, known_rows, mentions_in, rows_in, wrong
 
 PATH = "tests/faults/test_thing.py"
 TESTS = '''"""P1: of the module."""
@@ -23,7 +23,9 @@ def helper() -> None:
 def test_a_stand_in() -> None:
     """R17, on a stand-in."""
 '''
-EMPTY = "# Faults\n\n## 5.1 One\n\n\nWords.\n\n## 5.2 Two\n\n"
+EMPTY = "# Faults\n\n## 5.1 One\n\n\nWords.\n\n" + "".join(
+    f"## {section} Another\n\n" for section in list(SECTIONS)[1:]
+)
 
 
 def page(*reasons: str) -> str:
@@ -39,6 +41,11 @@ def test_a_row_is_named_by_a_word_or_lies_in_a_range_that_is() -> None:
         "R6", "P4", "P5", "P6", "P7", "R1", "R2", "R3", "P10",
     ]  # fmt: skip
     assert list(rows_in("I2-I4, M01, PG18, p99, R, 2P3, R6x, P123")) == []
+
+
+def test_a_planted_bug_is_not_taken_for_a_row() -> None:
+    assert list(rows_in("M03, M12, M21; M3 and H1-H3, O9")) == ["M3", "H1", "H2", "H3", "O9"]
+    assert known_rows()[-3:] == ["O7", "O8", "O9"]
 
 
 def test_tests_and_modules_are_found_with_the_rows_they_name_and_what_they_stand_on() -> None:

@@ -190,26 +190,33 @@ async def test_what_is_retried_frees_its_key_when_nothing_of_it_is_left() -> Non
         made.accept(record_of("a", 0), record_of("a", 1))
         await made.finished()
         made.script.fails = lambda _: None
-        made.share.redo([retried("a", 0), retried("a", 1)])
+        made.share.redo(redo.opens(retried("a", 0), retried("a", 1)))
         made.share.redo([retried("a", 0)])
         made.accept(record_of("a", 2))
-        redo.left.add(f"{TOPIC}/a")
-        await until(lambda: settled(redo, 2), WITHIN_SECONDS, 0.001)
         await made.finished()
-        assert made.script.applied == ["a@0", "a@1"], "the key has more that waits"
-        redo.left.clear()
-        made.share.redo([retried("a", 2)])
-        made.accept(record_of("a", 3))
+        assert made.script.applied == ["a@0", "a@1", "a@2"]
+        assert redo.done == [0, 1]
+
+
+async def test_letters_are_redone_before_a_live_message_of_their_key() -> None:
+    """C12: also where nobody has handed them to the share."""
+    redo = Asked()
+    async with bench(redo=redo) as made:
+        made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
+        made.accept(record_of("a", 0), record_of("a", 1))
         await made.finished()
-        assert made.script.applied == [f"a@{offset}" for offset in range(4)]
-        assert redo.done == [0, 1, 2]
+        made.script.fails = lambda _: None
+        redo.opens(retried("a", 0), retried("a", 1))
+        made.accept(record_of("a", 2), record_of("b", 3))
+        await made.finished()
+        assert made.script.of_key("a") == ["a@0", "a@1", "a@2"]
 
 
 async def test_what_is_retried_and_fails_again_stays_parked() -> None:
     redo = Asked()
     async with bench(redo=redo) as made:
         made.script.fails = lambda _: BROKEN
-        made.share.redo([retried("a", 0), retried("a", 1)])
+        made.share.redo(redo.opens(retried("a", 0), retried("a", 1)))
         await until(lambda: settled(redo, 1), WITHIN_SECONDS, 0.001)
         made.script.fails = lambda _: None
         made.accept(record_of("a", 5))
@@ -271,3 +278,12 @@ async def settled(redo: Asked, count: int) -> bool:
 
 async def told(made: Bench) -> bool:
     return bool(made.errors)
+
+
+async def test_a_gap_is_counted_and_the_later_version_applied_all_the_same() -> None:
+    """C15: an event carries the whole state."""
+    async with bench() as made:
+        made.accept(record_of("a", 0, version=1), record_of("a", 1, version=5))
+        await made.finished()
+        assert made.script.applied == ["a@0", "a@1"]
+        assert made.applier.counts.gaps == 1

@@ -2,6 +2,8 @@
 
 import pytest
 
+from services.app import Mounted, create_app
+from services.catalog.routes import routes
 from services.waiting import preferred_seconds
 
 FIELDS = [
@@ -34,3 +36,17 @@ def test_the_first_wait_that_is_a_number_of_seconds_counts(
     fields: list[str], seconds: float | None
 ) -> None:
     assert preferred_seconds(fields) == seconds
+
+
+def test_every_write_is_described_with_its_wait() -> None:
+    paths = create_app([Mounted("catalog", routes, None)], {}).openapi()["paths"]
+    writes = [
+        described
+        for methods in paths.values()
+        for method, described in methods.items()
+        if method in {"post", "put", "patch", "delete"}
+    ]
+    assert len(writes) == 3
+    for described in writes:
+        assert "prefer" in {each["name"] for each in described["parameters"]}
+        assert "202" in described["responses"]

@@ -1,7 +1,7 @@
-"""Engines: what stores points behind the scripted server.
+"""Engine: what stores points behind the scripted server; and Qdrant's own one.
 
-`EdgeEngine` is Qdrant's own engine, from its wheel `qdrant-edge-py`: the same segments, filters and
-write-ahead log as the server's. `LocalEngine` is qdrant-client's local mode, a stand-in.
+It comes from the wheel `qdrant-edge-py`: the same segments, filters and write-ahead log as the
+server's. This module imports little, so that a process with it starts quickly.
 """
 
 import importlib
@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
-from qdrant_client import AsyncQdrantClient, models
-
-from consumers.qdrant_edge import Refused, translated
 
 Json = dict[str, Any]
 Record = tuple[str, Json, list[float]]  # id, payload, vector
 
 
+class WrongInputError(Exception):
+    """What Qdrant answers with a status of 4xx."""
+
+    def __init__(self, said: str, status: int = 400) -> None:
+        super().__init__(said)
+        self.status = status
+
+
 class Engine(Protocol):
-    """Refused for what the store takes for wrong."""
+    """Raises WrongInputError for what it does not take."""
 
     async def size(self, collection: str) -> int | None:
         """The dimension of a collection; None where it is not there."""
@@ -32,6 +37,9 @@ class Engine(Protocol):
     async def upsert(self, collection: str, points: Sequence[Json], fence: Json | None) -> None:
         """Each inserted, or updated where it matches the filter."""
 
+    async def delete(self, collection: str, condition: Json) -> None:
+        """Every point that matches."""
+
     async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]: ...
 
     async def scroll(
@@ -39,48 +47,6 @@ class Engine(Protocol):
     ) -> tuple[list[Record], str | None]: ...
 
     async def close(self) -> None: ...
-
-
-class LocalEngine:
-    """qdrant-client's local mode, in memory."""
-
-    def __init__(self) -> None:
-        self._client = AsyncQdrantClient(location=":memory:")
-
-    async def size(self, collection: str) -> int | None:
-        if not await self._client.collection_exists(collection):
-            return None
-        params = (await self._client.get_collection(collection)).config.params.vectors
-        assert isinstance(params, models.VectorParams)
-        return params.size
-
-    async def create(self, collection: str, size: int) -> None:
-        config = models.VectorParams(size=size, distance=models.Distance.COSINE)
-        await self._client.create_collection(collection, vectors_config=config)
-
-    async def drop(self, collection: str) -> None:
-        await self._client.delete_collection(collection)
-
-    async def upsert(self, collection: str, points: Sequence[Json], fence: Json | None) -> None:
-        body = {"points": points, "update_filter": fence}
-        operation = models.UpsertOperation(upsert=models.PointsList.model_validate(body))
-        with translated():
-            await self._client.batch_update_points(collection, [operation])
-
-    async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]:
-        found = await self._client.retrieve(collection, ids, with_vectors=True)
-        return [_record(record) for record in found]
-
-    async def scroll(
-        self, collection: str, limit: int, offset: str | None
-    ) -> tuple[list[Record], str | None]:
-        found, after = await self._client.scroll(
-            collection, limit=limit, offset=offset, with_vectors=True
-        )
-        return [_record(record) for record in found], None if after is None else str(after)
-
-    async def close(self) -> None:
-        await self._client.close()
 
 
 class EdgeEngine:
@@ -93,7 +59,9 @@ class EdgeEngine:
         self._edge: Any = importlib.import_module("qdrant_edge")
         self._folder = folder
         self._shards: dict[str, Any] = {
-            path.name: self._edge.EdgeShard.load(str(path)) for path in folder.iterdir()
+            path.name: self._edge.EdgeShard.load(str(path))
+            for path in folder.iterdir()
+            if path.is_dir()
         }
 
     async def size(self, collection: str) -> int | None:
@@ -114,11 +82,18 @@ class EdgeEngine:
 
     async def upsert(self, collection: str, points: Sequence[Json], fence: Json | None) -> None:
         made = [self._edge.Point(p["id"], p["vector"], p["payload"]) for p in points]
-        operation = self._edge.UpdateOperation.upsert_points(made, fence and self._filter(fence))
+        operation = self._edge.UpdateOperation.upsert_points(made, fence and self._fence(fence))
         try:
             self._shards[collection].update(operation)
         except Exception as error:  # the wheel knows no other kind
-            raise Refused(str(error), 400) from error
+            raise WrongInputError(str(error)) from error
+
+    async def delete(self, collection: str, condition: Json) -> None:
+        """Judged here: the wheel looks for 0 where it should look for false."""
+        wanted = [each["has_id"] for each in condition["must"] if "has_id" in each]
+        found = await self.retrieve(collection, [point for ids in wanted for point in ids])
+        gone = [record[0] for record in found if matches(condition, record)]
+        self._shards[collection].update(self._edge.UpdateOperation.delete_points(gone))
 
     async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]:
         found = self._shards[collection].retrieve(list(ids), True, True)
@@ -138,7 +113,7 @@ class EdgeEngine:
         for shard in self._shards.values():
             shard.close()
 
-    def _filter(self, fence: Json) -> Any:
+    def _fence(self, fence: Json) -> Any:
         """Of the filters that there are, the only one that a fence is made of."""
         conditions = [
             self._edge.FieldCondition(
@@ -149,6 +124,13 @@ class EdgeEngine:
         return self._edge.Filter(must=conditions)
 
 
-def _record(record: models.Record) -> Record:
-    assert isinstance(record.vector, list)
-    return str(record.id), record.payload or {}, [float(x) for x in record.vector]  # type: ignore[arg-type] # a list
+def matches(condition: Json, record: Record) -> bool:
+    """Whether a filter of ids and equal values, nested or not, lets the record through."""
+    point, payload, _ = record
+    if "has_id" in condition:
+        return point in condition["has_id"]
+    if "key" in condition:
+        return bool(payload.get(condition["key"]) == condition["match"]["value"])
+    must, should = condition.get("must") or [], condition.get("should") or []
+    some = not should or any(matches(each, record) for each in should)
+    return some and all(matches(each, record) for each in must)

@@ -1,0 +1,163 @@
+"""`python -m consumers drift repair`."""
+
+import json as to_json
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
+
+import typer
+
+from consumers.cli.found import LIMIT, Found, found, print_found
+from consumers.cli.store import Connection, Limit, Only, Patience, care_of, chosen, opened
+from consumers.drift import Care, Drift, checked
+from consumers.projection import Projection
+from consumers.repair import Limits, Repaired, TooMuch, repair
+from consumers.settings import Settings
+from outbox.cli.bar import progress
+from outbox.cli.console import Json, Reason, print_table
+from outbox.errors import OutboxError
+from outbox.operations import Operation
+from outbox.process import answer, calm_the_collector
+
+EXIT_LEFT = 1
+EXIT_UNANSWERED = 2
+EXIT_REFUSED = 3
+REPAIRED = ("applied", "forgotten", "settled", "failed", "seconds")
+
+AllowShare = Annotated[
+    float | None, typer.Option(min=0, max=1, help="How much of all keys it may touch; 1: all.")
+]
+Rate = Annotated[float | None, typer.Option(min=0.1, help="Keys a second.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for."""
+
+    care: Care
+    limits: Limits
+    operation: Operation
+    dry_run: bool
+    limit: int
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was found in one projection, and what became of it; `refused` is why nothing did."""
+
+    found: Found
+    repaired: Repaired | None = None
+    refused: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        if self.found.error:
+            return EXIT_UNANSWERED
+        if self.refused:
+            return EXIT_REFUSED
+        left = self.repaired.failed if self.repaired else self.found.keys
+        return EXIT_LEFT if left else 0
+
+
+def repair_command(
+    reason: Reason,
+    projection: Only = None,
+    dry_run: DryRun = False,
+    allow_share: AllowShare = None,
+    rate: Rate = None,
+    patience: Patience = None,
+    limit: Limit = LIMIT,
+    json: Json = False,
+) -> None:
+    """Check, and apply the latest message of just the keys that differ; forget orphans.
+
+    Exit code 1 where keys are left, 2 when a store could not be repaired, 3 when so many differ
+    that it was refused.
+    """
+    settings, names = Settings(), chosen(projection)
+    calm_the_collector()
+    asked = Asked(
+        care_of(settings, patience),
+        _limits(settings, allow_share, rate),
+        Operation(settings.operator, "drift repair", "", reason),
+        dry_run,
+        limit,
+        json,
+    )
+    outcomes = answer(settings, _repair_all(settings, names, asked))
+    _show(outcomes, json=json)
+    raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
+
+
+def _limits(settings: Settings, share: float | None, rate: float | None) -> Limits:
+    """The settings', or what a person says instead."""
+    return Limits(
+        settings.repair_max_share if share is None else share,
+        settings.repair_free_keys,
+        settings.repair_keys_per_second if rate is None else rate,
+    )
+
+
+async def _repair_all(settings: Settings, names: list[str], asked: Asked) -> list[Outcome]:
+    """One after the other; one that fails does not keep the others from being repaired."""
+    asked.operation.require_reason()
+    return [await _repair(settings, name, asked) for name in names]
+
+
+async def _repair(settings: Settings, name: str, asked: Asked) -> Outcome:
+    try:
+        with progress(f"{name} keys read", quiet=asked.quiet) as tell:
+            async with (
+                opened(settings, name) as (connection, store),
+                checked(connection, store, asked.care, tell) as drift,
+            ):
+                return await _repair_found(connection, store, drift, asked)
+    except OutboxError as error:
+        typer.echo(f"{name}: {error}", err=True)
+        return Outcome(Found(name, error=str(error)))
+
+
+async def _repair_found(
+    connection: Connection, store: Projection, drift: Drift, asked: Asked
+) -> Outcome:
+    told = found(drift, asked.limit)
+    operation = replace(asked.operation, subject=store.name, details={})
+    try:
+        asked.limits.require(drift)
+        if asked.dry_run or not drift.keys:
+            return Outcome(told)
+        with progress(f"{store.name} keys repaired", quiet=asked.quiet) as tell:
+            done = await repair(connection, store, drift, asked.limits, operation, tell)
+        return Outcome(told, repaired=done)
+    except TooMuch as refusal:
+        typer.echo(str(refusal), err=True)
+        return Outcome(told, refused=str(refusal))
+
+
+def _show(outcomes: list[Outcome], *, json: bool) -> None:
+    if json:
+        typer.echo(to_json.dumps({each.found.projection: _as_json(each) for each in outcomes}))
+        return
+    print_found(each.found for each in outcomes)
+    columns = ("projection", "applied", "forgotten", "settled", "left", "seconds")
+    print_table(columns, [_row(each.found.projection, each.repaired) for each in outcomes])
+
+
+def _row(projection: str, done: Repaired | None) -> tuple[object, ...]:
+    if done is None:
+        return (projection, "-", "-", "-", "-", "-")
+    counts = (done.applied, done.forgotten, done.settled, done.failed)
+    return (projection, *(f"{count:,}" for count in counts), f"{done.seconds:.1f}")
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    done = outcome.repaired
+    told = asdict(outcome.found) | {"repaired": None, "left": [], "refused": outcome.refused}
+    if done is not None:
+        told["repaired"] = {name: getattr(done, name) for name in REPAIRED}
+        told["left"] = [
+            {"aggregate": stream.aggregate, "key": stream.key, "why": why}
+            for stream, why in done.left.items()
+        ]
+    return told

@@ -1,0 +1,80 @@
+"""`python -m consumers replay-preview`."""
+
+import json as to_json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from consumers.assembly import PROJECTIONS
+from consumers.projection import StreamKey
+from consumers.replay_preview import StoreDifference, difference_to
+from consumers.settings import Settings
+from outbox.cli.bar import Tell, progress
+from outbox.cli.console import Json, print_table
+from outbox.cli.selection import (
+    Aggregates,
+    All,
+    Before,
+    FromPosition,
+    Keys,
+    Since,
+    Topics,
+    ToPosition,
+    Types,
+    selection_of,
+)
+from outbox.process import answer
+from outbox.relay import connect
+from outbox.replay_source import Selection, selected_keys
+
+For = Annotated[str | None, typer.Option("--for", help="Only this consumer's store.")]
+
+
+def replay_preview(
+    aggregate: Aggregates = None,
+    key: Keys = None,
+    type_: Types = None,
+    topic: Topics = None,
+    since: Since = None,
+    before: Before = None,
+    from_position: FromPosition = None,
+    to_position: ToPosition = None,
+    everything: All = False,
+    consumer: For = None,
+    json: Json = False,
+) -> None:
+    """Tell what the live stores lack of a selection, and what a replay of it would mend.
+
+    It takes the options of `python -m outbox replay start`, and sends nothing.
+    """
+    selection = selection_of(
+        aggregate, key, type_, topic, since, before, from_position, to_position,
+        everything=everything,
+    )  # fmt: skip
+    if consumer is not None and consumer not in PROJECTIONS:
+        raise typer.BadParameter(f"must be one of {', '.join(PROJECTIONS)}")
+    settings = Settings()
+    with progress("positions read", quiet=json) as tell:
+        found = answer(settings, _compare(settings, selection, consumer, tell))
+    if json:
+        typer.echo(to_json.dumps([asdict(each) for each in found]))
+        return
+    columns = ("store", "keys", "missing", "stale", "different", "mended", "moved", "left")
+    print_table(columns, [list(asdict(each).values())[:-1] for each in found])
+
+
+async def _compare(
+    settings: Settings, selection: Selection, consumer: str | None, tell: Tell
+) -> list[StoreDifference]:
+    found = []
+    async with await connect(settings, "replay preview") as connection:
+        selected = {
+            StreamKey(*stream): version
+            for stream, version in (await selected_keys(connection, selection, tell)).items()
+        }
+        for name, assemble in PROJECTIONS.items():
+            if consumer in (None, name):
+                async with assemble(settings) as projection:
+                    found.append(await difference_to(connection, projection, selected))
+    return found

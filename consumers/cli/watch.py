@@ -1,0 +1,65 @@
+"""`python -m consumers drift watch`."""
+
+import asyncio
+import json as to_json
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from consumers.cli.store import Only, Patience, care_of, chosen, opened
+from consumers.settings import Settings
+from consumers.watch import Round, Watch
+from outbox.process import run_role
+
+log = structlog.get_logger()
+
+Rate = Annotated[float | None, typer.Option(min=0.1, help="Keys of a store to read a second.")]
+Pause = Annotated[float | None, typer.Option(min=0, help="Seconds between two rounds.")]
+
+
+def watch_command(
+    projection: Only = None, rate: Rate = None, pause: Pause = None, patience: Patience = None
+) -> None:
+    """Compare stores with PostgreSQL for ever, at a rate, until SIGTERM.
+
+    Each round is a line of log, and a line of JSON on standard output for a collector of metrics.
+    """
+    settings, names = Settings(), chosen(projection)
+    per_second = settings.drift_keys_per_second if rate is None else rate
+    care = replace(care_of(settings, patience), keys_per_second=per_second)
+    seconds = settings.drift_pause_seconds if pause is None else pause
+    watches: list[Watch] = []
+
+    async def main() -> None:
+        watches.extend(
+            Watch(name, partial(opened, settings, name), care, seconds, tell) for name in names
+        )
+        async with asyncio.TaskGroup() as group:
+            for watch in watches:
+                group.create_task(watch.run())
+
+    def stop() -> None:
+        for watch in watches:
+            watch.stop()
+
+    run_role(settings, main, stop)
+
+
+def tell(done: Round) -> None:
+    """Drift is a warning, and no answer an error: alerts stand on these."""
+    line = _line(done)
+    level = "error" if done.error else "warning" if any((done.counts or {}).values()) else "info"
+    getattr(log, level)("drift", **line)
+    typer.echo(to_json.dumps(line))
+
+
+def _line(done: Round) -> dict[str, Any]:
+    """The counts by their names; without any where there are none."""
+    if done.counts is None:
+        return {"projection": done.projection, "error": done.error}
+    counts = {kind.value: count for kind, count in done.counts.items()}
+    keys = {"keys": done.heads, "shown": done.shown}
+    return {"projection": done.projection, **keys, **counts, "seconds": done.seconds}

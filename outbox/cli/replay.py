@@ -1,0 +1,225 @@
+"""`python -m outbox replay preview | start | run | list | show | pause | resume | cancel`."""
+
+import json as to_json
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import psycopg
+import typer
+
+from outbox.cli.bar import progress
+from outbox.cli.console import Json, Reason, ask, print_table
+from outbox.cli.selection import (
+    Aggregates,
+    All,
+    Before,
+    FromPosition,
+    Keys,
+    Since,
+    Topics,
+    ToPosition,
+    Types,
+    selection_of,
+    words,
+)
+from outbox.errors import rejected
+from outbox.kafka import has_committed
+from outbox.operations import Operation
+from outbox.process import run_role
+from outbox.replay import Replayer
+from outbox.replay_source import Preview, preview
+from outbox.replays import Replay, cancel, find, list_replays, pause, resume, start
+from outbox.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Say published messages again, as duplicates.")
+
+EXIT_UNFINISHED = 1
+CONSUMER = re.compile(r"[a-z][a-z0-9-]{0,99}")
+Connection = psycopg.AsyncConnection[Any]
+
+For = Annotated[
+    str | None, typer.Option("--for", help="Only for this consumer: qdrant, neo4j; else for all.")
+]
+Rate = Annotated[float | None, typer.Option("--rate", min=0.01, help="Messages a second, at most.")]
+Later = Annotated[bool, typer.Option("--later", help="Only record it; `replay run` begins it.")]
+Id = Annotated[int, typer.Argument(help="Which replay, as `replay list` shows it.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000)]
+
+
+@app.command("preview")
+def preview_command(
+    aggregate: Aggregates = None,
+    key: Keys = None,
+    type_: Types = None,
+    topic: Topics = None,
+    since: Since = None,
+    before: Before = None,
+    from_position: FromPosition = None,
+    to_position: ToPosition = None,
+    everything: All = False,
+    rate: Rate = None,
+    json: Json = False,
+) -> None:
+    """Count what would be said again.
+
+    What the stores lack of it is told by `python -m consumers replay-preview`.
+    """
+    selection = selection_of(
+        aggregate, key, type_, topic, since, before, from_position, to_position,
+        everything=everything,
+    )  # fmt: skip
+    settings = Settings()
+    seconds = 1 / (rate or settings.replay_messages_per_second)
+    with progress("positions read", quiet=json) as tell:
+        found = ask(settings, lambda connection: preview(connection, selection, tell))
+    if json:
+        typer.echo(to_json.dumps(_plain(found, seconds), default=str))
+    else:
+        rows = [(kind.topic, kind.type, f"{count:,}") for kind, count in found.counts.items()]
+        print_table(("topic", "type", "messages"), rows)
+        typer.echo(f"{found.messages:,} messages, {found.messages * seconds:,.0f} s at this rate")
+
+
+@app.command("start")
+def start_command(
+    reason: Reason,
+    aggregate: Aggregates = None,
+    key: Keys = None,
+    type_: Types = None,
+    topic: Topics = None,
+    since: Since = None,
+    before: Before = None,
+    from_position: FromPosition = None,
+    to_position: ToPosition = None,
+    everything: All = False,
+    consumer: For = None,
+    rate: Rate = None,
+    later: Later = False,
+    json: Json = False,
+) -> None:
+    """Record a replay and run it. Exit code 1: it has not come to its end."""
+    selection = selection_of(
+        aggregate, key, type_, topic, since, before, from_position, to_position,
+        everything=everything,
+    )  # fmt: skip
+    settings = Settings()
+    rate = rate or settings.replay_messages_per_second
+    operation = Operation(settings.operator, "replay start", words(selection), reason)
+
+    with progress("positions read", quiet=json) as tell:
+
+        async def begin(connection: Connection) -> Replay:
+            operation.require_reason()
+            found = await preview(connection, selection, tell)
+            await _require_known(settings, consumer, found)
+            return await start(connection, selection, found, consumer, rate, operation)
+
+        replay = ask(settings, begin)
+    _tell(replay, json=json) if later else _run(settings, replay, json=json)
+
+
+@app.command("run")
+def run_command(replay_id: Id, json: Json = False) -> None:
+    """Go on with a replay whose process has ended. Exit code 1: it has not come to its end."""
+    settings = Settings()
+    _run(settings, ask(settings, lambda connection: find(connection, replay_id)), json=json)
+
+
+@app.command("list")
+def list_command(limit: Limit = 20, json: Json = False) -> None:
+    """Show replays, the newest first."""
+    replays = ask(Settings(), lambda connection: list_replays(connection, limit))
+    if json:
+        typer.echo(to_json.dumps([asdict(each) for each in replays], default=str))
+        return
+    columns = ("replay", "status", "for", "selection", "sent", "selected", "operator", "reason")
+    print_table(columns, map(_row, replays))
+
+
+@app.command("show")
+def show_command(replay_id: Id, json: Json = False) -> None:
+    """Show one replay: what it says again, how far it is, who wanted it and why."""
+    _tell(ask(Settings(), lambda connection: find(connection, replay_id)), json=json)
+
+
+@app.command("pause")
+def pause_command(replay_id: Id, reason: Reason, json: Json = False) -> None:
+    """Let it end after the batch in flight; `replay resume` goes on from there."""
+    _tell(_change("replay pause", pause, replay_id, reason), json=json)
+
+
+@app.command("resume")
+def resume_command(
+    replay_id: Id, reason: Reason, rate: Rate = None, later: Later = False, json: Json = False
+) -> None:
+    """Go on with a paused replay, perhaps at another rate. Exit code 1: it is not at its end."""
+
+    def resuming(connection: Connection, number: int, operation: Operation) -> Awaitable[Replay]:
+        return resume(connection, number, operation, rate)
+
+    replay = _change("replay resume", resuming, replay_id, reason)
+    _tell(replay, json=json) if later else _run(Settings(), replay, json=json)
+
+
+@app.command("cancel")
+def cancel_command(replay_id: Id, reason: Reason, json: Json = False) -> None:
+    """End it for good; what was said again stays so, and is harmless."""
+    _tell(_change("replay cancel", cancel, replay_id, reason), json=json)
+
+
+def _change(
+    action: str,
+    change: Callable[[Connection, int, Operation], Awaitable[Replay]],
+    replay_id: int,
+    reason: str,
+) -> Replay:
+    settings = Settings()
+    operation = Operation(settings.operator, action, f"replay {replay_id}", reason)
+    return ask(settings, lambda connection: change(connection, replay_id, operation))
+
+
+async def _require_known(settings: Settings, consumer: str | None, found: Preview) -> None:
+    """A name that is mistyped would be passed over by everybody."""
+    if consumer is None or not found.messages:
+        return
+    group = f"aftercommit.{consumer}"
+    known = CONSUMER.fullmatch(consumer) is not None
+    if not known or not await has_committed(settings.kafka_url, group, found.topics):
+        raise rejected("replay", "for", f"must be a consumer; {group} has read none of the topics")
+
+
+def _run(settings: Settings, replay: Replay, *, json: bool) -> None:
+    """In this process, until it ends, is paused or cancelled, or SIGTERM comes."""
+    with progress("messages sent", quiet=json) as tell:
+        replayer = Replayer(settings, replay.id, lambda sent: tell(sent, replay.selected))
+        run_role(settings, replayer.run, replayer.stop)
+    ended = ask(settings, lambda connection: find(connection, replay.id))
+    _tell(ended, json=json)
+    sys.exit(0 if ended.status == "done" else EXIT_UNFINISHED)
+
+
+def _plain(found: Preview, seconds_each: float) -> dict[str, Any]:
+    counts = [{**kind._asdict(), "messages": count} for kind, count in found.counts.items()]
+    return {
+        "messages": found.messages, "counts": counts, "first_time": found.first_time,
+        "last_time": found.last_time, "last_position": found.last_position,
+        "seconds": found.messages * seconds_each,
+    }  # fmt: skip
+
+
+def _tell(replay: Replay, *, json: bool) -> None:
+    if json:
+        typer.echo(to_json.dumps(asdict(replay), default=str))
+        return
+    rows = [(name.replace("_", " "), value) for name, value in asdict(replay).items()]
+    print_table((f"replay {replay.id}", replay.status), rows[2:])
+
+
+def _row(replay: Replay) -> tuple[object, ...]:
+    return (
+        replay.id, replay.status, replay.consumer or "all", words(replay.selection), replay.sent,
+        replay.selected, replay.operator, replay.reason,
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""The options that select messages to be said again, alike in every command that takes them."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from outbox.cli.audit import DURATION, UNITS
+from outbox.kept import HIGHEST
+from outbox.replay_source import Selection
+
+Aggregates = Annotated[
+    list[str] | None, typer.Option("--aggregate", help="Of this aggregate type; repeatable.")
+]
+Keys = Annotated[list[str] | None, typer.Option("--key", help="Of this key; repeatable.")]
+Types = Annotated[list[str] | None, typer.Option("--type", help="Of this type; repeatable.")]
+Topics = Annotated[list[str] | None, typer.Option("--topic", help="Of this topic; repeatable.")]
+Since = Annotated[
+    str | None, typer.Option(help="From this ISO time on (UTC where it does not say), or 1h ago.")
+]
+Before = Annotated[str | None, typer.Option(help="Likewise; not itself included.")]
+FromPosition = Annotated[int | None, typer.Option(min=0, help="The first position.")]
+ToPosition = Annotated[int | None, typer.Option(min=0, help="The last position.")]
+All = Annotated[bool, typer.Option("--all", help="Every message that is published.")]
+
+
+def selection_of(
+    aggregates: list[str] | None,
+    keys: list[str] | None,
+    types: list[str] | None,
+    topics: list[str] | None,
+    since: str | None,
+    before: str | None,
+    from_position: int | None,
+    to_position: int | None,
+    *,
+    everything: bool,
+) -> Selection:
+    """Everything only where it is said in so many words."""
+    selection = Selection(
+        aggregates or None, keys or None, types or None, topics or None,
+        _time(since), _time(before), from_position or 0,
+        HIGHEST if to_position is None else to_position,
+    )  # fmt: skip
+    if selection == Selection() and not everything:
+        raise typer.BadParameter("say which messages, or --all")
+    return selection
+
+
+def words(selection: Selection) -> str:
+    """What is selected, as a person reads it."""
+    said = {k: v for k, v in asdict(selection).items() if v not in (None, 0, HIGHEST)}
+    return ", ".join(f"{name.replace('_', ' ')} {_shown(said[name])}" for name in said) or "all"
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _time(said: str | None) -> datetime | None:
+    if said is None:
+        return None
+    if match := DURATION(said):
+        return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
+    try:
+        time = datetime.fromisoformat(said)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{said}: neither an ISO time nor a duration as 90s or 1h"
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,107 @@
+"""The server at QDRANT_URL, where one is given, in collections of the tests' own."""
+
+import secrets
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+from qdrant_client import AsyncQdrantClient, models
+
+from consumers.catalog import catalog_qdrant
+from consumers.conformance import PROMISES, Promise, assert_shows
+from consumers.qdrant import LIVE, QdrantProjection
+from consumers.sample import catalog_items
+from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
+from stack.settings import StackSettings
+from tests.contracts.projection_suite import DIMENSION, CountingEmbedder, StumblingEmbedder
+from tests.faults.proxy import DOWN, Proxy
+from tests.faults.toxics import LimitData
+
+URL = StackSettings().qdrant_url
+TIMEOUT_SECONDS = 30
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not URL, reason="QDRANT_URL names no server"),
+]
+
+sample = catalog_items()
+BATCH = [sample.upserted("a", 1), sample.upserted("b", 2), sample.removed("c", 3)]
+
+
+def connect(url: str) -> AsyncQdrantClient:
+    key = StackSettings().qdrant_api_key
+    return AsyncQdrantClient(
+        url=url,
+        api_key=key.get_secret_value() if key else None,
+        timeout=TIMEOUT_SECONDS,
+        check_compatibility=False,
+    )
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[AsyncQdrantClient]:
+    client = connect(str(URL))
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def projection(client: AsyncQdrantClient) -> AsyncIterator[QdrantProjection]:
+    made = catalog_qdrant(client, CountingEmbedder(), f"conformance-{secrets.token_hex(6)}")
+    await made.prepare()
+    yield made
+    await client.delete_collection(made.collection)
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+async def test_the_server_keeps(promise: Promise, projection: QdrantProjection) -> None:
+    await promise(projection, sample)
+
+
+async def test_a_deleted_point_is_in_no_search_of_the_live(
+    projection: QdrantProjection, client: AsyncQdrantClient
+) -> None:
+    await projection.apply(BATCH)
+    anything = [1.0] + [0.0] * (DIMENSION - 1)  # a tombstone's own vector: the nearest of all
+    found = await client.query_points(
+        projection.collection, query=anything, query_filter=LIVE, limit=10
+    )
+    assert {(point.payload or {})["key"] for point in found.points} == {"suite/a", "suite/b"}
+    assert (await projection.count(), await projection.count(None)) == (2, 3)
+
+
+async def test_of_a_refused_batch_only_the_bad_point_is_rejected(
+    projection: QdrantProjection, client: AsyncQdrantClient
+) -> None:
+    stumbling = catalog_qdrant(client, StumblingEmbedder("b\n"), projection.collection)
+    with pytest.raises(MessageRejected, match="suite/b"):
+        await stumbling.apply(BATCH)
+    await assert_shows(projection, [BATCH[0], BATCH[2]])
+
+
+async def test_a_collection_made_anew_in_another_dimension_stops_the_consumer(
+    projection: QdrantProjection, client: AsyncQdrantClient
+) -> None:
+    await client.delete_collection(projection.collection)
+    with pytest.raises(SchemaBehind, match="no collection"):
+        await projection.apply(BATCH)
+    size = models.VectorParams(size=DIMENSION + 1, distance=models.Distance.COSINE)
+    await client.create_collection(projection.collection, vectors_config=size)
+    with pytest.raises(SchemaBehind, match="has dimension"):
+        await projection.apply(BATCH)
+
+
+@pytest.mark.skipif(urlsplit(URL or "").scheme == "https", reason="the proxy cannot stand in TLS")
+async def test_what_came_through_a_line_that_broke_is_done_once(
+    projection: QdrantProjection,
+) -> None:
+    parts = urlsplit(str(URL))
+    async with Proxy(f"{parts.hostname}:{parts.port or 6333}") as between:
+        behind = connect(f"http://{between.address}")
+        broken = catalog_qdrant(behind, CountingEmbedder(), projection.collection)
+        with between.toxic(LimitData(40), DOWN), pytest.raises(DependencyDown):
+            await broken.apply(BATCH)
+        await broken.apply(BATCH)
+        await behind.close()
+    await assert_shows(projection, BATCH)

@@ -1,0 +1,122 @@
+"""Effects: a table as a secondary store, fenced by version, that counts what was done to it.
+
+Each message is one statement of its own, so that a process that is stopped in the middle of it
+leaves no lock behind.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from outbox.errors import rejected, translated
+from schemas.envelope import Envelope
+
+TABLES = """
+CREATE TABLE effects (consumer text, key text, version bigint, PRIMARY KEY (consumer, key));
+CREATE TABLE applied (consumer text, id text, times int, PRIMARY KEY (consumer, id));
+"""
+APPLY = """
+WITH fenced AS (
+    INSERT INTO effects VALUES (%(consumer)s, %(key)s, %(version)s)
+    ON CONFLICT (consumer, key) DO UPDATE SET version = EXCLUDED.version
+    WHERE effects.version < EXCLUDED.version
+    RETURNING consumer
+)
+INSERT INTO applied SELECT consumer, %(id)s, 1 FROM fenced
+ON CONFLICT (consumer, id) DO UPDATE SET times = applied.times + 1
+"""
+APPLIED = "SELECT id, times FROM applied WHERE consumer = %s"
+LETTERS = """
+SELECT convert_from(key, 'UTF8') FROM outbox.dead_letters WHERE consumer = %s ORDER BY id
+"""
+REFUSED = "bad"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one consumer: messages without an effect or a letter, and with more than one effect."""
+
+    lost: frozenset[str]
+    doubled: frozenset[str]
+
+    @property
+    def right(self) -> bool:
+        return not self.lost and not self.doubled
+
+    def __str__(self) -> str:
+        some = sorted(self.lost | self.doubled)[:5]
+        return f"{len(self.lost)} lost, {len(self.doubled)} doubled, as {some}"
+
+
+class Effects:
+    """A reaction over the tables; with `refuses`, messages of keys like `bad1` are broken."""
+
+    parks_keys = True
+
+    def __init__(
+        self, url: str, name: str, topic: str, *, batch: int = 1, slow: float = 0, refuses: bool
+    ) -> None:
+        self.name = name
+        self.topics = (topic,)
+        self.batch_messages = batch
+        self._url = url
+        self._slow_seconds = slow
+        self._refuses = refuses
+        self._one_at_a_time = asyncio.Lock()
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def prepare(self) -> None:
+        """The tables are the test's."""
+
+    async def apply(self, envelopes: Sequence[Envelope]) -> None:
+        if self._refuses and any(envelope.key.startswith(REFUSED) for envelope in envelopes):
+            raise rejected("schema", "name", "is refused by this store")
+        with translated():
+            for envelope in envelopes:
+                async with self._one_at_a_time:
+                    await (await self._connected()).execute(APPLY, self._parameters(envelope))
+                await asyncio.sleep(self._slow_seconds)
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+        return self._connection
+
+    def _parameters(self, envelope: Envelope) -> dict[str, Any]:
+        return {
+            "consumer": self.name,
+            "key": envelope.key,
+            "version": envelope.sequence,
+            "id": envelope.id,
+        }
+
+
+async def applied(connection: psycopg.AsyncConnection[Any], consumer: str) -> Mapping[str, int]:
+    """How often each message has had its effect."""
+    rows = await connection.execute(APPLIED, [consumer])
+    return {row[0]: row[1] for row in await rows.fetchall()}
+
+
+async def verdict(
+    connection: psycopg.AsyncConnection[Any], consumer: str, sent: Sequence[Envelope]
+) -> Verdict:
+    """Those of keys that are refused must be letters, all of them; the rest effects."""
+    done = await applied(connection, consumer)
+    rows = await connection.execute(LETTERS, [consumer])
+    letters = [row[0] for row in await rows.fetchall()]
+    buried = {
+        envelope.id
+        for envelope in sent
+        if letters.count(envelope.key) == sum(envelope.key == each.key for each in sent)
+    }
+    return Verdict(
+        frozenset(envelope.id for envelope in sent) - done.keys() - buried,
+        frozenset(each for each, times in done.items() if times > 1),
+    )

@@ -1,0 +1,323 @@
+"""A group of members: rebalances, pauses, and offsets that are gone; on real Kafka only.
+
+The mock broker knows groups of one member, and removes no records when it is asked to.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import ConsumerGroupState, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from consumers.runner import Runner
+from consumers.settings import Settings
+from outbox.errors import Halted
+from outbox.failpoints import Failpoint
+from outbox.kafka import Publisher, Record, lag, partition_of
+from schemas.envelope import Envelope
+from schemas.wire import encode
+from tests.conftest import Servers
+from tests.faults.effects import TABLES, Effects, Verdict, verdict
+from tests.faults.history import TOPIC
+from tests.faults.kills import KILLS, SEED, Killer, reported
+from tests.faults.length import seconds
+from tests.faults.role import Role
+from tests.faults.stream import Stream, event
+from tests.faults.watch import Watch
+from tests.integration.roles import running
+from tests.topics import PARTITIONS
+from tests.waiting import until
+
+# mypy: disable-error-code="attr-defined"
+# (confluent_kafka re-exports the names of its admin client without saying so)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+
+WITHIN_SECONDS = 90.0
+SESSION_MILLISECONDS = 4_000
+STORM_SECONDS = seconds(15, 300)
+MEMBERS = 6
+OPTIONS = json.dumps({"batch": 20, "refuses": False})
+Connection = psycopg.AsyncConnection[Any]
+
+
+@pytest.fixture(autouse=True)
+def real(servers: Servers) -> None:
+    if not servers.real_kafka:
+        pytest.skip("the mock broker has groups of one member")
+
+
+@pytest.fixture
+async def tables(postgres: Connection) -> Connection:
+    await postgres.execute(TABLES.encode())
+    return postgres
+
+
+@pytest.fixture
+def member(settings: Settings) -> Settings:
+    """Sessions that a busy machine keeps."""
+    update = {
+        "session_timeout_milliseconds": SESSION_MILLISECONDS,
+        "rebalance_timeout_milliseconds": SESSION_MILLISECONDS,
+    }
+    return settings.model_copy(update=update)
+
+
+class Held(Effects):
+    """Holds every message until `go`, and counts who came for it."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        super().__init__(settings.libpq_url(), name, TOPIC, refuses=False)
+        self.go = asyncio.Event()
+        self.began: list[str] = []
+        self.ended: list[str] = []
+
+    async def apply(self, envelopes: Sequence[Envelope]) -> None:
+        self.began += [envelope.id for envelope in envelopes]
+        await self.go.wait()
+        await super().apply(envelopes)
+        self.ended += [envelope.id for envelope in envelopes]
+
+    async def holds(self, count: int = 1) -> bool:
+        return len(self.began) >= count
+
+
+async def send(settings: Settings, *events: Envelope) -> None:
+    async with Publisher(settings.kafka_url, 30.0) as publisher:
+        await publisher.send(Record(0, TOPIC, *encode(envelope)) for envelope in events)
+
+
+def is_right(
+    connection: Connection, name: str, sent: Sequence[Envelope]
+) -> Callable[[], Awaitable[bool]]:
+    async def right() -> bool:
+        found = await verdict(connection, name, sent)
+        assert not found.doubled, str(found)
+        return found.right
+
+    return right
+
+
+async def settled(connection: Connection, name: str, sent: Sequence[Envelope]) -> Verdict:
+    """All is done, and nothing twice."""
+    try:
+        await until(is_right(connection, name, sent), WITHIN_SECONDS, 0.3)
+    except TimeoutError:
+        raise AssertionError(f"{name}: {await verdict(connection, name, sent)}") from None
+    return await verdict(connection, name, sent)
+
+
+async def committed(settings: Settings, name: str) -> bool:
+    return await lag(settings.kafka_url, f"aftercommit.{name}", [TOPIC]) == 0
+
+
+async def test_a_rebalance_waits_for_what_runs_and_commits_it_first(
+    member: Settings, tables: Connection
+) -> None:
+    """C5: the second member joins in the middle of an effect; nobody does it again."""
+    sent = [event(f"key{number}", 1) for number in range(8)]
+    first, second = Held(member, "slow"), Held(member, "slow")
+    second.go.set()
+    patient = member.model_copy(update={"rebalance_timeout_milliseconds": 40_000})
+    async with running(Runner(patient, first)):
+        await send(member, *sent)
+        await until(lambda: first.holds(8), WITHIN_SECONDS)
+        async with running(Runner(patient, second)):
+            await until(lambda: rebalances(member, "slow"), WITHIN_SECONDS)
+            first.go.set()
+            await settled(tables, "slow", sent)
+            await until(lambda: committed(member, "slow"), WITHIN_SECONDS)
+    assert sorted(first.ended + second.ended) == sorted(each.id for each in sent)
+    await first.close()
+    await second.close()
+
+
+async def rebalances(settings: Settings, name: str) -> bool:
+    """Whether the group waits for its members to give their partitions back."""
+    admin, group = AdminClient({"bootstrap.servers": settings.kafka_url}), f"aftercommit.{name}"
+    described = admin.describe_consumer_groups([group])[group].result(20)
+    return bool(described.state == ConsumerGroupState.PREPARING_REBALANCING)
+
+
+async def test_a_rebalance_gives_up_what_takes_too_long_and_its_late_end_is_harmless(
+    member: Settings, tables: Connection
+) -> None:
+    """C5, I9: nothing of it is committed; who has the partition now does it."""
+    sent = [event(f"key{number}", 1) for number in range(8)]
+    first, second = Held(member, "stuck"), Held(member, "stuck")
+    async with Watch.over(member, "stuck") as watch, AsyncExitStack() as stack:
+        await stack.enter_async_context(running(Runner(member, first)))
+        await send(member, *sent)
+        await until(lambda: first.holds(8), WITHIN_SECONDS)
+        await stack.enter_async_context(running(Runner(member, second)))
+        await until(second.holds, WITHIN_SECONDS)
+        assert not await committed(member, "stuck")
+        second.go.set()
+        first.go.set()
+        await settled(tables, "stuck", sent)
+        await until(lambda: committed(member, "stuck"), WITHIN_SECONDS)
+    assert await watch.ahead() == []
+    assert second.ended, "it has some of the partitions"
+    await first.close()
+    await second.close()
+
+
+@pytest.mark.slow
+async def test_six_members_that_join_and_leave_all_the_time_do_each_message_once(
+    member: Settings, tables: Connection
+) -> None:
+    """C6, I6, I7, I9: some leave in order, some are killed."""
+    async with AsyncExitStack() as stack, Watch.over(member, "storm") as watch:
+        roles = [Role("reactor", member, "storm", OPTIONS, "3000") for _ in range(MEMBERS)]
+        for role in roles:
+            stack.push_async_exit(role)
+            await role.start()
+        async with Stream(member, 0.1) as stream:
+            for role in roles:
+                await role.ready()
+            await weather(roles, has_news(tables, "storm", stream))
+        for role in roles:
+            if not role.running:
+                await role.start()
+        await settled(tables, "storm", stream.sent)
+        await until(lambda: committed(member, "storm"), WITHIN_SECONDS)
+    assert await watch.ahead() == []
+
+
+async def weather(roles: Sequence[Role], progress: Callable[[], Awaitable[bool]]) -> None:
+    """One joins, leaves or is killed about every two seconds, until there was progress too."""
+    loop, rng = asyncio.get_running_loop(), random.Random(SEED)
+    enough, late = loop.time() + STORM_SECONDS, loop.time() + STORM_SECONDS + WITHIN_SECONDS
+    while loop.time() < enough or not await progress():
+        assert loop.time() < late, "no progress"
+        await asyncio.sleep(rng.uniform(1.5, 2.5))
+        role = rng.choice(roles)
+        if not role.running:
+            await role.start()
+        elif rng.random() < 0.3:
+            await role.kill()
+        else:
+            await role.terminate()
+
+
+@pytest.mark.slow
+async def test_a_member_that_stood_still_past_its_session_does_no_harm_when_it_goes_on(
+    member: Settings, tables: Connection
+) -> None:
+    """C7, I6, I7, I9: stopped in the middle of an effect, it goes on when others have its
+    partitions, and have done all that it had in hand."""
+    stopped = member.model_copy(update={"failpoints": f"{Failpoint.EFFECT_SENT}=stop@3"})
+    arguments = ("zombie", json.dumps({"batch": 1, "refuses": False}), "3000")
+    async with AsyncExitStack() as stack:
+        watch = await stack.enter_async_context(Watch.over(member, "zombie"))
+        zombie = await stack.enter_async_context(Role("reactor", stopped, *arguments))
+        await zombie.ready()
+        stream = await stack.enter_async_context(Stream(member, 0.1))
+        await until(zombie.paused, WITHIN_SECONDS)
+        await stack.enter_async_context(Role("reactor", member, *arguments))
+        await until(has_news(tables, "zombie", stream), WITHIN_SECONDS)
+        zombie.resume()
+        await until(told(zombie, "assigned", 2), WITHIN_SECONDS)
+        await stream.stop()
+        await settled(tables, "zombie", stream.sent)
+        await until(lambda: committed(member, "zombie"), WITHIN_SECONDS)
+    assert await watch.ahead() == []
+
+
+@pytest.mark.slow
+async def test_a_member_that_is_killed_while_it_gives_its_partitions_back_loses_nothing(
+    member: Settings, tables: Connection
+) -> None:
+    """C1, C5, I6, I9: each that joins has the one before it revoke, and die of that."""
+    killer = Killer(Failpoint.REVOKING, member)
+    async with AsyncExitStack() as stack, Watch.over(member, "revoked") as watch:
+        stream = await stack.enter_async_context(Stream(member, 0.2))
+        before: Role | None = None
+        with reported(killer):
+            while killer.kills < KILLS:
+                role = killer.victim("reactor", "revoked", OPTIONS, "3000")
+                await stack.enter_async_context(role)
+                if before is not None:
+                    await killer.die(before)
+                await role.ready()
+                before = role
+        assert before is not None
+        await before.kill()
+        await stream.stop()
+        effects = Effects(member.libpq_url(), "revoked", TOPIC, refuses=False)
+        stack.push_async_callback(effects.close)
+        async with running(Runner(member, effects)):
+            await settled(tables, "revoked", stream.sent)
+    assert await watch.ahead() == []
+
+
+def has_news(connection: Connection, name: str, stream: Stream) -> Callable[[], Awaitable[bool]]:
+    """Whether a message that was sent after now is done."""
+    before = len(stream.sent)
+
+    async def news() -> bool:
+        later = stream.sent[before:]
+        return bool(later) and len((await verdict(connection, name, later)).lost) < len(later)
+
+    return news
+
+
+def told(role: Role, what: str, times: int) -> Callable[[], Awaitable[bool]]:
+    async def said() -> bool:
+        return len(role.events(what)) >= times
+
+    return said
+
+
+async def consume(settings: Settings, effects: Effects, events: Sequence[Envelope]) -> None:
+    """All of them, and commit."""
+    async with running(Runner(settings, effects)):
+        await send(settings, *events)
+        await until(lambda: committed(settings, effects.name), WITHIN_SECONDS)
+
+
+async def test_a_jump_past_retention_is_not_made_silently(
+    member: Settings, tables: Connection
+) -> None:
+    """C3: records are removed that the group had not read; it halts, and says where."""
+    effects = Effects(member.libpq_url(), "behind", TOPIC, refuses=False)
+    await consume(member, effects, [event("key", 1)])
+    await send(member, *(event("key", version) for version in range(2, 6)))
+    admin = AdminClient({"bootstrap.servers": member.kafka_url})
+    partition = partition_of(b"key", PARTITIONS)
+    for future in admin.delete_records([TopicPartition(TOPIC, partition, 3)]).values():
+        future.result(20)
+    with pytest.raises(Halted, match=f"{TOPIC}/{partition} at 1"):
+        await asyncio.wait_for(Runner(member, effects).run(), WITHIN_SECONDS)
+    role = Role("reactor", member, "behind", OPTIONS, "3000")
+    await role.start()
+    assert await role.ended(WITHIN_SECONDS) == 3
+    assert "does not hold what comes next" in "".join(role.lines)
+    assert "Traceback" not in "".join(role.lines)
+    assert len((await verdict(tables, "behind", [event("key", 1)])).lost) == 0
+    await effects.close()
+
+
+async def test_a_group_whose_offsets_are_gone_begins_again_and_changes_nothing(
+    member: Settings, tables: Connection
+) -> None:
+    """C4, I6, I7."""
+    effects = Effects(member.libpq_url(), "forgotten", TOPIC, refuses=False)
+    sent = [event(f"key{number % 5}", 1 + number // 5) for number in range(50)]
+    await consume(member, effects, sent)
+    admin = AdminClient({"bootstrap.servers": member.kafka_url})
+    for future in admin.delete_consumer_groups(["aftercommit.forgotten"]).values():
+        future.result(20)
+    again = Held(member, "forgotten")
+    again.go.set()
+    await consume(member, again, [])
+    assert sorted(again.ended) == sorted(each.id for each in sent), "all of it came again"
+    assert (await verdict(tables, "forgotten", sent)).right
+    await effects.close()
+    await again.close()
