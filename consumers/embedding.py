@@ -11,6 +11,9 @@ import numpy
 from qdrant_client import models
 
 from consumers.points import Document, Vector
+from outbox.errors import Halted
+
+Rows = numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float64]]
 
 
 class Embedder(Protocol):
@@ -31,14 +34,27 @@ class Embedder(Protocol):
 async def vectors(
     embedder: Embedder, documents: Iterable[Document], known: Mapping[str, Vector]
 ) -> dict[str, Vector]:
-    """A vector for each content hash: a known one, or one of a single call to the embedder."""
+    """A vector for each content hash: a known one, or one of a single call to the embedder.
+
+    Halted where it does not give one a text: no message is at fault.
+    """
     missing = {d.content_hash: d.text for d in documents if d.content_hash not in known}
     if not missing:
         return dict(known)
-    made = numpy.asarray(await embedder.embed(list(missing.values())), dtype=float)
+    made = _rows(await embedder.embed(list(missing.values())))
     if made.shape != (len(missing), embedder.dimension):
-        raise ValueError(f"{embedder.model} broke its promise: one vector a text")
+        raise Halted(
+            f"{embedder.model} gives no {embedder.dimension} numbers a text (its vectors for "
+            f"{len(missing)} texts are {made.shape}): repair the embedder"
+        )
     return {**known, **dict(zip(missing, made.tolist(), strict=True))}
+
+
+def _rows(made: Iterable[Iterable[float]]) -> Rows:
+    try:
+        return numpy.asarray(made, dtype=float)
+    except (ValueError, TypeError):  # not of one length, or not of numbers
+        return numpy.empty(0)
 
 
 def worth_keeping(

@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import stamina
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from outbox.errors import Contention, DependencyDown, translated
+from outbox.round_trip import is_readable
 from outbox.settings import Settings
 from outbox.unit_of_work import UnitOfWork
 from schemas.envelope import Envelope
@@ -80,9 +82,20 @@ class Database:
             await connection.close()
 
 
+def _refuse_ended(connection: Any, *_: object) -> None:
+    """At each checkout: a server that ends a session says so, and hardly anything else unasked.
+
+    One look at the socket finds out what `pool_pre_ping` asks with a round trip. Otherwise the
+    first request after a restart of PostgreSQL would be told that it is down.
+    """
+    driver = connection.driver_connection
+    if driver.closed or is_readable(driver.pgconn.socket):
+        raise InvalidatePoolError("the server has ended this session")
+
+
 def _engine(settings: Settings) -> AsyncEngine:
     url = make_url(settings.libpq_url()).set(drivername="postgresql+psycopg")
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=settings.pool_connections,
         max_overflow=0,
@@ -93,3 +106,5 @@ def _engine(settings: Settings) -> AsyncEngine:
             **({} if settings.prepared_statements else {"prepare_threshold": None}),
         },
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_ended)
+    return engine

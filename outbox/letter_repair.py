@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from outbox.dead_letters import OPEN
+from outbox.letter_sql import OPEN
 from outbox.letters import SELECTED, Selection
 from outbox.operations import Operation
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import class_row
 
-from outbox.dead_letters import OPEN, decode_headers
+from outbox.dead_letters import decode_headers
 from outbox.errors import rejected
+from outbox.letter_sql import OPEN
 
 T = TypeVar("T")
 

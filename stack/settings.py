@@ -55,7 +55,7 @@ class StackSettings(BaseSettings):
     qdrant_url: str | None = None
     qdrant_api_key: SecretStr | None = None
     ready_timeout_seconds: float = Field(
-        default=60.0, gt=0, validation_alias="STACK_READY_TIMEOUT_SECONDS"
+        default=180.0, gt=0, validation_alias="STACK_READY_TIMEOUT_SECONDS"
     )
     stop_timeout_seconds: float = Field(
         default=10.0, gt=0, validation_alias="STACK_STOP_TIMEOUT_SECONDS"

@@ -1,7 +1,7 @@
 """What only Qdrant promises: nothing embedded twice, a fence in the store, errors in our tree."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -11,7 +11,7 @@ from qdrant_client import AsyncQdrantClient, models
 from consumers.catalog import catalog_qdrant, document
 from consumers.projection import Entry
 from consumers.qdrant import LIVE, QdrantProjection, point_id
-from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
+from outbox.errors import DependencyDown, Halted, MessageRejected, SchemaBehind
 from schemas.catalog import COLLECTION
 from stack.port import LOOPBACK, free_ports
 from tests.contracts.projection_suite import (
@@ -69,6 +69,32 @@ async def test_a_new_text_or_another_model_is_embedded_again(
     await catalog_qdrant(client, newer).apply([upserted("a", 3, "taxiway")])
     assert embedder.texts == ["a\nrunway", "a\ntaxiway"]
     assert newer.texts == ["a\ntaxiway"]
+
+
+class Broken(CountingEmbedder):
+    """Gives what it was told to, whatever it is asked for."""
+
+    def __init__(self, made: list[list[float]]) -> None:
+        super().__init__()
+        self._made = made
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        assert texts
+        return self._made
+
+
+@pytest.mark.parametrize(
+    "made",
+    [[], [[1.0] * DIMENSION], [[1.0] * 3] * 2, [[1.0] * 3, [1.0] * DIMENSION], [[]]],
+    ids=["nothing", "one too few", "too short", "of two lengths", "empty"],
+)
+async def test_an_embedder_that_does_not_give_a_vector_a_text_stops_the_consumer(
+    client: AsyncQdrantClient, made: list[list[float]]
+) -> None:
+    projection = catalog_qdrant(client, Broken(made))
+    await projection.prepare()
+    with pytest.raises(Halted, match="repair the embedder"):
+        await projection.apply([upserted("a", 1), upserted("b", 1)])
 
 
 class Stale(QdrantProjection):

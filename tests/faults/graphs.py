@@ -17,7 +17,7 @@ PAUSE_SECONDS = 0.05
 
 async def own_graph(folder: Path) -> ArcadeServer | Neo4jServer:
     """Not started yet: Neo4j where STACK_GRAPH means it and the jars can be had, else ArcadeDB."""
-    settings = StackSettings(neo4j_url=None, ready_timeout_seconds=120.0)
+    settings = StackSettings(neo4j_url=None)
     real = await chosen(settings) != "arcadedb" and await has_means(settings)
     return (Neo4jServer if real else ArcadeServer)(folder, settings)
 

@@ -24,8 +24,12 @@ REACHES_OF = {
     Failpoint.REVOKING: 1,
     Failpoint.PARTITION_DROPPED: 1,
     Failpoint.LEASE_RENEWED: 3,  # needs half a second of rest each
-    Failpoint.RECORDS_RECEIVED: 4,  # one a turn, as the commit
+    Failpoint.RECORDS_RECEIVED: 4,  # one a turn, as the commit and often the batch
     Failpoint.OFFSET_SENT: 4,
+    Failpoint.EFFECT_SENT: 4,
+    Failpoint.EFFECT_DONE: 4,
+    Failpoint.LETTER_WRITTEN: 4,
+    Failpoint.KEY_PARKED: 4,
 }
 
 

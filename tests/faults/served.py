@@ -40,11 +40,11 @@ class Served:
 
     async def clean(self, connections: int) -> None:
         """AssertionError unless so many connections are there to be had, none in a transaction."""
-        assert self.pool.checkedout() == 0
+        assert self.pool.checkedout() == 0, self.pool.status()
         async with asyncio.timeout(30):
             held = [await self.api.database._engine.connect() for _ in range(connections)]
         for each in held:
-            assert await status(each) is TransactionStatus.IDLE
+            assert await status(each) == TransactionStatus.IDLE
             await each.close()
 
 

@@ -14,6 +14,7 @@ from consumers.cli.letters import app
 from consumers.settings import Settings
 from outbox import logs
 from outbox.dead_letters import DeadLetter, DeadLetters
+from outbox.errors import SchemaBehind
 from outbox.letter_repair import discard, prune, retry
 from outbox.letters import Selection, count, list_letters, show
 from outbox.operations import Operation
@@ -196,6 +197,15 @@ async def test_text_that_postgresql_does_not_take_is_written_as_escapes(
     (written,) = await list_letters(postgres)
     assert written.error == "\\ud800 and \\0"
     assert (await show(postgres, written.id)).letter.key == b"k\x00"
+
+
+async def test_a_database_without_the_migration_is_named_as_such(
+    letters: DeadLetters, postgres: Connection
+) -> None:
+    assert await due(letters) == []
+    await postgres.execute("ALTER TABLE outbox.dead_letters DROP COLUMN timestamp_milliseconds")
+    with pytest.raises(SchemaBehind, match="services migrate"):
+        await due(letters)
 
 
 async def test_the_letters_of_a_consumer_are_countable(

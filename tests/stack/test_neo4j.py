@@ -25,7 +25,7 @@ CODES = "MATCH (a:Airport) RETURN a.code"
 
 @pytest.fixture
 async def settings(settings: StackSettings) -> StackSettings:
-    real = settings.model_copy(update={"graph_provider": "maven", "ready_timeout_seconds": 90.0})
+    real = settings.model_copy(update={"graph_provider": "maven", "ready_timeout_seconds": 180.0})
     await required_jars(POM, real)
     return real
 
