@@ -24,7 +24,6 @@ from outbox.cut import COLUMNS, Row
 from outbox.kept import HIGHEST
 
 CHUNK_ROWS = 20_000
-KEYS_AT_ONCE = 500
 
 SELECTED = """
     message.position > %(behind)s AND message.position <= %(upto)s
@@ -35,34 +34,38 @@ SELECTED = """
     AND (%(since)s::timestamptz IS NULL OR message.created_at >= %(since)s)
     AND (%(before)s::timestamptz IS NULL OR message.created_at < %(before)s)
 """
-# One statement, so that all of it is true at one moment: the relay moves its cursor and parks what
-# was refused in one transaction, and so does a person who discards.
-PUBLISHED = f"""
-SELECT position, topic, aggregateid, aggregatetype, id, type, version, payload, headers, created_at
-FROM (
-    SELECT message.position, topic, aggregateid, aggregatetype, id, type, version, payload, headers,
-           created_at
-    FROM outbox.messages AS message JOIN outbox.relay ON relay.name = 'main'
-    WHERE {SELECTED}
-      AND (pg_visible_in_snapshot(message.transaction_id, relay.cursor)
-           OR (message.position <= relay.position
-               AND pg_visible_in_snapshot(message.transaction_id, relay.upto)))
-      AND NOT EXISTS (SELECT FROM outbox.parked_messages AS waiting
-                      WHERE waiting.aggregatetype = message.aggregatetype
-                        AND waiting.aggregateid = message.aggregateid
-                        AND waiting.position = message.position)
-    UNION ALL
-    SELECT message.position, topic, aggregateid, aggregatetype, id, type, version, payload, headers,
-           created_at
-    FROM outbox.kept AS message
-    WHERE {SELECTED}
-      AND NOT EXISTS (SELECT FROM outbox.messages AS same WHERE same.position = message.position)
-) AS message
-WHERE position NOT IN (
+# What a person discarded was parked before, and is nowhere now but in the operation's details.
+DISCARDED = """
     SELECT (key->>'position')::bigint
     FROM outbox.operations, jsonb_array_elements(details->'keys') AS key
-    WHERE action = 'parked discard')
+    WHERE action = 'parked discard'
+"""
+# One statement, so that all of it is true at one moment: the relay moves its cursor and parks what
+# was refused in one transaction, and so does a person who discards. LIMITED stands where a page
+# says how much it takes of either: so an index gives the rows in order, and no chunk is sorted.
+PUBLISHED = f"""
+(SELECT message.position, topic, aggregateid, aggregatetype, id, type, version, payload, headers,
+        created_at
+ FROM outbox.messages AS message JOIN outbox.relay ON relay.name = 'main'
+ WHERE {SELECTED}
+   AND (pg_visible_in_snapshot(message.transaction_id, relay.cursor)
+        OR (message.position <= relay.position
+            AND pg_visible_in_snapshot(message.transaction_id, relay.upto)))
+   AND NOT EXISTS (SELECT FROM outbox.parked_messages AS waiting
+                   WHERE waiting.aggregatetype = message.aggregatetype
+                     AND waiting.aggregateid = message.aggregateid
+                     AND waiting.position = message.position)
+   AND message.position NOT IN ({DISCARDED}) LIMITED)
+UNION ALL
+(SELECT message.position, topic, aggregateid, aggregatetype, id, type, version, payload, headers,
+        created_at
+ FROM outbox.kept AS message
+ WHERE {SELECTED}
+   AND NOT EXISTS (SELECT FROM outbox.messages AS same WHERE same.position = message.position)
+   AND message.position NOT IN ({DISCARDED}) LIMITED)
 """  # noqa: S608 - constants
+WHOLE = PUBLISHED.replace("LIMITED", "")
+LIMITED = PUBLISHED.replace("LIMITED", "ORDER BY message.position LIMIT %(limit)s")
 # Where a chunk ends: so many rows on, whether they are selected or not.
 END = """
 SELECT position FROM (
@@ -77,16 +80,16 @@ SELECT position FROM (
 PAGE = f"""
 SELECT {COLUMNS} FROM (
     SELECT *, sum(octet_length(coalesce(payload, ''))) OVER (ROWS UNBOUNDED PRECEDING) AS bytes
-    FROM ({PUBLISHED} ORDER BY position LIMIT %(limit)s) AS candidate
+    FROM ({LIMITED} ORDER BY position LIMIT %(limit)s) AS candidate
 ) AS message
 WHERE bytes - octet_length(coalesce(payload, '')) < %(bytes)s
 """  # noqa: S608 - constants
 COUNT = f"""
-SELECT topic, type, count(*), min(created_at), max(created_at) FROM ({PUBLISHED}) AS message
+SELECT topic, type, count(*), min(created_at), max(created_at) FROM ({WHOLE}) AS message
 GROUP BY topic, type
 """  # noqa: S608 - constants
 KEYS = f"""
-SELECT aggregatetype, aggregateid, max(version) FROM ({PUBLISHED}) AS message
+SELECT aggregatetype, aggregateid, max(version) FROM ({WHOLE}) AS message
 GROUP BY aggregatetype, aggregateid
 """  # noqa: S608 - constants
 PASSED = "SELECT highest_position FROM outbox.relay WHERE name = 'main'"

@@ -18,7 +18,6 @@ from consumers.settings import Settings
 from outbox.database import Database
 from outbox.failpoints import Failpoint
 from schemas.envelope import Envelope
-from tests.conftest import Servers
 from tests.faults.commander import Orders
 from tests.faults.effects import TABLES, Effects, Verdict, verdict
 from tests.faults.history import TOPIC
@@ -31,6 +30,7 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
+SESSION = "3500"  # milliseconds; the mock broker lets a group wait for 3 s before it begins
 PAUSE_SECONDS = 0.5  # a backlog would be worked off by nobody but those that finish
 # Those that finish the work share one process, on a machine that may be busy.
 PATIENT = {"session_timeout_milliseconds": 10_000, "rebalance_timeout_milliseconds": 10_000}
@@ -57,12 +57,6 @@ OF_COMMANDS = [
 
 
 @pytest.fixture
-def session(servers: Servers) -> str:
-    """Milliseconds; the mock broker lets a group wait for three seconds before it begins."""
-    return "1000" if servers.real_kafka else "3500"
-
-
-@pytest.fixture
 async def tables(postgres: Connection) -> Connection:
     await postgres.execute(TABLES.encode())
     await postgres.execute(TABLE.encode())
@@ -77,7 +71,7 @@ async def killed(killer: Killer, role: str, *arguments: str) -> None:
 
 
 async def test_a_consumer_that_is_killed_there_has_done_each_message_once(
-    settings: Settings, tables: Connection, session: str
+    settings: Settings, tables: Connection
 ) -> None:
     """C1, I6, I7, I9, I12: whether it dies before, in or after an effect, a letter or a commit."""
     consumers = {point: f"killed-{point}" for point in OF_PROJECTIONS}
@@ -86,7 +80,7 @@ async def test_a_consumer_that_is_killed_there_has_done_each_message_once(
             for point, name in consumers.items():
                 options = f'{{"refuses": true, "batch": {1 if point in REJECTING else 20}}}'
                 killer = Killer(point, settings)
-                all_.create_task(killed(killer, "reactor", name, options, session))
+                all_.create_task(killed(killer, "reactor", name, options, SESSION))
         patient = settings.model_copy(update=PATIENT)
         async with AsyncExitStack() as stack:
             for name in consumers.values():
@@ -122,13 +116,14 @@ SELECT (SELECT sum(n) FROM things WHERE id LIKE %(name)s || '/%%'),
 
 
 async def test_a_command_whose_consumer_is_killed_there_is_done_once(
-    settings: Settings, tables: Connection, session: str
+    settings: Settings, tables: Connection
 ) -> None:
-    """C1, M4, I1, I10: one change, one event and one receipt a command, whenever it dies."""
+    """C1, M3, M4, I1, I10: one change, event and receipt a command, whenever it dies; also with
+    its receipt in, and not committed."""
     consumers = {point: f"commanded-{point}" for point in OF_COMMANDS}
     async with Stream(settings, PAUSE_SECONDS) as stream, asyncio.TaskGroup() as all_:
         for point, name in consumers.items():
-            all_.create_task(killed(Killer(point, settings), "commander", name, session))
+            all_.create_task(killed(Killer(point, settings), "commander", name, SESSION))
     for name in consumers.values():
         await repeat_and_end(settings, name, partial(changed, tables, name, len(stream.sent)))
 

@@ -1,6 +1,6 @@
 """A commit whose answer is lost is neither repeated by the driver nor applied twice: N3, N4.
 
-Without a real Neo4j (STACK_GRAPH) they run on ArcadeDB, a stand-in.
+Without a real Neo4j (STACK_GRAPH) they run on ArcadeDB, which proves nothing about Neo4j.
 """
 
 import ast

@@ -1,6 +1,6 @@
 """The graph is killed, stopped for a while, or hangs: N10.
 
-Without a real Neo4j (STACK_GRAPH) they run on ArcadeDB, a stand-in.
+Without a real Neo4j (STACK_GRAPH) they run on ArcadeDB, which proves nothing about Neo4j.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A consumer over the graph: which of its troubles make dead letters, and what flows beside them.
 
-Without a real Neo4j (STACK_GRAPH) it runs on ArcadeDB, a stand-in.
+Without a real Neo4j (STACK_GRAPH) it runs on ArcadeDB, which proves nothing about Neo4j.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Many writers of one graph: N1, N2, N5.
 
-Without a real Neo4j (STACK_GRAPH) they run on ArcadeDB, a stand-in.
+Without a real Neo4j (STACK_GRAPH) they run on ArcadeDB, which proves nothing about Neo4j.
 """
 
 import asyncio
