@@ -73,13 +73,14 @@ async def test_a_command_delivered_five_times_has_one_effect_and_one_reply(
     assert await one(postgres, EFFECTS) == 3
 
 
-async def test_a_command_delivered_eight_times_at_once_has_one_effect_and_one_reply(
+async def test_a_command_delivered_fifty_times_at_once_has_one_effect_and_one_reply(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
+    """M1: more than the pool has connections."""
     put = envelope_of(upsert("a"))
     async with catalog_api(settings) as api:
         await api.dispatcher.dispatch(envelope_of(CREATE))
-        answers = await asyncio.gather(*(api.dispatcher.dispatch(e) for e in again(put, 8)))
+        answers = await asyncio.gather(*(api.dispatcher.dispatch(e) for e in again(put, 50)))
     assert all(answer == answers[0] for answer in answers)
     assert answers[0]["result"] == {"upserted": 1, "unchanged": 0}
     assert await one(postgres, OF_CAUSE, put.id) == 2
