@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import typer
 
 from consumers.assembly import PROJECTIONS, catalog_commands
-from consumers.cli import drift, letters
+from consumers.cli import drift, letters, rebuild
 from consumers.cli.replay_preview import replay_preview
 from consumers.projection import ProjectionReaction
 from consumers.reaction import Reaction
@@ -36,6 +36,7 @@ def neo4j() -> None:
 
 
 app.add_typer(drift.app, name="drift")
+app.add_typer(rebuild.app, name="rebuild")
 app.command()(replay_preview)
 app.add_typer(letters.app, name="dead-letters")
 

@@ -3,46 +3,53 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from consumers.catalog import catalog_neo4j, catalog_qdrant
+from qdrant_client import AsyncQdrantClient
+
+from consumers.catalog import catalog_graph_generations, catalog_vector_generations
 from consumers.commands import CommandReaction
-from consumers.neo4j import Neo4jProjection, connect
-from consumers.projection import Projection
-from consumers.qdrant import QdrantProjection
+from consumers.generations import LiveProjection
+from consumers.neo4j import connect
 from consumers.settings import Settings
 from consumers.waited_stores import WaitedStores
 from outbox.database import Database
-from services.assembly import catalog, qdrant
+from services.assembly import catalog, embedder_of, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
 
-Assemble = Callable[[Settings], AbstractAsyncContextManager[Projection]]
+Assemble = Callable[[Settings], AbstractAsyncContextManager[LiveProjection]]
 
 
 @asynccontextmanager
-async def catalog_graph(settings: Settings) -> AsyncIterator[Neo4jProjection]:
+async def catalog_graph(settings: Settings) -> AsyncIterator[LiveProjection]:
     """The graph projection of the catalog, over a driver of its own."""
     password = settings.neo4j_password.get_secret_value()
     driver = connect(settings.neo4j_url, settings.neo4j_user, password)
     async with driver:
-        yield catalog_neo4j(
+        generations = catalog_graph_generations(
             driver, settings.neo4j_database, answer_seconds=settings.neo4j_answer_seconds
         )
+        yield LiveProjection(generations)
 
 
 @asynccontextmanager
-async def catalog_vectors(settings: Settings) -> AsyncIterator[QdrantProjection]:
+async def catalog_vectors(settings: Settings) -> AsyncIterator[LiveProjection]:
     """The search projection of the catalog, over a client of its own."""
     client = qdrant(settings)
     try:
-        yield catalog_qdrant(client, WordLlamaEmbedder())
+        yield live_vectors(client, embedder_of(settings))
     finally:
         await client.close()
+
+
+def live_vectors(client: AsyncQdrantClient, embedder: WordLlamaEmbedder) -> LiveProjection:
+    """The same over a client that is there; a first generation is of this embedder's model."""
+    return LiveProjection(catalog_vector_generations(client, embedder.named, embedder.model))
 
 
 @asynccontextmanager
 async def catalog_commands(settings: Settings) -> AsyncIterator[CommandReaction]:
     """The catalog's command consumer, over a database pool of its own."""
     async with Database(settings, "catalog") as database:
-        api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder())
+        api = catalog(database, lambda: qdrant(settings), embedder_of(settings))
         yield CommandReaction("catalog", api.dispatcher)
 
 

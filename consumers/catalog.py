@@ -9,8 +9,10 @@ from qdrant_client import AsyncQdrantClient, models
 
 from consumers.neo4j import Edge, Neo4jProjection, Node, Shape
 from consumers.neo4j_edge import ANSWER_SECONDS
+from consumers.neo4j_generations import Neo4jGenerations
 from consumers.projection import Change
 from consumers.qdrant import Document, Embedder, QdrantProjection
+from consumers.qdrant_generations import Embedders, QdrantGenerations
 from schemas.catalog import COLLECTION, CatalogCreated, ItemEvent, ItemUpserted
 
 ITEM = ItemEvent.aggregate
@@ -68,7 +70,7 @@ ITEM_SHAPE = Shape(
 def catalog_qdrant(
     client: AsyncQdrantClient, embedder: Embedder, collection: str = COLLECTION
 ) -> QdrantProjection:
-    """The items, searchable by meaning; another collection is for a rebuild beside the live one."""
+    """The items, searchable by meaning, in one collection: a generation, or all there is."""
     return QdrantProjection(
         client,
         collection,
@@ -80,11 +82,37 @@ def catalog_qdrant(
     )
 
 
+def catalog_vector_generations(
+    client: AsyncQdrantClient, embedders: Embedders, model: str
+) -> QdrantGenerations:
+    """The collections of the items, of which COLLECTION is the live one."""
+    return QdrantGenerations(
+        client,
+        COLLECTION,
+        lambda collection, embedder: catalog_qdrant(client, embedder, collection),
+        embedders,
+        model,
+    )
+
+
 def catalog_neo4j(
     driver: AsyncDriver, database: str, *, answer_seconds: float = ANSWER_SECONDS
 ) -> Neo4jProjection:
     """Catalogs, items and their attributes as a graph."""
     return Neo4jProjection(
+        driver,
+        database,
+        (CATALOG_SHAPE, ITEM_SHAPE),
+        topics=[CATALOG_TOPIC, ITEM_TOPIC],
+        answer_seconds=answer_seconds,
+    )
+
+
+def catalog_graph_generations(
+    driver: AsyncDriver, database: str, *, answer_seconds: float = ANSWER_SECONDS
+) -> Neo4jGenerations:
+    """The graphs of the catalog side by side, by the suffixes of their labels."""
+    return Neo4jGenerations(
         driver,
         database,
         (CATALOG_SHAPE, ITEM_SHAPE),

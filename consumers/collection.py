@@ -20,6 +20,8 @@ from outbox.errors import DependencyDown, SchemaBehind
 T = TypeVar("T")
 Indexes = Mapping[str, models.PayloadSchemaType]
 
+MODEL = "model"  # what a collection remembers; services.catalog.search reads it too
+
 OWN_INDEXES: Indexes = {
     "aggregate": models.PayloadSchemaType.KEYWORD,
     "version": models.PayloadSchemaType.INTEGER,
@@ -51,14 +53,16 @@ class Collection:
             await self._index()
 
     async def require_ours(self) -> None:
-        """That it is there, and has the embedder's dimension."""
-        params = (await self._info()).config.params.vectors
+        """That it is there, and has the embedder's model and dimension."""
+        info = await described(self.client, self.name)
+        params = info.config.params.vectors
         size = params.size if isinstance(params, models.VectorParams) else None
-        if size != self.embedder.dimension:
+        model = (info.config.metadata or {}).get(MODEL, self.embedder.model)
+        if (size, model) != (self.embedder.dimension, self.embedder.model):
             raise SchemaBehind(
-                f"qdrant collection {self.name} has dimension {size}, "
+                f"qdrant collection {self.name} has dimension {size}, of {model}; "
                 f"{self.embedder.model} has {self.embedder.dimension}: "
-                "name another collection and rebuild into it"
+                "`python -m consumers rebuild start --model` makes another one"
             )
 
     async def asked(self, question: Awaitable[T]) -> T:
@@ -76,23 +80,27 @@ class Collection:
         try:
             with translated():
                 if not await self.client.collection_exists(self.name):
-                    await self.client.create_collection(self.name, vectors_config=config)
+                    await self.client.create_collection(
+                        self.name, vectors_config=config, metadata={MODEL: self.embedder.model}
+                    )
         except Refused as error:
             if error.status != CONFLICT:  # somebody else was faster
                 raise SchemaBehind(f"qdrant makes no collection {self.name}: {error}") from error
 
-    async def _info(self) -> models.CollectionInfo:
-        try:
-            with translated():
-                return await self.client.get_collection(self.name)
-        except Refused as error:
-            if error.status not in (None, MISSING):
-                raise DependencyDown("qdrant", str(error)) from error
-            raise SchemaBehind(
-                f"qdrant has no collection {self.name}: restore it, or start this consumer anew, "
-                "which creates it, and repair the drift"
-            ) from error
-
     async def _index(self) -> None:
         for name, schema in {**OWN_INDEXES, **self.indexes}.items():
             await self.asked(self.client.create_payload_index(self.name, name, schema, wait=True))
+
+
+async def described(client: AsyncQdrantClient, name: str) -> models.CollectionInfo:
+    """What Qdrant says of a collection; SchemaBehind where it has none of that name."""
+    try:
+        with translated():
+            return await client.get_collection(name)
+    except Refused as error:
+        if error.status not in (None, MISSING):
+            raise DependencyDown("qdrant", str(error)) from error
+        raise SchemaBehind(
+            f"qdrant has no collection {name}: restore it, or start this consumer anew, "
+            "which creates it, and repair the drift"
+        ) from error

@@ -28,7 +28,7 @@ from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, Asyn
 from neo4j.exceptions import ConstraintError, DatabaseError, Forbidden
 
 from consumers.divergence import Divergence, part, refuse
-from consumers.neo4j_edge import ANSWER_SECONDS, answered, connect
+from consumers.neo4j_edge import ANSWER_SECONDS, answered, connect, run
 from consumers.node import Node
 from consumers.projection import Change, Entry, Stamp, StreamKey, batches, latest
 from consumers.shape import Edge, Row, Shape
@@ -81,15 +81,15 @@ class Neo4jProjection:
         self._batch_neighbours = batch_neighbours
         self._answer_seconds = answer_seconds
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """Of all nodes that it writes."""
+        return frozenset().union(*(shape.labels for shape in self._shapes.values()))
+
     async def prepare(self) -> None:
         """Create the constraints that are missing; SchemaBehind if one cannot be had."""
-        labels = frozenset().union(*(shape.labels for shape in self._shapes.values()))
         async with self._session(PREPARE_SECONDS) as session:
-            for label in sorted(labels - await session.execute_read(_constrained)):
-                await _create_constraint(session, label)
-            missing = labels - await session.execute_read(_constrained)
-        if missing:
-            raise SchemaBehind(_no_constraint(*sorted(missing)))
+            await constrain(session, self.labels)
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; aggregates and keys in sorted order, so that writers rarely cross."""
@@ -154,13 +154,13 @@ class Neo4jProjection:
         async with self._session() as session:
             for _ in range(CREATE_RACES):
                 with suppress(ConstraintError):
-                    return await session.execute_write(_run, statement, {"rows": rows})
-            return await session.execute_write(_run, statement, {"rows": rows})
+                    return await session.execute_write(run, statement, {"rows": rows})
+            return await session.execute_write(run, statement, {"rows": rows})
 
     async def _read(self, aggregate: str, template: str, **parameters: Any) -> list[Entry]:
         statement = template.format(label=self._shapes[aggregate].label)
         async with self._session() as session:
-            rows = await session.execute_read(_run, statement, parameters)
+            rows = await session.execute_read(run, statement, parameters)
         return [
             Entry(StreamKey(aggregate, row["key"]), row["version"], row["digest"], row["deleted"])
             for row in rows
@@ -209,17 +209,17 @@ def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
     return Divergence(change, Stamp(**row["shown"]))
 
 
-async def _run(
-    transaction: AsyncManagedTransaction, statement: str, parameters: Row | None = None
-) -> list[Row]:
-    """A pure function of its arguments: the driver may call it again."""
-    result = await transaction.run(statement, parameters)
-    return [record.data() async for record in result]
+async def constrain(session: AsyncSession, labels: frozenset[str]) -> None:
+    """Make the constraints that are missing; SchemaBehind where one cannot be had."""
+    for label in sorted(labels - await session.execute_read(_constrained)):
+        await _create_constraint(session, label)
+    if missing := labels - await session.execute_read(_constrained):
+        raise SchemaBehind(_no_constraint(*sorted(missing)))
 
 
 async def _constrained(transaction: AsyncManagedTransaction) -> frozenset[str]:
     """The labels whose key is unique."""
-    rows = await _run(transaction, "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties")
+    rows = await run(transaction, "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties")
     return frozenset(
         row["labelsOrTypes"][0]
         for row in rows
@@ -233,7 +233,7 @@ async def _create_constraint(session: AsyncSession, label: str) -> None:
         f"FOR (n:{label}) REQUIRE n.key IS UNIQUE"
     )
     try:
-        await session.execute_write(_run, statement)
+        await session.execute_write(run, statement)
     except (ConstraintError, DatabaseError, Forbidden) as error:
         raise SchemaBehind(_no_constraint(label)) from error
 

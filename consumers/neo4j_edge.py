@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
-from neo4j import AsyncDriver, AsyncGraphDatabase
+from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction
 from neo4j.exceptions import (
     AuthError,
     ClientError,
@@ -69,6 +70,14 @@ async def answered(within_seconds: float) -> AsyncIterator[None]:
                 yield
     except TimeoutError as error:
         raise DependencyDown("neo4j", f"no answer within {within_seconds:g} s") from error
+
+
+async def run(
+    transaction: AsyncManagedTransaction, statement: str, parameters: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """The rows; a pure function of its arguments: the driver may call it again."""
+    result = await transaction.run(statement, parameters)
+    return [record.data() async for record in result]
 
 
 @contextmanager

@@ -90,6 +90,11 @@ class QdrantProjection:
         self._collection = Collection(client, collection, embedder, indexes or {})
         self._batch_points = batch_points
 
+    @property
+    def model(self) -> str:
+        """What its vectors are made by."""
+        return self._embedder.model
+
     async def prepare(self) -> None:
         """Create the collection and its indexes; SchemaBehind where this store cannot serve."""
         await self._collection.prepare()

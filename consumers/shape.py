@@ -4,7 +4,7 @@ Labels, edge types and property names come from code; data travels as parameters
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from consumers.node import MAX_INTEGER, WORD, Node, check_key, check_properties, refused
@@ -79,6 +79,13 @@ class Shape:
     def labels(self) -> frozenset[str]:
         """What its statement merges: each needs the constraint."""
         return frozenset({self.label, *(edge.label for edge in self.edges)})
+
+    def of_generation(self, number: int) -> "Shape":
+        """The same under labels of their own, `Item_2`; the first generation's have no suffix."""
+        if number == 1:
+            return self
+        edges = tuple(replace(edge, label=f"{edge.label}_{number}") for edge in self.edges)
+        return replace(self, label=f"{self.label}_{number}", edges=edges)
 
     @property
     def statement(self) -> str:

@@ -55,6 +55,12 @@ class Failpoint(StrEnum):
     LETTER_WRITTEN = "cons-6"
     KEY_PARKED = "cons-7"
 
+    REBUILD_OPENED = "rebuild-1"
+    GENERATION_MADE = "rebuild-2"
+    KEYS_BROUGHT = "rebuild-3"
+    PARITY_REACHED = "rebuild-4"
+    SWITCHED = "rebuild-5"
+
 
 class ReachedError(Exception):
     """What the action `raise` raises: a surprise, as any other bug would be."""

@@ -11,8 +11,7 @@ from consumers.settings import Settings
 from outbox.database import Database
 from outbox.migrate import migrate as run_migrations
 from outbox.process import answer, run_command, run_role
-from services.assembly import all_migrations, catalog, qdrant
-from services.catalog.embedder import WordLlamaEmbedder
+from services.assembly import all_migrations, catalog, embedder_of, qdrant
 from services.serving import Serving
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -43,7 +42,7 @@ class _Role:
     async def run(self) -> None:
         settings = self.settings
         async with Database(settings, "catalog") as database, stores(settings, database) as waited:
-            api = catalog(database, lambda: qdrant(settings), WordLlamaEmbedder(), waited)
+            api = catalog(database, lambda: qdrant(settings), embedder_of(settings), waited)
             self._serving = Serving(settings, api)
             await self._serving.run()
 

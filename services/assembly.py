@@ -14,7 +14,7 @@ from outbox.unit_of_work import driver_connection
 from schemas.catalog import CatalogCommandRejected
 from services.app import Mounted, create_app
 from services.body import TIMEOUT_SECONDS
-from services.catalog.embedder import WordLlamaEmbedder
+from services.catalog.embedder import MODELS, WordLlamaEmbedder
 from services.catalog.handlers import HANDLERS, Context
 from services.catalog.routes import Api, routes
 from services.catalog.search import Search, connect
@@ -33,6 +33,11 @@ def all_migrations() -> list[Migration]:
 def qdrant(settings: Settings) -> AsyncQdrantClient:
     key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
     return connect(settings.qdrant_url, key, settings.qdrant_timeout_seconds)
+
+
+def embedder_of(settings: Settings) -> WordLlamaEmbedder:
+    """Of the model that the settings choose; it knows the others too."""
+    return WordLlamaEmbedder(MODELS[settings.embedding_dimension])
 
 
 def catalog(

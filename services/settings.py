@@ -1,6 +1,6 @@
 """The settings of the services: the crossing's, and where the search store is."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -13,6 +13,7 @@ class Settings(OutboxSettings):
     qdrant_url: str = Field(default="http://127.0.0.1:6333", validation_alias="QDRANT_URL")
     qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
     qdrant_timeout_seconds: int = Field(default=10, ge=1)
+    embedding_dimension: Literal[64, 128, 256] = 256  # of a first generation's vectors
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=0, le=65_535)

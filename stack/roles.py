@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from consumers.assembly import catalog_graph
-from consumers.catalog import catalog_qdrant
+from consumers.assembly import catalog_graph, live_vectors
 from consumers.commands import CommandReaction
 from consumers.projection import Projection, ProjectionReaction
 from consumers.runner import Runner
@@ -18,8 +17,7 @@ from consumers.settings import Settings
 from consumers.waited_stores import WaitedStores
 from outbox.database import Database
 from outbox.relay import Relay
-from services.assembly import catalog, qdrant
-from services.catalog.embedder import WordLlamaEmbedder
+from services.assembly import catalog, embedder_of, qdrant
 from services.catalog.routes import Api
 from services.serving import Serving
 
@@ -38,10 +36,10 @@ class Roles:
 async def roles(settings: Settings) -> AsyncIterator[Roles]:
     """Run all roles for the length of the block; stop them in order, then close the stores."""
     client = qdrant(settings)
-    embedder = WordLlamaEmbedder()
+    embedder = embedder_of(settings)
     try:
         async with Database(settings, "catalog") as database, catalog_graph(settings) as graph:
-            vectors = catalog_qdrant(client, embedder)
+            vectors = live_vectors(client, embedder)
             api = catalog(
                 database, lambda: client, embedder, _waited(settings, database, vectors, graph)
             )

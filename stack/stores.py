@@ -42,7 +42,7 @@ class Stores:
         }
 
     async def plant(self, planned: Plan, older: Mapping[str, Change]) -> None:
-        dimension = WordLlamaEmbedder.dimension
+        dimension = WordLlamaEmbedder().dimension
         await planting.plant_points(self.client, COLLECTION, planned, older, dimension)
         await planting.plant_nodes(self.driver, self.database, planned, older)
 

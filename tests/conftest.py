@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from consumers.assembly import catalog_graph
-from consumers.neo4j import Neo4jProjection
+from consumers.generations import LiveProjection
 from consumers.settings import Settings
 from outbox import logs
 from outbox.migrate import migrate
@@ -131,11 +131,11 @@ def reference_url(servers: Servers, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def graph(settings: Settings) -> AsyncIterator[Neo4jProjection]:
+async def graph(settings: Settings) -> AsyncIterator[LiveProjection]:
     """The catalog's graph projection, prepared, over an emptied graph."""
     async with catalog_graph(settings) as projection:
-        await projection.prepare()
         await empty(settings)
+        await projection.prepare()
         yield projection
 
 

@@ -24,6 +24,7 @@ from outbox.kafka.publisher import (
 )
 from outbox.kafka.received import Partition, Received
 from outbox.kafka.subscriber import Subscriber
+from outbox.kafka.tail import Tail
 from outbox.kafka.topics import cluster_id, create_topics
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "RefusedBatch",
     "Stream",
     "Subscriber",
+    "Tail",
     "TopicState",
     "cluster_id",
     "count_records",

@@ -11,7 +11,13 @@ import numpy as np
 import wordllama
 from numpy.typing import NDArray
 
+from outbox.errors import SchemaBehind
+
 Vectors = NDArray[np.float32]
+
+# The model's first numbers are a model themselves: a quarter of the memory, and a bit less exact.
+WHOLE = 256
+MODELS = {size: f"wordllama-l2-supercat-{size}" for size in (64, 128, WHOLE)}
 
 
 class WordLlamaEmbedder:
@@ -21,11 +27,25 @@ class WordLlamaEmbedder:
     Weakness: word order does not count, and rare names are split into pieces.
     """
 
-    model = "wordllama-l2-supercat-256"
-    dimension = 256
-
-    def __init__(self) -> None:
+    def __init__(self, model: str = MODELS[256]) -> None:
+        """SchemaBehind where it is none of MODELS."""
+        if model not in MODELS.values():
+            raise SchemaBehind(
+                f"no embedding model {model} here: one of {', '.join(MODELS.values())}, or install "
+                "the version that knows it"
+            )
+        self.model = model
+        self.dimension = next(size for size, name in MODELS.items() if name == model)
+        self._siblings: dict[str, WordLlamaEmbedder] = {model: self}
         self._lock = Lock()  # the tokenizer is not said to be safe for two threads
+
+    def named(self, model: str) -> "WordLlamaEmbedder":
+        """The embedder of another model, or this one; SchemaBehind as above."""
+        if model not in self._siblings:
+            sibling = WordLlamaEmbedder(model)
+            sibling._siblings = self._siblings
+            self._siblings[model] = sibling
+        return self._siblings[model]
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """One row a text."""
@@ -39,4 +59,9 @@ class WordLlamaEmbedder:
     def _inference(self) -> Any:
         # The wheel keeps its tokenizer where only a cache folder is looked for.
         folder = Path(wordllama.__file__).parent
-        return wordllama.WordLlama.load(cache_dir=folder, dim=self.dimension, disable_download=True)
+        return wordllama.WordLlama.load(
+            cache_dir=folder,
+            dim=WHOLE,
+            trunc_dim=self.dimension if self.dimension < WHOLE else None,
+            disable_download=True,
+        )

@@ -1,6 +1,7 @@
 """Search: the read side of the catalog's search store."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,9 +22,16 @@ NO_ANSWER = (ApiException, QdrantException, HTTPError, OSError, ValueError, Asse
 
 
 class Embedder(Protocol):
-    """Turns a question into a vector of the collection's model."""
+    """Turns a question into a vector of its model."""
 
     async def embed(self, texts: Sequence[str]) -> Any: ...
+
+
+class Embedders(Protocol):
+    """Knows the embedder of every model that a collection may be of."""
+
+    def named(self, model: str) -> Embedder:
+        """SchemaBehind where it has none of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,15 @@ def connect(url: str, api_key: str | None, timeout_seconds: int) -> AsyncQdrantC
 
 
 class Search:
-    """Questions about one collection. All but `available` raise DependencyDown when it is away."""
+    """Questions about the live collection, each to one, whole, whatever is switched meanwhile.
 
-    def __init__(self, connect: Callable[[], AsyncQdrantClient], embedder: Embedder) -> None:
+    All but `available` raise DependencyDown when it is away.
+    """
+
+    def __init__(self, connect: Callable[[], AsyncQdrantClient], embedders: Embedders) -> None:
         self._connect = connect
-        self._embedder = embedder
+        self._embedders = embedders
+        self._models: dict[str, str] = {}  # of collections, whose model never changes
 
     @cached_property
     def _client(self) -> AsyncQdrantClient:
@@ -67,48 +79,73 @@ class Search:
     async def available(self) -> bool:
         """Whether the collection can be reached at this moment."""
         try:
-            return await self._client.collection_exists(COLLECTION)
-        except (*NO_ANSWER, RuntimeError):  # RuntimeError: folder in use
+            return await self._live() is not None
+        except (DependencyDown, RuntimeError):  # RuntimeError: folder in use
             return False
 
     async def query(
         self, catalog_id: str, question: str, where: Mapping[str, str], limit: int, offset: int
     ) -> list[Hit]:
         """The nearest live items, best first; `where` holds for each of them."""
-        vector = (await self._embedder.embed([question]))[0]
-        try:
+        collection = await self._required()
+        embedder = self._embedders.named(await self._model_of(collection))
+        vector = (await embedder.embed([question]))[0]
+        with _answered():
             response = await self._client.query_points(
-                COLLECTION,
+                collection,
                 query=[float(number) for number in vector],
-                query_filter=_live(catalog_id, where),
+                query_filter=_shown(catalog_id, where),
                 limit=limit,
                 offset=offset,
             )
-        except NO_ANSWER as error:
-            raise DependencyDown("qdrant", error) from error
         return [_hit(point) for point in response.points]
 
     async def entries(self, catalog_id: str) -> list[Entry]:
         """What the store shows of a catalog's items, tombstones included."""
+        collection = await self._required()
         entries: list[Entry] = []
         after: Any = None
         while True:
-            try:
+            with _answered():
                 points, after = await self._client.scroll(
-                    COLLECTION,
+                    collection,
                     scroll_filter=models.Filter(must=[_equals("fields.catalog_id", catalog_id)]),
                     limit=SCROLL_POINTS,
                     offset=after,
                     with_payload=["aggregate", "key", "version", "digest", "deleted"],
                 )
-            except NO_ANSWER as error:
-                raise DependencyDown("qdrant", error) from error
             entries.extend(_entry(point.payload or {}) for point in points)
             if after is None:
                 return entries
 
+    async def _live(self) -> str | None:
+        """The collection behind the alias."""
+        with _answered():
+            aliases = (await self._client.get_aliases()).aliases
+        return next((a.collection_name for a in aliases if a.alias_name == COLLECTION), None)
 
-def _live(catalog_id: str, where: Mapping[str, str]) -> models.Filter:
+    async def _required(self) -> str:
+        if (live := await self._live()) is None:
+            raise DependencyDown("qdrant", f"there is no alias {COLLECTION}")
+        return live
+
+    async def _model_of(self, collection: str) -> str:
+        if collection not in self._models:
+            with _answered():
+                info = await self._client.get_collection(collection)
+            self._models[collection] = (info.config.metadata or {})["model"]
+        return self._models[collection]
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    try:
+        yield
+    except NO_ANSWER as error:
+        raise DependencyDown("qdrant", error) from error
+
+
+def _shown(catalog_id: str, where: Mapping[str, str]) -> models.Filter:
     wanted: dict[str, str | bool] = {
         f"fields.attributes.{name}": value for name, value in where.items()
     }

@@ -24,10 +24,11 @@ from tests.faults.qdrant_engine import (
     WrongInputError,
     matches,
 )
-from tests.faults.qdrant_twists import Answer, Twist, refusal, result, unfinished
+from tests.faults.qdrant_twists import Answer, Twist, described, refusal, result, unfinished
 
 LOOPBACK = "127.0.0.1"
 COMPLETED = "completed"
+ALIASES = ("/aliases", "/collections/aliases")
 
 
 class Request(NamedTuple):
@@ -63,6 +64,8 @@ class QdrantServer:
     requests: list[Request] = field(default_factory=list)
     twists: list[Twist] = field(default_factory=list)
     later: list[tuple[str, list[Json]]] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, Json] = field(default_factory=dict)  # of the collections made here
     port: int = 0
 
     @property
@@ -107,7 +110,12 @@ class QdrantServer:
             raise WrongInputError(
                 f"JSON payload ({len(request.body)} bytes) is larger than allowed", 413
             )
+        if request.path in ALIASES:
+            return self._of_aliases(request)
+        if request.path == "/collections":
+            return result({"collections": [{"name": name} for name in self.metadata]})
         collection, _, rest = request.path.removeprefix("/collections/").partition("/")
+        collection = self.aliases.get(collection, collection)
         if rest == "exists":
             return result({"exists": await self.engine.size(collection) is not None})
         if request.method == "PUT" and not rest:
@@ -121,6 +129,22 @@ class QdrantServer:
         if await self.engine.size(collection) is not None:
             raise WrongInputError(f"Wrong input: Collection `{collection}` already exists!", 409)
         await self.engine.create(collection, body["vectors"]["size"])
+        self.metadata[collection] = body.get("metadata") or {}
+        return result(True)
+
+    def _of_aliases(self, request: Request) -> Answer:
+        """All actions or none, as on the server."""
+        if request.method == "GET":
+            shown = [{"alias_name": a, "collection_name": c} for a, c in self.aliases.items()]
+            return result({"aliases": shown})
+        aliases = dict(self.aliases)
+        for action in request.json["actions"]:
+            if "delete_alias" in action:
+                aliases.pop(action["delete_alias"]["alias_name"], None)
+            else:
+                made = action["create_alias"]
+                aliases[made["alias_name"]] = made["collection_name"]
+        self.aliases = aliases
         return result(True)
 
     async def _of_collection(
@@ -128,9 +152,10 @@ class QdrantServer:
     ) -> Answer:
         if request.method == "DELETE":
             await self.engine.drop(collection)
+            self.metadata.pop(collection, None)
             return result(True)
         if not rest:
-            return result(_info(size))
+            return result(described(size, self.metadata.get(collection)))
         if rest == "index":
             return result({"operation_id": 0, "status": COMPLETED})
         if rest == "points/batch":
@@ -210,15 +235,17 @@ async def _serve(
     server: QdrantServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """One connection, request after request, until either side ends it."""
-    with suppress(ConnectionError, asyncio.IncompleteReadError):
-        while True:
-            answer = await server.answer(await _read(reader))
-            if answer is None:
-                await reader.read()  # until the caller has had enough
-                break
-            writer.write(_rendered(answer))
-            await writer.drain()
-    writer.close()
+    try:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                answer = await server.answer(await _read(reader))
+                if answer is None:
+                    await reader.read()  # until the caller has had enough
+                    break
+                writer.write(_rendered(answer))
+                await writer.drain()
+    finally:
+        writer.close()
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:
@@ -251,25 +278,6 @@ def _shown(record: Record, body: Json) -> Json:
     wanted = body.get("with_payload")
     chosen = {k: v for k, v in payload.items() if wanted is True or k in (wanted or ())}
     return {"id": point, "payload": chosen, "vector": vector if body.get("with_vector") else None}
-
-
-def _info(size: int) -> Json:
-    optimizer = {
-        "deleted_threshold": 0.2, "vacuum_min_vector_number": 1, "default_segment_number": 0,
-        "flush_interval_sec": 5,
-    }  # fmt: skip
-    config = {
-        "params": {"vectors": {"size": size, "distance": "Cosine"}},
-        "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10},
-        "optimizer_config": optimizer,
-    }
-    return {
-        "status": "green",
-        "optimizer_status": "ok",
-        "segments_count": 1,
-        "payload_schema": {},
-        "config": config,
-    }
 
 
 async def _main(engine: Engine, port: int) -> None:

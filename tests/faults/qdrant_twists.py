@@ -63,3 +63,24 @@ DISK_FULL = refusal(
     500, "Service internal error: No space left on device: WAL buffer size exceeds available disk"
 )
 BUSY = refusal(429, "Too many requests", ("retry-after", "1"))
+
+
+def described(size: int, metadata: dict[str, Any] | None) -> dict[str, Any]:
+    """What a collection's own page says."""
+    optimizer = {
+        "deleted_threshold": 0.2, "vacuum_min_vector_number": 1, "default_segment_number": 0,
+        "flush_interval_sec": 5,
+    }  # fmt: skip
+    config = {
+        "params": {"vectors": {"size": size, "distance": "Cosine"}},
+        "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10},
+        "optimizer_config": optimizer,
+        "metadata": metadata,
+    }
+    return {
+        "status": "green",
+        "optimizer_status": "ok",
+        "segments_count": 1,
+        "payload_schema": {},
+        "config": config,
+    }

@@ -21,6 +21,7 @@ READY = {
     "http": "never said: it is ready when it answers",
     "writer": "acknowledged",
     "replay": "replaying",
+    "rebuild": "rebuild",
     "ledger": "consuming",
     "reactor": "assigned",
     "commander": "assigned",
@@ -32,6 +33,7 @@ COMMANDS = {
     "neo4j": ("consumers", "neo4j"),
     "http": ("services", "serve"),
     "writer": ("tests.faults.writer",),
+    "rebuild": ("consumers", "rebuild"),
     "replay": ("outbox", "replay", "run"),
     "ledger": ("tests.faults.ledger",),
     "reactor": ("tests.faults.reactor",),
@@ -196,6 +198,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "AFTERCOMMIT_DRAIN_SECONDS": str(settings.drain_seconds),
         "AFTERCOMMIT_SESSION_TIMEOUT_MILLISECONDS": "4000",
         "AFTERCOMMIT_REBALANCE_TIMEOUT_MILLISECONDS": "4000",
+        "AFTERCOMMIT_DRIFT_PATIENCE_SECONDS": str(settings.drift_patience_seconds),
         "AFTERCOMMIT_LOG_FORMAT": "json",
         "AFTERCOMMIT_LOG_QUEUE_BYTES": str(settings.log_queue_bytes),
     }

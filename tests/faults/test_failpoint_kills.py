@@ -47,7 +47,7 @@ def points(part: str) -> list[Failpoint]:
 
 def test_every_failpoint_has_its_kills() -> None:
     """A new one belongs to a part above, or its kills are written first."""
-    parts = ("write", "relay", "replay", "cons")  # test_consumer_kills.py, test_group.py
+    parts = ("write", "relay", "replay", "cons", "rebuild")  # test_consumer_kills.py, test_group.py
     assert {point for part in parts for point in points(part)} | ELSEWHERE == set(Failpoint)
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from consumers.assembly import catalog_vectors
-from consumers.neo4j import Neo4jProjection
+from consumers.generations import LiveProjection
 from consumers.projection import Projection
 from consumers.settings import Settings
 from outbox.database import Database
@@ -123,7 +123,7 @@ async def test_ten_kills_leave_the_state_that_there_is_without_kills(
     settings: Settings,
     reference_url: str,
     postgres: psycopg.AsyncConnection,
-    graph: Neo4jProjection,
+    graph: LiveProjection,
 ) -> None:
     create = upstream.envelope_of(airports.create())
     commands = all_commands()

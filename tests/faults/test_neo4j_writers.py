@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from neo4j import AsyncDriver
 
-from consumers import neo4j
+from consumers import neo4j, neo4j_edge
 from consumers.catalog import ITEM
 from consumers.conformance import assert_shows
 from consumers.neo4j import Node, Shape
@@ -172,13 +172,13 @@ class Attempts:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made = 0
-        run = neo4j._run
+        run = neo4j_edge.run
 
         async def counted(*arguments: Any) -> list[dict[str, Any]]:
             self.made += 1
             return await run(*arguments)
 
-        monkeypatch.setattr(neo4j, "_run", counted)
+        monkeypatch.setattr(neo4j, "run", counted)
 
 
 def opposite(writer: int, turn: int) -> list[Change]:

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from consumers.catalog import catalog_qdrant
+from consumers.assembly import live_vectors
 from consumers.projection import change_of
 from outbox.database import Database
 from schemas.envelope import Envelope
@@ -375,7 +375,7 @@ async def test_what_required_the_search_store_succeeds_when_sent_again_once_it_i
     headers = {"Idempotency-Key": "again"}
     request = {"items": [ITEM], "require_search": True}
     problem(await airports.put(ITEMS, json=request, headers=headers), 503, "search-unavailable")
-    await catalog_qdrant(api.search._client, EMBEDDER).prepare()
+    await live_vectors(api.search._client, EMBEDDER).prepare()
     assert (await airports.put(ITEMS, json=request, headers=headers)).status_code == 200
 
 
@@ -396,7 +396,7 @@ async def test_a_refused_command_is_answered_the_same_whatever_its_white_space(a
 async def test_ready_names_what_is_down(http: Client, api: Api) -> None:
     response = await http.get("/readyz")
     assert (response.status_code, response.json()) == (503, {"postgres": "ready", "qdrant": "down"})
-    await catalog_qdrant(api.search._client, EMBEDDER).prepare()
+    await live_vectors(api.search._client, EMBEDDER).prepare()
     response = await http.get("/readyz")
     assert (response.status_code, response.json()) == (
         200,
@@ -438,7 +438,7 @@ EVENTS = """
 
 async def project(api: Api, postgres: Connection) -> None:
     """What the search store's consumer does with all events so far."""
-    projection = catalog_qdrant(api.search._client, EMBEDDER)
+    projection = live_vectors(api.search._client, EMBEDDER)
     await projection.prepare()
     rows = await (await postgres.execute(EVENTS)).fetchall()
     events = [

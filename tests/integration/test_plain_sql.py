@@ -7,7 +7,7 @@ import pytest
 
 from consumers import drift
 from consumers.assembly import catalog_vectors
-from consumers.neo4j import Neo4jProjection
+from consumers.generations import LiveProjection
 from consumers.projection import Projection, StreamKey
 from consumers.settings import Settings
 from outbox.relay import Relay
@@ -34,7 +34,7 @@ async def shows(projection: Projection, version: int, *, deleted: bool) -> bool:
 
 
 async def test_an_item_published_in_sql_appears_in_both_stores_and_goes_again(
-    settings: Settings, postgres: psycopg.AsyncConnection, graph: Neo4jProjection
+    settings: Settings, postgres: psycopg.AsyncConnection, graph: LiveProjection
 ) -> None:
     async with catalog_vectors(settings) as vectors:
         roles = (Relay(settings), projecting(settings, vectors), projecting(settings, graph))
@@ -50,7 +50,7 @@ async def test_an_item_published_in_sql_appears_in_both_stores_and_goes_again(
 
 
 async def test_what_is_rolled_back_in_sql_is_never_published(
-    settings: Settings, postgres: psycopg.AsyncConnection, graph: Neo4jProjection
+    settings: Settings, postgres: psycopg.AsyncConnection, graph: LiveProjection
 ) -> None:
     async with postgres.transaction(force_rollback=True):
         await postgres.execute(UPSERT, [PAYLOAD])

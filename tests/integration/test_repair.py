@@ -7,8 +7,8 @@ import pytest
 
 from consumers.assembly import catalog_vectors
 from consumers.drift import Care, check, checked
+from consumers.generations import LiveProjection
 from consumers.memory import MemoryProjection
-from consumers.neo4j import Neo4jProjection
 from consumers.projection import Change, Entry, Projection, StreamKey, change_of
 from consumers.repair import Limits, Repaired, TooMuch, repair
 from consumers.settings import Settings
@@ -57,7 +57,7 @@ async def shown(projection: Projection) -> dict[StreamKey, Entry]:
 
 @pytest.fixture(params=["memory", "qdrant", "graph"])
 async def store(
-    request: pytest.FixtureRequest, settings: Settings, graph: Neo4jProjection
+    request: pytest.FixtureRequest, settings: Settings, graph: LiveProjection
 ) -> AsyncIterator[Projection]:
     """Qdrant and the graph are stand-ins, as the report says."""
     if request.param == "memory":

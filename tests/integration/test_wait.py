@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from qdrant_client import AsyncQdrantClient
 
-from consumers.catalog import catalog_qdrant
+from consumers.assembly import live_vectors
+from consumers.generations import LiveProjection
 from consumers.memory import MemoryProjection
-from consumers.neo4j import Neo4jProjection
 from consumers.projection import Change, Entry, Projection, StreamKey
-from consumers.qdrant import QdrantProjection
 from consumers.settings import Settings
 from consumers.wait import wait_for
 from consumers.waited_stores import WaitedStores
@@ -88,12 +88,17 @@ def _headers(key: str, wait: float | None) -> dict[str, str]:
 
 
 @pytest.fixture
-async def vectors(settings: Settings) -> AsyncIterator[QdrantProjection]:
+async def client(settings: Settings) -> AsyncIterator[AsyncQdrantClient]:
     client = qdrant(settings)
-    projection = catalog_qdrant(client, EMBEDDER)
-    await projection.prepare()
-    yield projection
+    yield client
     await client.close()
+
+
+@pytest.fixture
+async def vectors(client: AsyncQdrantClient) -> LiveProjection:
+    projection = live_vectors(client, EMBEDDER)
+    await projection.prepare()
+    return projection
 
 
 class Refusing(MemoryProjection):
@@ -130,11 +135,14 @@ async def is_behind(settings: Settings, projection: Projection) -> bool:
 
 
 async def test_every_write_answers_as_ever_once_both_stores_show_it(
-    settings: Settings, vectors: QdrantProjection, graph: Neo4jProjection
+    settings: Settings,
+    vectors: LiveProjection,
+    graph: LiveProjection,
+    client: AsyncQdrantClient,
 ) -> None:
     roles = (Relay(settings), projecting(settings, vectors), projecting(settings, graph))
     async with (
-        Service.over(settings, vectors, graph, client=vectors._client) as service,
+        Service.over(settings, vectors, graph, client=client) as service,
         running(*roles),
     ):
         responses = [await service.create(wait=LONG)]
@@ -152,11 +160,11 @@ async def test_every_write_answers_as_ever_once_both_stores_show_it(
 
 
 async def test_a_store_that_lags_is_never_taken_for_one_that_shows_the_write(
-    settings: Settings, vectors: QdrantProjection
+    settings: Settings, vectors: LiveProjection, client: AsyncQdrantClient
 ) -> None:
     """N11: "not yet", with the version that it will have and the one that is shown; then shown."""
     async with (
-        Service.over(settings, vectors, client=vectors._client) as service,
+        Service.over(settings, vectors, client=client) as service,
         running(Relay(settings)),
     ):
         await service.create()
@@ -230,7 +238,7 @@ async def test_a_store_that_is_down_hides_nothing_of_the_others(settings: Settin
     client = qdrant(away)
     store = Refusing()
     async with (
-        Service.over(away, catalog_qdrant(client, EMBEDDER), store) as service,
+        Service.over(away, live_vectors(client, EMBEDDER), store) as service,
         running(Relay(settings), projecting(settings, store)),
     ):
         await service.create()

@@ -16,6 +16,10 @@ class Zeros:
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         return [[0.0] for _ in texts]
 
+    def named(self, model: str) -> "Zeros":
+        del model
+        return self
+
 
 NO_ANSWERS = {
     "busy": httpx.Response(429, headers={"retry-after": "1"}, json={"status": {"error": "busy"}}),

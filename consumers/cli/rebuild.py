@@ -1,0 +1,176 @@
+"""`python -m consumers rebuild start | status | rollback | drop`."""
+
+import json as to_json
+import sys
+from collections.abc import Coroutine
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from consumers.assembly import PROJECTIONS
+from consumers.cli.store import Patience, care_of
+from consumers.generations import Generation
+from consumers.rebuild import Asked, drop, rebuild_through_outages
+from consumers.settings import Settings
+from outbox.cli.bar import progress
+from outbox.cli.console import Json, Reason, print_table
+from outbox.errors import Halted, OutboxError, translated
+from outbox.operations import Operation
+from outbox.process import answer, calm_the_collector
+from outbox.rebuilds import Rebuild, latest
+from outbox.relay import connect
+
+EXIT_HALTED = 3
+SHOWN = ("action", "generation", "phase", "keys", "differing", "brought", "checks", "operator")
+
+app = typer.Typer(
+    no_args_is_help=True, help="A store made anew beside the live one, and put in its place."
+)
+Name = Annotated[str, typer.Option("--projection", help=f"One of {', '.join(PROJECTIONS)}.")]
+Rate = Annotated[float | None, typer.Option(min=0.1, help="Keys a second; else no limit.")]
+Model = Annotated[str | None, typer.Option(help="The embedding model; else the live one's.")]
+AllowLeft = Annotated[int, typer.Option(min=0, help="Keys that may differ if none can be mended.")]
+Now = Annotated[bool, typer.Option("--now", help="Switch first, and bring it up to date after.")]
+Number = Annotated[int, typer.Option("--generation", min=1, help="Its number; see `status`.")]
+
+
+@app.command("start")
+def start_command(
+    projection: Name,
+    reason: Reason,
+    model: Model = None,
+    rate: Rate = None,
+    patience: Patience = None,
+    allow_left: AllowLeft = 0,
+    json: Json = False,
+) -> None:
+    """Fill a new generation while writers go on, check that it is equal, and make it the live one.
+
+    Stopped or killed, the same command goes on. Outages are waited out. Exit code 3 where a
+    person has to do something first, which it names.
+    """
+    settings = Settings()
+    asked = Asked(
+        _operation(settings, "rebuild", projection, reason),
+        care_of(settings, patience),
+        model,
+        rate,
+        allow_left,
+    )
+    _carry_out(settings, asked, json=json)
+
+
+@app.command("rollback")
+def rollback_command(
+    projection: Name,
+    reason: Reason,
+    now: Now = False,
+    rate: Rate = None,
+    patience: Patience = None,
+    allow_left: AllowLeft = 0,
+    json: Json = False,
+) -> None:
+    """Bring the former generation up to date, and make it the live one again; as `start`."""
+    settings = Settings()
+    asked = Asked(
+        _operation(settings, "rollback", projection, reason),
+        care_of(settings, patience),
+        keys_per_second=rate,
+        allow_left=allow_left,
+        now=now,
+    )
+    _carry_out(settings, asked, json=json)
+
+
+@app.command("status")
+def status_command(json: Json = False) -> None:
+    """The generations of each store, and how far its last rebuild is."""
+    settings = Settings()
+    said = answer(settings, _status(settings))
+    if json:
+        typer.echo(to_json.dumps(said, default=str))
+        return
+    print_table(
+        ("projection", "generations", *SHOWN),
+        [(name, _generations(each), *_row(each["rebuild"])) for name, each in said.items()],
+    )
+
+
+@app.command("drop")
+def drop_command(projection: Name, generation: Number, reason: Reason, json: Json = False) -> None:
+    """Remove a generation that is not live, and abandon a rebuild into it."""
+    settings = Settings()
+    operation = _operation(settings, "rebuild drop", projection, reason)
+
+    async def dropped() -> None:
+        async with PROJECTIONS[projection](settings) as store:
+            await drop(settings, store.generations, generation, operation)
+
+    _answered(settings, dropped())
+    typer.echo(to_json.dumps({"dropped": generation}) if json else f"{generation} dropped")
+
+
+def _operation(settings: Settings, action: str, projection: str, reason: str) -> Operation:
+    if projection not in PROJECTIONS:
+        raise typer.BadParameter(f"{projection}: must be one of {', '.join(PROJECTIONS)}")
+    return Operation(settings.operator, action, projection, reason)
+
+
+def _carry_out(settings: Settings, asked: Asked, *, json: bool) -> None:
+    calm_the_collector()
+    done = _answered(settings, _rebuilt(settings, asked, quiet=json))
+    if json:
+        typer.echo(to_json.dumps(asdict(done), default=str))
+    else:
+        print_table(SHOWN, [_row(asdict(done))])
+
+
+def _answered(settings: Settings, question: Coroutine[Any, Any, Any]) -> Any:
+    """What only a person can repair is one line, and exit code 3."""
+
+    async def asked() -> Any:
+        try:
+            with translated():
+                return await question
+        except Halted as error:
+            sys.stderr.write(f"{error}\n")
+            raise typer.Exit(EXIT_HALTED) from None
+
+    return answer(settings, asked())
+
+
+async def _rebuilt(settings: Settings, asked: Asked, *, quiet: bool) -> Rebuild:
+    asked.operation.require_reason()
+    name = asked.operation.subject
+    with progress(f"{name} keys", quiet=quiet) as tell:
+        async with PROJECTIONS[name](settings) as store:
+            return await rebuild_through_outages(settings, store.generations, asked, tell)
+
+
+async def _status(settings: Settings) -> dict[str, Any]:
+    with translated():
+        async with await connect(settings, "rebuild") as connection:
+            return {name: await _status_of(settings, connection, name) for name in PROJECTIONS}
+
+
+async def _status_of(settings: Settings, connection: Any, name: str) -> dict[str, Any]:
+    """What a store does not answer leaves what PostgreSQL says."""
+    row = await latest(connection, name)
+    said: dict[str, Any] = {"rebuild": asdict(row) if row else None}
+    try:
+        async with PROJECTIONS[name](settings) as store:
+            existing: list[Generation] = await store.generations.existing()
+            return said | {"generations": [asdict(each) for each in existing]}
+    except (OutboxError, OSError, RuntimeError) as error:  # RuntimeError: local mode's folder
+        return said | {"generations": None, "error": str(error)}
+
+
+def _generations(said: dict[str, Any]) -> str:
+    if said["generations"] is None:
+        return "not known"
+    return " ".join(f"{g['number']}{'*' if g['live'] else ''}" for g in said["generations"])
+
+
+def _row(rebuild: dict[str, Any] | None) -> tuple[object, ...]:
+    return tuple(rebuild[name] for name in SHOWN) if rebuild else ("-",) * len(SHOWN)

@@ -1,0 +1,74 @@
+"""Tail: the records of some topics from now on, for who follows without a consumer group."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Self
+
+from aiokafka import TopicPartition
+
+from outbox.errors import DependencyDown
+from outbox.kafka.edge import broker_errors
+from outbox.kafka.reader import Reader
+from outbox.kafka.received import Partition, Received, received
+
+
+class Tail(Reader):
+    """Enter to begin behind what the topics hold at that moment; it commits nothing.
+
+    DependencyDown where the broker removes records before they were read: whoever follows then
+    begins anew. Weakness: topics and partitions that come later are not followed.
+    """
+
+    def __init__(self, bootstrap: str, topics: Collection[str], silence_seconds: float) -> None:
+        super().__init__(bootstrap, topics, silence_seconds)
+        self._next: dict[TopicPartition, int] = {}
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        try:
+            ends = await self.ends()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        self._consumer.unsubscribe()
+        self._consumer.assign(self._partitions)
+        self._next = {TopicPartition(*partition): end for partition, end in ends.items()}
+        for tp, end in self._next.items():
+            self._consumer.seek(tp, end)
+        return self
+
+    async def ends(self) -> dict[Partition, int]:
+        """Behind the last record of each partition, at this moment."""
+        return {partition: held.end for partition, held in (await self.held()).items()}
+
+    async def next_records(self, most: int, wait_milliseconds: int) -> Sequence[Received]:
+        """What has come, each partition's in the order of their offsets; empty if nothing has."""
+        if not self._partitions:
+            await asyncio.sleep(wait_milliseconds / 1000)
+            return ()
+        with broker_errors():
+            fetched = await self._consumer.getmany(timeout_ms=wait_milliseconds, max_records=most)
+            await self._require_whole(fetched)
+        return [received(record) for records in fetched.values() for record in records]
+
+    async def position(self) -> dict[Partition, int]:
+        """What of each partition comes next."""
+        with broker_errors():
+            return {
+                (tp.topic, tp.partition): await self._consumer.position(tp)
+                for tp in self._partitions
+            }
+
+    async def _require_whole(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        """Offsets that were passed over are markers, or gone: the broker knows which."""
+        passed = {
+            tp: self._next[tp]
+            for tp, records in fetched.items()
+            if records[0].offset > self._next[tp]
+        }
+        self._next.update({tp: records[-1].offset + 1 for tp, records in fetched.items()})
+        if not passed:
+            return
+        firsts = await self._consumer.beginning_offsets(list(passed))
+        if any(firsts[tp] > expected for tp, expected in passed.items()):
+            raise DependencyDown("kafka", "records were removed before they were read")
