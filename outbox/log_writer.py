@@ -13,7 +13,7 @@ from itertools import accumulate
 from threading import Condition, Thread
 
 # The pause after each write. To wake the thread for every line costs more than to write it; those
-# of two milliseconds together cost 3 µs a line, where it would cost 6 to write each.
+# of two milliseconds together cost somewhat less.
 TOGETHER_SECONDS = 0.002
 AGAIN_SECONDS = 1.0  # after a write that failed
 
