@@ -13,7 +13,18 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import bloat, drain, drain_kafka, idle, latency, projection, retained, visible, write
+from bench import (
+    bloat,
+    drain,
+    drain_kafka,
+    drift_check,
+    idle,
+    latency,
+    projection,
+    retained,
+    visible,
+    write,
+)
 from bench.effort import EFFORTS, Effort
 from bench.figure import Figure
 from bench.rig import Rig, rigs
@@ -29,6 +40,7 @@ QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
     "bloat": bloat.ask,
     "projection": projection.ask,
     "visible": visible.ask,
+    "drift_check": drift_check.ask,
 }
 
 Only = Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(QUESTIONS)}; again.")]

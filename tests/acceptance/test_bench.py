@@ -15,7 +15,7 @@ KEYS = {
     "write_ratio_10_unit_of_work", "drain_rss_growth_mib", "retained_poll_ratio",
     "retained_drain_ratio", "dead_tuples_per_batch", "projection_ratio_qdrant",
     "projection_ratio_graph", "visible_qdrant_p50_ms", "visible_qdrant_p99_ms",
-    "visible_graph_p50_ms", "visible_graph_p99_ms",
+    "visible_graph_p50_ms", "visible_graph_p99_ms", "drift_check_keys_per_s",
 }  # fmt: skip
 
 

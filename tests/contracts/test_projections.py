@@ -84,12 +84,15 @@ def deliveries(draw: st.DrawFn) -> list[list[Change]]:
 @settings(max_examples=60, deadline=None)
 @given(deliveries())
 def test_any_order_with_repeats_ends_at_the_highest_in_memory(batches: list[list[Change]]) -> None:
+    """C13, C14: events carry the whole state, so that a late one is of no more use."""
     anyio.run(conformance.ends_at_the_highest, memory(), batches)
 
 
 @settings(max_examples=40, deadline=None)
 @given(deliveries())
 def test_any_order_with_repeats_ends_at_the_highest_in_qdrant(batches: list[list[Change]]) -> None:
+    """C13, C14; local mode, a stand-in."""
+
     async def example() -> None:
         client = AsyncQdrantClient(location=":memory:")
         await _prepared_then_ends_at_the_highest(
@@ -107,6 +110,8 @@ def test_any_order_with_repeats_ends_at_the_highest_in_qdrant(batches: list[list
 def test_any_order_with_repeats_ends_at_the_highest_in_neo4j(
     graph_part: GraphPart, batches: list[list[Change]]
 ) -> None:
+    """C13, C14."""
+
     async def example() -> None:
         async with empty_graph(graph_part) as driver:
             graph = catalog_neo4j(driver, graph_part.database)

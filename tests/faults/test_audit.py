@@ -128,7 +128,7 @@ async def test_a_topic_that_was_deleted_has_lost_its_messages(
     assert TOPIC not in admin.list_topics(timeout=20).topics
 
 
-GROWTH_MIB = 8.0
+GROWTH_MIB = 16.0
 
 
 # What the kernel counts for a child begins with the size of its parent, so it tells by itself.
