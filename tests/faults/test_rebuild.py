@@ -58,8 +58,10 @@ async def client(
 async def store(
     client: AsyncQdrantClient, settings: Settings, postgres: Connection
 ) -> AsyncIterator[LiveProjection]:
+    """Local mode blocks the loop: so its consumer's session is a long one."""
+    patient = settings.model_copy(update={"session_timeout_milliseconds": 60_000})
     store = live_vectors(client, EMBEDDER)
-    async with followed(settings, postgres, store):
+    async with followed(patient, postgres, store):
         yield store
 
 
