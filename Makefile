@@ -15,7 +15,7 @@ test: .venv/ready
 # Interleavings, kill -9 at failpoints, planted bugs, and every fault that docs/faults.md names; some
 # twenty minutes. It ends with its seeds: SEED=n repeats what they drew; LONG=1 takes hours.
 faults: .venv/ready
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults $(ARGS)
+	FAULTS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults $(ARGS)
 
 # Breaks both stores in known ways while writers go on, checks and repairs them; --keys 100000 by default.
 drift-drill: .venv/ready

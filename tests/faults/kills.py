@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from consumers.settings import Settings
 from outbox.failpoints import Failpoint
-from tests.faults.length import seconds
+from tests.faults.length import kills
 from tests.faults.role import Role
 from tests.report import FAILPOINT_KILLS, say
 
-KILLS = int(seconds(6, 30))
+KILLS = kills()
 SEED = int(os.environ.get("SEED") or secrets.randbelow(1_000_000))
 WITHIN_SECONDS = 180.0  # a process starts in one, or in fifty on a machine that is busy
 

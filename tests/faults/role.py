@@ -61,7 +61,8 @@ class Role:
         self.lines: list[str] = []
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        if not self.running:  # a block may be entered late, to end what runs already
+            await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

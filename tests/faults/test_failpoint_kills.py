@@ -1,8 +1,9 @@
-"""kill -9 at each failpoint of the write and the relay, six times each; R1, G1, G23, I1-I5, I10.
+"""kill -9 at each failpoint of the write and the relay; R1, G1, G23, I1-I5, I10.
 
 A point belongs to a process that gets there: a writer, the HTTP service, or the relay. Each death
 is of a process that had only that point armed, at a time that the seed has drawn; a point that
-nobody reaches fails its test. LONG=1 kills 30 times, SEED=n repeats what a report names.
+nobody reaches fails its test. `make faults` kills six times at each, LONG=1 thirty times; SEED=n
+repeats what a report names.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""kill -9 of each role, ten times at random moments; I1, I2, I4, I6-I10, R1, C1, M4.
+"""kill -9 of each role at random moments, ten times in `make faults`; I1, I2, I4, I6-I10, R1, C1, M4.
 
 The state at the end must be the state without kills, key by key and version by version: the same
 commands, handed to the same handlers one after another in another database, give that state.
@@ -25,12 +25,13 @@ from schemas.envelope import Envelope
 from services.assembly import catalog, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
 from stack import airports, upstream
+from tests.faults.length import FAULTS, LONG
 from tests.faults.role import Role
 from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-KILLS = 10
+KILLS = 10 if FAULTS or LONG else 4
 AIRPORTS = 1_200
 AGGREGATES = ("catalog.catalog", "catalog.command", "catalog.item")
 TOPIC = "catalog.commands"
@@ -117,7 +118,7 @@ async def all_roles(settings: Settings) -> AsyncIterator[dict[str, Role]]:
 @pytest.mark.parametrize(
     ("name", "seed"), [("relay", 11), ("commands", 12), ("qdrant", 13), ("neo4j", 14)]
 )
-async def test_ten_kills_leave_the_state_that_there_is_without_kills(
+async def test_kills_leave_the_state_that_there_is_without_kills(
     name: str,
     seed: int,
     settings: Settings,
