@@ -17,7 +17,7 @@ test: .venv/ready
 faults: .venv/ready
 	FAULTS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults $(ARGS)
 
-# Breaks both stores in known ways while writers go on, checks and repairs them; --keys 100000 by default.
+# Breaks both stores in known ways while writers go on, checks and repairs them: 100,000 keys.
 drift-drill: .venv/ready
 	@$(BIN)/python -m stack drift-drill $(ARGS)
 

@@ -1,7 +1,7 @@
 """How long a test of endurance takes: seconds in CI, minutes with LONG=1.
 
-`make faults` kills at each failpoint as often as it promises, `make test` less often: all of it must
-end within CI's half hour.
+`make faults` kills at each failpoint as often as it promises, `make test` less often: all of it
+must end within CI's half hour.
 """
 
 import os
