@@ -164,9 +164,12 @@ async def test_a_dead_letter_that_nobody_waits_for_is_caught_lost(
 async def given_past_one_that_is_too_large(settings: Settings, proxy: KafkaProxy) -> list[str]:
     """What a consumer is given when one record once does not fit into a fetch."""
     proxy.add_rule(rule := Larger(marker=b"key@2", most=1))
-    await send(settings, *(event("key", version) for version in range(1, 5)))
     notes = Notes()
     async with running(Runner(settings.model_copy(update={"kafka_url": proxy.address}), notes)):
+        await send(settings, event("key", 1))
+        await until(lambda: notes.has("key@1"), WITHIN_SECONDS)
+        # The next one comes first in its answer; behind another it would only not be read yet.
+        await send(settings, *(event("key", version) for version in range(2, 5)))
         await until(lambda: notes.has("key@4"), WITHIN_SECONDS)
     assert rule.happened.is_set()
     return notes.applied

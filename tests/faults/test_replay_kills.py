@@ -70,10 +70,11 @@ async def kill_replays(killer: Killer, replay_id: str) -> None:
     async with AsyncExitStack() as held:
         at_it = await held.enter_async_context(killer.victim("replay", replay_id))
         await at_it.ready()
-        while killer.kills < KILLS:
+        for _ in range(KILLS - 1):
             next_one = await held.enter_async_context(killer.victim("replay", replay_id))
             await killer.die(at_it)
             at_it = next_one
+        await killer.die(at_it)  # nobody stands by: it would die, too, before it is ended
 
 
 def in_order_but_for_deaths(again: Sequence[Seen]) -> None:

@@ -1,11 +1,12 @@
 """Divergence: who stops at what, and what a person gets to see of it (I13)."""
 
 import pytest
-from structlog.testing import capture_logs
 
+from consumers import divergence
 from consumers.divergence import Divergence, part, refuse
 from consumers.sample import catalog_items
 from outbox.errors import MessageRejected
+from tests.captured import captured
 
 sample = catalog_items()
 
@@ -31,7 +32,7 @@ def test_a_higher_version_does_not_hide_what_the_store_shows_otherwise() -> None
 
 def test_a_divergence_is_one_line_with_the_key_and_both_digests() -> None:
     first, twin = sample.upserted("a", 1), sample.twin("a", 1)
-    with capture_logs() as lines, pytest.raises(MessageRejected, match="suite/a") as caught:
+    with captured(divergence) as lines, pytest.raises(MessageRejected, match="suite/a") as caught:
         refuse("memory", [Divergence(twin, first.stamp)])
     assert caught.value.reason == "diverged"
     (line,) = lines
@@ -42,6 +43,6 @@ def test_a_divergence_is_one_line_with_the_key_and_both_digests() -> None:
 
 
 def test_nothing_is_said_where_nothing_diverges() -> None:
-    with capture_logs() as lines:
+    with captured(divergence) as lines:
         refuse("memory", [])
     assert lines == []
