@@ -19,6 +19,7 @@ class Effort:
     open_seconds: float
     bloat_seconds: float
     projected_keys: int
+    visible_seconds: float
 
 
 FULL = Effort(
@@ -34,6 +35,7 @@ FULL = Effort(
     open_seconds=600.0,
     bloat_seconds=10.0,
     projected_keys=20_000,
+    visible_seconds=20.0,
 )
 QUICK = Effort(
     messages=100_000,
@@ -47,7 +49,8 @@ QUICK = Effort(
     retained_drain=50_000,
     open_seconds=0.0,
     bloat_seconds=3.0,
-    projected_keys=3_000,
+    projected_keys=2_000,
+    visible_seconds=4.0,
 )
 TINY = Effort(
     messages=2_000,
@@ -62,5 +65,6 @@ TINY = Effort(
     open_seconds=0.0,
     bloat_seconds=0.5,
     projected_keys=600,
+    visible_seconds=0.5,
 )
 EFFORTS = {"full": FULL, "quick": QUICK, "tiny": TINY}

@@ -10,6 +10,7 @@ import psycopg
 from pydantic import SecretStr
 
 from bench.effort import Effort
+from bench.graphs import Graphs
 from outbox.kafka import create_topics
 from outbox.migrate import migrate, outbox_migrations
 from outbox.settings import Settings
@@ -34,6 +35,7 @@ class Rig:
     effort: Effort
     folder: Path
     postgres: Part
+    graphs: Graphs
     settings: Settings
     kafka: Part | None
     why_no_kafka: str = ""
@@ -43,9 +45,9 @@ class Rig:
 async def rigs(effort: Effort) -> AsyncIterator[Rig]:
     """PostgreSQL for the length of the block, durable as in production; no database yet."""
     with run_folder(None, keep=False) as folder:
-        async with postgres(folder, MOCK) as server:
+        async with AsyncExitStack() as stack, postgres(folder, MOCK) as server:
             settings = Settings(postgres_url=SecretStr(server.url), publish_timeout_seconds=30.0)
-            yield Rig(effort, folder, server, settings, None)
+            yield Rig(effort, folder, server, Graphs(folder, stack), settings, None)
 
 
 @asynccontextmanager

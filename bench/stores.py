@@ -4,7 +4,6 @@ Qdrant's local mode is asked in memory: on disk it commits each point by itself,
 there would be to see.
 """
 
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ from qdrant_client import AsyncQdrantClient
 
 from bench.rig import Rig
 from consumers.neo4j import connect as connect_graph
-from stack.graph import graph
-from stack.part import GraphPart, VectorsPart
+from stack.part import VectorsPart
 from stack.settings import StackSettings
 from stack.vectors import connect as connect_vectors
 from stack.vectors import vectors
@@ -46,16 +44,6 @@ async def vectors_part() -> AsyncIterator[VectorsPart]:
 
 
 @asynccontextmanager
-async def graph_part(rig: Rig) -> AsyncIterator[GraphPart]:
-    """The graph: at NEO4J_URL with what it holds, else empty."""
-    folder = rig.folder / secrets.token_hex(4)
-    folder.mkdir()
-    settings = StackSettings(graph_provider="best", graph_quick_start=False)
-    async with graph(folder, settings) as part:
-        yield part
-
-
-@asynccontextmanager
 async def vector_store() -> AsyncIterator[VectorStore]:
     """A client, open for the length of the block."""
     async with vectors_part() as part:
@@ -69,7 +57,6 @@ async def vector_store() -> AsyncIterator[VectorStore]:
 @asynccontextmanager
 async def graph_store(rig: Rig) -> AsyncIterator[GraphStore]:
     """A driver, open for the length of the block."""
-    async with graph_part(rig) as part:
-        password = part.password.get_secret_value()
-        async with connect_graph(part.url, part.user, password) as driver:
-            yield GraphStore(part.provider, driver, part.database)
+    part = await rig.graphs.empty()
+    async with connect_graph(part.url, part.user, part.password.get_secret_value()) as driver:
+        yield GraphStore(part.provider, driver, part.database)

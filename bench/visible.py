@@ -21,7 +21,7 @@ from bench.items import changes
 from bench.rig import Rig, fresh
 from bench.role_process import RoleProcess, drained
 from bench.schedule import wait_until
-from bench.stores import graph_part, vectors_part
+from bench.stores import vectors_part
 from outbox.kafka import lag
 from outbox.settings import Settings
 from schemas.catalog import ItemEvent
@@ -41,14 +41,14 @@ async def ask(rig: Rig) -> list[Figure]:
         key = part.api_key.get_secret_value() if part.api_key else ""
         there = {"QDRANT_URL": part.url, "QDRANT_API_KEY": key}
         figures = await _figures(rig, "qdrant", "qdrant", there, part.provider)
-    async with graph_part(rig) as graph:
-        there = {
-            "NEO4J_URL": graph.url,
-            "NEO4J_USER": graph.user,
-            "NEO4J_PASSWORD": graph.password.get_secret_value(),
-            "NEO4J_DATABASE": graph.database,
-        }
-        return [*figures, *await _figures(rig, "graph", "neo4j", there, graph.provider)]
+    graph = await rig.graphs.empty()
+    there = {
+        "NEO4J_URL": graph.url,
+        "NEO4J_USER": graph.user,
+        "NEO4J_PASSWORD": graph.password.get_secret_value(),
+        "NEO4J_DATABASE": graph.database,
+    }
+    return [*figures, *await _figures(rig, "graph", "neo4j", there, graph.provider)]
 
 
 async def _figures(
@@ -69,7 +69,7 @@ async def _measure(rig: Rig, projection: str, there: Mapping[str, str]) -> list[
         ready="consuming", environment=there,
     )  # fmt: skip
     async with RoleProcess(rig.settings), consumer:
-        written = await asyncio.to_thread(_write, rig.settings, rig.effort.latency_seconds)
+        written = await asyncio.to_thread(_write, rig.settings, rig.effort.visible_seconds)
         await _caught_up(rig.settings, projection)
         applied: dict[str, float] = json.loads(await consumer.stop())
     return [1000 * (applied[event] - at) for event, at in written]
