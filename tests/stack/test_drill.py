@@ -1,8 +1,11 @@
 """What the drill measures and compares by notices what it is there for."""
 
+import mmap
+import time
+
 from stack.contents import Content, touched
 from stack.drilled import Drilled, Measured, Outcome
-from stack.peak import peak
+from stack.peak import LOOK_SECONDS, peak
 from stack.planting import plan
 
 ONCE = [f"once-{n}" for n in range(2_000)]
@@ -32,9 +35,11 @@ def test_a_vector_beside_is_the_same_but_for_its_last_bits() -> None:
 
 def test_a_peak_is_seen_though_it_is_over() -> None:
     with peak() as seen:
-        block = bytearray(64 * 1024 * 1024)
-        block[::4096] = b"x" * len(block[::4096])
-        del block
+        # Of the kernel, not of what this process has freed before; until it was looked at.
+        with mmap.mmap(-1, 64 * 1024 * 1024) as block:
+            for page in range(0, len(block), mmap.PAGESIZE):
+                block[page] = 1
+            time.sleep(10 * LOOK_SECONDS)
     assert seen.growth_bytes > 32 * 1024 * 1024
     assert seen.seconds > 0
 
