@@ -140,8 +140,8 @@ async def test_searches_see_the_old_or_the_new_whole_while_writers_go_on(
     tell(
         f"{ITEMS} keys, {searcher.asked} searches, {written[0]} writes; {took(done)}; {took(back)}"
     )
-    assert searcher.asked > 20
-    assert written[0] > before > 50
+    assert searcher.asked > 10
+    assert written[0] > before > 10, "nobody wrote meanwhile"
     await in_step(postgres, store)
     assert {each.stream.key.split("/")[0] async for each in store.scan()} == {STILL, BUSY}
 
