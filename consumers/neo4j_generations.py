@@ -108,10 +108,7 @@ class Neo4jGenerations:
         if not await self._write(_REMOVE, number=number):
             raise Halted(f"generation {number} of {self.name} is live: switch to another one first")
         for label in sorted(self._over(number).labels):
-            while (await self._write(_EMPTY.format(label=label), limit=DROP_PAGE_NODES))[0][
-                "nodes"
-            ]:
-                pass
+            await self._empty(label)
         self._opened.pop(number, None)
 
     async def _empty(self, label: str) -> None:

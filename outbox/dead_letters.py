@@ -23,16 +23,9 @@ import psycopg
 
 from outbox.errors import DependencyDown, SchemaBehind, translated
 from outbox.kafka import Partition, Received
-from outbox.letter_sql import APPLIED, DUE, FAILED, FIRST, OPEN, PARKED, WRITE
+from outbox.letter_sql import APPLIED, DUE, FAILED, FIRST, PARKED, WRITE
 from outbox.settings import Settings
 
-LIST = f"""
-SELECT id, consumer, topic, partition, "offset", stream, reason, error, attempts, status,
-       created_at::text
-FROM outbox.dead_letters
-WHERE {OPEN} ORDER BY id LIMIT %s
-"""  # noqa: S608 - constants
-LISTED = ("id", "consumer", "topic", "partition", "offset", "stream", "reason", "error", "attempts")
 MAX_ERROR_CHARACTERS = 2_000
 
 
@@ -193,14 +186,6 @@ def _retried(letter_id: int, stream: str | None, *record: Any) -> Retried:
     return Retried(
         letter_id, Received(topic, partition, offset, key, value, decoded, timestamp), stream
     )
-
-
-async def list_dead_letters(settings: Settings, limit: int) -> list[dict[str, Any]]:
-    """The oldest `limit` letters of all consumers that still need a person, without their bytes."""
-    async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
-        rows = await connection.execute(LIST.encode(), [limit])
-        names = (*LISTED, "status", "created_at")
-        return [dict(zip(names, row, strict=True)) for row in await rows.fetchall()]
 
 
 def _storable(text: str) -> str:

@@ -15,11 +15,11 @@ from consumers.neo4j import Neo4jProjection, Node, Shape
 from consumers.projection import Change
 from consumers.sample import catalog_items
 from consumers.settings import Settings
-from outbox.dead_letters import list_dead_letters
 from outbox.kafka import lag
 from stack.part import GraphPart
 from tests.faults.test_qdrant_runner import send
 from tests.integration.roles import projecting, running
+from tests.open_letters import list_dead_letters
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

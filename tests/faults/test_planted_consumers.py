@@ -11,7 +11,6 @@ from pydantic import SecretStr
 from consumers.runner import Runner
 from consumers.settings import Settings
 from outbox.database import Database
-from outbox.dead_letters import list_dead_letters
 from outbox.errors import AlreadyHandled, rejected
 from outbox.failpoints import ReachedError, arm
 from tests.faults.broken_bytes import Larger
@@ -30,6 +29,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.stream import event
 from tests.faults.writer import TABLE
 from tests.integration.roles import running
+from tests.open_letters import list_dead_letters
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,6 @@ from consumers.qdrant import QdrantProjection
 from consumers.runner import Runner
 from consumers.sample import catalog_items
 from consumers.settings import Settings
-from outbox.dead_letters import list_dead_letters
 from outbox.errors import SchemaBehind
 from outbox.kafka import Record, lag
 from schemas.catalog import COLLECTION, ItemEvent
@@ -34,6 +33,7 @@ from tests.faults.qdrant_twists import (
     unfinished,
 )
 from tests.integration.roles import running, send_records
+from tests.open_letters import list_dead_letters
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
-from outbox.dead_letters import list_dead_letters
 from outbox.kafka import Record
 from schemas.catalog import (
     CatalogCommandRejected,
@@ -32,6 +31,7 @@ from tests.integration.roles import (
     send,
     send_records,
 )
+from tests.open_letters import list_dead_letters
 
 pytestmark = pytest.mark.anyio
 

@@ -10,13 +10,14 @@ from consumers.memory import MemoryProjection
 from consumers.projection import Change, ProjectionReaction, StreamKey
 from consumers.runner import Runner
 from consumers.settings import Settings
-from outbox.dead_letters import decode_headers, list_dead_letters
+from outbox.dead_letters import decode_headers
 from outbox.errors import DependencyDown, SchemaBehind
 from outbox.kafka import Record, lag
 from schemas.catalog import ItemUpserted
 from schemas.envelope import Envelope
 from schemas.wire import encode
 from tests.integration.roles import running, send_records
+from tests.open_letters import list_dead_letters
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

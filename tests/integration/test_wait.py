@@ -22,7 +22,6 @@ from consumers.settings import Settings
 from consumers.wait import wait_for
 from consumers.waited_stores import WaitedStores
 from outbox.database import Database
-from outbox.dead_letters import list_dead_letters
 from outbox.errors import DependencyDown, rejected
 from outbox.kafka import lag
 from outbox.relay import Relay
@@ -33,6 +32,7 @@ from services.waiting import Why
 from stack.port import free_ports
 from tests.faults.role import Role
 from tests.integration.roles import projecting, running
+from tests.open_letters import list_dead_letters
 from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
