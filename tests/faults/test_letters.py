@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from consumers.assembly import catalog_graph
-from consumers.neo4j import Neo4jProjection
+from consumers.generations import LiveProjection
 from consumers.projection import StreamKey
 from consumers.runner import Runner
 from consumers.settings import Settings
@@ -274,14 +274,14 @@ def items(name: str) -> list[Record]:
     return [record(state.key(), 1, state.payload()) for state in states]
 
 
-async def has_all(graph: Neo4jProjection, name: str) -> bool:
+async def has_all(graph: LiveProjection, name: str) -> bool:
     streams = [StreamKey(ItemUpserted.aggregate, f"c/{name}-{n}") for n in range(ITEMS)]
     return len(await graph.versions(streams)) == ITEMS
 
 
 @pytest.mark.timeout(1_200)
 async def test_an_outage_of_the_store_spends_no_attempt_and_makes_no_dead_letter(
-    quick: Settings, postgres: Connection, graph: Neo4jProjection
+    quick: Settings, postgres: Connection, graph: LiveProjection
 ) -> None:
     """C11, C12: the graph, a stand-in where Neo4j itself is not there, is away behind a proxy.
 

@@ -14,7 +14,7 @@ import pytest
 
 from consumers.assembly import catalog_vectors
 from consumers.drift import Care, check, checked
-from consumers.neo4j import Neo4jProjection
+from consumers.generations import LiveProjection
 from consumers.projection import Change, Projection, StreamKey, change_of
 from consumers.repair import Limits, repair
 from consumers.settings import Settings
@@ -36,7 +36,7 @@ ALL = Limits(max_share=1.0, keys_per_second=None)
 
 @pytest.fixture(params=["memory", "qdrant", "graph"])
 async def store(
-    request: pytest.FixtureRequest, settings: Settings, graph: Neo4jProjection
+    request: pytest.FixtureRequest, settings: Settings, graph: LiveProjection
 ) -> AsyncIterator[Projection]:
     if request.param == "memory":
         yield memory()
