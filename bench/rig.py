@@ -1,7 +1,7 @@
 """Rig: what the questions are asked of: one PostgreSQL, a new database and broker for each."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,17 +51,27 @@ async def rigs(effort: Effort) -> AsyncIterator[Rig]:
 
 
 @asynccontextmanager
-async def fresh(rig: Rig, *, real: bool = False) -> AsyncIterator[Rig]:
+async def fresh(
+    rig: Rig, *, real: bool = False, topics: Sequence[str] = (TOPIC,)
+) -> AsyncIterator[Rig]:
     """A migrated database and an empty broker; `kafka` is None where a real one cannot run."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(_database(rig))
         try:
-            kafka = await stack.enter_async_context(_broker(rig.folder, real=real))
+            kafka = await stack.enter_async_context(_broker(rig.folder, topics if real else None))
         except StackError as absent:
             yield replace(rig, why_no_kafka=str(absent).splitlines()[0])
             return
         update = {"postgres_url": SecretStr(url), "kafka_url": kafka.url}
         yield replace(rig, settings=rig.settings.model_copy(update=update), kafka=kafka)
+
+
+@asynccontextmanager
+async def best(rig: Rig, topics: Sequence[str]) -> AsyncIterator[Rig]:
+    """As `fresh`: with a real broker, else the stand-in."""
+    async with AsyncExitStack() as stack:
+        own = await stack.enter_async_context(fresh(rig, real=True, topics=topics))
+        yield own if own.kafka else await stack.enter_async_context(fresh(rig))
 
 
 @asynccontextmanager
@@ -76,13 +86,14 @@ async def _database(rig: Rig) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _broker(folder: Path, *, real: bool) -> AsyncIterator[Part]:
+async def _broker(folder: Path, topics: Sequence[str] | None) -> AsyncIterator[Part]:
+    """A real one with these topics, or the stand-in."""
     own = folder / secrets.token_hex(4)
     own.mkdir()
-    if not real:
+    if topics is None:
         async with broker(own, MOCK) as part:
             yield part
         return
     async with KafkaServer(own, REAL) as server:
-        await create_topics(server.url, [TOPIC], PARTITIONS)
+        await create_topics(server.url, topics, PARTITIONS)
         yield server.part

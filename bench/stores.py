@@ -1,22 +1,34 @@
 """The secondary stores that questions are asked of: the best this machine has the means for.
 
-Qdrant's local mode is asked in memory: on disk it commits each point by itself, and that is all
-there would be to see.
+Without a Qdrant server that is Qdrant's own engine in a process of its own, behind the REST
+stand-in of the tests: what crosses the network, and what the engine does with it, are as with the
+server. Local mode would be asked inside the consumer, and its Python is all there would be to see.
 """
 
+import secrets
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient
 
 from bench.rig import Rig
 from consumers.neo4j import connect as connect_graph
+from stack.broker import import_path
+from stack.container import engine_answers
 from stack.part import VectorsPart
+from stack.port import LOOPBACK, free_ports
+from stack.probe import Probe, listening
+from stack.process import Process, Program
 from stack.settings import StackSettings
 from stack.vectors import connect as connect_vectors
-from stack.vectors import vectors
+from stack.vectors import remote, vectors
+
+ENGINE = "Qdrant's engine (wheel qdrant-edge-py) behind a REST stand-in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +49,41 @@ class GraphStore:
 
 
 @asynccontextmanager
-async def vectors_part() -> AsyncIterator[VectorsPart]:
-    """Qdrant: at QDRANT_URL with what it holds, in a container, or local mode in memory."""
-    async with vectors(None, StackSettings(qdrant_provider="best")) as part:
+async def vectors_part(rig: Rig) -> AsyncIterator[VectorsPart]:
+    """Qdrant: at QDRANT_URL with what it holds, in a container, or its engine, empty."""
+    settings = StackSettings(qdrant_provider="best")
+    server = settings.qdrant_url is not None or await engine_answers()
+    async with vectors(None, settings) if server else _engine(rig.folder, settings) as part:
         yield part
 
 
 @asynccontextmanager
-async def vector_store() -> AsyncIterator[VectorStore]:
+async def _engine(folder: Path, settings: StackSettings) -> AsyncIterator[VectorsPart]:
+    own = folder / secrets.token_hex(4)
+    (own / "data").mkdir(parents=True)
+    (port,) = free_ports(1)
+    serve = ("-m", "tests.faults.qdrant_server", str(own / "data"), str(port))
+    program = Program(
+        name="qdrant",
+        argv=(sys.executable, *serve),
+        folder=own,
+        log=own / "qdrant.log",
+        environment={"PYTHONPATH": import_path()},
+        holds_stdin=True,
+    )
+    ready = Probe(partial(listening, LOOPBACK, port))
+    process, _ = await Process.start(program, ready, settings)
+    try:
+        part = await remote(f"http://{LOOPBACK}:{port}", settings, ENGINE)
+        yield replace(part, stand_in=True)
+    finally:
+        await process.stop()
+
+
+@asynccontextmanager
+async def vector_store(rig: Rig) -> AsyncIterator[VectorStore]:
     """A client, open for the length of the block."""
-    async with vectors_part() as part:
+    async with vectors_part(rig) as part:
         client = connect_vectors(part)
         try:
             yield VectorStore(part.provider, client)

@@ -3,10 +3,8 @@
 An open loop, as in `latency`, through every part: PostgreSQL, relay, broker, consumer, store. Each
 event is a new version of one of 500 items, with a text that is embedded. Measured from the return
 of COMMIT in the writer to the return of `apply` in the consumer, which is when the store shows it.
-Held against 60 ms and 300 ms. The broker is the stand-in.
-
-Weakness: without QDRANT_URL the store is qdrant-client's local mode inside the consumer, which
-has no network and no index.
+Held against 60 ms and 300 ms. The broker is the real one where it can run: the stand-in answers a
+fetch that finds nothing only after its whole wait, whatever has come meanwhile.
 """
 
 import asyncio
@@ -18,13 +16,13 @@ import psycopg
 
 from bench.figure import Figure, percentile
 from bench.items import changes
-from bench.rig import Rig, fresh
+from bench.rig import Rig, best
 from bench.role_process import RoleProcess, drained
 from bench.schedule import wait_until
 from bench.stores import vectors_part
 from outbox.kafka import lag
 from outbox.settings import Settings
-from schemas.catalog import ItemEvent
+from schemas.catalog import CatalogCreated, ItemEvent
 
 EVENTS_PER_SECOND = 200
 KEYS = 500
@@ -37,7 +35,7 @@ PUBLISH = """
 
 async def ask(rig: Rig) -> list[Figure]:
     """Both stores, one after the other."""
-    async with vectors_part() as part:
+    async with vectors_part(rig) as part:
         key = part.api_key.get_secret_value() if part.api_key else ""
         there = {"QDRANT_URL": part.url, "QDRANT_API_KEY": key}
         figures = await _figures(rig, "qdrant", "qdrant", there, part.provider)
@@ -54,10 +52,13 @@ async def ask(rig: Rig) -> list[Figure]:
 async def _figures(
     rig: Rig, name: str, projection: str, there: Mapping[str, str], provider: str
 ) -> list[Figure]:
-    async with fresh(rig) as own:
-        late = await _measure(own, projection, there)
+    async with best(rig, [ItemEvent.topic, CatalogCreated.topic]) as own:
+        assert own.kafka is not None  # noqa: S101 - the best there is
+        waits = {"AFTERCOMMIT_FETCH_WAIT_MILLISECONDS": "20"} if own.kafka.stand_in else {}
+        late = await _measure(own, projection, {**there, **waits})
+        through = f"{own.kafka.provider}, {provider}"
     return [
-        Figure(f"visible_{name}_p50_ms", percentile(late, 50), "ms", f"at most 60; {provider}"),
+        Figure(f"visible_{name}_p50_ms", percentile(late, 50), "ms", f"at most 60; {through}"),
         Figure(f"visible_{name}_p99_ms", percentile(late, 99), "ms", "at most 300"),
     ]
 

@@ -8,6 +8,7 @@ import typer
 from consumers.assembly import PROJECTIONS, catalog_commands
 from consumers.cli import drift, letters, rebuild
 from consumers.cli.replay_preview import replay_preview
+from consumers.cli.skip_removed import skip_removed
 from consumers.projection import ProjectionReaction
 from consumers.reaction import Reaction
 from consumers.runner import Runner
@@ -38,6 +39,7 @@ def neo4j() -> None:
 app.add_typer(drift.app, name="drift")
 app.add_typer(rebuild.app, name="rebuild")
 app.command()(replay_preview)
+app.command()(skip_removed)
 app.add_typer(letters.app, name="dead-letters")
 
 

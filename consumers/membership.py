@@ -54,11 +54,12 @@ class Membership:
         self._redo_seconds = settings.retry_poll_seconds
         self._subscriber = Subscriber(
             settings.kafka_url,
-            group_of(reaction),
+            group_of(reaction.name),
             reaction.topics,
             settings.session_timeout_milliseconds,
             settings.max_fetch_bytes,
             settings.rebalance_timeout_milliseconds,
+            settings.fetch_wait_milliseconds,
             revoked=self._revoked,
             assigned=self._assigned,
         )
@@ -167,9 +168,9 @@ class Membership:
         )
 
 
-def group_of(reaction: Reaction) -> str:
+def group_of(consumer: str) -> str:
     """The name of its consumer group."""
-    return f"aftercommit.{reaction.name}"
+    return f"aftercommit.{consumer}"
 
 
 def _bounds(settings: Settings, reaction: Reaction) -> Bounds:

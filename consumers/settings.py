@@ -17,6 +17,7 @@ class Settings(ServiceSettings):
     session_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
     rebalance_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
     max_fetch_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    fetch_wait_milliseconds: int = Field(default=500, ge=1)  # of the broker, where nothing is new
     receive_messages: int = Field(default=1_000, ge=1)
     receive_wait_milliseconds: int = Field(default=200, ge=1)
     unfinished_messages: int = Field(default=20_000, ge=1)  # in memory, of all partitions

@@ -106,6 +106,8 @@ def settings_for(parts: Machine, http_port: int) -> Settings:
     return Settings(
         postgres_url=SecretStr(parts.postgres.url),
         kafka_url=parts.kafka.url,
+        # The mock broker answers a fetch that finds nothing after its whole wait, come what may.
+        fetch_wait_milliseconds=50 if parts.kafka.stand_in else 500,
         qdrant_url=parts.qdrant.url,
         qdrant_api_key=SecretStr(key.get_secret_value()) if key else None,
         neo4j_url=parts.graph.url,

@@ -23,6 +23,7 @@ from outbox.kafka.publisher import (
     stream_of,
 )
 from outbox.kafka.received import Partition, Received
+from outbox.kafka.removed import Removed, removed, skip
 from outbox.kafka.subscriber import Subscriber
 from outbox.kafka.tail import Tail
 from outbox.kafka.topics import cluster_id, create_topics
@@ -42,6 +43,7 @@ __all__ = [
     "Record",
     "Refused",
     "RefusedBatch",
+    "Removed",
     "Stream",
     "Subscriber",
     "Tail",
@@ -53,5 +55,7 @@ __all__ = [
     "has_committed",
     "lag",
     "partition_of",
+    "removed",
+    "skip",
     "stream_of",
 ]

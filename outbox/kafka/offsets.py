@@ -1,6 +1,6 @@
 """Offsets: how much a topic holds, and how far behind a consumer group is."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,7 +23,7 @@ async def count_records(bootstrap: str, topics: Sequence[str]) -> dict[str, int]
 async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
     """How many records a group has not committed yet. Asks without joining the group."""
     ends = await _ends(bootstrap, topics)
-    async with _reader(AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group)) as reader:
+    async with reader_of(AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group)) as reader:
         reader.assign(list(ends))
         done = [await reader.committed(partition) or 0 for partition in ends]
     return sum(ends.values()) - sum(done)
@@ -32,30 +32,42 @@ async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
 async def has_committed(bootstrap: str, group: str, topics: Sequence[str]) -> bool:
     """Whether a group has ever committed an offset of these topics."""
     partitions = list(await _ends(bootstrap, topics))
-    async with _reader(AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group)) as reader:
+    async with reader_of(AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group)) as reader:
         reader.assign(partitions)
         return any([await reader.committed(partition) is not None for partition in partitions])
 
 
-async def _ends(bootstrap: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
-    """Without a group and with its topics named, a client knows their partitions from the start.
+@asynccontextmanager
+async def partitions_of(
+    bootstrap: str, topics: Iterable[str]
+) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    """The partitions of the topics, and who can be asked about them; no name need exist.
 
-    A name that the broker does not know would be waited for: so it is left out.
+    Without a group and with its topics named, a client knows their partitions from the start. A
+    name that the broker does not know would be waited for: so it is left out.
     """
-    async with _reader(AIOKafkaConsumer(bootstrap_servers=bootstrap)) as reader:
+    async with reader_of(AIOKafkaConsumer(bootstrap_servers=bootstrap)) as reader:
         there = await reader.topics()
-    topics = [topic for topic in topics if topic in there]
-    async with _reader(AIOKafkaConsumer(*topics, bootstrap_servers=bootstrap)) as reader:
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in topics
-            for number in reader.partitions_for_topic(topic) or ()
-        ]
+    named = [topic for topic in topics if topic in there]
+    async with reader_of(AIOKafkaConsumer(*named, bootstrap_servers=bootstrap)) as reader:
+        yield (
+            reader,
+            [
+                TopicPartition(topic, number)
+                for topic in named
+                for number in reader.partitions_for_topic(topic) or ()
+            ],
+        )
+
+
+async def _ends(bootstrap: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
+    async with partitions_of(bootstrap, topics) as (reader, partitions):
         return dict(await reader.end_offsets(partitions)) if partitions else {}
 
 
 @asynccontextmanager
-async def _reader(reader: AIOKafkaConsumer) -> AsyncIterator[AIOKafkaConsumer]:
+async def reader_of(reader: AIOKafkaConsumer) -> AsyncIterator[AIOKafkaConsumer]:
+    """Started, for the length of the block."""
     with broker_errors():
         try:
             await reader.start()

@@ -64,6 +64,7 @@ class Subscriber:
         session_timeout_milliseconds: int,
         max_fetch_bytes: int,
         rebalance_timeout_milliseconds: int | None = None,
+        fetch_wait_milliseconds: int = 500,
         revoked: Callable[[], Awaitable[None]] = _nothing_to_end,
         assigned: Callable[[Collection[Partition]], None] = _assigned_to_nobody,
     ) -> None:
@@ -84,6 +85,7 @@ class Subscriber:
             heartbeat_interval_ms=max(100, session_timeout_milliseconds // 10),
             rebalance_timeout_ms=rebalance_timeout_milliseconds or session_timeout_milliseconds,
             max_poll_interval_ms=24 * 3600 * 1000,  # an outage of a store is waited out
+            fetch_max_wait_ms=fetch_wait_milliseconds,
             fetch_max_bytes=max_fetch_bytes,
             max_partition_fetch_bytes=max_fetch_bytes,
         )
@@ -249,7 +251,8 @@ class Subscriber:
         named = ", ".join(f"{tp.topic}/{tp.partition} at {at}" for tp, at in offsets.items())
         return Halted(
             f"{self._group}: the broker does not hold what comes next ({named}); it was removed"
-            " before it was read, or the topic is another one"
+            " before it was read, or the topic is another one; `python -m consumers skip-removed`"
+            " shows what is lost, and lets it go on at what is there"
         )
 
 

@@ -10,8 +10,12 @@ from consumers.settings import Settings
 from stack.part import GraphPart
 from tests.conftest import Servers
 from tests.contracts.projection_suite import empty_graph
+from tests.faults.effects import TABLES
+from tests.faults.groups import Connection
 from tests.faults.kafka_proxy import KafkaProxy
 from tests.faults.witness import Witness
+
+SESSION_MILLISECONDS = 4_000
 
 
 @pytest.fixture
@@ -19,6 +23,29 @@ async def proxy(kafka_url: str) -> AsyncIterator[KafkaProxy]:
     """In front of this test's broker."""
     async with KafkaProxy(kafka_url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def real_kafka(servers: Servers) -> None:
+    if not servers.real_kafka:
+        pytest.skip("the mock broker has groups of one member, and removes no records")
+
+
+@pytest.fixture
+async def tables(postgres: Connection) -> Connection:
+    """Where the effects of a test's reactions are."""
+    await postgres.execute(TABLES.encode())
+    return postgres
+
+
+@pytest.fixture
+def member(settings: Settings) -> Settings:
+    """Sessions that a busy machine keeps."""
+    update = {
+        "session_timeout_milliseconds": SESSION_MILLISECONDS,
+        "rebalance_timeout_milliseconds": SESSION_MILLISECONDS,
+    }
+    return settings.model_copy(update=update)
 
 
 @pytest.fixture

@@ -40,7 +40,8 @@ class Engine(Protocol):
     async def delete(self, collection: str, condition: Json) -> None:
         """Every point that matches."""
 
-    async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]: ...
+    async def retrieve(self, collection: str, ids: Sequence[str], *, vectors: bool) -> list[Record]:
+        """Without `vectors` a record's is empty."""
 
     async def scroll(
         self, collection: str, limit: int, offset: str | None
@@ -91,13 +92,14 @@ class EdgeEngine:
     async def delete(self, collection: str, condition: Json) -> None:
         """Judged here: the wheel looks for 0 where it should look for false."""
         wanted = [each["has_id"] for each in condition["must"] if "has_id" in each]
-        found = await self.retrieve(collection, [point for ids in wanted for point in ids])
+        ids = [point for some in wanted for point in some]
+        found = await self.retrieve(collection, ids, vectors=False)
         gone = [record[0] for record in found if matches(condition, record)]
         self._shards[collection].update(self._edge.UpdateOperation.delete_points(gone))
 
-    async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]:
-        found = self._shards[collection].retrieve(list(ids), True, True)
-        return [(str(record.id), record.payload, record.vector) for record in found]
+    async def retrieve(self, collection: str, ids: Sequence[str], *, vectors: bool) -> list[Record]:
+        found = self._shards[collection].retrieve(list(ids), True, vectors)
+        return [(str(record.id), record.payload, record.vector or []) for record in found]
 
     async def scroll(
         self, collection: str, limit: int, offset: str | None

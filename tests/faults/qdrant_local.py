@@ -39,8 +39,8 @@ class LocalEngine:
         selector = models.FilterSelector(filter=models.Filter.model_validate(condition))
         await self._client.delete(collection, points_selector=selector)
 
-    async def retrieve(self, collection: str, ids: Sequence[str]) -> list[Record]:
-        found = await self._client.retrieve(collection, ids, with_vectors=True)
+    async def retrieve(self, collection: str, ids: Sequence[str], *, vectors: bool) -> list[Record]:
+        found = await self._client.retrieve(collection, ids, with_vectors=vectors)
         return [_record(record) for record in found]
 
     async def scroll(
@@ -56,5 +56,5 @@ class LocalEngine:
 
 
 def _record(record: models.Record) -> Record:
-    assert isinstance(record.vector, list)
-    return str(record.id), record.payload or {}, [float(x) for x in record.vector]  # type: ignore[arg-type] # a list
+    vector = record.vector if isinstance(record.vector, list) else []
+    return str(record.id), record.payload or {}, [float(x) for x in vector]  # type: ignore[arg-type] # a list

@@ -168,7 +168,9 @@ class QdrantServer:
     async def _question(self, collection: str, rest: str, body: Json) -> Answer:
         await self._do_what_nobody_waited_for()
         if rest == "points":
-            found = await self.engine.retrieve(collection, body["ids"])
+            found = await self.engine.retrieve(
+                collection, body["ids"], vectors=bool(body.get("with_vector"))
+            )
             return result([_shown(record, body) for record in found])
         if rest == "points/scroll":
             found, after = await self.engine.scroll(collection, body["limit"], body.get("offset"))

@@ -1,6 +1,6 @@
-"""A group of members: rebalances, pauses, and offsets that are gone; on real Kafka only.
+"""A group of members: rebalances and pauses; on real Kafka only.
 
-The mock broker knows groups of one member, and removes no records when it is asked to.
+The mock broker knows groups of one member.
 """
 
 import asyncio
@@ -8,22 +8,24 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
-import psycopg
 import pytest
-from confluent_kafka import ConsumerGroupState, TopicPartition
+from confluent_kafka import ConsumerGroupState
 from confluent_kafka.admin import AdminClient
 
 from consumers.runner import Runner
 from consumers.settings import Settings
-from outbox.errors import Halted
 from outbox.failpoints import Failpoint
-from outbox.kafka import Publisher, Record, lag, partition_of
-from schemas.envelope import Envelope
-from schemas.wire import encode
-from tests.conftest import Servers
-from tests.faults.effects import TABLES, Effects, Verdict, verdict
+from tests.faults.effects import Effects, verdict
+from tests.faults.groups import (
+    OPTIONS,
+    WITHIN_SECONDS,
+    Connection,
+    Held,
+    committed,
+    send,
+    settled,
+)
 from tests.faults.history import TOPIC
 from tests.faults.kills import KILLS, SEED, Killer, reported
 from tests.faults.length import seconds
@@ -31,90 +33,19 @@ from tests.faults.role import Role
 from tests.faults.stream import Stream, event
 from tests.faults.watch import Watch
 from tests.integration.roles import running
-from tests.topics import PARTITIONS
 from tests.waiting import until
 
 # mypy: disable-error-code="attr-defined"
 # (confluent_kafka re-exports the names of its admin client without saying so)
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("real_kafka"),
+]
 
-WITHIN_SECONDS = 90.0
-SESSION_MILLISECONDS = 4_000
 STORM_SECONDS = seconds(15, 300)
 MEMBERS = 6
-OPTIONS = json.dumps({"batch": 20, "refuses": False})
-Connection = psycopg.AsyncConnection[Any]
-
-
-@pytest.fixture(autouse=True)
-def real(servers: Servers) -> None:
-    if not servers.real_kafka:
-        pytest.skip("the mock broker has groups of one member")
-
-
-@pytest.fixture
-async def tables(postgres: Connection) -> Connection:
-    await postgres.execute(TABLES.encode())
-    return postgres
-
-
-@pytest.fixture
-def member(settings: Settings) -> Settings:
-    """Sessions that a busy machine keeps."""
-    update = {
-        "session_timeout_milliseconds": SESSION_MILLISECONDS,
-        "rebalance_timeout_milliseconds": SESSION_MILLISECONDS,
-    }
-    return settings.model_copy(update=update)
-
-
-class Held(Effects):
-    """Holds every message until `go`, and counts who came for it."""
-
-    def __init__(self, settings: Settings, name: str) -> None:
-        super().__init__(settings.libpq_url(), name, TOPIC, refuses=False)
-        self.go = asyncio.Event()
-        self.began: list[str] = []
-        self.ended: list[str] = []
-
-    async def apply(self, envelopes: Sequence[Envelope]) -> None:
-        self.began += [envelope.id for envelope in envelopes]
-        await self.go.wait()
-        await super().apply(envelopes)
-        self.ended += [envelope.id for envelope in envelopes]
-
-    async def holds(self, count: int = 1) -> bool:
-        return len(self.began) >= count
-
-
-async def send(settings: Settings, *events: Envelope) -> None:
-    async with Publisher(settings.kafka_url, 30.0) as publisher:
-        await publisher.send(Record(0, TOPIC, *encode(envelope)) for envelope in events)
-
-
-def is_right(
-    connection: Connection, name: str, sent: Sequence[Envelope]
-) -> Callable[[], Awaitable[bool]]:
-    async def right() -> bool:
-        found = await verdict(connection, name, sent)
-        assert not found.doubled, str(found)
-        return found.right
-
-    return right
-
-
-async def settled(connection: Connection, name: str, sent: Sequence[Envelope]) -> Verdict:
-    """All is done, and nothing twice."""
-    try:
-        await until(is_right(connection, name, sent), WITHIN_SECONDS, 0.3)
-    except TimeoutError:
-        raise AssertionError(f"{name}: {await verdict(connection, name, sent)}") from None
-    return await verdict(connection, name, sent)
-
-
-async def committed(settings: Settings, name: str) -> bool:
-    return await lag(settings.kafka_url, f"aftercommit.{name}", [TOPIC]) == 0
 
 
 async def test_a_rebalance_waits_for_what_runs_and_commits_it_first(
@@ -273,51 +204,3 @@ def told(role: Role, what: str, times: int) -> Callable[[], Awaitable[bool]]:
         return len(role.events(what)) >= times
 
     return said
-
-
-async def consume(settings: Settings, effects: Effects, events: Sequence[Envelope]) -> None:
-    """All of them, and commit."""
-    async with running(Runner(settings, effects)):
-        await send(settings, *events)
-        await until(lambda: committed(settings, effects.name), WITHIN_SECONDS)
-
-
-async def test_a_jump_past_retention_is_not_made_silently(
-    member: Settings, tables: Connection
-) -> None:
-    """C3: records are removed that the group had not read; it halts, and says where."""
-    effects = Effects(member.libpq_url(), "behind", TOPIC, refuses=False)
-    await consume(member, effects, [event("key", 1)])
-    await send(member, *(event("key", version) for version in range(2, 6)))
-    admin = AdminClient({"bootstrap.servers": member.kafka_url})
-    partition = partition_of(b"key", PARTITIONS)
-    for future in admin.delete_records([TopicPartition(TOPIC, partition, 3)]).values():
-        future.result(20)
-    with pytest.raises(Halted, match=f"{TOPIC}/{partition} at 1"):
-        await asyncio.wait_for(Runner(member, effects).run(), WITHIN_SECONDS)
-    role = Role("reactor", member, "behind", OPTIONS, "3000")
-    await role.start()
-    assert await role.ended(WITHIN_SECONDS) == 3
-    assert "does not hold what comes next" in "".join(role.lines)
-    assert "Traceback" not in "".join(role.lines)
-    assert len((await verdict(tables, "behind", [event("key", 1)])).lost) == 0
-    await effects.close()
-
-
-async def test_a_group_whose_offsets_are_gone_begins_again_and_changes_nothing(
-    member: Settings, tables: Connection
-) -> None:
-    """C4, I6, I7."""
-    effects = Effects(member.libpq_url(), "forgotten", TOPIC, refuses=False)
-    sent = [event(f"key{number % 5}", 1 + number // 5) for number in range(50)]
-    await consume(member, effects, sent)
-    admin = AdminClient({"bootstrap.servers": member.kafka_url})
-    for future in admin.delete_consumer_groups(["aftercommit.forgotten"]).values():
-        future.result(20)
-    again = Held(member, "forgotten")
-    again.go.set()
-    await consume(member, again, [])
-    assert sorted(again.ended) == sorted(each.id for each in sent), "all of it came again"
-    assert (await verdict(tables, "forgotten", sent)).right
-    await effects.close()
-    await again.close()
