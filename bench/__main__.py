@@ -29,6 +29,7 @@ from bench.effort import EFFORTS, Effort
 from bench.figure import Figure
 from bench.rig import Rig, rigs
 from outbox import logs
+from outbox.process import calm_the_collector
 
 QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
     "drain": drain.ask,
@@ -63,6 +64,7 @@ def main(
     if messages is not None:
         chosen = replace(chosen, messages=messages)
     logs.configure("console", "warning")
+    calm_the_collector()  # as every role does
     console = Console(stderr=json)
     found = asyncio.run(_ask(console, names, chosen))
     if json:

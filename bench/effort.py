@@ -19,6 +19,7 @@ class Effort:
     open_seconds: float
     bloat_seconds: float
     projected_keys: int
+    visible_warm_seconds: float
     visible_seconds: float
 
 
@@ -35,6 +36,7 @@ FULL = Effort(
     open_seconds=600.0,
     bloat_seconds=10.0,
     projected_keys=20_000,
+    visible_warm_seconds=60.0,
     visible_seconds=20.0,
 )
 QUICK = Effort(
@@ -50,6 +52,7 @@ QUICK = Effort(
     open_seconds=0.0,
     bloat_seconds=3.0,
     projected_keys=2_000,
+    visible_warm_seconds=6.0,
     visible_seconds=4.0,
 )
 TINY = Effort(
@@ -65,6 +68,7 @@ TINY = Effort(
     open_seconds=0.0,
     bloat_seconds=0.5,
     projected_keys=600,
+    visible_warm_seconds=0.5,
     visible_seconds=0.5,
 )
 EFFORTS = {"full": FULL, "quick": QUICK, "tiny": TINY}

@@ -5,9 +5,12 @@ have them. Vectors are drawn once: what a model costs is another question.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
+import numpy
+
+from consumers.embedding import Rows
 from consumers.projection import Change, StreamKey
 from schemas.catalog import ItemEvent, ItemRemoved, ItemUpserted
 from schemas.envelope import digest
@@ -25,10 +28,12 @@ class DrawnEmbedder:
 
     def __init__(self) -> None:
         rng = random.Random(1)  # noqa: S311 - numbers, not secrets
-        self._vectors = [[rng.uniform(-1, 1) for _ in range(DIMENSION)] for _ in range(512)]
+        drawn = [[rng.uniform(-1, 1) for _ in range(DIMENSION)] for _ in range(512)]
+        self._vectors: Rows = numpy.asarray(drawn)
 
-    async def embed(self, texts: Sequence[str]) -> Iterable[list[float]]:
-        return [self._vectors[len(text) * 31 % 512] for text in texts]
+    async def embed(self, texts: Sequence[str]) -> Rows:
+        """An array, as real models give."""
+        return self._vectors[[len(text) * 31 % 512 for text in texts]]
 
 
 def changes(first: int, count: int, version: int) -> list[Change]:

@@ -46,6 +46,9 @@ class Generations(Protocol):
     async def live(self) -> Projection:
         """The one that is live at this moment; SchemaBehind where none is."""
 
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """As in Projection, to the one that is live when it is written."""
+
     async def create(self, number: int, model: str | None = None) -> Projection:
         """Make it, not live, or take it as it is; prepared. Of the live one's model unless told."""
 
@@ -77,8 +80,7 @@ class LiveProjection:
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection."""
-        live = await self.generations.live()
-        await live.apply(changes)
+        await self.generations.apply(changes)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""

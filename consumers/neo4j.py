@@ -22,7 +22,7 @@ Weaknesses:
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, AsyncSession
 from neo4j.exceptions import ConstraintError, DatabaseError, Forbidden
@@ -50,12 +50,24 @@ _PAGE = f"""MATCH (n:{{label}}) WHERE n.key > $after AND n.version > 0
 RETURN {_ENTRY} ORDER BY n.key LIMIT $limit"""
 
 
+class Guard(NamedTuple):
+    """Cypher before each write, with its parameters; nothing is written where it finds nothing."""
+
+    clause: str
+    parameters: Row
+
+
+class Moved(Exception):
+    """The guard finds nothing any more; of what came first in an `apply`, some may be written."""
+
+
 class Neo4jProjection:
     """A Projection over one database; see the module for its limits.
 
     `batch_rows` is how many keys share a transaction, and `batch_neighbours` how many neighbours of
     theirs; a key with more has one of its own. `answer_seconds` is how long one may take, the
-    driver's repetitions included, before the store counts as down.
+    driver's repetitions included, before the store counts as down. With a `guard`, `apply` raises
+    Moved where that finds nothing.
     """
 
     name = "neo4j"
@@ -70,6 +82,7 @@ class Neo4jProjection:
         batch_rows: int = 500,
         batch_neighbours: int = 5_000,
         answer_seconds: float = ANSWER_SECONDS,
+        guard: Guard | None = None,
     ) -> None:
         self._shapes = {shape.aggregate: shape for shape in shapes}
         self.aggregates = frozenset(self._shapes)
@@ -80,6 +93,11 @@ class Neo4jProjection:
         self._batch_rows = batch_rows
         self._batch_neighbours = batch_neighbours
         self._answer_seconds = answer_seconds
+        self._guard = guard or Guard("", {})
+        self._statements = {
+            aggregate: f"{self._guard.clause}\n{shape.statement}".strip()
+            for aggregate, shape in self._shapes.items()
+        }
 
     @property
     def labels(self) -> frozenset[str]:
@@ -137,12 +155,14 @@ class Neo4jProjection:
             claims.setdefault(change.stream.key, []).append(change)
         heads = latest(changes)
         rows = [
-            shape.row(head, (c for c in claims[head.stream.key] if c != head)) for head in heads
+            shape.row(head, (c for c in claims[head.stream.key] if c is not head)) for head in heads
         ]
         divergences: list[Divergence] = []
         for some in _with_neighbours(rows, self._batch_neighbours):
-            diverged = await self._write(shape.statement, some)
-            divergences += [_divergence(row, claims[row["key"]]) for row in diverged]
+            (answer,) = await self._write(self._statements[shape.aggregate], some)
+            if answer["rows"] == 0:
+                raise Moved
+            divergences += [_divergence(row, claims[row["key"]]) for row in answer["diverged"]]
         return divergences
 
     async def _write(self, statement: str, rows: list[Row]) -> list[Row]:
@@ -151,11 +171,12 @@ class Neo4jProjection:
         Neo4j locks a key that MERGE does not find. ArcadeDB notices at the later commit, and calls
         it a broken constraint; the next attempt finds that node.
         """
+        parameters = {"rows": rows} | self._guard.parameters
         async with self._session() as session:
             for _ in range(CREATE_RACES):
                 with suppress(ConstraintError):
-                    return await session.execute_write(run, statement, {"rows": rows})
-            return await session.execute_write(run, statement, {"rows": rows})
+                    return await session.execute_write(run, statement, parameters)
+            return await session.execute_write(run, statement, parameters)
 
     async def _read(self, aggregate: str, template: str, **parameters: Any) -> list[Entry]:
         statement = template.format(label=self._shapes[aggregate].label)
@@ -204,7 +225,7 @@ def _with_neighbours(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
 
 def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
     """What the statement returned of a key, among the changes that it was given for it."""
-    claim = Stamp(**row["claim"])
+    claim = Stamp(*(row["claim"][name] for name in Stamp._fields))
     change = next(change for change in claims if change.stamp == claim)
     return Divergence(change, Stamp(**row["shown"]))
 

@@ -10,7 +10,7 @@ The node is always asked for with the right to write, so that in a cluster the l
 writer must not follow a replica that is behind a switch.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -18,13 +18,15 @@ from neo4j import AsyncDriver, AsyncSession
 from neo4j.exceptions import ConstraintError
 
 from consumers.generations import Generation
-from consumers.neo4j import Neo4jProjection, constrain
+from consumers.neo4j import Guard, Moved, Neo4jProjection, constrain
 from consumers.neo4j_edge import ANSWER_SECONDS, answered, run
+from consumers.projection import Change
 from consumers.shape import Row, Shape
 from outbox.errors import Halted
 
 _FIRST = """MERGE (g:Generation {key: $key})
 ON CREATE SET g.live = 1, g.numbers = [1]"""
+_LIVE = "MATCH (:Generation {key: $generations, live: $live})"
 _READ = "MATCH (g:Generation {key: $key}) RETURN g.live AS live, g.numbers AS numbers"
 _ADD = """MATCH (g:Generation {key: $key})
 SET g.numbers = [x IN g.numbers WHERE x <> $number] + $number"""
@@ -64,6 +66,8 @@ class Neo4jGenerations:
         self._shapes = tuple(shapes)
         self._answer_seconds = answer_seconds
         self._opened: dict[int, Neo4jProjection] = {}
+        self._guarded: dict[int, Neo4jProjection] = {}
+        self._believed = 1  # to be live; every write asks
         self.aggregates = frozenset(shape.aggregate for shape in self._shapes)
         self.topics = tuple(topics)
 
@@ -84,6 +88,14 @@ class Neo4jGenerations:
         """As in Generations."""
         live, _ = await self._read()
         return self._over(live)
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """As in Generations; asked in the write itself, as long as nothing is switched."""
+        try:
+            await self._over_while_live(self._believed).apply(changes)
+        except Moved:
+            self._believed, _ = await self._read()
+            await self._over(self._believed).apply(changes)
 
     async def create(self, number: int, model: str | None = None) -> Neo4jProjection:
         """As in Generations; a graph has no model."""
@@ -110,6 +122,7 @@ class Neo4jGenerations:
         for label in sorted(self._over(number).labels):
             await self._empty(label)
         self._opened.pop(number, None)
+        self._guarded.pop(number, None)
 
     async def _empty(self, label: str) -> None:
         """A page a transaction."""
@@ -136,12 +149,21 @@ class Neo4jGenerations:
 
     def _over(self, number: int) -> Neo4jProjection:
         if number not in self._opened:
-            shapes = [shape.of_generation(number) for shape in self._shapes]
-            self._opened[number] = Neo4jProjection(
-                self._driver,
-                self._database,
-                shapes,
-                topics=self.topics,
-                answer_seconds=self._answer_seconds,
-            )
+            self._opened[number] = self._projection(number)
         return self._opened[number]
+
+    def _over_while_live(self, number: int) -> Neo4jProjection:
+        if number not in self._guarded:
+            guard = Guard(_LIVE, {"generations": self.name, "live": number})
+            self._guarded[number] = self._projection(number, guard)
+        return self._guarded[number]
+
+    def _projection(self, number: int, guard: Guard | None = None) -> Neo4jProjection:
+        return Neo4jProjection(
+            self._driver,
+            self._database,
+            [shape.of_generation(number) for shape in self._shapes],
+            topics=self.topics,
+            answer_seconds=self._answer_seconds,
+            guard=guard,
+        )

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from outbox.errors import rejected
@@ -33,17 +34,29 @@ class Node:
 
 def check_key(where: str, key: str) -> None:
     """MessageRejected where no index takes it."""
-    check_value(where, key)
-    if len(key.encode()) > MAX_KEY_BYTES:
+    if not _is_plain(key):
+        check_value(where, key)
+    if len(key) > MAX_KEY_BYTES or len(key.encode()) > MAX_KEY_BYTES:
         raise refused(where, f"must be at most {MAX_KEY_BYTES} bytes in UTF-8")
 
 
 def check_properties(where: str, properties: Mapping[str, Any]) -> None:
     """MessageRejected that names the property, where one is not a word or cannot be stored."""
     for name, value in properties.items():
-        if not WORD.fullmatch(name):  # it may be data: a hostile name is not repeated
+        if not _is_word(name):  # it may be data: a hostile name is not repeated
             raise refused(where, "must have plain words for names")
-        check_value(f"{where}.{name}", value)
+        if not _is_plain(value):
+            check_value(f"{where}.{name}", value)
+
+
+@lru_cache(maxsize=4096)
+def _is_word(name: str) -> bool:
+    return WORD.fullmatch(name) is not None
+
+
+def _is_plain(value: Any) -> bool:
+    """Most values are: any graph holds them, and nothing more need be asked."""
+    return type(value) is str and value.isascii()
 
 
 def check_value(where: str, value: Any) -> None:

@@ -35,10 +35,10 @@ class Document:
 
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    content_hash: str = field(init=False)  # asked for some five times in an apply
 
-    @property
-    def content_hash(self) -> str:
-        return digest(self.text.encode())
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content_hash", digest(self.text.encode()))
 
 
 @lru_cache(maxsize=4096)  # asked for three times in an apply

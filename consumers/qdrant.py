@@ -49,12 +49,14 @@ from consumers.points import (
 )
 from consumers.projection import Change, Entry, StreamKey, batches, latest
 from consumers.qdrant_edge import Refused, require_completed, translated
+from consumers.together import together
 from outbox.errors import DependencyDown, MessageRejected, Violation
 
 __all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
 
 log = structlog.get_logger()
 
+BATCHES_SIDE_BY_SIDE = 2  # no two have a key in common; one is made ready while one is written
 KNOWN = ["aggregate", "key", "version", "event_id", "digest", "model", "content_hash"]
 
 
@@ -101,17 +103,11 @@ class QdrantProjection:
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; embeds only what the store does not have, in one call a batch."""
-        divergences: list[Divergence] = []
-        refused: list[models.PointStruct] = []
-        for batch in batches(changes, self._batch_points):
-            ids = point_ids(dict.fromkeys(change.stream for change in batch))
-            records = await self._retrieve(ids, with_payload=KNOWN)
-            flowing, diverging = part(batch, stamps(records))
-            divergences += diverging
-            refused += await self._write(await self._points(flowing, records))
-            await asyncio.sleep(0)  # local mode never waits for anything, so others never ran
-        refuse(self.name, divergences)
-        _reject(refused)
+        free = asyncio.Semaphore(BATCHES_SIDE_BY_SIDE)
+        work = (self._apply(batch, free) for batch in batches(changes, self._batch_points))
+        done = await together(work)
+        refuse(self.name, [each for diverging, _ in done for each in diverging])
+        _reject([point for _, refused in done for point in refused])
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""
@@ -151,6 +147,18 @@ class QdrantProjection:
             self._client.count(self.collection, count_filter=condition, exact=True)
         )
         return int(result.count)
+
+    async def _apply(
+        self, batch: Sequence[Change], free: asyncio.Semaphore
+    ) -> tuple[list[Divergence], list[models.PointStruct]]:
+        """What diverges of a batch, and what the store can never take; the rest is written."""
+        async with free:
+            ids = point_ids(dict.fromkeys(change.stream for change in batch))
+            records = await self._retrieve(ids, with_payload=KNOWN)
+            flowing, diverging = part(batch, stamps(records))
+            refused = await self._write(await self._points(flowing, records))
+            await asyncio.sleep(0)  # local mode never waits for anything, so others never ran
+            return diverging, refused
 
     async def _points(
         self, changes: Sequence[Change], records: Sequence[models.Record]

@@ -4,7 +4,7 @@ A collection remembers the model that made its vectors, and whoever searches or 
 that one. One request moves the alias, which the server carries out as a whole.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from qdrant_client import AsyncQdrantClient, models
@@ -12,7 +12,7 @@ from qdrant_client import AsyncQdrantClient, models
 from consumers.collection import MODEL, described
 from consumers.embedding import Embedder
 from consumers.generations import Generation
-from consumers.projection import Projection
+from consumers.projection import Change, Projection
 from consumers.qdrant import QdrantProjection
 from consumers.qdrant_edge import Refused, is_server, require_version, translated
 from outbox.errors import DependencyDown, Halted, SchemaBehind
@@ -69,6 +69,10 @@ class QdrantGenerations:
                 "which creates it, and repair the drift"
             )
         return await self._opened_as(name)
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """As in Generations."""
+        await (await self.live()).apply(changes)
 
     async def create(self, number: int, model: str | None = None) -> Projection:
         """As in Generations."""

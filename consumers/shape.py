@@ -13,28 +13,34 @@ from consumers.projection import Change
 Row = dict[str, Any]
 
 _FENCE = """UNWIND $rows AS row
-MERGE (n:{label} {{key: row.key}})
-ON CREATE SET n.version = 0
-SET n._lock = true
+MERGE (n:{label} {{key: row.node.key}})
+ON MATCH SET n._lock = true
 REMOVE n._lock
 WITH n, row, [
-  other IN row.claims WHERE other.version = n.version
+  other IN row.claims + row.node WHERE other.version = n.version
   AND (other.event_id <> n.event_id OR other.digest <> n.digest) | other
-] AS others, {{version: n.version, event_id: n.event_id, digest: n.digest}} AS shown
-WITH n, row, others, shown, size(others) = 0 AND shown.version < row.version AS newer
+] AS others, {{version: coalesce(n.version, 0), event_id: n.event_id, digest: n.digest}} AS shown
+WITH n, row, others, shown, size(others) = 0 AND shown.version < row.node.version AS newer
+WITH {parts}
 FOREACH (node IN CASE WHEN newer THEN [row.node] ELSE [] END | SET n = node)"""
-# An edge that stays is not touched, so that writers do not meet at a neighbour for nothing.
-_EDGES = """FOREACH (old IN [
-  (n){left}[r:{type}]{right}(m:{label})
-  WHERE newer AND NOT m.key IN [x IN row.edges.{type} | x.key] | r
-] | DELETE old)
-FOREACH (new IN CASE WHEN newer THEN row.edges.{type} ELSE [] END |
+_KNOWN = ("n", "row", "others", "shown", "newer")
+_EDGES = "[(n){left}[r:{type}]{right}(m:{label}) WHERE newer | [r, m.key]] AS old_{type}"
+# An edge that stays is not touched: writers do not meet at a neighbour for nothing, and it is not
+# looked for once more. Nobody else changes the edges of a node that is locked.
+_REPLACE = """FOREACH (gone IN [
+  old IN old_{type} WHERE NOT old[1] IN [x IN row.edges.{type} | x.key] | old[0]
+] | DELETE gone)
+FOREACH (new IN [
+  x IN row.edges.{type} WHERE newer AND NOT x.key IN [old IN old_{type} | old[1]]
+] |
   MERGE (m:{label} {{key: new.key}})
   ON CREATE SET m = new
   MERGE (n){left}[:{type}]{right}(m)
 )"""
-_DIVERGED = """WITH row, others, shown WHERE size(others) > 0
-RETURN row.key AS key, others[0] AS claim, shown"""
+_ANSWER = """WITH count(*) AS rows, collect(
+  CASE WHEN size(others) > 0 THEN {key: row.node.key, claim: others[0], shown: shown} END
+) AS diverged
+RETURN rows, diverged"""
 
 _FORGET = """UNWIND $rows AS row
 MATCH (n:{label} {{key: row.key}})
@@ -91,13 +97,18 @@ class Shape:
     def statement(self) -> str:
         """Merge, lock, compare, set, and replace the edges, for all `$rows` in one statement.
 
-        Clauses may run over the whole batch before the next, so a key may occur only once. A write
-        to the node takes its lock, or (ArcadeDB) makes a concurrent commit fail: only after that
-        the version is read. A node is set where it has a lower version, and where none of the
-        row's claims is another event of the version that it shows; those are what is returned.
+        Clauses may run over the whole batch before the next, so a key may occur only once. A node
+        that is made is nobody else's until the commit. A write to one that is there takes its lock,
+        or (ArcadeDB) makes a concurrent commit fail: only after that the version is read. A node is
+        set where it has a lower version, and where none of the row's claims is another event of the
+        version that it shows.
+
+        One row comes back: how many `rows` there were, and which of them `diverged`.
         """
         edges = (_over(_EDGES, edge) for edge in self.edges)
-        return "\n".join((_FENCE.format(label=self.label), *edges, _DIVERGED))
+        fence = _FENCE.format(label=self.label, parts=",\n  ".join((", ".join(_KNOWN), *edges)))
+        replaced = (_over(_REPLACE, edge) for edge in self.edges)
+        return "\n".join((fence, *replaced, _ANSWER))
 
     @property
     def forgetting(self) -> str:
@@ -120,11 +131,9 @@ class Shape:
         node = Node() if change.deleted else self.describe(change)
         check_properties(self.label, node.properties)
         return {
-            "key": change.stream.key,
-            "version": change.version,
             "node": {**node.properties, **_own_properties(change)},
             "edges": {edge.type: _neighbours(node, edge) for edge in self.edges},
-            "claims": [each.stamp._asdict() for each in (*earlier, change)],
+            "claims": [each.stamp._asdict() for each in earlier],
         }
 
 

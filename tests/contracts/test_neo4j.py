@@ -167,7 +167,7 @@ async def test_a_batch_larger_than_a_transaction_is_applied_whole(
     driver: AsyncDriver,
     database: str,
     monkeypatch: pytest.MonkeyPatch,
-    limits: dict[str, int],
+    limits: dict[str, Any],
     keys: list[int],
 ) -> None:
     projection = Neo4jProjection(driver, database, [ITEM_SHAPE], topics=(), **limits)

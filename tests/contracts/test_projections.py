@@ -132,7 +132,7 @@ class Unfenced(Shape):
 
     @property
     def statement(self) -> str:
-        return changed(ITEM_SHAPE.statement, " AND shown.version < row.version", "")
+        return changed(ITEM_SHAPE.statement, " AND shown.version < row.node.version", "")
 
 
 class Unheard(Shape):
@@ -140,7 +140,7 @@ class Unheard(Shape):
 
     @property
     def statement(self) -> str:
-        return changed(ITEM_SHAPE.statement, "IN row.claims", "IN []")
+        return changed(ITEM_SHAPE.statement, "IN row.claims + row.node", "IN []")
 
 
 def changed(statement: str, right: str, wrong: str) -> str:

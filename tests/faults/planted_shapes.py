@@ -50,7 +50,7 @@ class Unlocked(Shape):
 
     @property
     def statement(self) -> str:
-        return changed(super().statement, "SET n._lock = true\nREMOVE n._lock\n", "")
+        return changed(super().statement, "ON MATCH SET n._lock = true\nREMOVE n._lock\n", "")
 
 
 def changed(statement: str, right: str, wrong: str) -> str:

@@ -40,8 +40,10 @@ class Engine(Protocol):
     async def delete(self, collection: str, condition: Json) -> None:
         """Every point that matches."""
 
-    async def retrieve(self, collection: str, ids: Sequence[str], *, vectors: bool) -> list[Record]:
-        """Without `vectors` a record's is empty."""
+    async def retrieve(
+        self, collection: str, ids: Sequence[str], fields: list[str] | None, *, vectors: bool
+    ) -> list[Record]:
+        """With these fields of the payload, or all; without `vectors` a record's is empty."""
 
     async def scroll(
         self, collection: str, limit: int, offset: str | None
@@ -93,12 +95,14 @@ class EdgeEngine:
         """Judged here: the wheel looks for 0 where it should look for false."""
         wanted = [each["has_id"] for each in condition["must"] if "has_id" in each]
         ids = [point for some in wanted for point in some]
-        found = await self.retrieve(collection, ids, vectors=False)
+        found = await self.retrieve(collection, ids, None, vectors=False)
         gone = [record[0] for record in found if matches(condition, record)]
         self._shards[collection].update(self._edge.UpdateOperation.delete_points(gone))
 
-    async def retrieve(self, collection: str, ids: Sequence[str], *, vectors: bool) -> list[Record]:
-        found = self._shards[collection].retrieve(list(ids), True, vectors)
+    async def retrieve(
+        self, collection: str, ids: Sequence[str], fields: list[str] | None, *, vectors: bool
+    ) -> list[Record]:
+        found = self._shards[collection].retrieve(list(ids), fields or True, vectors)
         return [(str(record.id), record.payload, record.vector or []) for record in found]
 
     async def scroll(

@@ -39,8 +39,12 @@ class LocalEngine:
         selector = models.FilterSelector(filter=models.Filter.model_validate(condition))
         await self._client.delete(collection, points_selector=selector)
 
-    async def retrieve(self, collection: str, ids: Sequence[str], *, vectors: bool) -> list[Record]:
-        found = await self._client.retrieve(collection, ids, with_vectors=vectors)
+    async def retrieve(
+        self, collection: str, ids: Sequence[str], fields: list[str] | None, *, vectors: bool
+    ) -> list[Record]:
+        found = await self._client.retrieve(
+            collection, ids, with_payload=fields or True, with_vectors=vectors
+        )
         return [_record(record) for record in found]
 
     async def scroll(

@@ -168,8 +168,12 @@ class QdrantServer:
     async def _question(self, collection: str, rest: str, body: Json) -> Answer:
         await self._do_what_nobody_waited_for()
         if rest == "points":
+            wanted = body.get("with_payload")
             found = await self.engine.retrieve(
-                collection, body["ids"], vectors=bool(body.get("with_vector"))
+                collection,
+                body["ids"],
+                wanted if isinstance(wanted, list) else None,
+                vectors=bool(body.get("with_vector")),
             )
             return result([_shown(record, body) for record in found])
         if rest == "points/scroll":

@@ -49,6 +49,9 @@ class MemoryGenerations:
     async def live(self) -> MemoryProjection:
         return self.held[self.number]
 
+    async def apply(self, changes: Sequence[Change]) -> None:
+        await self.held[self.number].apply(changes)
+
     async def create(self, number: int, model: str | None = None) -> MemoryProjection:
         del model
         return self.held.setdefault(number, Refusing(self.refused))
