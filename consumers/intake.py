@@ -1,18 +1,33 @@
-"""Intake: how much of a partition may be in memory, received and unfinished.
+"""Intake: how much may be in memory, received and unfinished.
 
 A partition that has reached its share is paused: the broker keeps the rest. At half of it the
-partition is resumed, so that it is not paused again at once.
+partition is resumed, so that it is not paused again at once. So one whose key waits for its store
+takes nothing from the others.
+
+What one receive brings is accepted whole, so a partition may be over its share by a fetch. Where
+that adds up to half of the bounds, because there are many, all are paused until it is a quarter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from outbox.kafka import Partition
 
+SHARE_RESUMES = 0.5
+OVER_PAUSES, OVER_RESUMES = 0.5, 0.25  # of the bounds, all partitions together
+
+
+class Held(NamedTuple):
+    """What is in memory."""
+
+    messages: int = 0
+    size: int = 0  # in bytes
+
 
 class Intake:
-    """Counts the messages and bytes of each of `partitions` partitions, which share the bounds.
+    """Counts the messages and bytes of each partition, which share the bounds.
 
-    What one receive brings is accepted whole, so a partition may be over by that much.
+    Together they hold at most one and a half of the bounds, and what one more receive brings.
     """
 
     def __init__(
@@ -22,16 +37,20 @@ class Intake:
         pause: Callable[[Partition], None],
         resume: Callable[[Partition], None],
     ) -> None:
-        self._max = (max_messages, max_bytes)
+        self._max = Held(max_messages, max_bytes)
         self._pause = pause
         self._resume = resume
-        self._partitions = 1
-        self._held: dict[Partition, tuple[int, int]] = {}
+        self._partitions: frozenset[Partition] = frozenset()
+        self._held: dict[Partition, Held] = {}
+        self._over = Held()
         self._paused: set[Partition] = set()
+        self._full = False
 
-    def divide(self, partitions: int) -> None:
-        """Among so many, from now on."""
-        self._partitions = max(1, partitions)
+    def divide(self, partitions: Iterable[Partition]) -> None:
+        """Among these, from now on."""
+        self._partitions = frozenset(partitions)
+        over = [self._beyond(partition) for partition in self._held]
+        self._over = Held(sum(each.messages for each in over), sum(each.size for each in over))
 
     @property
     def paused(self) -> frozenset[Partition]:
@@ -40,29 +59,52 @@ class Intake:
     @property
     def messages(self) -> int:
         """Of all partitions."""
-        return sum(messages for messages, _ in self._held.values())
+        return sum(held.messages for held in self._held.values())
 
     def took(self, partition: Partition, messages: int, size: int) -> None:
         """They are in memory now."""
         self._change(partition, messages, size)
-        if partition not in self._paused and self._filled(partition) >= 1:
-            self._paused.add(partition)
-            self._pause(partition)
+        self._full = self._full or max(self._of_bounds(self._over)) >= OVER_PAUSES
+        if self._full or self._filled(partition) >= 1:
+            for each in {partition, *(self._partitions if self._full else ())} - self._paused:
+                self._paused.add(each)
+                self._pause(each)
 
     def released(self, partition: Partition, messages: int, size: int) -> None:
         """They are finished."""
         self._change(partition, -messages, -size)
-        if partition in self._paused and self._filled(partition) <= 0.5:
-            self._paused.remove(partition)
-            self._resume(partition)
+        was_full = self._full
+        self._full = was_full and max(self._of_bounds(self._over)) > OVER_RESUMES
+        if not self._full:
+            for each in self._paused & (self._paused if was_full else {partition}):
+                if self._filled(each) <= SHARE_RESUMES:
+                    self._paused.remove(each)
+                    self._resume(each)
 
     def _change(self, partition: Partition, messages: int, size: int) -> None:
-        held_messages, held_bytes = self._held.get(partition, (0, 0))
-        self._held[partition] = (held_messages + messages, held_bytes + size)
+        held, before = self._held.get(partition, Held()), self._beyond(partition)
+        self._held[partition] = Held(held.messages + messages, held.size + size)
+        after = self._beyond(partition)
+        self._over = Held(
+            self._over.messages + after.messages - before.messages,
+            self._over.size + after.size - before.size,
+        )
+
+    def _beyond(self, partition: Partition) -> Held:
+        """What it has over its share."""
+        held = self._held.get(partition, Held())
+        return Held(
+            max(0, held.messages - self._max.messages // self._count),
+            max(0, held.size - self._max.size // self._count),
+        )
 
     def _filled(self, partition: Partition) -> float:
         """How much of its share it has; 1 is all."""
-        held = self._held[partition]
-        return max(
-            part * self._partitions / most for part, most in zip(held, self._max, strict=True)
-        )
+        return self._count * max(self._of_bounds(self._held.get(partition, Held())))
+
+    def _of_bounds(self, held: Held) -> Iterator[float]:
+        return (part / most for part, most in zip(held, self._max, strict=True))
+
+    @property
+    def _count(self) -> int:
+        return max(1, len(self._partitions))

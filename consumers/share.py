@@ -69,7 +69,7 @@ class Share:
     def assign(self, partitions: Iterable[Partition]) -> None:
         """Which it is about; known a moment after the share begins."""
         self.partitions = frozenset(partitions)
-        self._intake.divide(len(self.partitions))
+        self._intake.divide(self.partitions)
 
     def accept(self, fetched: Mapping[Partition, Sequence[Received]]) -> None:
         """Take records, each partition's in the order of their offsets. After the end: drop them,
