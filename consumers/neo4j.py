@@ -20,15 +20,15 @@ Weaknesses:
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, AsyncSession
-from neo4j.exceptions import ConstraintError, DatabaseError, Forbidden
+from neo4j.exceptions import ClientError, ConstraintError, DatabaseError, Forbidden
 
 from consumers.divergence import Divergence, part, refuse
-from consumers.neo4j_edge import ANSWER_SECONDS, answered, connect, run
+from consumers.neo4j_edge import ANSWER_SECONDS, answered, connect, raced, run
 from consumers.node import Node
 from consumers.projection import Change, Entry, Stamp, StreamKey, batches, latest
 from consumers.shape import Edge, Row, Shape
@@ -37,7 +37,7 @@ from outbox.errors import SchemaBehind
 __all__ = ["Edge", "Neo4jProjection", "Node", "Shape", "connect"]
 
 SCAN_PAGE_NODES = 1000
-CREATE_RACES = 5
+RACES = 5
 PREPARE_SECONDS = 600.0  # a new constraint looks at all nodes that are there
 
 _UNIQUE = frozenset({"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"})
@@ -166,16 +166,20 @@ class Neo4jProjection:
         return divergences
 
     async def _write(self, statement: str, rows: list[Row]) -> list[Row]:
-        """Write in one transaction; again where somebody else created one of its keys meanwhile.
+        """Write in one transaction; again where somebody else made or forgot one of its nodes.
 
         Neo4j locks a key that MERGE does not find. ArcadeDB notices at the later commit, and calls
-        it a broken constraint; the next attempt finds that node.
+        it a broken constraint; the next attempt finds that node. One that is forgotten between our
+        MERGE and our lock is not found; the next attempt makes it.
         """
         parameters = {"rows": rows} | self._guard.parameters
         async with self._session() as session:
-            for _ in range(CREATE_RACES):
-                with suppress(ConstraintError):
+            for _ in range(RACES):
+                try:
                     return await session.execute_write(run, statement, parameters)
+                except ClientError as error:
+                    if not raced(error):
+                        raise
             return await session.execute_write(run, statement, parameters)
 
     async def _read(self, aggregate: str, template: str, **parameters: Any) -> list[Entry]:

@@ -10,6 +10,7 @@ from neo4j.exceptions import (
     AuthError,
     ClientError,
     ConnectionPoolError,
+    ConstraintError,
     CypherSyntaxError,
     Forbidden,
     Neo4jError,
@@ -32,13 +33,13 @@ _DOWN = (
     AuthError,
     Forbidden,
 )
+GONE = "Neo.ClientError.Statement.EntityNotFound"  # of a node that was there a moment ago
 # Wrong for as long as nobody repairs the server or our account; nothing is wrong with the message.
 _DOWN_CODES = (
     "Neo.ClientError.Security",
     "Neo.ClientError.Database",
     "Neo.ClientError.Cluster",
-    # Forgotten between our MERGE and our lock; the next attempt finds no node, and makes one.
-    "Neo.ClientError.Statement.EntityNotFound",
+    GONE,
     "Neo.DatabaseError.General",
     "Neo.DatabaseError.Transaction",
 )
@@ -78,6 +79,11 @@ async def run(
     """The rows; a pure function of its arguments: the driver may call it again."""
     result = await transaction.run(statement, parameters)
     return [record.data() async for record in result]
+
+
+def raced(error: ClientError) -> bool:
+    """Whether another transaction came between: then the next attempt finds what it has left."""
+    return isinstance(error, ConstraintError) or error.code == GONE
 
 
 @contextmanager

@@ -87,14 +87,14 @@ async def ended(ending: Awaitable[None]) -> None:
     """Await the end of a client, for STOP_TIMEOUT_SECONDS at most; how it ends does not matter.
 
     A client that is stopped before its tasks have begun lets their cancellation out, which would be
-    taken for a cancellation of ours.
+    taken for a cancellation of ours; and one that waits for its tasks takes ours for theirs, and
+    keeps it, so that whoever has set a deadline would wait for ever.
     """
     task = asyncio.current_task()
     asked_before = task.cancelling() if task else 0
     with suppress(TimeoutError, KafkaError, OSError):
         async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
-            try:
+            with suppress(asyncio.CancelledError):
                 await ending
-            except asyncio.CancelledError:
-                if task is not None and task.cancelling() > asked_before:
-                    raise  # it is this very task that somebody wants to end
+    if task is not None and task.cancelling() > asked_before:
+        raise asyncio.CancelledError  # it is this very task that somebody wants to end

@@ -23,7 +23,7 @@ async def count_records(bootstrap: str, topics: Sequence[str]) -> dict[str, int]
 async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
     """How many records a group has not committed yet. Asks without joining the group."""
     ends = await _ends(bootstrap, topics)
-    async with reader_of(AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group)) as reader:
+    async with reader_of(of_group(bootstrap, group)) as reader:
         reader.assign(list(ends))
         done = [await reader.committed(partition) or 0 for partition in ends]
     return sum(ends.values()) - sum(done)
@@ -32,7 +32,7 @@ async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
 async def has_committed(bootstrap: str, group: str, topics: Sequence[str]) -> bool:
     """Whether a group has ever committed an offset of these topics."""
     partitions = list(await _ends(bootstrap, topics))
-    async with reader_of(AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group)) as reader:
+    async with reader_of(of_group(bootstrap, group)) as reader:
         reader.assign(partitions)
         return any([await reader.committed(partition) is not None for partition in partitions])
 
@@ -63,6 +63,15 @@ async def partitions_of(
 async def _ends(bootstrap: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
     async with partitions_of(bootstrap, topics) as (reader, partitions):
         return dict(await reader.end_offsets(partitions)) if partitions else {}
+
+
+def of_group(bootstrap: str, group: str) -> AIOKafkaConsumer:
+    """Who may ask and commit for a group without joining it; not started yet.
+
+    It commits nothing by itself. By default aiokafka would at its end: of a group that has never
+    read it would commit the end of the topics, and pass over all that is there.
+    """
+    return AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
 
 
 @asynccontextmanager

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition, errors
+from aiokafka import TopicPartition, errors
 
 from outbox.errors import Halted
 from outbox.kafka.edge import broker_errors
-from outbox.kafka.offsets import partitions_of, reader_of
+from outbox.kafka.offsets import of_group, partitions_of, reader_of
 from outbox.kafka.topics import admin_client
 
 MEMBERS = (
@@ -51,7 +51,7 @@ async def removed(bootstrap: str, group: str, timeout_seconds: float) -> list[Re
 async def skip(bootstrap: str, group: str, partitions: Sequence[Removed]) -> None:
     """Let the group go on at the earliest record of each; Halted while it has members."""
     offsets = {TopicPartition(each.topic, each.partition): each.earliest for each in partitions}
-    async with reader_of(AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group)) as reader:
+    async with reader_of(of_group(bootstrap, group)) as reader:
         reader.assign(list(offsets))
         try:
             await reader.commit(offsets)

@@ -152,6 +152,10 @@ class Role:
         """What it holds in memory."""
         return int(self._status("VmRSS").split()[0]) * 1024
 
+    def virtual_bytes(self) -> int:
+        """What it has of addresses, used or not."""
+        return int(self._status("VmSize").split()[0]) * 1024
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """The lines of its log that say so."""
         lines = [json.loads(line) for line in self.lines if line.startswith("{")]

@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from consumers.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import Halted
-from outbox.kafka import partition_of
+from outbox.kafka import has_committed, lag, partition_of
 from tests.faults.effects import Effects, verdict
 from tests.faults.groups import OPTIONS, WITHIN_SECONDS, Connection, Held, consume, send
 from tests.faults.history import TOPIC
@@ -143,3 +143,27 @@ async def test_a_group_whose_offsets_are_gone_begins_again_and_changes_nothing(
     assert (await verdict(tables, "forgotten", sent)).right
     await effects.close()
     await again.close()
+
+
+async def test_who_only_looks_at_a_group_commits_nothing_in_its_name(
+    member: Settings, tables: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C4, I6: the group has never read; whoever asks how far it is must not take it to the end,
+    however long that takes."""
+    stop = AIOKafkaConsumer.stop
+
+    async def stop_late(reader: AIOKafkaConsumer) -> None:
+        await asyncio.sleep(0.5)
+        await stop(reader)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "stop", stop_late)
+    sent = [event(f"key{number % 5}", 1 + number // 5) for number in range(20)]
+    await send(member, *sent)
+    for _ in range(5):
+        assert await lag(member.kafka_url, "aftercommit.new", [TOPIC]) == len(sent)
+        assert not await has_committed(member.kafka_url, "aftercommit.new", [TOPIC])
+    monkeypatch.undo()
+    effects = Effects(member.libpq_url(), "new", TOPIC, refuses=False)
+    await consume(member, effects, [])
+    assert (await verdict(tables, "new", sent)).right
+    await effects.close()

@@ -1,6 +1,7 @@
 """The end of a client of Kafka's is never mistaken for the end of our own task."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
@@ -34,6 +35,16 @@ async def test_a_cancellation_from_before_is_not_taken_for_a_new_one() -> None:
         await edge.ended(ending())
 
     await asyncio.create_task(swallowed_once())
+
+
+async def test_a_cancellation_that_a_client_keeps_for_itself_comes_all_the_same() -> None:
+    async def ending() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await edge.ended(ending())
 
 
 async def test_a_deaf_one_is_left_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
