@@ -44,7 +44,7 @@ QUICK = Effort(
     kafka_messages=100_000,
     latency_seconds=5.0,
     rests=5,
-    idle_seconds=8.0,
+    idle_seconds=6.0,
     write_slices=3,
     write_slice_seconds=1.0,
     retained_messages=300_000,
@@ -52,7 +52,7 @@ QUICK = Effort(
     open_seconds=0.0,
     bloat_seconds=3.0,
     projected_keys=2_000,
-    visible_warm_seconds=6.0,
+    visible_warm_seconds=4.0,
     visible_seconds=4.0,
 )
 TINY = Effort(
