@@ -1,7 +1,6 @@
 """`python -m consumers rebuild start | status | rollback | drop`."""
 
 import json as to_json
-import sys
 from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -14,14 +13,13 @@ from consumers.generations import Generation
 from consumers.rebuild import Asked, drop, rebuild_through_outages
 from consumers.settings import Settings
 from outbox.cli.bar import progress
-from outbox.cli.console import Json, Reason, print_table
-from outbox.errors import Halted, OutboxError, translated
+from outbox.cli.console import Json, Reason, halted_in_one_line, print_table
+from outbox.errors import OutboxError, translated
 from outbox.operations import Operation
 from outbox.process import answer, calm_the_collector
 from outbox.rebuilds import Rebuild, latest
 from outbox.relay import connect
 
-EXIT_HALTED = 3
 SHOWN = ("action", "generation", "phase", "keys", "differing", "brought", "checks", "operator")
 
 app = typer.Typer(
@@ -127,15 +125,9 @@ def _carry_out(settings: Settings, asked: Asked, *, json: bool) -> None:
 
 
 def _answered(settings: Settings, question: Coroutine[Any, Any, Any]) -> Any:
-    """What only a person can repair is one line, and exit code 3."""
-
     async def asked() -> Any:
-        try:
-            with translated():
-                return await question
-        except Halted as error:
-            sys.stderr.write(f"{error}\n")
-            raise typer.Exit(EXIT_HALTED) from None
+        with halted_in_one_line(), translated():
+            return await question
 
     return answer(settings, asked())
 

@@ -1,7 +1,6 @@
 """`python -m consumers skip-removed`: past what the broker removed before it was read."""
 
 import json as to_json
-import sys
 from typing import Annotated
 
 import psycopg
@@ -9,11 +8,9 @@ import typer
 
 from consumers.membership import group_of
 from consumers.settings import Settings
-from outbox.cli.console import Json, Reason, ask, print_table
-from outbox.errors import Halted
+from outbox.cli.console import Json, Reason, ask, halted_in_one_line, print_table
 from outbox.kafka import Removed, removed, skip
 from outbox.operations import Operation
-from outbox.process import EXIT_HALTED
 
 Consumer = Annotated[str, typer.Argument(help="As in dead-letters: catalog, qdrant, neo4j.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be passed over.")]
@@ -34,11 +31,8 @@ def skip_removed(
     operation = Operation(settings.operator, "skip-removed", consumer, reason)
 
     async def passed_over(connection: psycopg.AsyncConnection) -> list[Removed]:
-        try:
+        with halted_in_one_line():
             return await _skip(settings, connection, operation, dry_run=dry_run)
-        except Halted as error:
-            sys.stderr.write(f"{error}\n")
-            raise typer.Exit(EXIT_HALTED) from None
 
     _tell(ask(settings, passed_over), dry_run=dry_run, json=json)
 

@@ -1,6 +1,8 @@
 """What the commands of every subject share: `--json`, a reason, a connection, a table."""
 
-from collections.abc import Awaitable, Callable, Iterable
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 import psycopg
@@ -9,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from outbox.process import answer
+from outbox.errors import Halted
+from outbox.process import EXIT_HALTED, answer
 from outbox.relay import connect
 from outbox.settings import Settings
 
@@ -24,6 +27,16 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Non
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     Console().print(table)
+
+
+@contextmanager
+def halted_in_one_line() -> Iterator[None]:
+    """What only a person can repair is one line, and exit code 3."""
+    try:
+        yield
+    except Halted as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(EXIT_HALTED) from None
 
 
 def ask(settings: Settings, question: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:

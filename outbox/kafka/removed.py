@@ -65,5 +65,7 @@ async def _held(
     """The earliest offset and the end of each; what the broker does not know is left out."""
     async with partitions_of(bootstrap, {tp.topic for tp in partitions}) as (reader, there):
         asked = [tp for tp in partitions if tp in there]
+        if not asked:
+            return {}
         earliest, ends = await reader.beginning_offsets(asked), await reader.end_offsets(asked)
     return {tp: (earliest[tp], ends[tp]) for tp in asked}

@@ -256,7 +256,7 @@ class Subscriber:
         )
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka says no types
     def __init__(
         self,
         forget: Callable[[], None],

@@ -17,7 +17,7 @@ from schemas.envelope import Envelope
 from stack.kafka import KafkaServer, has_means
 from stack.settings import StackSettings
 from tests.faults.effects import Effects
-from tests.faults.groups import Connection, committed, send, settled
+from tests.faults.groups import WITHIN_SECONDS, Connection, committed, send, settled
 from tests.faults.history import TOPIC
 from tests.faults.length import seconds
 from tests.faults.stream import event
@@ -30,7 +30,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 KEYS = 20
 STILL_SECONDS = seconds(12, 30)  # three sessions
 NAME = "steadfast"
-WITHIN_SECONDS = 90.0
 
 Interrupt = Callable[[KafkaServer], Awaitable[None]]
 
@@ -73,7 +72,7 @@ async def stopped(broker: KafkaServer) -> None:
 async def test_a_consumer_outlives_its_broker_and_does_each_message_once(
     member: Settings, tables: Connection, broker: KafkaServer, interrupt: Interrupt
 ) -> None:
-    """C21: twice in a row, in the middle of what it was sent; no attempt is spent on it."""
+    """C21: twice in a row, in the middle of what it was sent; it makes no dead letter."""
     settings = member.model_copy(update={"kafka_url": broker.url})
     sent: list[Envelope] = []
     async with consuming(settings):

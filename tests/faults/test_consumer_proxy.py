@@ -55,7 +55,7 @@ async def test_a_slow_thin_sliced_or_breaking_network_only_takes_longer(
             proxy.add(toxic)
             await consuming(stack, settings, proxy, name)
         for name in TOXICS:
-            await until(lambda each=name: has_done(postgres, each), WITHIN_SECONDS, 0.5)  # type: ignore[misc]
+            await until(lambda each=name: has_done(postgres, each), WITHIN_SECONDS, 0.5)  # type: ignore[misc] # a default
 
 
 async def test_a_connection_that_falls_silent_is_survived(

@@ -136,7 +136,7 @@ async def sweep(
         tasks = asyncio.all_tasks()
         name = f"{moment.value}-{at}"
         names.append(name)
-        reached = await cancelled_at(lambda name=name: work(name), at, moment)  # type: ignore[misc]
+        reached = await cancelled_at(lambda name=name: work(name), at, moment)  # type: ignore[misc] # a default
         await asyncio.sleep(0)
         left = [task for task in asyncio.all_tasks() - tasks if not task.done()]
         assert not left, (name, left)

@@ -24,7 +24,6 @@ from outbox.letter_repair import discard, retry
 from outbox.letters import Letter, Selection, count, list_letters
 from outbox.operations import Operation
 from schemas.catalog import ItemUpserted
-from tests.conftest import Servers
 from tests.faults.kills import SEED
 from tests.faults.ledger import TOPIC, Ledger, first_occurrences, record, records
 from tests.faults.length import seconds, times
@@ -223,7 +222,7 @@ async def without_rights(url: str, postgres: Connection) -> AsyncIterator[str]:
         "GRANT SELECT, INSERT, UPDATE ON outbox.dead_letters TO consumer"
     )
     try:
-        own = make_url(url).set(username="consumer", password="secret")  # noqa: S106
+        own = make_url(url).set(username="consumer", password="secret")  # noqa: S106 - the test's own
         yield own.render_as_string(hide_password=False)
     finally:
         await postgres.execute("DROP OWNED BY consumer; DROP ROLE consumer")
@@ -333,12 +332,11 @@ async def test_a_consumer_that_is_killed_while_it_redoes_goes_on_from_the_databa
     assert len(applied["bad"]) <= len(every) + KILLS
 
 
+@pytest.mark.usefixtures("real_kafka")
 async def test_of_several_members_one_redoes_a_letter_also_while_another_one_joins(
-    servers: Servers, settings: Settings, postgres: Connection, ledger: Ledger, tmp_path: Path
+    settings: Settings, postgres: Connection, ledger: Ledger, tmp_path: Path
 ) -> None:
     """C5, C12: who has the partition has its letters; only a real broker gives partitions away."""
-    if not servers.real_kafka:
-        pytest.skip("the mock broker has groups of one member")
     keys = [f"key-{number}" for number in range(KEYS)]
     ledger.refuse(*((key, 1) for key in keys))
     await send_records(settings, records(keys, 1, WAITING_EACH))

@@ -105,7 +105,7 @@ async def test_an_id_used_again_for_another_payload_is_refused_and_answered(
 def raw(command: Command, payload: bytes, **changes: object) -> Record:
     """A record whose payload no client of ours would have made."""
     # What is replaced is a test's own choice of fields.
-    envelope: Envelope = replace(envelope_of(command), payload=payload, **changes)  # type: ignore[arg-type]
+    envelope: Envelope = replace(envelope_of(command), payload=payload, **changes)  # type: ignore[arg-type] # by name
     key, value, headers = encode(envelope)
     return Record(0, COMMANDS, key, value, headers)
 

@@ -1,12 +1,14 @@
 """Replay: published messages again, as duplicates; chosen, bounded, interruptible, recorded."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import psycopg
 import pytest
 
 from consumers.memory import MemoryProjection
+from consumers.projection import Change
 from consumers.settings import Settings
 from outbox.audit import audit
 from outbox.errors import LeaseLost, MessageRejected
@@ -169,9 +171,9 @@ class Named(MemoryProjection):
         self.name = name
         self.applied = 0
 
-    async def apply(self, changes: object) -> None:
-        self.applied += len(changes)  # type: ignore[arg-type]
-        await super().apply(changes)  # type: ignore[arg-type]
+    async def apply(self, changes: Sequence[Change]) -> None:
+        self.applied += len(changes)
+        await super().apply(changes)
 
 
 UPSERT = """

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -94,8 +95,8 @@ class Shows(MemoryProjection):
         super().__init__([ItemEvent.aggregate], [ItemEvent.topic])
         self._shown = {entry.stream: entry for entry in entries}
 
-    async def versions(self, streams: object) -> dict[StreamKey, Entry]:
-        return {s: self._shown[s] for s in streams if s in self._shown}  # type: ignore[attr-defined]
+    async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
+        return {s: self._shown[s] for s in streams if s in self._shown}
 
 
 async def test_the_preview_tells_what_a_store_lacks_and_what_a_replay_mends(

@@ -292,7 +292,7 @@ async def test_a_database_that_goes_away_after_the_commit_leaves_it_open(
 
 
 def _at(port: int) -> Any:
-    return Settings(postgres_url=f"postgresql://postgres@127.0.0.1:{port}/x").postgres_url  # type: ignore[arg-type]
+    return Settings(postgres_url=f"postgresql://postgres@127.0.0.1:{port}/x").postgres_url  # type: ignore[arg-type] # a str
 
 
 class Flaky(MemoryProjection):

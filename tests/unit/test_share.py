@@ -227,7 +227,7 @@ async def test_what_is_retried_and_fails_again_stays_parked() -> None:
 
 async def test_a_bug_beside_the_reaction_is_told_and_commits_nothing() -> None:
     async with bench() as made:
-        made.letters.write = None  # type: ignore[assignment, method-assign]
+        made.letters.write = None  # type: ignore[assignment, method-assign] # a bug
         made.accept(broken_record(b"a", 0))
         await until(lambda: told(made), WITHIN_SECONDS, 0.001)
         assert made.committable() == 0

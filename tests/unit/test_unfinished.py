@@ -1,5 +1,7 @@
 """Unfinished: what may be committed is below every record that is not done (I9)."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,18 +25,18 @@ def test_a_record_that_comes_twice_is_refused() -> None:
     rng=st.randoms(use_true_random=False),
 )
 def test_the_lowest_is_that_of_a_set_in_whatever_order_records_end(
-    gaps: list[int], rng: "object"
+    gaps: list[int], rng: Random
 ) -> None:
     """Offsets have gaps, as compaction and transactions make them."""
     unfinished, model, position = Unfinished(), set[int](), 0
     waiting = list(gaps)
     while waiting or model:
-        if waiting and (not model or rng.random() < 0.5):  # type: ignore[attr-defined]
+        if waiting and (not model or rng.random() < 0.5):
             position += waiting.pop()
             unfinished.receive(position)
             model.add(position)
         else:
-            offset = rng.choice(sorted(model))  # type: ignore[attr-defined]
+            offset = rng.choice(sorted(model))
             unfinished.finish(offset)
             model.remove(offset)
         assert unfinished.lowest == min(model, default=position + 1)
