@@ -36,8 +36,8 @@ def document(change: Change) -> Document:
 def item_node(change: Change) -> Node:
     """The item, its catalog, and a node for each `name=value` that items share."""
     item = _item(change)
-    pairs = [(name, as_text(value)) for name, value in item.attributes.items()]
-    attributes = [{"key": f"{n}={v}", "name": n, "value": v} for n, v in pairs]
+    pairs = item.attributes.items()
+    attributes = [{"key": f"{n}={as_text(v)}", "name": n, "value": v} for n, v in pairs]
     return Node(
         {"item_id": item.item_id, "catalog_id": item.catalog_id, "name": item.name},
         {"CONTAINS": [{"key": item.catalog_id}], "HAS": attributes},
@@ -52,10 +52,26 @@ def catalog_node(change: Change) -> Node:
 
 
 def as_text(value: str | bool | float) -> str:
-    """A value as an attribute's node shows it: `true`, `3`, `2.5`, or the text itself."""
+    """A value in the key of its attribute's node: `true`, `3`, `2.5`, or the text itself.
+
+    Two values have one node only if they are the same: a text that reads as one of the others, or
+    that begins with a quotation mark, stands in quotation marks.
+    """
     if isinstance(value, bool):
         return str(value).lower()
-    return value if isinstance(value, str) else repr(value).removesuffix(".0")
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return f'"{value}"' if value.startswith('"') or _reads_otherwise(value) else value
+
+
+def _reads_otherwise(text: str) -> bool:
+    """Whether a truth or a number has this text."""
+    if text in {"true", "false"}:
+        return True
+    try:
+        return as_text(float(text)) == text
+    except ValueError:
+        return False
 
 
 CATALOG_SHAPE = Shape(CATALOG, "Catalog", catalog_node)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid5
 
+import orjson
 from qdrant_client import models
 
 from consumers.projection import Change, Entry, Stamp, StreamKey
@@ -52,8 +53,12 @@ def point_ids(streams: Iterable[StreamKey]) -> list[str]:
 
 
 def point(change: Change, vector: Vector, more: Mapping[str, Any]) -> models.PointStruct:
-    """The point of a change; `more` joins our own names in its payload."""
+    """The point of a change; `more` joins our own names in its payload.
+
+    MessageRejected where Qdrant would change a value of it without a word.
+    """
     payload = {**own_payload(change), **more}
+    check_integers(more.get("fields", {}))
     return models.PointStruct(id=point_id(change.stream), vector=vector, payload=payload)
 
 
@@ -78,6 +83,18 @@ def own_payload(change: Change) -> Payload:
         "digest": change.digest,
         "deleted": change.deleted,
     }
+
+
+def check_integers(fields: Mapping[str, Any]) -> None:
+    """MessageRejected where one has more than 64 bits: Qdrant makes a float of it.
+
+    orjson refuses the same integers, and looks at all of them in the time of one here.
+    """
+    try:
+        orjson.dumps(fields)
+    except orjson.JSONEncodeError:
+        rule = "must be JSON whose integers have at most 64 bits"
+        raise rejected("refused-by-store", "fields", rule) from None
 
 
 def fenced(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:

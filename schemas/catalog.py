@@ -2,10 +2,11 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas import reply
 from schemas.envelope import Command, Event
+from schemas.number import keep_exactly
 
 Id = Annotated[
     str,
@@ -21,9 +22,8 @@ Text = Annotated[str, Field(min_length=1, max_length=20_000, description="What i
 AttributeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=50)]
 AttributeText = Annotated[str, Field(max_length=500)]
 AttributeNumber = Annotated[float, Field(allow_inf_nan=False)]
-Attributes = Annotated[
-    dict[AttributeName, AttributeText | bool | AttributeNumber], Field(max_length=50)
-]
+AttributeValue = Annotated[AttributeText | bool | AttributeNumber, BeforeValidator(keep_exactly)]
+Attributes = Annotated[dict[AttributeName, AttributeValue], Field(max_length=50)]
 
 MAX_ITEMS_PER_COMMAND = 500
 

@@ -2,13 +2,16 @@
 
 Python's and pydantic's parsers take NaN, 1e400, duplicate keys and NUL; PostgreSQL refuses NUL,
 and readers in other languages disagree about the rest. All four are refused here, before a
-transaction opens, together with lone surrogates and documents too deep or too wide to be sane.
+transaction opens, together with lone surrogates, documents too deep or too wide to be sane, and
+fractions that no reader could keep: almost every JSON parser makes a 64-bit float of a number with
+a fraction or an exponent, so one of more digits than a float has would become another number.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from math import isfinite
 from typing import Any
 
@@ -28,6 +31,17 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+# A float gives back every decimal of so many significant digits; the point is one character more.
+SAFE_CHARACTERS = 16
+INEXACT_NUMBER = (
+    "must be a number that a 64-bit float gives back as it is written; or send it as text"
+)
+
+
+class _Inexact(float):
+    """A float that was written as another number."""
+
+
 def load(document: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
     """Parse `document`, or raise MessageRejected that names the path and the rule."""
     if len(document) > limits.size_bytes:
@@ -40,7 +54,7 @@ def load(document: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
 
 def _parse(document: bytes) -> Any:
     try:
-        return json.loads(document.decode(), object_pairs_hook=_object)
+        return json.loads(document.decode(), object_pairs_hook=_object, parse_float=_float)
     except MessageRejected:
         raise
     except UnicodeDecodeError as error:
@@ -53,6 +67,22 @@ def _parse(document: bytes) -> Any:
         raise rejected("json", "body", "nested too deeply") from None
     except ValueError:  # an integer of more digits than Python converts
         raise rejected("json", "body", "a number has too many digits") from None
+
+
+def _float(literal: str) -> float:
+    """The number, marked where it is not the one that was written; its path is known later."""
+    number = float(literal)
+    if (len(literal) <= SAFE_CHARACTERS and "e" not in literal.lower()) or not isfinite(number):
+        return number
+    return number if is_same_number(literal, number) else _Inexact(number)
+
+
+def is_same_number(literal: str, number: float) -> bool:
+    """Whether the shortest text of the float is the decimal number that was written."""
+    try:
+        return Decimal(literal) == Decimal(repr(number))
+    except ArithmeticError:  # an exponent beyond what even a decimal holds
+        return False
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -83,6 +113,8 @@ def _check(path: str, part: Any, depth: int, limits: Limits) -> None:
     elif isinstance(part, float):
         if not isfinite(part):
             raise rejected("json", path or "body", "must be a finite number")
+        if isinstance(part, _Inexact):
+            raise rejected("json", path or "body", INEXACT_NUMBER)
     elif isinstance(part, dict | list):
         if depth > limits.depth_levels:
             field = path.split(".")[0] or "body"

@@ -33,4 +33,13 @@ def duplicates(item_ids: Iterable[str]) -> list[str]:
 
 def changed(items: Iterable[Item], stored: Mapping[str, Item]) -> list[Item]:
     """Those that differ from what is stored: only a change is a new version."""
-    return [item for item in items if stored.get(item.item_id) != item]
+    return [item for item in items if not is_same(item, stored.get(item.item_id))]
+
+
+def is_same(one: Item, other: Item | None) -> bool:
+    """Whether they are equal, the types of their attributes too: to Python, True equals 1."""
+    return one == other and other is not None and _kinds(one) == _kinds(other)
+
+
+def _kinds(item: Item) -> dict[str, type[Attribute]]:
+    return {name: type(value) for name, value in item.attributes.items()}

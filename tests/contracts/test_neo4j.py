@@ -105,7 +105,16 @@ async def test_attributes_are_replaced_by_the_newer_ones(
     await projection.apply([upserted("a", 1, colour="red", size=3.0)])
     await projection.apply([upserted("a", 2, size=3.0, open=True)])
     await projection.apply([upserted("a", 1, colour="red")])
-    assert await rows(HAS) == [("open=true", "open", "true"), ("size=3", "size", "3")]
+    assert await rows(HAS) == [("open=true", "open", True), ("size=3", "size", 3.0)]
+
+
+async def test_a_value_of_another_type_has_a_node_of_its_own(
+    projection: Neo4jProjection, rows: Any
+) -> None:
+    """FA5: the text `true` is not the truth, nor `3` the number."""
+    await projection.apply([upserted("a", 1, open=True, size=3.0)])
+    await projection.apply([upserted("a", 2, open="true", size="3")])
+    assert await rows(HAS) == [('open="true"', "open", "true"), ('size="3"', "size", "3")]
 
 
 async def test_items_share_the_node_of_a_value(projection: Neo4jProjection, rows: Any) -> None:

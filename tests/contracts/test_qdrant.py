@@ -10,7 +10,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from consumers.catalog import catalog_qdrant, document
 from consumers.projection import Entry
-from consumers.qdrant import LIVE, QdrantProjection, point_id
+from consumers.qdrant import LIVE, Document, QdrantProjection, point_id
 from outbox.errors import DependencyDown, Halted, MessageRejected, SchemaBehind
 from schemas.catalog import COLLECTION
 from stack.port import LOOPBACK, free_ports
@@ -154,6 +154,25 @@ async def test_a_missing_collection_stops_the_consumer(
     for call in (projection.apply([upserted("a", 1)]), projection.count()):
         with pytest.raises(SchemaBehind, match=f"no collection {COLLECTION}"):
             await call
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1])
+async def test_an_integer_that_the_store_would_change_is_refused(
+    client: AsyncQdrantClient, embedder: CountingEmbedder, value: int
+) -> None:
+    """FA6: Qdrant keeps integers of 64 bits, and makes a float of a longer one."""
+    wide = QdrantProjection(
+        client,
+        "wide",
+        lambda _: Document("x", {"n": value}),
+        embedder,
+        aggregates=(),
+        topics=(),
+    )
+    await wide.prepare()
+    with pytest.raises(MessageRejected, match="refused-by-store: fields: must be JSON"):
+        await wide.apply([upserted("a", 1)])
+    assert await wide.count() == 0
 
 
 async def test_a_version_that_the_store_cannot_compare_is_refused(

@@ -22,7 +22,8 @@ from schemas.catalog import (
     item_key,
 )
 from schemas.envelope import Event
-from schemas.errors import MessageRejected
+from schemas.errors import MessageRejected, Violation
+from schemas.number import RULE
 from schemas.registry import parse_as
 from schemas.reply import BrokenRule
 
@@ -107,6 +108,28 @@ def test_an_attribute_is_nothing_else(value: Any) -> None:
 def test_truth_stays_truth_and_numbers_stay_numbers() -> None:
     attributes = parse_as(Item, item(attributes={"a": True, "b": 1, "c": "1"})).attributes
     assert [type(attributes[name]) for name in "abc"] == [bool, float, str]
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 2**63 - 1, 10**25, 10**400])
+def test_an_integer_that_a_float_would_change_is_refused_by_its_name(value: int) -> None:
+    """FA6: 9007199254740993 would come back as …992."""
+    with pytest.raises(MessageRejected) as caught:
+        parse_as(Item, item(attributes={"a": value}))
+    assert caught.value.violations == (Violation("attributes.a", RULE),)
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), 2**60, 10**22, 0, 7])
+def test_an_integer_that_a_float_holds_is_kept(value: int) -> None:
+    """FA6."""
+    kept = parse_as(Item, item(attributes={"a": value})).attributes["a"]
+    assert isinstance(kept, float)
+    assert int(kept) == value
+
+
+def test_the_negative_zero_is_zero() -> None:
+    """FA6: jsonb has one zero, and what is sent again must be the same as what is stored."""
+    kept = parse_as(Item, item(attributes={"a": -0.0})).attributes["a"]
+    assert repr(kept) == "0.0"
 
 
 @pytest.mark.parametrize("name", ["a", "state", "a_1", "x" * 50])

@@ -1,6 +1,7 @@
 """JSON at every door: what is hostile is refused by field and rule, what is sane comes through."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import MessageRejected, Violation
-from schemas.strict_json import DEFAULT_LIMITS, Limits, load
+from schemas.strict_json import DEFAULT_LIMITS, INEXACT_NUMBER, Limits, load
 
 HIDDEN = "hunter2"
 ONCE = "a key may appear only once in an object"
@@ -184,6 +185,37 @@ SANE = st.recursive(
 @given(value=SANE, ascii_only=st.booleans())
 def test_every_sane_value_comes_through_unchanged(value: Any, ascii_only: bool) -> None:
     assert load(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
+
+
+@pytest.mark.parametrize(
+    "literal",
+    [
+        "0.12345678901234567890",
+        "12345678901234567.5",
+        "9007199254740993.0",
+        "9007199254740993e0",
+        "0.1000000000000000055511151231257827",
+        "1e-400",
+        "-1e-9999999999999999999999",
+        "4.9e-325",
+    ],
+)
+def test_a_fraction_that_a_float_would_change_is_refused_where_it_stands(literal: str) -> None:
+    """FA6: every reader would store another number than the one that was sent."""
+    assert refusal(b'{"a": [%s]}' % literal.encode()) == Violation("a.0", INEXACT_NUMBER)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_float_as_its_shortest_text_is_kept(number: float) -> None:
+    """FA6."""
+    assert load(json.dumps([number]).encode()) == [number]
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=0, max_value=10**9))
+def test_a_decimal_of_fifteen_digits_is_kept(number: Decimal) -> None:
+    """FA6: prices and coordinates."""
+    (kept,) = load(f"[{number:f}]".encode())
+    assert Decimal(repr(kept)) == number
 
 
 PIECES = [b"{", b"}", b"[", b"]", b":", b",", b'"a"', b'"b"', b"NaN", b"1e999", b"-", b"0", b"9"]
