@@ -34,11 +34,12 @@ SECTIONS = {
     "5.4": {"Q": 11},
     "5.5": {"N": 11},
     "5.6": {"M": 8, "H": 7, "O": 9},
+    "5.7": {"FA": 9, "FB": 5, "FC": 10, "FD": 9},
 }
 HEADER = ("row", "fault", "tests", "on", "why not")
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 # A planted bug has two digits, a row of 5.6 has one: M03 and M12 are no rows.
-NAMED = re.compile(r"\b(?!M\d\d)([A-Z])([1-9]\d?)(?:-\1?(\d{1,2}))?\b")
+NAMED = re.compile(r"\b(?!M\d\d)(F?[A-Z])([1-9]\d?)(?:-\1?(\d{1,2}))?\b")
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,13 @@ def test_a_row_is_named_by_a_word_or_lies_in_a_range_that_is() -> None:
     assert list(rows_in("I2-I4, M01, PG18, p99, R, 2P3, R6x, P123")) == []
 
 
+def test_a_row_from_the_field_has_two_letters_and_is_no_fact() -> None:
+    assert list(rows_in("FA1-FA3, FC10; F9, A4, XFA1, FA")) == ["FA1", "FA2", "FA3", "FC10"]
+
+
 def test_a_planted_bug_is_not_taken_for_a_row() -> None:
     assert list(rows_in("M03, M12, M21; M3 and H1-H3, O9")) == ["M3", "H1", "H2", "H3", "O9"]
-    assert known_rows()[-3:] == ["O7", "O8", "O9"]
+    assert known_rows()[-3:] == ["FD7", "FD8", "FD9"]
 
 
 def test_tests_and_modules_are_found_with_the_rows_they_name_and_what_they_stand_on() -> None:
