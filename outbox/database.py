@@ -15,6 +15,7 @@ from outbox.errors import Contention, DependencyDown, translated
 from outbox.round_trip import is_readable
 from outbox.settings import Settings
 from outbox.unit_of_work import UnitOfWork
+from outbox.unit_transaction import UnitConnection
 from schemas.envelope import Envelope
 
 T = TypeVar("T")
@@ -102,6 +103,7 @@ def _engine(settings: Settings) -> AsyncEngine:
         pool_timeout=settings.pool_timeout_seconds,
         hide_parameters=True,
         connect_args={
+            "async_creator_fn": UnitConnection.connect,
             "connect_timeout": settings.connect_timeout_seconds,
             **({} if settings.prepared_statements else {"prepare_threshold": None}),
         },

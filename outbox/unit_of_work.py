@@ -14,6 +14,7 @@ from outbox.errors import AlreadyHandled, rejected
 from outbox.failpoints import Failpoint, armed, failpoint, while_waiting
 from outbox.publishing import Published, check_key, publish, published
 from outbox.round_trip import COMMIT, Request, Rows, Statement, at_once
+from outbox.unit_transaction import UnitTransaction
 from schemas.envelope import Envelope, Event, digest
 
 log = structlog.get_logger()
@@ -40,6 +41,10 @@ class UnitOfWork:
 
     Leaving the block without `commit()` rolls everything back, messages included. `publish` only
     collects; the messages are written by `commit`, so one that is too large fails there, whole.
+
+    An ORM session may stand on its `connection` (`AsyncSession(bind=uow.connection)`): `commit`
+    has it write what was added to it. Whoever else ends the transaction, the session's rollback
+    included, has ended the unit: NotItsTransaction, and nothing is kept.
     """
 
     def __init__(
@@ -58,15 +63,17 @@ class UnitOfWork:
         self._receipt_of = cause if once else None
         self._events: list[Event] = []
         self._committed = False
+        self._transaction = UnitTransaction(name, connection)
         self._log = log.bind(unit_of_work=name, cause=cause.id if cause else None)
 
     async def __aenter__(self) -> Self:
         self._log.debug("began")
+        await self._transaction.begin()
         if self._receipt_of is not None:
             try:
                 await self._take_receipt(self._receipt_of)
             except BaseException:
-                await self.connection.rollback()
+                await self._roll_back()
                 raise
         failpoint(Failpoint.BEFORE_DOMAIN_WRITE)
         return self
@@ -79,7 +86,7 @@ class UnitOfWork:
     ) -> None:
         if self._committed:
             return
-        await self.connection.rollback()
+        await self._roll_back()
         self._log.info("rolled back", error=kind.__name__ if kind else "no commit")
 
     def publish(self, event: Event) -> None:
@@ -106,10 +113,13 @@ class UnitOfWork:
         delivers the same message again.
         """
         self._require_open()
+        await self._transaction.flush_sessions()
+        self._transaction.require_whole()
         if reply is not None:
             self.publish(reply)
         failpoint(Failpoint.BEFORE_MESSAGES)
         rows = await self._write_and_commit(self._requests(reply))
+        self._transaction.release()
         await self.connection.commit()  # SQLAlchemy's own; the transaction is over already
         self._committed = True
         failpoint(Failpoint.COMMIT_ANSWERED)
@@ -119,6 +129,11 @@ class UnitOfWork:
     def _require_open(self) -> None:
         if self._committed:
             raise RuntimeError(f"unit of work {self._name} is committed: it takes nothing more")
+        self._transaction.require_same()
+
+    async def _roll_back(self) -> None:
+        self._transaction.release()
+        await self.connection.rollback()
 
     def _requests(self, reply: Event | None) -> list[Request]:
         """The last one is what gives the messages' rows."""
