@@ -27,7 +27,7 @@ ON CONFLICT (consumer, message_id) DO NOTHING
 """
 READ_RECEIPT = "SELECT digest, reply FROM outbox.receipts WHERE consumer = %b AND message_id = %b"
 SET_REPLY = Statement.of("""
-UPDATE outbox.receipts SET reply = %(reply)b::jsonb
+UPDATE outbox.receipts SET reply = %(reply)b::json
 WHERE consumer = %(consumer)b AND message_id = %(message_id)b
 """)
 

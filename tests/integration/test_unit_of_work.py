@@ -1,6 +1,7 @@
 """A unit of work: rows, messages and receipt are kept together or not at all, in order per key."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -284,6 +285,19 @@ async def handle(database: Database, cause: Envelope, result: dict[str, Any]) ->
     async with database.unit_of_work("test", cause=cause) as uow:
         uow.publish(Noted(note=cause.key))
         await uow.commit(done(result))
+
+
+async def test_the_second_answer_is_the_first_one_to_the_byte(database: Database) -> None:
+    """FA6: fields in their order, numbers as they were written."""
+    reply = done({"zz": 1e23, "b": -0.0, "a": 0.1, "long name": 5e-324})
+    async with database.unit_of_work("test", cause=CAUSE) as uow:
+        await uow.commit(reply)
+    with pytest.raises(AlreadyHandled) as caught:
+        async with database.unit_of_work("test", cause=CAUSE):
+            pass
+    assert caught.value.reply is not None
+    assert caught.value.reply.pop("type") == reply.type
+    assert json.dumps(caught.value.reply) == json.dumps(reply.model_dump(mode="json"))
 
 
 async def test_a_second_delivery_is_told_the_first_answer(
