@@ -9,6 +9,7 @@ from consumers.assembly import PROJECTIONS, catalog_commands
 from consumers.cli import drift, letters, rebuild
 from consumers.cli.replay_preview import replay_preview
 from consumers.cli.skip_removed import skip_removed
+from consumers.cli.status import status
 from consumers.projection import ProjectionReaction
 from consumers.reaction import Reaction
 from consumers.runner import Runner
@@ -40,6 +41,7 @@ app.add_typer(drift.app, name="drift")
 app.add_typer(rebuild.app, name="rebuild")
 app.command()(replay_preview)
 app.command()(skip_removed)
+app.command()(status)
 app.add_typer(letters.app, name="dead-letters")
 
 

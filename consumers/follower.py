@@ -92,7 +92,12 @@ class Follower:
 @asynccontextmanager
 async def following(settings: Settings, projection: Projection) -> AsyncIterator[Follower]:
     """Follow from the topics' ends on, for the length of the block: none that comes is missed."""
-    async with Tail(settings.kafka_url, projection.topics, settings.read_timeout_seconds) as tail:
+    async with Tail(
+        settings.kafka_url,
+        projection.topics,
+        settings.read_timeout_seconds,
+        settings.inflated_batch_bytes,
+    ) as tail:
         follower = Follower(settings, projection, tail)
         follower.start()
         try:

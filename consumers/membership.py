@@ -62,6 +62,7 @@ class Membership:
             settings.fetch_wait_milliseconds,
             revoked=self._revoked,
             assigned=self._assigned,
+            inflated_batch_bytes=settings.inflated_batch_bytes,
         )
         self._share = self._new_share()
 
@@ -107,7 +108,14 @@ class Membership:
                 settings.receive_messages, settings.receive_wait_milliseconds
             )
         except Unreadable as error:
-            self._log.error("partition stands still", error=str(error))
+            topic, partition = error.partition
+            self._log.error(
+                "partition stands still",
+                topic=topic,
+                partition=partition,
+                offset=error.offset,
+                error=str(error),
+            )
             return
         if fetched:
             failpoint(Failpoint.RECORDS_RECEIVED)

@@ -104,7 +104,12 @@ async def _gather(
 ) -> TopicScan:
     """Read what the topics hold, and note where they begin afterwards."""
     scan = TopicScan(scene)
-    async with Reader(settings.kafka_url, scene.topics, settings.read_timeout_seconds) as reader:
+    async with Reader(
+        settings.kafka_url,
+        scene.topics,
+        settings.read_timeout_seconds,
+        settings.inflated_batch_bytes,
+    ) as reader:
         spans = {at: scene.span(at, held) for at, held in (await reader.held()).items()}
         await _copy(connection, reader, spans, scan, tell)
         await evidence.note_partitions(connection, scene, spans, await reader.held())

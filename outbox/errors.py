@@ -5,6 +5,7 @@ OutboxError
 ├── DependencyDown    wait with backoff; no attempt is spent
 ├── Contention        run the unit of work again: PostgreSQL chose it as the victim
 ├── LeaseLost         step down: another relay may be publishing
+├── NotPossible       stop: the server refuses, and a repetition changes nothing
 ├── Halted            stand still, until a person has done what it names
 ├── Unreadable        read nothing of that partition for a while, and skip nothing of it
 └── SchemaBehind      stop, and run the migrations
@@ -29,6 +30,7 @@ __all__ = [
     "Halted",
     "LeaseLost",
     "MessageRejected",
+    "NotPossible",
     "OutboxError",
     "SchemaBehind",
     "Unreadable",
@@ -74,8 +76,15 @@ class Halted(OutboxError):
     """To go on could lose or reorder messages; the text names what a person must do."""
 
 
+class NotPossible(OutboxError):
+    """A server answers that it cannot do what was asked, or has no such request at all."""
+
+
 class Unreadable(OutboxError):
-    """The broker's bytes from `offset` of `partition` on are no records, or more than we take."""
+    """The broker's bytes from `offset` of `partition` on are no records, or more than we take.
+
+    The text names topic, partition and offset, and the codec where it is about one.
+    """
 
     def __init__(self, partition: tuple[str, int], offset: int, cause: BaseException) -> None:
         name, number = partition

@@ -8,8 +8,10 @@ import getpass
 import socket
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from outbox.kafka.bootstrap import bootstrap_servers
 
 
 def _operator() -> str:
@@ -50,6 +52,7 @@ class Settings(BaseSettings):
     poll_at_rest_milliseconds: int = Field(default=55, ge=1, le=10_000)
     publish_timeout_seconds: float = Field(default=5.0, gt=0)
     read_timeout_seconds: float = Field(default=30.0, gt=0)  # how long a broker may be silent
+    inflated_batch_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)  # of one compressed batch
     partitions_ahead_days: int = Field(default=3, ge=1, le=60)
     partitions_check_seconds: float = Field(default=600.0, gt=0)
 
@@ -75,6 +78,11 @@ class Settings(BaseSettings):
     log_format: str = Field(default="console", pattern="^(json|console)$")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     log_queue_bytes: int = Field(default=1024 * 1024, ge=4096)  # more than waits so is dropped
+
+    @field_validator("kafka_url")
+    @classmethod
+    def _kafka_url_is_of_its_form(cls, url: str) -> str:
+        return bootstrap_servers(url)
 
     @model_validator(mode="after")
     def _production_is_whole(self) -> Self:

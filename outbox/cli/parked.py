@@ -1,7 +1,8 @@
 """`python -m outbox parked list | release | discard`."""
 
 import json as to_json
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -9,6 +10,9 @@ import psycopg
 import typer
 
 from outbox.cli.console import Json, Reason, ask, print_table
+from outbox.errors import DependencyDown
+from outbox.kafka import existing_topics
+from outbox.kafka.edge import TOPIC_MISSING
 from outbox.operations import Operation
 from outbox.parking import ParkedKey, Selection, discard, list_parked, release
 from outbox.settings import Settings
@@ -20,6 +24,7 @@ Key = Annotated[str | None, typer.Option(help="Only this key.")]
 Topic = Annotated[str | None, typer.Option(help="Only keys refused by this topic.")]
 All = Annotated[bool, typer.Option("--all", help="Every parked key.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
+LOOK_SECONDS = 5.0
 Repair = Callable[[psycopg.AsyncConnection[Any], Selection, Operation], Awaitable[int]]
 
 
@@ -29,11 +34,19 @@ def list_command(
 ) -> None:
     """Show parked keys, why they are parked, and how many messages wait."""
     selection = Selection(aggregate, key, topic)
-    parked = ask(Settings(), lambda connection: list_parked(connection, selection))
+    settings = Settings()
+
+    async def found(connection: psycopg.AsyncConnection[Any]) -> tuple[list[ParkedKey], set[str]]:
+        parked = await list_parked(connection, selection)
+        return parked, await _appeared(settings, parked)
+
+    parked, appeared = ask(settings, found)
     if json:
-        typer.echo(to_json.dumps([asdict(each) for each in parked], default=str))
+        shown = [asdict(each) | {"topic_exists": _exists_now(each, appeared)} for each in parked]
+        typer.echo(to_json.dumps(shown, default=str))
     else:
         _print(parked)
+        _advise(parked, appeared)
 
 
 @app.command("release")
@@ -92,6 +105,37 @@ def _repair(
         typer.echo(to_json.dumps({"keys": keys, "dry_run": dry_run}))
     else:
         typer.echo(f"{keys} keys{' would be touched' if dry_run else ''}")
+
+
+async def _appeared(settings: Settings, parked: Iterable[ParkedKey]) -> set[str]:
+    """Topics whose absence parked keys, and that are there by now; none where Kafka is away."""
+    missing = {each.topic for each in parked if _waits_for_topic(each)}
+    if not missing:
+        return set()
+    try:
+        return missing & await existing_topics(settings.kafka_url, LOOK_SECONDS)
+    except DependencyDown as error:
+        sys.stderr.write(f"whether topics exist by now is not known: {error}\n")
+        return set()
+
+
+def _waits_for_topic(parked: ParkedKey) -> bool:
+    return parked.reason == TOPIC_MISSING and not parked.released
+
+
+def _exists_now(parked: ParkedKey, appeared: Collection[str]) -> bool:
+    return _waits_for_topic(parked) and parked.topic in appeared
+
+
+def _advise(parked: Iterable[ParkedKey], appeared: Collection[str]) -> None:
+    """On the standard error: the table is the answer, and this is about it."""
+    waited_for = {each.topic for each in parked if _waits_for_topic(each)}
+    for topic in sorted(waited_for & set(appeared)):
+        release = f'python -m outbox parked release --topic {topic} --reason "the topic exists"'
+        typer.echo(f"topic {topic} exists now: {release}", err=True)
+    for topic in sorted(waited_for - set(appeared)):
+        create = f"python -m outbox topics --topic {topic}"
+        typer.echo(f"topic {topic} is missing: {create}, then release its keys", err=True)
 
 
 def _print(parked: list[ParkedKey]) -> None:

@@ -1,28 +1,67 @@
 """`python -m outbox topics`."""
 
 import json as to_json
+import sys
+from collections.abc import Iterable
 from typing import Annotated
 
+import psycopg
 import typer
 
 from outbox.cli.console import Json
+from outbox.errors import DependencyDown, translated
 from outbox.kafka import create_topics
 from outbox.process import answer
+from outbox.relay import connect
 from outbox.settings import Settings
+from outbox.topics import read_needed_topics
 from schemas.registry import REGISTRY
+
+Named = Annotated[
+    list[str] | None,
+    typer.Option("--topic", help="Only this one, whether a message goes there or not; repeatable."),
+]
 
 
 def topics(
     partitions: Annotated[int, typer.Option(min=1, help="Of each new topic.")] = 4,
     replication: Annotated[int, typer.Option(min=1, help="Replicas of each partition.")] = 1,
+    topic: Named = None,
     json: Json = False,
 ) -> None:
-    """Create the topics of all known messages that are missing; existing ones are left alone."""
+    """Create the topics that are missing; existing ones are left alone.
+
+    Those of all known messages, and those that messages of the outbox go to, or wait for.
+    """
     settings = Settings()
-    names = REGISTRY.topics()
-    created = answer(settings, create_topics(settings.kafka_url, names, partitions, replication))
-    existing = [name for name in names if name not in created]
+    made, wanted = answer(settings, _create(settings, topic, partitions, replication))
+    _tell(made, [name for name in wanted if name not in made], json=json)
+
+
+async def _create(
+    settings: Settings, named: Iterable[str] | None, partitions: int, replication: int
+) -> tuple[list[str], list[str]]:
+    """What was made, and all that was wanted."""
+    names = sorted(set(named or {*REGISTRY.topics(), *await _needed(settings)}))
+    return await create_topics(settings.kafka_url, names, partitions, replication), names
+
+
+async def _needed(settings: Settings) -> set[str]:
+    """Of the outbox; one that cannot be asked, or is not there yet, needs none that we know of."""
+    try:
+        async with await connect(settings, "command") as connection:
+            with translated():
+                return await read_needed_topics(connection)
+    except (DependencyDown, psycopg.Error) as error:
+        (line, *_) = str(error).splitlines() or [type(error).__name__]
+        sys.stderr.write(f"the outbox was not asked for its topics: {line}\n")
+    return set()
+
+
+def _tell(created: list[str], existing: list[str], *, json: bool) -> None:
     if json:
         typer.echo(to_json.dumps({"created": created, "existing": existing}))
-    else:
-        typer.echo(f"{len(created)} topics created, {len(existing)} existed")
+        return
+    for name in created:
+        typer.echo(f"created {name}")
+    typer.echo(f"{len(created)} topics created, {len(existing)} existed")

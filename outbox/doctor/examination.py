@@ -1,7 +1,7 @@
 """Examination: PostgreSQL and Kafka are asked, and what does not answer keeps no other from it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,7 +15,7 @@ from outbox.errors import OutboxError, translated
 from outbox.kafka import ClusterState, describe_cluster
 from outbox.lineage import inspect
 from outbox.settings import Settings
-from outbox.topics import read_topics
+from outbox.topics import count_keys_without_topic, read_needed_topics, read_topics
 from schemas.registry import REGISTRY
 
 R = TypeVar("R")
@@ -69,16 +69,19 @@ CHECKS: tuple[Check, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What PostgreSQL answered; `recorded` are the topics' partition counts, None if not told."""
+    """What PostgreSQL answered. Of topics, None if not told: `recorded` are the partition counts,
+    `needed` where messages go to, and `waiting` how many keys wait for one to be made."""
 
     findings: list[Finding]
     recorded: Mapping[str, int] | None = None
+    needed: Set[str] | None = None
+    waiting: Mapping[str, int] | None = None
 
 
 async def diagnose(settings: Settings) -> Diagnosis:
     """Ask both parts everything. It changes nothing, and asks one thing after another."""
     postgres = await examine_postgres(settings)
-    kafka = await examine_kafka(settings, postgres.recorded)
+    kafka = await examine_kafka(settings, postgres)
     return Diagnosis(settings.profile, [*postgres.findings, *kafka])
 
 
@@ -91,16 +94,21 @@ async def examine_postgres(settings: Settings) -> Examined:
         findings = [REACHABLE.ok(f"database {connection.info.dbname} as {connection.info.user}")]
         for question in QUESTIONS:
             findings += await question.ask(connection, settings)
-        return Examined(findings, await _recorded(connection, settings))
+        return Examined(
+            findings,
+            recorded=await _asked(settings, read_topics(connection)),
+            needed=await _asked(settings, read_needed_topics(connection)),
+            waiting=await _asked(settings, count_keys_without_topic(connection)),
+        )
     finally:
         await connection.close()
 
 
-async def examine_kafka(settings: Settings, recorded: Mapping[str, int] | None) -> list[Finding]:
+async def examine_kafka(settings: Settings, postgres: Examined) -> list[Finding]:
     try:
         cluster = await describe_cluster(
             settings.kafka_url,
-            {*REGISTRY.topics(), *(recorded or {})},
+            {*REGISTRY.topics(), *(postgres.recorded or {}), *(postgres.needed or ())},
             topics.SETTINGS,
             brokers.SETTINGS,
             settings.doctor_timeout_seconds,
@@ -110,16 +118,14 @@ async def examine_kafka(settings: Settings, recorded: Mapping[str, int] | None) 
             brokers.REACHABLE.failure(told(error)),
             *brokers.judge_plaintext([], settings),
         ]
-    return list(_judged(cluster, recorded, settings))
+    return list(_judged(cluster, postgres, settings))
 
 
-def _judged(
-    cluster: ClusterState, recorded: Mapping[str, int] | None, settings: Settings
-) -> Iterable[Finding]:
+def _judged(cluster: ClusterState, postgres: Examined, settings: Settings) -> Iterable[Finding]:
     yield from brokers.judge_reachable(cluster)
     yield from brokers.judge_plaintext(cluster.brokers, settings)
     yield from brokers.judge_auto_create(cluster, settings)
-    yield from topics.judge(cluster, recorded, settings)
+    yield from topics.judge(cluster, postgres.recorded, settings, postgres.waiting)
 
 
 async def _connect(settings: Settings) -> Connection:
@@ -132,9 +138,10 @@ async def _connect(settings: Settings) -> Connection:
         )
 
 
-async def _recorded(connection: Connection, settings: Settings) -> Mapping[str, int] | None:
+async def _asked(settings: Settings, asking: Coroutine[Any, Any, T]) -> T | None:
+    """Its answer; None where there is none, which is told by the checks that need it."""
     with suppress(*TOLD):
-        return await within(settings.doctor_timeout_seconds, read_topics(connection))
+        return await within(settings.doctor_timeout_seconds, asking)
     return None
 
 

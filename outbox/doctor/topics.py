@@ -20,6 +20,12 @@ EXISTS = Check(
     "every topic that messages go to is there: the keys of one that is missing are parked",
     "python -m outbox topics",
 )
+RELEASED = Check(
+    "topic-parked-keys",
+    Gravity.FATAL,
+    "no key waits for a topic that is there by now: the relay does not try again by itself",
+    'python -m outbox parked release --topic <topic> --reason "..."',
+)
 PARTITIONS = Check(
     "topic-partitions",
     Gravity.FATAL,
@@ -143,18 +149,23 @@ RULES = (
     Rule(COMPRESSION, ("compression.type",), equals("compression.type", "uncompressed")),
 )
 SETTINGS = tuple(name for rule in RULES for name in rule.names)
-CHECKS = (EXISTS, PARTITIONS, WRITABLE, REPLICATION, *(rule.check for rule in RULES))
+CHECKS = (EXISTS, RELEASED, PARTITIONS, WRITABLE, REPLICATION, *(rule.check for rule in RULES))
 
 
 def judge(
-    cluster: ClusterState, recorded: Mapping[str, int] | None, settings: Settings
+    cluster: ClusterState,
+    recorded: Mapping[str, int] | None,
+    settings: Settings,
+    waiting: Mapping[str, int] | None = None,
 ) -> Iterator[Finding]:
-    """`recorded` are the partition counts that PostgreSQL keeps; None where it was not told."""
+    """`recorded` are the partition counts that PostgreSQL keeps, and `waiting` how many keys wait
+    for a topic to be made; None where it was not told."""
     there = [topic for topic in cluster.topics if topic.partitions]
     yield from exists(cluster, settings)
     if not there:
         yield from unanswered(CHECKS[1:], "no topic is there")
         return
+    yield from released(there, waiting, settings)
     yield from partitions(there, recorded, settings)
     yield from writable(there, settings)
     few = [(t.name, f"{t.replicas} replicas") for t in there if t.replicas < REPLICAS]
@@ -171,6 +182,19 @@ def exists(cluster: ClusterState, settings: Settings) -> list[Finding]:
         return [EXISTS.warning(words, topic.name) for topic in missing]
     found = [(topic.name, topic.configuration.refused or HIDDEN) for topic in missing]
     return of_each(EXISTS, settings, found, all_of(cluster.topics))
+
+
+def released(
+    there: list[TopicState], waiting: Mapping[str, int] | None, settings: Settings
+) -> list[Finding]:
+    if waiting is None:
+        return unanswered([RELEASED], "PostgreSQL keeps the parked keys, and did not tell them")
+    found = [
+        (topic.name, f"it is there now, and {waiting[topic.name]} keys wait to be released")
+        for topic in there
+        if topic.name in waiting
+    ]
+    return of_each(RELEASED, settings, found, "no key waits for a topic that is there")
 
 
 def partitions(

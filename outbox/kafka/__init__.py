@@ -24,9 +24,10 @@ from outbox.kafka.publisher import (
 )
 from outbox.kafka.received import Partition, Received
 from outbox.kafka.removed import Removed, removed, skip
+from outbox.kafka.standing import Standing, standings
 from outbox.kafka.subscriber import Subscriber
 from outbox.kafka.tail import Tail
-from outbox.kafka.topics import cluster_id, create_topics
+from outbox.kafka.topics import cluster_id, create_topics, existing_topics, require_name
 
 __all__ = [
     "BATCH_BYTES",
@@ -44,6 +45,7 @@ __all__ = [
     "Refused",
     "RefusedBatch",
     "Removed",
+    "Standing",
     "Stream",
     "Subscriber",
     "Tail",
@@ -52,10 +54,13 @@ __all__ = [
     "count_records",
     "create_topics",
     "describe_cluster",
+    "existing_topics",
     "has_committed",
     "lag",
     "partition_of",
     "removed",
+    "require_name",
     "skip",
+    "standings",
     "stream_of",
 ]

@@ -1,7 +1,7 @@
 """Reader: the records of some topics between two offsets, for who only looks.
 
 It belongs to no group, commits nothing and creates no topic. Memory is bounded by what a broker
-sends at once (`FETCH_BYTES`), as long as batches are not compressed, as those of our topics are.
+sends at once (`FETCH_BYTES`), and by what one batch may inflate to.
 """
 
 import asyncio
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from outbox.errors import DependencyDown
+from outbox.kafka.consumer import BROKEN, Consumer
 from outbox.kafka.edge import broker_errors, stop
+from outbox.kafka.inflation import INFLATED_BATCH_BYTES
 from outbox.kafka.received import Partition
 
 FETCH_BYTES = 4 * 1024 * 1024
@@ -24,7 +26,10 @@ LOOK_MILLISECONDS = 200
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Which offsets of a partition there are: from `first` on, and before `end`."""
+    """Which offsets of a partition there are: from `first` on, and before `end`.
+
+    Those of an open transaction are among them: they can be read, or passed, once it has ended.
+    """
 
     first: int
     end: int
@@ -34,11 +39,19 @@ class Reader:
     """Reads `topics`; those that the broker does not know have no partitions.
 
     DependencyDown where the broker is silent for `silence_seconds`: at the start, at a question, or
-    while there is something left to read.
+    while there is something left to read; so it is where an open transaction holds that back.
+    Unreadable where a batch is broken, of a codec that is not here, or inflates to too much.
     """
 
-    def __init__(self, bootstrap: str, topics: Collection[str], silence_seconds: float) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Collection[str],
+        silence_seconds: float,
+        inflated_batch_bytes: int = INFLATED_BATCH_BYTES,
+    ) -> None:
         self._bootstrap = bootstrap
+        self._inflated_batch_bytes = inflated_batch_bytes
         self._topics = topics
         self._silence = silence_seconds
         self._consumer = self._new_consumer()
@@ -90,32 +103,55 @@ class Reader:
         self._consumer.assign(list(left))
         for tp, span in left.items():
             self._consumer.seek(tp, span.first)
-        heard = monotonic()
+        heard, reached = monotonic(), self._consumer.positions()
         while left:
-            with broker_errors():
-                fetched = await self._consumer.getmany(
-                    *left, timeout_ms=LOOK_MILLISECONDS, max_records=MAX_RECORDS
-                )
-            for tp, records in fetched.items():
+            for tp, records in (await self._fetch(*left, most=MAX_RECORDS)).items():
                 yield (tp.topic, tp.partition), _before(left[tp].end, records)
-            if await self._drop_read(left) or fetched:
-                heard = monotonic()
+            positions = self._consumer.positions()
+            if positions != reached:  # by records, or past those that were rolled back
+                heard, reached = monotonic(), positions
             elif monotonic() - heard > self._silence:
-                raise DependencyDown("kafka", f"no record for {self._silence:g} s")
+                raise DependencyDown("kafka", await self._why_silent(left))
+            self._drop_read(left, positions)
 
-    async def _drop_read(self, left: dict[TopicPartition, Held]) -> bool:
+    async def _fetch(
+        self, *partitions: TopicPartition, most: int, wait_milliseconds: int = LOOK_MILLISECONDS
+    ) -> dict[TopicPartition, list[Any]]:
+        with broker_errors():
+            try:
+                return dict(
+                    await self._consumer.getmany(
+                        *partitions, timeout_ms=wait_milliseconds, max_records=most
+                    )
+                )
+            except BROKEN as error:
+                raise self._consumer.unreadable(error) from error
+
+    def _drop_read(
+        self, left: dict[TopicPartition, Held], positions: Mapping[TopicPartition, int]
+    ) -> None:
         """Leave alone what was read to its end; the end itself may be a marker, not a record."""
-        done = [tp for tp, span in left.items() if await self._consumer.position(tp) >= span.end]
-        for tp in done:
+        for tp in [tp for tp, span in left.items() if positions.get(tp, -1) >= span.end]:
             del left[tp]
             self._consumer.pause(tp)
-        return bool(done)
 
-    def _new_consumer(self, *topics: str) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
+    async def _why_silent(self, left: Mapping[TopicPartition, Held]) -> str:
+        with broker_errors():
+            async with asyncio.timeout(self._silence):
+                stable = await self._consumer.stable_ends(list(left))
+        for tp, span in left.items():
+            if stable[tp] < span.end:
+                return (
+                    f"{tp.topic}/{tp.partition}: another program's transaction is open from offset"
+                    f" {stable[tp]} on, and holds back what is behind; ask again when it has ended"
+                )
+        return f"no record for {self._silence:g} s"
+
+    def _new_consumer(self, *topics: str) -> Consumer:
+        return Consumer(
             *topics,
             bootstrap_servers=self._bootstrap,
-            enable_auto_commit=False,
+            inflated_batch_bytes=self._inflated_batch_bytes,
             auto_offset_reset="earliest",
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=FETCH_PARTITION_BYTES,

@@ -4,11 +4,12 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from aiokafka import TopicPartition, errors
+from aiokafka.admin import AIOKafkaAdminClient
 
-from outbox.errors import Halted
+from outbox.errors import Halted, NotPossible
 from outbox.kafka.edge import broker_errors
 from outbox.kafka.offsets import of_group, partitions_of, reader_of
-from outbox.kafka.topics import admin_client
+from outbox.kafka.topics import NO_REQUEST, admin_client
 
 MEMBERS = (
     errors.UnknownMemberIdError,
@@ -34,11 +35,13 @@ class Removed(NamedTuple):
 
 
 async def removed(bootstrap: str, group: str, timeout_seconds: float) -> list[Removed]:
-    """Where a group cannot go on; Halted where it has committed nothing at all."""
+    """Where a group cannot go on; Halted where it has committed nothing at all.
+
+    NotPossible where the broker does not list what a group has committed, as a stand-in.
+    """
     with broker_errors():
         async with admin_client(bootstrap, timeout_seconds) as admin:
-            told = await admin.list_consumer_group_offsets(group)
-    committed = {tp: at.offset for tp, at in told.items() if at.offset >= 0}
+            committed = await committed_offsets(admin, group)
     if not committed:
         raise Halted(f"{group} has committed no offsets: look at the name")
     return [
@@ -57,6 +60,15 @@ async def skip(bootstrap: str, group: str, partitions: Sequence[Removed]) -> Non
             await reader.commit(offsets)
         except MEMBERS as error:
             raise Halted(f"{group} has members: stop them first, and start them after") from error
+
+
+async def committed_offsets(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, int]:
+    """All that the group has committed, of whatever topics."""
+    try:
+        told = await admin.list_consumer_group_offsets(group)
+    except TypeError as error:  # aiokafka's, where the answer has no list at all
+        raise NotPossible(NO_REQUEST) from error
+    return {tp: at.offset for tp, at in told.items() if at.offset >= 0}
 
 
 async def _held(

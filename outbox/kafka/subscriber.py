@@ -6,31 +6,20 @@ where a later batch of it is broken. Here each of these is an answer of its own.
 """
 
 import asyncio
-import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
+from aiokafka import ConsumerRebalanceListener, TopicPartition, errors
 
 from outbox.errors import Halted, Unreadable
 from outbox.failpoints import Failpoint, while_waiting
+from outbox.kafka.consumer import BROKEN, Consumer
 from outbox.kafka.edge import broker_errors, stop
+from outbox.kafka.inflation import INFLATED_BATCH_BYTES
 from outbox.kafka.received import Fetched, Partition, Received, received
 
-# What a broken, cut or foreign batch raises where it is parsed; a codec that inflates too much ends
-# in MemoryError, under the limit that the process has.
-BROKEN = (
-    errors.CorruptRecordException,
-    errors.RecordTooLargeError,
-    errors.UnsupportedCodecError,
-    zlib.error,
-    MemoryError,
-    ValueError,
-    RuntimeError,
-    EOFError,
-)
 UNREADABLE_SECONDS = 10.0  # until a partition that could not be read is tried again
 LOOK_MILLISECONDS = 200
 PATIENCE_SECONDS = 1.0  # beyond what a receive may wait: aiokafka waits longer in a rebalance
@@ -51,6 +40,10 @@ class Subscriber:
     `commit` is told. A group that has no offset of a partition starts at its earliest record, and
     commits that it does; so an offset that is out of range later on is no new group's.
 
+    It reads what is committed. Offsets without a record, which are markers of transactions and what
+    was rolled back, are committed as well, once nothing before them is in flight: else a group
+    would stay behind for ever, and stand still when the broker removes them.
+
     `revoked` is awaited before the partitions are given back, for as long as the group's rebalance
     timeout is; what was received before is of no more use afterwards. `assigned` is told which they
     are now, all of them.
@@ -67,19 +60,21 @@ class Subscriber:
         fetch_wait_milliseconds: int = 500,
         revoked: Callable[[], Awaitable[None]] = _nothing_to_end,
         assigned: Callable[[Collection[Partition]], None] = _assigned_to_nobody,
+        inflated_batch_bytes: int = INFLATED_BATCH_BYTES,
     ) -> None:
         # A commit that has taken as long as a session would be refused anyway.
         self._commit_seconds = session_timeout_milliseconds / 1000
         self._group = group
         self._next: dict[TopicPartition, int] = {}  # what was given out ends before these
+        self._committed: dict[TopicPartition, int] = {}  # as far as it is known
         self._unreadable: dict[TopicPartition, float] = {}  # until when each is left alone
         self._paused: set[TopicPartition] = set()
         self._suspects: deque[TopicPartition] = deque()
         self._generation = 0  # of our assignment; what was begun before it has changed is void
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = Consumer(
             bootstrap_servers=bootstrap,
+            inflated_batch_bytes=inflated_batch_bytes,
             group_id=group,
-            enable_auto_commit=False,
             auto_offset_reset="none",
             session_timeout_ms=session_timeout_milliseconds,
             heartbeat_interval_ms=max(100, session_timeout_milliseconds // 10),
@@ -114,7 +109,7 @@ class Subscriber:
             try:
                 if self._suspects:
                     return await self._receive_from(self._suspects.popleft(), max_records)
-                return await self._receive((), max_records, wait_milliseconds)
+                return await self._receive_or_pass(max_records, wait_milliseconds)
             except errors.NoOffsetForPartitionError as error:
                 await self._begin(error.args[0])
             except errors.OffsetOutOfRangeError as error:
@@ -137,6 +132,7 @@ class Subscriber:
                 await while_waiting(Failpoint.OFFSET_SENT, committing)
             except (errors.CommitFailedError, errors.IllegalStateError):
                 return False
+        self._committed.update(positions)
         return True
 
     def pause(self, partition: Partition) -> None:
@@ -163,6 +159,43 @@ class Subscriber:
         if not task.done():
             raise TimeoutError(f"no answer to a commit for {self._commit_seconds:g} s")
         task.result()
+
+    async def _receive_or_pass(self, max_records: int, wait_milliseconds: int) -> Fetched:
+        """What has arrived; where nothing did, commit what was passed before that was asked.
+
+        Only then: a batch that cannot be read may have moved a position already, but would have
+        been raised by the answer.
+        """
+        before = self._consumer.positions()
+        fetched = await self._receive((), max_records, wait_milliseconds)
+        if not fetched:
+            await self._commit_passed(before)
+        return fetched
+
+    async def _commit_passed(self, positions: Mapping[TopicPartition, int]) -> None:
+        generation = self._generation
+        idle = {tp: at for tp, at in positions.items() if self._is_idle(tp)}
+        await self._learn_committed(idle.keys() - self._committed.keys())
+        passed = {tp: at for tp, at in idle.items() if at > self._committed.get(tp, at)}
+        if not passed or generation != self._generation:
+            return
+        done = await self.commit({(tp.topic, tp.partition): at for tp, at in passed.items()})
+        if done and generation == self._generation:
+            self._next.update(passed)
+
+    def _is_idle(self, tp: TopicPartition) -> bool:
+        """All that was given out of it was committed."""
+        return tp not in self._next or self._next[tp] == self._committed.get(tp)
+
+    async def _learn_committed(self, partitions: Collection[TopicPartition]) -> None:
+        """In one question for all of them; those of which the group has none are left out."""
+        generation = self._generation
+        async with asyncio.timeout(self._commit_seconds):
+            asked = (self._consumer.committed(tp) for tp in partitions)
+            offsets = await asyncio.gather(*asked)
+        if generation == self._generation:
+            known = zip(partitions, offsets, strict=True)
+            self._committed.update({tp: offset for tp, offset in known if offset is not None})
 
     async def _receive(
         self, partitions: Iterable[TopicPartition], max_records: int, wait_milliseconds: int
@@ -243,6 +276,7 @@ class Subscriber:
         """Positions and pauses are those of an assignment."""
         self._generation += 1
         self._next.clear()
+        self._committed.clear()
         self._paused.clear()
         self._unreadable.clear()
         self._suspects.clear()

@@ -1,7 +1,7 @@
 """Tail: the records of some topics from now on, for who follows without a consumer group."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka import TopicPartition
@@ -15,24 +15,23 @@ from outbox.kafka.received import Partition, Received, received
 class Tail(Reader):
     """Enter to begin behind what the topics hold at that moment; it commits nothing.
 
+    Where a transaction is open at that moment it begins with that, and waits for its end.
+
     DependencyDown where the broker removes records before they were read: whoever follows then
     begins anew. Weakness: topics and partitions that come later are not followed.
     """
 
-    def __init__(self, bootstrap: str, topics: Collection[str], silence_seconds: float) -> None:
-        super().__init__(bootstrap, topics, silence_seconds)
-        self._next: dict[TopicPartition, int] = {}
+    _next: dict[TopicPartition, int]
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         try:
-            ends = await self.ends()
+            self._next = await self._stable_ends()
         except BaseException:
             await self.__aexit__()
             raise
         self._consumer.unsubscribe()
         self._consumer.assign(self._partitions)
-        self._next = {TopicPartition(*partition): end for partition, end in ends.items()}
         for tp, end in self._next.items():
             self._consumer.seek(tp, end)
         return self
@@ -41,13 +40,20 @@ class Tail(Reader):
         """Behind the last record of each partition, at this moment."""
         return {partition: held.end for partition, held in (await self.held()).items()}
 
+    async def _stable_ends(self) -> dict[TopicPartition, int]:
+        if not self._partitions:
+            return {}
+        with broker_errors():
+            async with asyncio.timeout(self._silence):
+                return await self._consumer.stable_ends(self._partitions)
+
     async def next_records(self, most: int, wait_milliseconds: int) -> Sequence[Received]:
         """What has come, each partition's in the order of their offsets; empty if nothing has."""
         if not self._partitions:
             await asyncio.sleep(wait_milliseconds / 1000)
             return ()
+        fetched = await self._fetch(most=most, wait_milliseconds=wait_milliseconds)
         with broker_errors():
-            fetched = await self._consumer.getmany(timeout_ms=wait_milliseconds, max_records=most)
             await self._require_whole(fetched)
         return [received(record) for records in fetched.values() for record in records]
 

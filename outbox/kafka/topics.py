@@ -1,16 +1,22 @@
 """Topics: made on request, never by themselves; and the question whether a broker answers."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from outbox.errors import DependencyDown
+from outbox.errors import DependencyDown, NotPossible
 from outbox.kafka.edge import broker_errors, ended
 
 TIMEOUT_SECONDS = 30.0
+NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
+NAME_RULE = "a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens"
+NO_REQUEST = (
+    "this broker has no such request: a stand-in has no admin API, and makes topics when used"
+)
 PAUSE_SECONDS = 0.05
 
 
@@ -23,16 +29,20 @@ async def create_topics(
 ) -> list[str]:
     """Make the topics that are missing and return their names, once every topic has its leaders.
 
-    One that exists is left alone, whatever its partitions and settings are. DependencyDown where
-    the broker refuses one; others of the same call may have been made then, and a repetition is
-    safe. librdkafka's mock broker has no such request.
+    One that exists is left alone, whatever its partitions and settings are. NotPossible where the
+    broker refuses one: others of the same call may have been made then, and a repetition is safe.
+    So it is with librdkafka's mock broker, which has no such request.
     """
     wanted = sorted(set(names))
+    for name in wanted:
+        require_name(name)
     topics = [
         NewTopic(name, partitions, replication, topic_configs=configuration(replication))
         for name in wanted
     ]
     async with admin_client(bootstrap, timeout_seconds) as admin:
+        if admin._client.cluster.controller is None:
+            raise NotPossible(NO_REQUEST)
         response = await admin.create_topics(topics)
         answers = response.topic_errors
         created = [name for name, code, *text in answers if _is_new(name, code, text)]
@@ -54,6 +64,18 @@ def configuration(replication: int) -> dict[str, str]:
     }
 
 
+def require_name(name: str) -> None:
+    """NotPossible where Kafka would not take the name."""
+    if not NAME.fullmatch(name):
+        raise NotPossible(f"topic {name!a:.60}: {NAME_RULE}")
+
+
+async def existing_topics(bootstrap: str, timeout_seconds: float = TIMEOUT_SECONDS) -> set[str]:
+    """All that we may see. No name is asked for: a broker may make those that are."""
+    async with admin_client(bootstrap, timeout_seconds) as admin:
+        return set(await admin.list_topics())
+
+
 async def cluster_id(bootstrap: str, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
     """The id of the cluster, from its own metadata; DependencyDown where nobody gives it."""
     async with admin_client(bootstrap, timeout_seconds) as admin:
@@ -61,13 +83,16 @@ async def cluster_id(bootstrap: str, timeout_seconds: float = TIMEOUT_SECONDS) -
 
 
 def _is_new(name: str, code: int, text: list[str | None]) -> bool:
-    """Whether the answer says that it was made; DependencyDown where it was refused."""
+    """Whether the answer says that it was made; an error where it was refused."""
     if code == TopicAlreadyExistsError.errno:
         return False
-    if code:
-        why = f"{name}: {' '.join(map(str, text))}"
-        raise DependencyDown("kafka", f"{for_code(code).__name__}: {why}")
-    return True
+    if not code:
+        return True
+    error = for_code(code)
+    why = f"{name}: {error.__name__} {' '.join(filter(None, text))}".strip()
+    if error.retriable:
+        raise DependencyDown("kafka", why)
+    raise NotPossible(f"Kafka does not make the topic {why}")
 
 
 async def _led(admin: AIOKafkaAdminClient, names: list[str]) -> bool:

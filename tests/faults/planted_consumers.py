@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import RecordTooLargeError
 
 from consumers.unfinished import Unfinished
@@ -14,6 +14,7 @@ from outbox import database
 from outbox.dead_letters import DeadLetter, DeadLetters
 from outbox.errors import AlreadyHandled, DependencyDown
 from outbox.kafka import Subscriber, subscriber
+from outbox.kafka.consumer import Consumer
 from outbox.publishing import Published
 from outbox.unit_of_work import READ_RECEIPT, TAKE_RECEIPT, UnitOfWork, driver_connection
 from schemas.envelope import Envelope, Event
@@ -31,12 +32,13 @@ def committed_before_the_effect() -> Iterator[None]:
 def auto_commit() -> Iterator[None]:
     """M04: the client commits where it has read to, by itself."""
 
-    def automatic(**options: Any) -> AIOKafkaConsumer:
-        update = {"enable_auto_commit": True, "auto_commit_interval_ms": 50}
-        return AIOKafkaConsumer(**options | update)
+    class Automatic(Consumer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self._enable_auto_commit, self._auto_commit_interval_ms = True, 50
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subscriber, "AIOKafkaConsumer", automatic)
+        patch.setattr(subscriber, "Consumer", Automatic)
         yield
 
 

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
 
 from consumers.settings import Settings
 from outbox.doctor import Finding, Severity
-from outbox.doctor.examination import examine_kafka
+from outbox.doctor.examination import Examined, examine_kafka
 from outbox.kafka import describe_cluster
 from outbox.topics import read_topics, record_topics
 from schemas.registry import REGISTRY
@@ -71,7 +71,9 @@ def admin(servers: Servers, kafka_url: str) -> AdminClient:
 async def examined(
     settings: Settings, recorded: Mapping[str, int], profile: str = "development"
 ) -> list[Finding]:
-    return await examine_kafka(settings.model_copy(update={"profile": profile}), recorded)
+    return await examine_kafka(
+        settings.model_copy(update={"profile": profile}), Examined([], recorded)
+    )
 
 
 async def make(settings: Settings, admin: AdminClient, *new: NewTopic) -> None:

@@ -69,13 +69,14 @@ TOPIC = TopicState("a.b.events", 4, 3, 3, 0, Configuration(SOUND_SETTINGS))
 BROKER = BrokerState(1, "127.0.0.1", 9092, Configuration({"auto.create.topics.enable": "false"}))
 CLUSTER = ClusterState(True, [BROKER], [TOPIC])
 RECORDED = {"a.b.events": 4}
+WAITED_FOR = {"made.events": 2}  # FB5: keys that wait for a topic
 
 
 def of_cluster(cluster: ClusterState, settings: Settings) -> Iterable[Finding]:
     yield from brokers.judge_reachable(cluster)
     yield from brokers.judge_plaintext(cluster.brokers, settings)
     yield from brokers.judge_auto_create(cluster, settings)
-    yield from of_topics.judge(cluster, RECORDED, settings)
+    yield from of_topics.judge(cluster, RECORDED, settings, WAITED_FOR)
 
 
 def judged(reading: Any, settings: Settings) -> list[Finding]:
@@ -230,6 +231,13 @@ SICK: list[tuple[str, Any, Severity, Severity, str]] = [
         WARNING,
         "by itself",
     ),
+    (
+        "topic-parked-keys",
+        with_topic(name="made.events"),
+        FAILURE,
+        FAILURE,
+        "2 keys wait to be released",
+    ),
     ("topic-partitions", with_topic(partitions=3), FAILURE, FAILURE, "3 partitions, recorded were"),
     ("topic-partitions", with_topic(partitions=5), WARNING, WARNING, "5 partitions, recorded were"),
     ("topic-writable", with_topic(leaderless=1), FAILURE, FAILURE, "1 partitions have no leader"),
@@ -325,6 +333,11 @@ def test_where_no_topic_is_there_none_is_called_right() -> None:
     assert severities.pop("topic-exists") is FAILURE
     assert set(severities.values()) == {WARNING}
     assert len(severities) == len(of_topics.CHECKS) - 1
+
+
+def test_parked_keys_that_postgresql_did_not_tell_are_not_called_released() -> None:
+    (finding,) = of_topics.released([TOPIC], None, PRODUCTION)
+    assert finding.severity is WARNING
 
 
 def test_counts_that_postgresql_did_not_tell_are_not_called_right() -> None:

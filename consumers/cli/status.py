@@ -1,0 +1,43 @@
+"""`python -m consumers status`: how far each consumer is, and what it stands still at."""
+
+import json as to_json
+from typing import Annotated
+
+import typer
+
+from consumers.membership import group_of
+from consumers.settings import Settings
+from outbox.cli.console import Json, print_table
+from outbox.kafka import Standing, standings
+from outbox.process import answer
+
+Consumers = Annotated[
+    list[str] | None, typer.Argument(help="As in dead-letters; all of the catalog without one.")
+]
+ALL = ("catalog-commands", "qdrant", "neo4j")
+TIMEOUT_SECONDS = 30.0
+COLUMNS = ("consumer", "topic", "partition", "committed", "behind", "stands still")
+
+
+def status(consumers: Consumers = None, json: Json = False) -> None:
+    """Show each partition's committed offset, and why one stands still; exit code 1 if one does."""
+    settings = Settings()
+    found = answer(settings, _ask(settings, consumers or ALL))
+    if json:
+        shown = {name: [each._asdict() for each in some] for name, some in found.items()}
+        typer.echo(to_json.dumps(shown))
+    else:
+        print_table(COLUMNS, [(name, *each) for name, some in found.items() for each in some])
+    if any(each.stands_still for some in found.values() for each in some):
+        raise typer.Exit(1)
+
+
+async def _ask(
+    settings: Settings, consumers: list[str] | tuple[str, ...]
+) -> dict[str, list[Standing]]:
+    return {
+        name: await standings(
+            settings.kafka_url, group_of(name), TIMEOUT_SECONDS, settings.inflated_batch_bytes
+        )
+        for name in consumers
+    }
