@@ -31,6 +31,11 @@ from outbox.term import Term
 
 log = structlog.get_logger()
 
+# A lease must survive a crash here, so that no term is given twice. For a standby it need not wait:
+# whoever is promoted is another history, where a relay halts. And it must not: with a synchronous
+# standby away, what was committed before would not be published either.
+LOCALLY = "SET synchronous_commit = local"
+
 
 class Relay:
     """Publishes committed messages while it holds the lease; stands by otherwise.
@@ -66,6 +71,7 @@ class Relay:
         with translated():
             async with await connect(self._settings) as connection:
                 await require_direct(connection)
+                await connection.execute(LOCALLY)
                 await require_current(connection, outbox_migrations())
                 await require_same(connection)
                 lease = await take(connection, self._owner, self._settings.lease_seconds)

@@ -18,19 +18,24 @@ from outbox.errors import (
 )
 from outbox.sqlstate import CLASSES, CODES, Meaning, meaning_of
 
+
+def codes(words: str) -> list[str]:
+    return words.split()
+
+
 # All that psycopg knows of PostgreSQL's Appendix A.
 KNOWN = sorted({kind.sqlstate for kind in psycopg.errors._sqlcodes.values() if kind.sqlstate})
-WORLD = """
+WORLD = codes("""
     08000 08001 08003 08004 08006 08007 08P01 2200H 25006 25P03 25P04 28000 28P01 3D000 3F000 40003
     42501 53000 53100 53200 53300 53400 55000 55006 55P02 57000 57014 57P01 57P02 57P03 57P04 57P05
     58000 58030 58P01 58P02 F0000 F0001 HV000 HV001 HV00L HV00N XX001 XX002
-""".split()
-AGAIN = "26000 40000 40001 40P01 42P05 55P03 72000".split()
-DEFECTS = """
+""")
+AGAIN = codes("26000 40000 40001 40P01 42P05 55P03 72000")
+DEFECTS = codes("""
     0A000 21000 22001 22003 22007 22012 22021 22023 22030 22P02 22P05 23502 23503 23505 23514 23P01
     25000 25001 25P01 25P02 34000 3B001 40002 42601 42703 42804 42883 42P01 42P07 44000 54000 54001
     54011 HV004 P0001 XX000
-""".split()
+""")
 
 
 def of(state: str) -> psycopg.Error:
