@@ -126,7 +126,9 @@ class Database:
                 return await self._engine.connect()
         except DependencyDown as error:
             if isinstance(error.__cause__, PoolTimeout):
-                raise DependencyDown("postgres", "all connections of the pool are in use") from error
+                raise DependencyDown(
+                    "postgres", "all connections of the pool are in use"
+                ) from error
             raise
 
 

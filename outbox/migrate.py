@@ -57,8 +57,8 @@ def outbox_migrations() -> list[Migration]:
     return read("outbox", Path(__file__).parent / "migrations")
 
 
-# What a migration locks is locked until its commit has ended, which so waits for the disk, and for no
-# standby that may be away.
+# What a migration locks is locked until its commit has ended, which so waits for the disk, and for
+# no standby that may be away.
 LOCALLY = "SET LOCAL synchronous_commit = local"
 
 

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     doctor_transaction_seconds: float = Field(default=60.0, gt=0)
     doctor_backlog_seconds: float = Field(default=60.0, gt=0)
     doctor_clock_seconds: float = Field(default=5.0, gt=0)
+    doctor_short_seconds: float = Field(default=5.0, gt=0)  # of the server's timeouts
     doctor_retention_hours: float = Field(default=24.0, gt=0)
 
     log_format: str = Field(default="console", pattern="^(json|console)$")

@@ -54,9 +54,7 @@ CATALOGS = "SELECT count(*) FROM catalog.catalogs"
 async def await_standby(cluster: Cluster, name: str) -> None:
     """Empty: none."""
     async with await psycopg.AsyncConnection.connect(cluster.url, autocommit=True) as connection:
-        await connection.execute(
-            f"ALTER SYSTEM SET synchronous_standby_names = '{name}'".encode()
-        )
+        await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'".encode())
         await connection.execute("SELECT pg_reload_conf()")
 
     async def known() -> bool:
@@ -167,10 +165,9 @@ async def test_relay_prune_partitions_and_reconcile_wait_for_no_standby(
 ) -> None:
     """What was committed before is published, and nobody holds a lock while a commit waits."""
     own = at(settings, cluster.url).model_copy(update=LIMITS | {"retention_days": 1})
-    async with Database(own, "units") as database:
-        async with database.unit_of_work("say") as uow:
-            uow.publish(Happened(thing="a"))
-            await uow.commit()
+    async with Database(own, "units") as database, database.unit_of_work("say") as uow:
+        uow.publish(Happened(thing="a"))
+        await uow.commit()
     async with without_standby(cluster), asyncio.timeout(WITHIN_SECONDS):
         async with Witness(own) as witness, running(Relay(own)):
             assert (await witness.saw_all()).right

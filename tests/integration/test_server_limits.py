@@ -217,10 +217,10 @@ async def test_a_lock_that_is_not_to_be_had_is_contention_and_runs_again_within_
         async with database.unit_of_work("touch") as uow:
             await uow.connection.execute(text("DELETE FROM things WHERE id = 'a'"))
 
-    async with Database(settings, "units") as database:
-        async with holding(postgres, "SELECT FROM things FOR UPDATE"):
-            with pytest.raises(Contention):
-                await database.retrying(touch)
+    held = holding(postgres, "SELECT FROM things FOR UPDATE")
+    async with Database(settings, "units") as database, held:
+        with pytest.raises(Contention):
+            await database.retrying(touch)
     assert attempts == settings.contention_attempts
 
 
