@@ -96,7 +96,7 @@ def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
     except psycopg.errors.UndefinedTable:
         sys.stderr.write("the database has no outbox; run `python -m services migrate`\n")
     except psycopg.Error as error:  # a defect of ours, or of the database's rules: in one line
-        sys.stderr.write(f"PostgreSQL refused: {str(error).splitlines()[0]} ({error.sqlstate})\n")
+        sys.stderr.write(f"PostgreSQL refuses that: {str(error).splitlines()[0]}\n")
     sys.exit(EXIT_UNANSWERED)
 
 

@@ -17,6 +17,8 @@ from consumers.commands import CommandReaction
 from consumers.runner import Runner
 from consumers.settings import Settings
 from outbox.database import Database
+from outbox.doctor import Severity
+from outbox.doctor.examination import examine_postgres
 from outbox.errors import Contention, DependencyDown, OutboxError
 from outbox.relay import Relay
 from schemas.catalog import CatalogCommandSucceeded, CreateCatalog, Item, UpsertItems
@@ -24,6 +26,7 @@ from schemas.envelope import Envelope
 from services.assembly import application
 from stack.upstream import envelope_of
 from tests.integration.roles import Collector, catalog_api, running, send
+from tests.integration.test_command_line import run
 from tests.open_letters import list_dead_letters
 from tests.waiting import until
 
@@ -251,3 +254,24 @@ async def test_a_table_without_a_partition_for_the_row_is_an_outage(
     async with catalog_api(settings) as api:
         with pytest.raises(DependencyDown, match="no partition"):
             await api.dispatcher.dispatch(envelope_of(CREATE))
+
+
+@pytest.mark.parametrize("name", ["statement_timeout", "lock_timeout"])
+async def test_a_command_says_in_one_line_what_cut_it_short(
+    settings: Settings, postgres: Connection, name: str
+) -> None:
+    await limit(postgres, name, "300ms")
+    async with holding(postgres, "LOCK TABLE outbox.relay IN ACCESS EXCLUSIVE MODE"):
+        status = await asyncio.to_thread(run, settings, "outbox", "status")
+    assert status.returncode == 2
+    assert "timeout" in status.stderr
+    assert len(status.stderr.splitlines()) == 1
+
+
+async def test_doctor_names_a_timeout_that_is_short(
+    settings: Settings, postgres: Connection
+) -> None:
+    await limit(postgres, "statement_timeout", "4s")
+    findings = (await examine_postgres(settings)).findings
+    (finding,) = [each for each in findings if each.check.name == "postgres-timeouts"]
+    assert (finding.severity, finding.subject) == (Severity.WARNING, "statement_timeout")
