@@ -160,7 +160,7 @@ async def test_a_command_waits_for_commits_and_is_done_once(
     assert len(replies.envelopes) == 1
 
 
-async def test_relay_prune_partitions_and_reconcile_wait_for_no_standby(
+async def test_relay_prune_and_partitions_wait_for_no_standby(
     settings: Settings, cluster: Cluster
 ) -> None:
     """What was committed before is published, and nobody holds a lock while a commit waits."""
