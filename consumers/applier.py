@@ -17,7 +17,7 @@ from consumers.redo import Redo
 from consumers.retry import Failure, classify
 from consumers.task import Task, task_of
 from outbox.dead_letters import DeadLetter, DeadLetters
-from outbox.errors import Contention, DependencyDown, MessageRejected
+from outbox.errors import Contention, DependencyDown, MessageRejected, in_our_words
 from outbox.failpoints import Failpoint, failpoint, while_waiting
 
 log = structlog.get_logger()
@@ -130,10 +130,13 @@ class Applier:
         """What is wrong with them; a broken world is raised, and what only a person can repair."""
         try:
             await self._apply(tasks)
-        except Exception as error:
+        except Exception as raised:
+            error = in_our_words(raised) or raised
             failure = classify(error)
             if failure in (Failure.WORLD, Failure.HALT):
-                raise
+                if error is raised:
+                    raise
+                raise error from raised
             if failure is Failure.DONE:
                 return None
             self._log.warning("not applied", messages=len(tasks), error=str(error)[:300])

@@ -32,13 +32,22 @@ _DOWN = (
     TransientError,  # outlived the driver's own retries
     AuthError,
     Forbidden,
+    OSError,  # no descriptor or no memory is left, on this side
 )
 GONE = "Neo.ClientError.Statement.EntityNotFound"  # of a node that was there a moment ago
-# Wrong for as long as nobody repairs the server or our account; nothing is wrong with the message.
+# Wrong for as long as nobody repairs the server or our account, or while it has no time, no memory
+# or no right to write; nothing is wrong with the message, though Neo4j says that the client erred.
 _DOWN_CODES = (
     "Neo.ClientError.Security",
     "Neo.ClientError.Database",
     "Neo.ClientError.Cluster",
+    "Neo.ClientError.Routing",
+    "Neo.ClientError.Transaction",  # timed out, terminated, stopped while it waited for a lock
+    "Neo.ClientError.General.ForbiddenOnReadOnlyDatabase",
+    "Neo.ClientError.General.TransactionMemoryLimit",
+    "Neo.ClientError.General.TransactionOutOfMemoryError",
+    "Neo.ClientError.General.UpgradeRequired",
+    "Neo.ClientError.General.WriteOnReadOnlyAccessDatabase",
     GONE,
     "Neo.DatabaseError.General",
     "Neo.DatabaseError.Transaction",

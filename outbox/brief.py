@@ -8,9 +8,13 @@ import psycopg
 
 # Each statement must see what was committed before it, whatever the role's default is. Statistics
 # of the days may be stale, and only indexes are right; all of it is forgotten with the transaction,
-# so that nothing comes out in another session of a pooler.
+# so that nothing comes out in another session of a pooler. A commit waits for the disk, and for no
+# standby: while it waited for one that is away, its locks would keep every writer out. What is done
+# here may be done again, and a standby has it after what it follows from, for that is in the WAL
+# before it.
 PLANNED = """
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SET LOCAL synchronous_commit = local;
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
 SET LOCAL enable_hashjoin = off;

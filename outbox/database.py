@@ -11,6 +11,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from outbox.deadline import Deadline
 from outbox.errors import Contention, DependencyDown, translated
 from outbox.round_trip import is_readable
 from outbox.settings import Settings
@@ -19,6 +20,17 @@ from outbox.unit_transaction import UnitConnection
 from schemas.envelope import Envelope
 
 T = TypeVar("T")
+
+UNKNOWN = "; whether it was committed is not known, and the same command again settles it"
+
+# Everybody may read these settings, and hardly anybody pg_stat_replication. What is written must be
+# worth waiting for: a transaction that has written nothing waits for no standby. It is one row of
+# each service, whose old versions are pruned within its page.
+WAITS_FOR_STANDBYS = text("SELECT current_setting('synchronous_standby_names') <> ''")
+PROBE = text("""
+    INSERT INTO outbox.receipts (consumer, message_id, digest) VALUES ('ready', :consumer, '')
+    ON CONFLICT (consumer, message_id) DO UPDATE SET handled_at = now()
+""")
 
 
 class Database:
@@ -44,9 +56,11 @@ class Database:
         With a cause, its receipt is the first insert: AlreadyHandled carries the reply of the
         first time, MessageRejected (`id-reused`) says that the id came with another payload. With
         `once=False` the cause is named in the messages, and leaves no receipt.
-        Raises DependencyDown and Contention as the tree in errors.py says.
+        Raises DependencyDown and Contention as the tree in errors.py says. Where it takes longer
+        than `unit_timeout_seconds`, DependencyDown: it was committed or it was not, and the same
+        cause again settles it.
         """
-        async with self._connection() as connection:
+        async with self._connection(self._settings.unit_timeout_seconds, UNKNOWN) as connection:
             uow = UnitOfWork(connection, name, self.consumer, cause, once=once)
             with translated():
                 async with uow:
@@ -54,13 +68,38 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reads: one snapshot for all of them, and nothing can be written."""
-        async with self._connection() as connection:
+        """A connection for reads: one snapshot for all of them, and nothing can be written.
+
+        DependencyDown where they take longer than `read_timeout_seconds`.
+        """
+        async with self._connection(self._settings.read_timeout_seconds) as connection:
             with translated():
                 await connection.execute(
                     text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 )
                 yield connection
+
+    @asynccontextmanager
+    async def ready(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reads, where commits come to an end, too; for what asks all the time.
+
+        DependencyDown where all of it takes longer than `ready_timeout_seconds`.
+        """
+        async with Deadline(self._settings.ready_timeout_seconds):
+            await self._require_commits()
+            async with self.read() as connection:
+                yield connection
+
+    async def _require_commits(self) -> None:
+        """Only a commit tells whether a synchronous standby answers; without one, none is made."""
+        seconds = self._settings.ready_timeout_seconds
+        async with self._connection(seconds, UNKNOWN) as connection:
+            with translated():
+                if not (await connection.execute(WAITS_FOR_STANDBYS)).scalar_one():
+                    return
+                async with UnitOfWork(connection, "ready", self.consumer, None) as uow:
+                    await connection.execute(PROBE, {"consumer": self.consumer})
+                    await uow.commit()
 
     async def retrying(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a unit of work again, with backoff, while PostgreSQL picks it as the victim."""
@@ -71,16 +110,27 @@ class Database:
         raise AssertionError("retry_context either returns or raises")
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+    async def _connection(self, seconds: float, late: str = "") -> AsyncIterator[AsyncConnection]:
+        """One of the pool's; after the deadline nobody gets it again, whatever has become of it."""
+        async with Deadline(seconds, late) as deadline:
+            connection = await self._connect()
+            try:
+                yield connection
+            finally:
+                if deadline.expired:
+                    await connection.invalidate()
+                await connection.close()
+
+    async def _connect(self) -> AsyncConnection:
         try:
             with translated():
-                connection = await self._engine.connect()
-        except PoolTimeout as error:
-            raise DependencyDown("postgres", "all connections of the pool are in use") from error
-        try:
-            yield connection
-        finally:
-            await connection.close()
+                return await self._engine.connect()
+        except DependencyDown as error:
+            if isinstance(error.__cause__, PoolTimeout):
+                raise DependencyDown(
+                    "postgres", "all connections of the pool are in use"
+                ) from error
+            raise
 
 
 def _refuse_ended(connection: Any, *_: object) -> None:

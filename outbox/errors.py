@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from outbox.sqlstate import Meaning, meaning_of
 from schemas.errors import MessageRejected, Violation, rejected
 
 __all__ = [
@@ -35,9 +37,13 @@ __all__ = [
     "SchemaBehind",
     "Unreadable",
     "Violation",
+    "in_our_words",
     "rejected",
     "translated",
 ]
+
+
+LOST = "8s2b"  # SQLAlchemy's code of: the connection was lost in the middle of a transaction
 
 
 class OutboxError(Exception):
@@ -97,38 +103,64 @@ class SchemaBehind(OutboxError):
     """The database lacks migrations that this code needs."""
 
 
-# A serialization failure, a deadlock, a lock's timeout, a session without its prepared statements.
-RETRY_SQLSTATES = frozenset({"40001", "40P01", "55P03", "26000"})
-# Connection failures, too few resources, an administrator's shutdown, a server still starting, a
-# read-only server (a standby), a session that was silent inside its transaction for too long, and
-# rights that a person took away and will give back.
-DOWN_SQLSTATE_CLASSES = ("08", "53", "57P", "58", "25006", "25P03", "42501")
-
-
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn the driver's errors into this tree, once, at the edge; others pass unchanged."""
     try:
         yield
-    except DBAPIError as error:
-        _raise_translated(error.orig if isinstance(error.orig, psycopg.Error) else None, error)
-    except psycopg.Error as error:
-        _raise_translated(error, error)
+    except Exception as error:
+        meant = in_our_words(error)
+        if meant is None:
+            raise
+        raise meant from error
 
 
-def _raise_translated(cause: psycopg.Error | None, error: Exception) -> None:
-    state = cause.sqlstate if cause else None
-    if state in RETRY_SQLSTATES or _plan_is_stale(cause):
-        raise Contention(str(cause).splitlines()[0]) from error
-    lost = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) and state is None
-    if lost or (state or "").startswith(DOWN_SQLSTATE_CLASSES):
-        raise DependencyDown("postgres", cause or error) from error
-    raise error
+def in_our_words(error: BaseException) -> OutboxError | None:
+    """DependencyDown or Contention, where PostgreSQL is behind this error; None where it is not.
 
-
-def _plan_is_stale(cause: psycopg.Error | None) -> bool:
-    """Somebody altered a table that a prepared statement reads; its next use plans anew.
-
-    There is no SQLSTATE for this, and its words are in the language of the server.
+    Behind it: it is the driver's or SQLAlchemy's, or was raised from one, or while one was handled,
+    or is a group with one in it. What is of our tree already, or refuses a message, was decided.
     """
-    return cause is not None and cause.diag.source_function == "RevalidateCachedQuery"
+    if isinstance(error, OutboxError | MessageRejected):
+        return None
+    found = {_meaning(each): each for each in _behind(error)}
+    if cause := found.get(Meaning.WORLD):
+        away = cause.dependency if isinstance(cause, DependencyDown) else "postgres"
+        return DependencyDown(away, _drivers(cause) or cause)
+    if cause := found.get(Meaning.AGAIN):
+        return Contention(str(_drivers(cause) or cause).splitlines()[0])
+    return None
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """It, what led to it, and what is in it; not what is behind a decision of ours."""
+    left, seen = [error], set[int]()
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        if isinstance(each, OutboxError | MessageRejected):
+            continue
+        context = None if each.__suppress_context__ else each.__context__
+        inside = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        left += [led for led in (each.__cause__, context, *inside) if led is not None]
+
+
+def _meaning(error: BaseException) -> Meaning:
+    """Of this error alone."""
+    if isinstance(error, DependencyDown | PoolTimeout):
+        return Meaning.WORLD
+    if isinstance(error, Contention):
+        return Meaning.AGAIN
+    if isinstance(error, PendingRollbackError):  # SQLAlchemy's word after a connection was lost
+        return Meaning.WORLD if error.code == LOST else Meaning.DEFECT
+    cause = _drivers(error)
+    return meaning_of(cause) if cause else Meaning.DEFECT
+
+
+def _drivers(error: BaseException) -> psycopg.Error | None:
+    """The driver's error that SQLAlchemy has wrapped, or that this is."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return cause if isinstance(cause, psycopg.Error) else None

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from outbox.deadline import Deadline
 from outbox.errors import LeaseLost
 from outbox.failpoints import Failpoint, failpoint
 
@@ -73,14 +74,17 @@ class Lease:
     ) -> None:
         """Run what changes the row WHERE HELD and returns its place; LeaseLost if the term is over.
 
-        It extends the lease, from the moment before it is sent.
+        It extends the lease, from the moment before it is sent. DependencyDown where that is as
+        long ago as the lease is long: the term is over by then.
         """
         since = self._clock()
         held = {"seconds": self.seconds, "term": self.term, "place": self.place}
         for condition in (HELD_THERE, HELD_ANYWHERE):
             guarded = statement.replace("HELD", condition).encode()
-            rows = await connection.execute(guarded, parameters | held, prepare=True)
-            if row := await rows.fetchone():
+            async with Deadline(self.seconds):
+                rows = await connection.execute(guarded, parameters | held, prepare=True)
+                row = await rows.fetchone()
+            if row:
                 (self.place,) = row
                 self.extended(since)
                 return

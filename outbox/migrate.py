@@ -57,6 +57,11 @@ def outbox_migrations() -> list[Migration]:
     return read("outbox", Path(__file__).parent / "migrations")
 
 
+# What a migration locks is locked until its commit has ended, which so waits for the disk, and for
+# no standby that may be away.
+LOCALLY = "SET LOCAL synchronous_commit = local"
+
+
 async def migrate(url: str, migrations: Sequence[Migration]) -> list[Migration]:
     """Apply what is missing and return it. Several may run at once: one works, the others wait.
 
@@ -99,6 +104,7 @@ async def _pending(
 
 async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> None:
     async with connection.transaction():
+        await connection.execute(LOCALLY)
         await connection.execute(migration.sql.encode())
         await connection.execute(
             "INSERT INTO outbox.migrations (component, number, name, digest)"

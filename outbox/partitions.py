@@ -11,7 +11,11 @@ from outbox.settings import Settings
 
 log = structlog.get_logger()
 
-CREATE = "SELECT outbox.create_partitions(%s)"
+# Its locks are kept until the end of the commit, which so waits for no standby that may be away.
+CREATE = """
+SELECT outbox.create_partitions(%s)
+FROM set_config('synchronous_commit', 'local', true) AS local WHERE local = 'local'
+"""
 # Somebody else holds a lock for long, makes the same day at this moment, or does not let us:
 # later is as good, for the default partition takes what has no day.
 LATER = (

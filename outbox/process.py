@@ -95,6 +95,8 @@ def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
         sys.stderr.write(f"{error}\n")
     except psycopg.errors.UndefinedTable:
         sys.stderr.write("the database has no outbox; run `python -m services migrate`\n")
+    except psycopg.Error as error:  # a defect of ours, or of the database's rules: in one line
+        sys.stderr.write(f"PostgreSQL refuses that: {str(error).splitlines()[0]}\n")
     sys.exit(EXIT_UNANSWERED)
 
 

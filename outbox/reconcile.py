@@ -56,7 +56,10 @@ LOCK = """
 LOCK TABLE outbox.streams, outbox.messages, outbox.deliveries, outbox.dead_letters,
            outbox.operations IN SHARE ROW EXCLUSIVE MODE
 """
-LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
+# The same for a standby that is away: the commit, which ends these locks, does not wait for it.
+LOCK_TIMEOUT = """
+SELECT set_config('lock_timeout', %s, true), set_config('synchronous_commit', 'local', true)
+"""
 PATIENCE_SECONDS = 30.0
 
 # The row lock keeps every relay from taking the lease until the repair is committed.

@@ -17,6 +17,7 @@ import psycopg
 import structlog
 
 from outbox.backoff import Backoff
+from outbox.deadline import Deadline
 from outbox.errors import DependencyDown, OutboxError, translated
 from outbox.failpoints import Failpoint, failpoint
 from outbox.lease import Lease, take
@@ -30,6 +31,11 @@ from outbox.settings import Settings
 from outbox.term import Term
 
 log = structlog.get_logger()
+
+# A lease must survive a crash here, so that no term is given twice. For a standby it need not wait:
+# whoever is promoted is another history, where a relay halts. And it must not: with a synchronous
+# standby away, what was committed before would not be published either.
+LOCALLY = "SET synchronous_commit = local"
 
 
 class Relay:
@@ -65,14 +71,20 @@ class Relay:
     async def _connect_and_lead(self) -> None:
         with translated():
             async with await connect(self._settings) as connection:
-                await require_direct(connection)
-                await require_current(connection, outbox_migrations())
-                await require_same(connection)
-                lease = await take(connection, self._owner, self._settings.lease_seconds)
+                async with Deadline(self._settings.read_timeout_seconds):
+                    lease = await self._take(connection)
                 if lease is None:
                     await self._pause(self._settings.lease_seconds / 10)
                 else:
                     await self._lead(connection, lease)
+
+    async def _take(self, connection: psycopg.AsyncConnection[Any]) -> Lease | None:
+        """Where it may publish at all."""
+        await require_direct(connection)
+        await connection.execute(LOCALLY)
+        await require_current(connection, outbox_migrations())
+        await require_same(connection)
+        return await take(connection, self._owner, self._settings.lease_seconds)
 
     async def _lead(self, connection: psycopg.AsyncConnection[Any], lease: Lease) -> None:
         log.info("relay leads", term=lease.term, owner=lease.owner)

@@ -20,8 +20,9 @@ import structlog
 
 from outbox.backoff import Backoff
 from outbox.carrier import Carried, Carrier
-from outbox.errors import OutboxError, translated
+from outbox.errors import Halted, OutboxError, translated
 from outbox.failpoints import Failpoint, failpoint, while_waiting
+from outbox.lineage import require_original
 from outbox.migrate import outbox_migrations, require_current
 from outbox.record import Renderer
 from outbox.relay import connect
@@ -62,13 +63,18 @@ class Replayer:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Until it is done, paused or cancelled, or this process is told to stop."""
+        """Until it is done, paused or cancelled, or this process is told to stop.
+
+        Halted where it came here with a copy of its database: it may go on where it was asked for.
+        """
         backoff = Backoff()
         while not self._stopping.is_set():
             try:
                 if await self._connect_and_replay():
                     return
                 backoff.succeeded()
+            except Halted:
+                raise
             except (OutboxError, psycopg.Error) as error:
                 if backoff.may_tell():
                     log.warning("replay interrupted", error=str(error), kind=type(error).__name__)
@@ -79,6 +85,7 @@ class Replayer:
         with translated():
             async with await connect(self._settings, "replay") as connection:
                 await require_current(connection, outbox_migrations())
+                await require_original(connection)
                 replay = await find(connection, self._id)
                 if replay.status != "running":
                     return True

@@ -18,7 +18,7 @@ outbox.messages that takes hours (a dump), or an orphaned prepared transaction, 
 Where another program publishes (Debezium), no cursor moves, and nothing is ever dropped.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
@@ -78,7 +78,10 @@ WHERE id IN (SELECT id FROM outbox.deliveries ORDER BY id LIMIT %(rows)s)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A day past retention: dropped, or why not. `since`: when the oldest that is left began."""
+    """A day past retention: dropped, or why not. `since`: when the oldest that is left began.
+
+    `day` is `late`, `kept` or `deliveries` where the step that failed was at these rows.
+    """
 
     day: str
     why_not: str | None
@@ -144,18 +147,31 @@ class Retention:
     async def prune(self) -> Pruned:
         """Do it; whatever is past retention and stays has its reason in the answer.
 
-        DependencyDown on a standby. Killed at any statement, it may be run again.
+        DependencyDown on a standby. Killed at any statement, it may be run again. A step that fails
+        is told there, too, and keeps no other from being done.
         """
         if self._operation is not None:
             self._operation.require_reason()
         horizon = await read_horizon(self._connection, self._days, self._today)
         pruned = Pruned()
         for day in await self._due(horizon):
-            pruned.days += await self._prune_day(day)
+            pruned.days += await self._step(str(day), self._prune_day(day), day.first)
         pruned.days += await self._delete_late(horizon, pruned)
         if await self._halted() is None:
-            await self._forget(horizon, pruned)
+            pruned.days += await self._step("kept", self._forget_kept(pruned))
+            pruned.days += await self._step("deliveries", self._forget_deliveries(horizon, pruned))
         return pruned
+
+    async def _step(
+        self, what: str, work: Awaitable[list[Outcome]], since: datetime | None = None
+    ) -> list[Outcome]:
+        """What it did; or why PostgreSQL did not let it. Without a connection nothing goes on."""
+        try:
+            return await work
+        except psycopg.Error as error:
+            if self._connection.closed:
+                raise
+            return [Outcome(what, f"failed: {str(error).splitlines()[0]}", since)]
 
     async def _due(self, horizon: datetime) -> list[Day]:
         return [day for day in await read_days(self._connection) if day.due(horizon)]
@@ -225,18 +241,26 @@ class Retention:
         return f"locked: in use by {who}"
 
     async def _delete_late(self, horizon: datetime, pruned: Pruned) -> list[Outcome]:
-        """One outcome where some are left."""
+        """One outcome where some are left. Where they cannot be deleted, they are counted still."""
         self._tell("late messages")
-        if await self._halted() is None:
-            await keep(self._connection, LATE, horizon, self._rows)
+        failed = await self._step(str(LATE), self._delete_chunks(horizon, pruned))
         left, since = 0, horizon
         async for chunk in chunks(self._connection, LATE, self._rows):
             async with planned(self._connection):
-                pruned.late += await self._delete_chunk(chunk, horizon)
                 count, first = await count_late(self._connection, chunk, horizon)
             left, since = left + count, min(since, first or horizon)
         why = f"late: {left} messages are unpublished or parked, or a relay halts here"
+        if failed:
+            return [replace(failed[0], since=since)]
         return [Outcome(str(LATE), why, since)] if left else []
+
+    async def _delete_chunks(self, horizon: datetime, pruned: Pruned) -> list[Outcome]:
+        if await self._halted() is None:
+            await keep(self._connection, LATE, horizon, self._rows)
+        async for chunk in chunks(self._connection, LATE, self._rows):
+            async with planned(self._connection):
+                pruned.late += await self._delete_chunk(chunk, horizon)
+        return []
 
     async def _delete_chunk(self, chunk: Chunk, horizon: datetime) -> int:
         if await self._halted():
@@ -247,10 +271,14 @@ class Retention:
             await self._record(str(LATE), messages=deleted, before=horizon.isoformat())
         return deleted
 
-    async def _forget(self, horizon: datetime, pruned: Pruned) -> None:
-        """What retention keeps beside messages: for as long as there are messages that need it."""
+    async def _forget_kept(self, pruned: Pruned) -> list[Outcome]:
+        """Each copy that is no longer its key's latest message."""
         self._tell("forgetting what is no longer the latest")
         pruned.kept = await forget(self._connection, self._rows)
+        return []
+
+    async def _forget_deliveries(self, horizon: datetime, pruned: Pruned) -> list[Outcome]:
+        """They are kept for as long as there are messages that need them."""
         left = [outcome.since for outcome in pruned.days if outcome.why_not and outcome.since]
         parameters = {"before": min([horizon, *left]), "rows": self._rows}
         deleted = self._rows
@@ -259,6 +287,7 @@ class Retention:
                 deletion = await self._connection.execute(FORGET_DELIVERIES, parameters)
             deleted = deletion.rowcount
             pruned.deliveries += deleted
+        return []
 
     async def _record(self, subject: str, **details: object) -> None:
         if self._operation is not None:

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     connect_timeout_seconds: int = Field(default=5, ge=1)
     prepared_statements: bool = True  # False behind a transaction pooler that cannot follow them
     contention_attempts: int = Field(default=6, ge=1)
+    unit_timeout_seconds: float = Field(default=15.0, gt=0)  # from its connection to its commit
+    ready_timeout_seconds: float = Field(default=3.0, gt=0)  # of PostgreSQL, asked by readiness
 
     lease_seconds: float = Field(default=10.0, ge=1)
     page_messages: int = Field(default=2_000, ge=1, le=100_000)
@@ -73,6 +75,7 @@ class Settings(BaseSettings):
     doctor_transaction_seconds: float = Field(default=60.0, gt=0)
     doctor_backlog_seconds: float = Field(default=60.0, gt=0)
     doctor_clock_seconds: float = Field(default=5.0, gt=0)
+    doctor_short_seconds: float = Field(default=5.0, gt=0)  # of the server's timeouts
     doctor_retention_hours: float = Field(default=24.0, gt=0)
 
     log_format: str = Field(default="console", pattern="^(json|console)$")

@@ -11,6 +11,7 @@ import structlog
 
 from outbox.carrier import Carried, Carrier
 from outbox.cut import Cut, CutReader, Row, Snapshot
+from outbox.deadline import Deadline
 from outbox.errors import DependencyDown, LeaseLost
 from outbox.failpoints import Failpoint, failpoint
 from outbox.kafka import Packed, Stream, stream_of
@@ -86,7 +87,8 @@ class Term:
             return await self._publish_large(self._progress.upto, stopping)
         for stream in await self._parked.released():
             await self._publish_released(stream)
-        upto = await self._reader.snapshot()
+        async with Deadline(self._lease.seconds):  # asked all the time, so the first to be unheard
+            upto = await self._reader.snapshot()
         if upto.same(self._progress.cursor):
             return False
         return await self._publish_upto(upto, stopping)

@@ -58,7 +58,7 @@ def application(api: Api, body_timeout_seconds: float = TIMEOUT_SECONDS) -> Fast
     """The HTTP application with all services; a request's body must be there by then."""
 
     async def migrated() -> None:
-        async with api.database.read() as connection:
+        async with api.database.ready() as connection:
             await connection.execute(text("SELECT 1"))
             driver: psycopg.AsyncConnection = await driver_connection(connection)
             await require_current(driver, all_migrations())

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from outbox.errors import Contention, DependencyDown, MessageRejected
+from outbox.errors import Contention, DependencyDown, MessageRejected, in_our_words
 from schemas.errors import Violation
 
 log = structlog.get_logger()
@@ -108,5 +108,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    if away := in_our_words(error):  # in a group, or at the bottom of a chain
+        return await _unavailable(request, away)
     log.error("unexpected", path=request.url.path, error=type(error).__name__, exc_info=error)
     return problem("unexpected", status=500, instance=request.url.path)

@@ -8,7 +8,16 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 
-from outbox.doctor import brokers, progress, schema, server, topics, transactions
+from outbox.doctor import (
+    brokers,
+    limits,
+    progress,
+    publications,
+    schema,
+    server,
+    topics,
+    transactions,
+)
 from outbox.doctor.diagnosis import Check, Diagnosis, Finding, Gravity, unanswered
 from outbox.ending import ended
 from outbox.errors import OutboxError, translated
@@ -53,9 +62,11 @@ class Question(Generic[R]):
 QUESTIONS: tuple[Question[Any], ...] = (
     Question(server.CHECKS, server.read, server.judge),
     Question(transactions.CHECKS, transactions.read, transactions.judge),
+    Question(limits.CHECKS, limits.read, limits.judge),
     Question(schema.CHECKS_OF_MIGRATIONS, schema.read_migrations, schema.judge_migrations),
     Question(schema.CHECKS_OF_RIGHTS, schema.read_rights, schema.judge_rights),
     Question(schema.CHECKS_OF_PARTITIONS, schema.read_partitions, schema.judge_partitions),
+    Question(publications.CHECKS, publications.read, publications.judge),
     Question(progress.CHECKS_OF_LINEAGE, inspect, progress.judge_lineage),
     Question(progress.CHECKS, progress.read, progress.judge),
 )

@@ -16,6 +16,7 @@ BEGIN
     EXECUTE format('CREATE TABLE IF NOT EXISTS outbox.%I PARTITION OF outbox.messages'
         ' FOR VALUES FROM (%L) TO (%L)',
         name, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+    EXECUTE format('ALTER TABLE outbox.%I REPLICA IDENTITY FULL', name);
 END $$
 """
 # A row moves to the partition where it belongs then, as it is.

@@ -10,11 +10,24 @@ from typing import Any
 
 import pytest
 
-from outbox.doctor import CHECKS, Diagnosis, Finding, Severity, brokers, progress, schema, server
+from outbox.doctor import (
+    CHECKS,
+    Diagnosis,
+    Finding,
+    Severity,
+    brokers,
+    limits,
+    progress,
+    publications,
+    schema,
+    server,
+)
 from outbox.doctor import topics as of_topics
 from outbox.doctor import transactions as of_transactions
 from outbox.doctor.examination import REACHABLE
+from outbox.doctor.limits import Limits
 from outbox.doctor.progress import Progress
+from outbox.doctor.publications import Publications
 from outbox.doctor.schema import Days, Ownership, Rights
 from outbox.doctor.server import Server, Session
 from outbox.doctor.transactions import Open, Prepared, Transactions
@@ -48,6 +61,10 @@ TRANSACTIONS = Transactions(
     open=[Open(7, "aftercommit", "a report", 59.0)],
     prepared=[Prepared("young", "aftercommit", "app", 1.0)],
 )
+LIMITS = Limits(
+    names="ANY 1 (a, b)", sees_all=True, answering=1, waiting=0, timeouts=[["lock_timeout", "5000"]]
+)
+PUBLICATIONS = Publications([])
 RIGHTS = Rights([], Ownership("relay", "owner", owns=True, creates=True))
 DAYS = Days(
     ["messages_default", "messages_20280229", "messages_20280301"], date(2028, 2, 29), False
@@ -85,6 +102,8 @@ def judged(reading: Any, settings: Settings) -> list[Finding]:
         Session: server.judge,
         Transactions: of_transactions.judge,
         str: schema.judge_migrations,
+        Limits: limits.judge,
+        Publications: publications.judge,
         Rights: schema.judge_rights,
         Days: schema.judge_partitions,
         Lineage: progress.judge_lineage,
@@ -94,7 +113,7 @@ def judged(reading: Any, settings: Settings) -> list[Finding]:
     return list(judges[type(reading)](reading, settings))
 
 
-SOUND = (SESSION, TRANSACTIONS, RIGHTS, DAYS, LINEAGE, PROGRESS, CLUSTER)
+SOUND = (SESSION, TRANSACTIONS, LIMITS, PUBLICATIONS, RIGHTS, DAYS, LINEAGE, PROGRESS, CLUSTER)
 
 
 def test_of_a_sound_system_every_check_is_ok_in_production() -> None:
@@ -132,6 +151,34 @@ SICK: list[tuple[str, Any, Severity, Severity, str]] = [
     ("postgres-encoding", on(encoding="LATIN1"), FAILURE, FAILURE, "LATIN1"),
     ("postgres-fsync", on(fsync="off"), WARNING, FAILURE, "fsync = off"),
     ("postgres-full-page-writes", on(full_page_writes="off"), WARNING, FAILURE, "= off"),
+    (
+        "postgres-synchronous-standbys",
+        replace(LIMITS, names="FIRST 2 (a, b)", waiting=3),
+        FAILURE,
+        FAILURE,
+        "1 of 2 answer, 3 commits wait",
+    ),
+    (
+        "postgres-synchronous-standbys",
+        replace(LIMITS, names="absent", sees_all=False, answering=0),
+        WARNING,
+        WARNING,
+        "GRANT pg_monitor",
+    ),
+    (
+        "postgres-timeouts",
+        replace(LIMITS, timeouts=[["lock_timeout", "0"], ["statement_timeout", "4999"]]),
+        WARNING,
+        WARNING,
+        "4999 ms",
+    ),
+    (
+        "outbox-replica-identities",
+        Publications([("outbox.messages_default", "everything")]),
+        WARNING,
+        FAILURE,
+        "published by everything",
+    ),
     ("postgres-synchronous-commit", on(synchronous_commit="local"), WARNING, WARNING, "= local"),
     (
         "postgres-synchronous-commit",

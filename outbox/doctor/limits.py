@@ -1,0 +1,86 @@
+"""Limits: what keeps a transaction from its end, or ends it early.
+
+A COMMIT waits for its synchronous standbys for as long as they are away; and a role's timeouts end
+what others keep waiting. Units of work wait for both, as for a server that is down.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
+from outbox.settings import Settings
+
+STANDBYS = Check(
+    "postgres-synchronous-standbys",
+    Gravity.FATAL,
+    "as many synchronous standbys answer as synchronous_standby_names asks for: no COMMIT comes to"
+    " an end without them, so services answer 503 and commands wait",
+    "start the standby; or ALTER SYSTEM SET synchronous_standby_names = '...' without it, then"
+    " reload",
+)
+TIMEOUTS = Check(
+    "postgres-timeouts",
+    Gravity.MILD,
+    "no timeout of this role or database is shorter than AFTERCOMMIT_DOCTOR_SHORT_SECONDS: what"
+    " waits for another's lock is cut short, answered with 503, and done again",
+    "ALTER ROLE ... RESET statement_timeout (or the other one), or ALTER DATABASE ... RESET",
+)
+CHECKS = (STANDBYS, TIMEOUTS)
+
+# Who lacks pg_read_all_stats sees that there are standbys, and not whether they are synchronous.
+READ = """
+SELECT current_setting('synchronous_standby_names') AS names,
+       pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all,
+       (SELECT count(*) FROM pg_stat_replication
+        WHERE sync_state IN ('sync', 'quorum') AND state = 'streaming') AS answering,
+       (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep') AS waiting,
+       ARRAY(SELECT ARRAY[name, setting] FROM pg_settings
+             WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
+                            'idle_in_transaction_session_timeout')
+             ORDER BY name) AS timeouts
+"""
+NUMBER = re.compile(r"\s*(?:FIRST|ANY)?\s*(\d+)\s*\(", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`timeouts` are pairs of a name and milliseconds, 0 for none; `waiting` are sessions whose
+    COMMIT waits for a standby."""
+
+    names: str
+    sees_all: bool
+    answering: int
+    waiting: int
+    timeouts: list[list[str]]
+
+
+async def read(connection: psycopg.AsyncConnection[Any]) -> Limits:
+    async with connection.cursor(row_factory=class_row(Limits)) as cursor:
+        await cursor.execute(READ)
+        limits = await cursor.fetchone()
+    assert limits is not None  # noqa: S101 - a SELECT without FROM has one row
+    return limits
+
+
+def judge(limits: Limits, settings: Settings) -> Iterator[Finding]:
+    yield standbys(limits, settings)
+    shortest = settings.doctor_short_seconds * 1000
+    short = [(name, f"{value} ms") for name, value in limits.timeouts if 0 < int(value) < shortest]
+    yield from of_each(TIMEOUTS, settings, short, f"none below {settings.doctor_short_seconds:g} s")
+
+
+def standbys(limits: Limits, settings: Settings) -> Finding:
+    if not limits.names.strip():
+        return STANDBYS.ok("none is waited for")
+    numbered = NUMBER.match(limits.names)
+    needed = int(numbered[1]) if numbered else 1
+    if not limits.sees_all and not limits.waiting:
+        return STANDBYS.warning("not answered for other roles: GRANT pg_monitor TO us")
+    found = f"{limits.answering} of {needed} answer, {limits.waiting} commits wait"
+    found += f" (synchronous_standby_names = '{limits.names}')"
+    return STANDBYS.judged(settings, found, fine=limits.answering >= needed)
