@@ -7,7 +7,8 @@ OutboxError
 ├── LeaseLost         step down: another relay may be publishing
 ├── Halted            stand still, until a person has done what it names
 ├── Unreadable        read nothing of that partition for a while, and skip nothing of it
-└── SchemaBehind      stop, and run the migrations
+├── SchemaBehind      stop, and run the migrations
+└── SchemaForeign     change nothing: the schema `outbox` is another program's, or was altered
 
 schemas.MessageRejected stands beside them: the message itself is broken or refused. Whatever else
 is raised is a surprise: bounded retries, then a dead letter.
@@ -31,6 +32,7 @@ __all__ = [
     "MessageRejected",
     "OutboxError",
     "SchemaBehind",
+    "SchemaForeign",
     "Unreadable",
     "Violation",
     "rejected",
@@ -86,6 +88,10 @@ class Unreadable(OutboxError):
 
 class SchemaBehind(OutboxError):
     """The database lacks migrations that this code needs."""
+
+
+class SchemaForeign(OutboxError, ValueError):
+    """What is in the schema `outbox` is not what our migrations made; the text says what."""
 
 
 # A serialization failure, a deadlock, a lock's timeout, a session without its prepared statements.

@@ -1,6 +1,5 @@
 """`python -m outbox parked list | release | discard`."""
 
-import json as to_json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -8,8 +7,9 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from outbox.cli.console import Json, Reason, ask, print_table
+from outbox.cli.console import Json, Reason, ask
 from outbox.operations import Operation
+from outbox.output import print_table, say, say_json
 from outbox.parking import ParkedKey, Selection, discard, list_parked, release
 from outbox.settings import Settings
 
@@ -31,7 +31,7 @@ def list_command(
     selection = Selection(aggregate, key, topic)
     parked = ask(Settings(), lambda connection: list_parked(connection, selection))
     if json:
-        typer.echo(to_json.dumps([asdict(each) for each in parked], default=str))
+        say_json([asdict(each) for each in parked])
     else:
         _print(parked)
 
@@ -89,9 +89,9 @@ def _repair(
 
     keys = ask(settings, touch)
     if json:
-        typer.echo(to_json.dumps({"keys": keys, "dry_run": dry_run}))
+        say_json({"keys": keys, "dry_run": dry_run})
     else:
-        typer.echo(f"{keys} keys{' would be touched' if dry_run else ''}")
+        say(f"{keys} keys{' would be touched' if dry_run else ''}")
 
 
 def _print(parked: list[ParkedKey]) -> None:
