@@ -16,7 +16,7 @@ from stack.settings import StackSettings
 
 ROOT = Path(__file__).parent.parent.parent
 ALL = (Settings, ServiceSettings, ConsumerSettings, StackSettings)
-SECRET = "hunter2-secret"
+SECRET = "hunter2-secret"  # noqa: S105 - a value that no error may repeat
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def told(
 
 def test_the_names_of_the_upper_layers_are_those_of_their_settings() -> None:
     """A setting that was added above the outbox must be added to outbox/names.py, too."""
-    above = frozenset[str]().union(*map(_names_of, ALL[1:])) - _names_of(Settings)
+    above = frozenset[str]().union(*(_names_of(cls) for cls in ALL[1:])) - _names_of(Settings)
     assert {name for name in above if name.startswith(PREFIX)} == NAMES_OF_UPPER_LAYERS
 
 
@@ -80,7 +80,7 @@ def test_a_mistyped_name_in_a_file_is_refused_with_its_place(folder: Path) -> No
 
 def test_a_name_that_is_like_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AFTERCOMMIT_QQQQQQ", "1")
-    with pytest.raises(SettingsRefused, match="^AFTERCOMMIT_QQQQQQ: is no setting; remove it$"):
+    with pytest.raises(SettingsRefused, match=r"^AFTERCOMMIT_QQQQQQ: is no setting; remove it$"):
         Settings()
 
 
@@ -170,7 +170,7 @@ def test_a_mark_of_byte_order_does_not_hide_the_first_name(folder: Path) -> None
     assert Settings().profile == "production"
 
 
-def test_arguments_that_are_no_text_are_one_line(folder: Path) -> None:
+def test_arguments_that_are_no_text_are_one_line() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "outbox", "parked", "list", "--key", b"\xff"], check=False,
         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -133,7 +133,7 @@ def test_no_value_steers_a_console_or_forges_a_line() -> None:
     assert all(line[:2] == "20" and " [error " in line[:45] for line in ours)
 
 
-def test_a_role_that_halts_says_so_in_json(tmp_path: Path) -> None:
+def test_a_role_that_halts_says_so_in_json() -> None:
     script = (
         "from outbox.process import run_role\nfrom outbox.errors import Halted\n"
         "from outbox.settings import Settings\n"
