@@ -1,5 +1,6 @@
 """FC3: a user id without an entry in the passwd file, as in `docker run --user 54321`."""
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -98,11 +99,11 @@ def test_whatever_python_raises_the_id_stands_for_the_name(
     def refuse() -> str:
         raise error
 
-    monkeypatch.setattr(module.getpass, "getuser", refuse)
+    monkeypatch.setattr(getpass, "getuser", refuse)
     assert operator().startswith(f"uid-{os.getuid()}@")
 
 
 def test_a_hostile_name_is_recorded_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.getpass, "getuser", lambda: "a\x1b[2J\udcff" + "x" * 300)
+    monkeypatch.setattr(getpass, "getuser", lambda: "a\x1b[2J\udcff" + "x" * 300)
     assert operator().startswith("a\\x1b[2J\\udcffxxx")
     assert len(operator()) == module.MAX_CHARACTERS
