@@ -1,7 +1,6 @@
 """`python -m bench [--json] [--only NAME] [--quick]`: measure on the embedded stack, as ratios."""
 
 import asyncio
-import json as json_module
 import os
 import platform
 from collections.abc import Awaitable, Callable
@@ -11,7 +10,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from bench import (
     bloat,
@@ -29,7 +27,9 @@ from bench.effort import EFFORTS, Effort
 from bench.figure import Figure
 from bench.rig import Rig, rigs
 from outbox import logs
-from outbox.process import calm_the_collector
+from outbox.escape import escape
+from outbox.output import print_table, say_json, terminal
+from outbox.process import calm_the_collector, run_command
 
 QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
     "drain": drain.ask,
@@ -44,9 +44,12 @@ QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
     "drift_check": drift_check.ask,
 }
 
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+
 Only = Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(QUESTIONS)}; again.")]
 
 
+@app.command()
 def main(
     only: Only = None,
     quick: Annotated[bool, typer.Option("--quick", help="All in about three minutes.")] = False,
@@ -57,18 +60,17 @@ def main(
     """Ask each question and print its figures beside what they are held against."""
     names = only or list(QUESTIONS)
     for unknown in set(names) - QUESTIONS.keys():
-        raise typer.BadParameter(f"--only {unknown}: must be one of {', '.join(QUESTIONS)}")
+        raise typer.BadParameter(f"--only {escape(unknown)}: must be one of {', '.join(QUESTIONS)}")
     if effort not in EFFORTS:
-        raise typer.BadParameter(f"--effort {effort}: must be one of {', '.join(EFFORTS)}")
+        raise typer.BadParameter(f"--effort {escape(effort)}: must be one of {', '.join(EFFORTS)}")
     chosen = EFFORTS["quick" if quick else effort]
     if messages is not None:
         chosen = replace(chosen, messages=messages)
     logs.configure("console", "warning")
     calm_the_collector()  # as every role does
-    console = Console(stderr=json)
-    found = asyncio.run(_ask(console, names, chosen))
+    found = asyncio.run(_ask(terminal(error=json), names, chosen))
     if json:
-        typer.echo(json_module.dumps(found | {"environment": _environment()}))
+        say_json(found | {"environment": _environment()})
 
 
 async def _ask(console: Console, names: list[str], effort: Effort) -> dict[str, float | None]:
@@ -79,18 +81,20 @@ async def _ask(console: Console, names: list[str], effort: Effort) -> dict[str, 
             for name in names:
                 progress.update(task, description=name)
                 figures = await QUESTIONS[name](rig)
-                progress.console.print(_table(name, figures))
+                _print(name, figures, progress.console)
                 found |= {figure.key: figure.value for figure in figures}
                 progress.advance(task)
     return found
 
 
-def _table(name: str, figures: list[Figure]) -> Table:
-    table = Table(name.replace("_", " "), "figure", "against", title_justify="left")
-    for figure in figures:
-        value = "-" if figure.value is None else f"{figure.value:,.2f} {figure.unit}"
-        table.add_row(figure.key, value, figure.against)
-    return table
+def _print(name: str, figures: list[Figure], console: Console) -> None:
+    rows = [(figure.key, _value(figure), figure.against) for figure in figures]
+    columns = (name.replace("_", " "), "figure", "against")
+    print_table(columns, rows, error=console.stderr, console=console)
+
+
+def _value(figure: Figure) -> str:
+    return "-" if figure.value is None else f"{figure.value:,.2f} {figure.unit}"
 
 
 def _environment() -> dict[str, str | int | None]:
@@ -102,4 +106,4 @@ def _environment() -> dict[str, str | int | None]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(app)

@@ -4,12 +4,11 @@ On SIGTERM it writes them as JSON to its standard output. Times are of the machi
 clock, which all processes share. The note is taken in the producer's own callback.
 """
 
-import json
-import sys
 from time import monotonic
 
 import outbox.carrier
 from outbox.kafka import Batch, Delivery, Publisher
+from outbox.output import say_json
 from outbox.process import run_role
 from outbox.relay import Relay
 from outbox.settings import Settings
@@ -32,4 +31,4 @@ if __name__ == "__main__":
     settings = Settings()
     relay = Relay(settings)
     run_role(settings, relay.run, relay.stop)
-    json.dump(ACKNOWLEDGED, sys.stdout)
+    say_json(ACKNOWLEDGED)

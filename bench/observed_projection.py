@@ -5,7 +5,6 @@ output: `key` and `version` by the machine's monotonic clock, which all processe
 is taken when `apply` has returned, which is when the store shows the change.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from time import monotonic
@@ -14,6 +13,7 @@ from consumers.assembly import PROJECTIONS
 from consumers.projection import ProjectionReaction
 from consumers.runner import Runner
 from consumers.settings import Settings
+from outbox.output import say_json
 from outbox.process import run_role
 from schemas.envelope import Envelope
 
@@ -52,4 +52,4 @@ if __name__ == "__main__":
     settings = Settings()
     role = ObservedRole(settings, sys.argv[1])
     run_role(settings, role.run, role.stop)
-    json.dump(APPLIED, sys.stdout)
+    say_json(APPLIED)

@@ -6,7 +6,6 @@ psycopg with the product's statement, `unit` is UnitOfWork over SQLAlchemy.
 """
 
 import asyncio
-import json
 import random
 import sys
 from collections import Counter
@@ -20,6 +19,7 @@ from sqlalchemy import text
 from bench.thing import ThingHappened
 from outbox import logs
 from outbox.database import Database
+from outbox.output import say_json
 from outbox.publishing import commit_messages
 from outbox.settings import Settings
 
@@ -88,4 +88,4 @@ if __name__ == "__main__":
     logs.configure("console", "warning")
     way, slices, seconds, seed = sys.argv[1:]
     done = asyncio.run(write(way, int(slices), float(seconds), int(seed)))
-    sys.stdout.write(json.dumps(done) + "\n")
+    say_json(done)

@@ -10,6 +10,7 @@ from outbox.cli.status import status
 from outbox.cli.topics import topics
 from outbox.migrate import migrate as run_migrations
 from outbox.migrate import outbox_migrations
+from outbox.output import say
 from outbox.process import answer, run_command, run_role
 from outbox.relay import Relay
 from outbox.settings import Settings
@@ -22,7 +23,7 @@ def migrate() -> None:
     """Apply the outbox's migrations that are missing; safe to repeat and to run twice at once."""
     settings = Settings()
     applied = answer(settings, run_migrations(settings.libpq_url(), outbox_migrations()))
-    typer.echo(f"{len(applied)} migrations applied")
+    say(f"{len(applied)} migrations applied")
 
 
 @app.command()

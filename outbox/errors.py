@@ -8,7 +8,8 @@ OutboxError
 ├── NotPossible       stop: the server refuses, and a repetition changes nothing
 ├── Halted            stand still, until a person has done what it names
 ├── Unreadable        read nothing of that partition for a while, and skip nothing of it
-└── SchemaBehind      stop, and run the migrations
+├── SchemaBehind      stop, and run the migrations
+└── SchemaForeign     change nothing: the schema `outbox` is another program's, or was altered
 
 schemas.MessageRejected stands beside them: the message itself is broken or refused. Whatever else
 is raised is a surprise: bounded retries, then a dead letter.
@@ -35,6 +36,7 @@ __all__ = [
     "NotPossible",
     "OutboxError",
     "SchemaBehind",
+    "SchemaForeign",
     "Unreadable",
     "Violation",
     "in_our_words",
@@ -101,6 +103,10 @@ class Unreadable(OutboxError):
 
 class SchemaBehind(OutboxError):
     """The database lacks migrations that this code needs."""
+
+
+class SchemaForeign(OutboxError, ValueError):
+    """What is in the schema `outbox` is not what our migrations made; the text says what."""
 
 
 @contextmanager

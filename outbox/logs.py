@@ -1,16 +1,23 @@
 """Logs: structlog to standard error, JSON or console; one line an event, never a payload.
 
 Nobody waits for whoever reads them (`outbox/log_writer.py`). What libraries say through Python's
-own logging goes the same way.
+own logging goes the same way, and nothing else does (`outbox/log_handlers.py`); warnings and
+uncaught exceptions are lines of log, too (`outbox/log_hooks.py`). No text from outside can end a
+line, forge one, or steer the terminal that shows it.
 """
 
 import atexit
+import json
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
+from outbox import log_handlers, log_hooks
+from outbox.escape import escape
+from outbox.log_handlers import OurHandler
 from outbox.log_writer import LogWriter
 
 STANDARD_ERROR = 2
@@ -20,6 +27,8 @@ STAMP: tuple[structlog.types.Processor, ...] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
+TEXTS = ("exception", "stack")  # of several lines, each indented: none looks like one of log
+QUOTED = frozenset(" \t=\r\n\"'")
 LIBRARIES = {
     "aiokafka": logging.CRITICAL,  # the errors of these three reach us as exceptions
     "neo4j": logging.CRITICAL,
@@ -50,6 +59,7 @@ def configure(log_format: str, level: str, queue_bytes: int = QUEUE_BYTES) -> Lo
         cache_logger_on_first_use=True,
     )
     _configure_libraries(writer, renderer)
+    log_hooks.own(as_json=log_format == "json")
     return writer
 
 
@@ -65,19 +75,8 @@ class _Lines:
     log = debug = info = warning = error = critical = exception = msg
 
 
-class _Handler(logging.Handler):
-    """What Python's own logging hands its records to."""
-
-    def __init__(self, writer: LogWriter) -> None:
-        super().__init__()
-        self._writer = writer
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._writer.write(f"{self.format(record)}\n")
-
-
 def _configure_libraries(writer: LogWriter, renderer: structlog.types.Processor) -> None:
-    handler = _Handler(writer)
+    handler = OurHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=STAMP,
@@ -88,19 +87,46 @@ def _configure_libraries(writer: LogWriter, renderer: structlog.types.Processor)
             ],
         )
     )
-    root = logging.getLogger()
-    others = [each for each in root.handlers if not isinstance(each, _Handler)]
-    root.handlers = [*others, handler]
+    log_handlers.own(handler)
     for name, least in LIBRARIES.items():
         logging.getLogger(name).setLevel(least)
 
 
 def _renderer(log_format: str) -> structlog.types.Processor:
     if log_format == "json":
-        return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(
+        return structlog.processors.JSONRenderer(_to_json)
+    shown = structlog.dev.ConsoleRenderer(
         exception_formatter=structlog.dev.plain_traceback, colors=os.isatty(STANDARD_ERROR)
     )
+    return lambda logger, name, event: shown(logger, name, _escaped(event))
+
+
+def _to_json(event: dict[str, Any], *, default: Callable[[Any], Any]) -> str:
+    """One line of ASCII that every parser of JSON takes, whatever is in it."""
+    try:
+        return json.dumps(event, default=default, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):  # NaN, a key that is a tuple, a circle
+        return json.dumps({str(key): _plain(value) for key, value in event.items()})
+
+
+def _plain(value: object) -> str | int | None:
+    return value if isinstance(value, str | int | None) else repr(value)
+
+
+def _escaped(event: structlog.types.EventDict) -> structlog.types.EventDict:
+    return {escape(str(key)): _shown(key, value) for key, value in event.items()}
+
+
+def _shown(key: str, value: object) -> object:
+    if key in TEXTS and isinstance(value, str):
+        return "\n".join(f"    {escape(line)}" for line in value.splitlines())
+    if isinstance(value, int | float | None):
+        return value
+    if not isinstance(value, str):
+        return escape(repr(value))
+    if key != "event" and QUOTED.intersection(value):
+        return value  # the renderer writes it as Python does, in quotes and with escapes
+    return escape(value.rstrip())
 
 
 def _told(renderer: structlog.types.Processor, lines: int) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import psycopg
 import structlog
 
-from outbox.errors import SchemaBehind
+from outbox.errors import SchemaBehind, SchemaForeign
+from outbox.foreign import newer, require_no_gap, require_ours
 
 log = structlog.get_logger()
 
@@ -66,12 +68,15 @@ async def migrate(url: str, migrations: Sequence[Migration]) -> list[Migration]:
     """Apply what is missing and return it. Several may run at once: one works, the others wait.
 
     A file and its row in outbox.migrations commit together, so a run that was killed is continued
-    by the next. ValueError where a file that was applied has changed since.
+    by the next. SchemaForeign where a file that was applied has changed since, or the schema is not
+    ours; nothing is changed then. A newer schema is left as it is.
     """
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        await require_ours(connection)
         await connection.execute(PREPARE)
         pending = await _pending(connection, migrations)
+        await _require_line(connection, migrations)
         for migration in pending:
             await _apply(connection, migration)
         return pending
@@ -80,11 +85,17 @@ async def migrate(url: str, migrations: Sequence[Migration]) -> list[Migration]:
 async def require_current(
     connection: psycopg.AsyncConnection, migrations: Sequence[Migration]
 ) -> None:
-    """Raise SchemaBehind when a migration is missing."""
+    """Raise SchemaBehind when a migration is missing, SchemaForeign where they are not ours."""
     try:
         missing = await _pending(connection, migrations)
     except psycopg.errors.UndefinedTable as error:
+        with suppress(psycopg.errors.InFailedSqlTransaction):  # a service asks within its own
+            await require_ours(connection)
         raise SchemaBehind("the database has no outbox; run `python -m outbox migrate`") from error
+    except psycopg.errors.UndefinedColumn:
+        with suppress(psycopg.errors.InFailedSqlTransaction):
+            await require_ours(connection)
+        raise
     if missing:
         names = ", ".join(f"{m.component} {m.number:04d}" for m in missing)
         raise SchemaBehind(f"not applied: {names}; run `python -m services migrate`")
@@ -98,8 +109,23 @@ async def _pending(
     for migration in migrations:
         known = applied.get((migration.component, migration.number))
         if known not in (None, migration.digest):
-            raise ValueError(f"{migration.component} {migration.number:04d} changed after it ran")
+            which = f"{migration.component} {migration.number:04d}"
+            raise SchemaForeign(f"{which} changed after it ran")
     return [m for m in migrations if (m.component, m.number) not in applied]
+
+
+async def _require_line(
+    connection: psycopg.AsyncConnection, migrations: Sequence[Migration]
+) -> None:
+    """Each component's numbers are applied from 1 on without a gap; a newer schema is told."""
+    cursor = await connection.execute("SELECT component, number FROM outbox.migrations")
+    rows = await cursor.fetchall()
+    for component in dict.fromkeys(each.component for each in migrations):
+        applied = [number for name, number in rows if name == component]
+        known = [each.number for each in migrations if each.component == component]
+        require_no_gap(component, applied, known)
+        if later := newer(component, applied, known):
+            log.warning("the schema is newer than this version", unknown=", ".join(later))
 
 
 async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> None:

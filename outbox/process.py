@@ -5,7 +5,7 @@ import ctypes
 import gc
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -14,8 +14,12 @@ import structlog
 from pydantic import ValidationError
 
 from outbox import logs
+from outbox.environment import SettingsRefused, broken_rules
 from outbox.errors import Halted, MessageRejected, OutboxError, SchemaBehind, translated
 from outbox.failpoints import arm
+from outbox.foreign import what_is_wrong
+from outbox.output import EXIT_NOBODY_READS, accept_any_text, complain, discard_output
+from outbox.relay import connect
 from outbox.settings import Settings
 
 log = structlog.get_logger()
@@ -28,16 +32,46 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 32 * 1024 * 1024
 EXIT_UNANSWERED = 2  # 1 is an answer: something differs
 EXIT_HALTED = 3
+# A table, a column, a function or a schema that is not there, or is another than ours.
+OBJECTS_MISSING = ("42P01", "42703", "42883", "3F000", "42809", "42804")
 
 
 def run_command(app: Callable[[], None]) -> None:
     """The command line; settings that break a rule are named, one a line, with exit code 2."""
+    accept_any_text()
     try:
+        _require_utf8(sys.argv[1:])
         app()
+    except SettingsRefused as error:
+        complain(*error.lines)
+        sys.exit(EXIT_UNANSWERED)
     except ValidationError as error:
-        for broken in error.errors():
-            name = ".".join(map(str, broken["loc"])) or "settings"
-            sys.stderr.write(f"{name}: {broken['msg']}\n")
+        complain(*broken_rules(error))
+        sys.exit(EXIT_UNANSWERED)
+    finally:
+        _flush()
+
+
+def _require_utf8(arguments: Sequence[str]) -> None:
+    """Bytes that are no UTF-8 come as lone surrogates, which neither server takes."""
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            complain(f"argument {number}: must be UTF-8")
+            sys.exit(EXIT_UNANSWERED)
+
+
+def _flush() -> None:
+    """What Python does at the end, where a reader that has gone would cost a traceback."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(EXIT_NOBODY_READS)
+    except OSError:
+        discard_output()
         sys.exit(EXIT_UNANSWERED)
 
 
@@ -57,8 +91,16 @@ def run_role(
     try:
         asyncio.run(_with_signals(role, stop, settings.stop_timeout_seconds))
     except (Halted, SchemaBehind) as error:
-        sys.stderr.write(f"{error}\n")
+        _tell_halt(settings, str(error))
         sys.exit(EXIT_HALTED)
+
+
+def _tell_halt(settings: Settings, why: str) -> None:
+    """Whoever reads a role's log as JSON reads this, too."""
+    if settings.log_format == "json":
+        log.critical(why)
+    else:
+        complain(why)
 
 
 def calm_the_collector() -> None:
@@ -91,13 +133,40 @@ def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
     try:
         with translated():
             return asyncio.run(question)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except (OutboxError, MessageRejected) as error:
-        sys.stderr.write(f"{error}\n")
-    except psycopg.errors.UndefinedTable:
-        sys.stderr.write("the database has no outbox; run `python -m services migrate`\n")
-    except psycopg.Error as error:  # a defect of ours, or of the database's rules: in one line
-        sys.stderr.write(f"PostgreSQL refuses that: {str(error).splitlines()[0]}\n")
+        complain(_in_words(settings, error))
+    except psycopg.Error as error:
+        complain(_in_words(settings, error))
     sys.exit(EXIT_UNANSWERED)
+
+
+def _in_words(settings: Settings, error: Exception) -> str:
+    """What an operator can act on: a refusal of PostgreSQL may be about what is in its schema."""
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    if not isinstance(cause, psycopg.Error):
+        return str(error)
+    if (cause.sqlstate or "").startswith(OBJECTS_MISSING) and (found := _look(settings)):
+        return found
+    first = next(iter(str(cause).splitlines()), type(cause).__name__)
+    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+        return f"PostgreSQL refused: {first}; grant it to the user of POSTGRES_URL"
+    if isinstance(error, psycopg.Error):
+        return f"PostgreSQL refused: {first}"
+    return str(error)
+
+
+def _look(settings: Settings) -> str | None:
+    """What is wrong with the schema, where it can be asked."""
+
+    async def asked() -> str | None:
+        async with await connect(settings, "command") as connection:
+            return await what_is_wrong(connection)
+
+    with suppress(psycopg.Error):
+        return asyncio.run(asked())
+    return None
 
 
 async def _with_signals(

@@ -4,21 +4,17 @@ The addresses of the parts have the names that everybody uses (POSTGRES_URL, KAF
 else starts with AFTERCOMMIT_. Each limit carries its unit in its name.
 """
 
-import getpass
-import socket
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from outbox.kafka.bootstrap import bootstrap_servers
-
-
-def _operator() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+from outbox.bootstrap_servers import bootstrap_servers
+from outbox.environment import EnvironmentSettings
+from outbox.operator import operator as this_operator
 
 
-class Settings(BaseSettings):
+class Settings(EnvironmentSettings):
     """What the outbox, and everything that stands on it, can be told."""
 
     model_config = SettingsConfigDict(
@@ -38,7 +34,7 @@ class Settings(BaseSettings):
 
     profile: Literal["development", "production"] = "development"
     failpoints: str = Field(default="", validation_alias="FAILPOINTS")
-    operator: str = Field(default_factory=_operator, min_length=1, max_length=255)
+    operator: str = Field(default_factory=this_operator, min_length=1, max_length=255)
 
     pool_connections: int = Field(default=10, ge=1, le=1_000)
     pool_timeout_seconds: float = Field(default=5.0, gt=0)

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from outbox.doctor import CHECKS, Check
+from outbox.output import complain
 
 FILE = Path(__file__).parents[1] / "docs" / "doctor.md"
 COLUMNS = ("check", "where it is not so", "what is expected, and why", "what repairs it")
@@ -49,7 +50,7 @@ def main(
     if not check:
         FILE.write_text(renewed, encoding="utf-8")
     elif renewed != document:
-        typer.echo("docs/doctor.md is stale: run `python -m scripts.doctor_page`", err=True)
+        complain("docs/doctor.md is stale: run `python -m scripts.doctor_page`")
         raise typer.Exit(1)
 
 

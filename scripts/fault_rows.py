@@ -15,7 +15,6 @@ Kafka as the tests were told (see tests/conftest.py).
 """
 
 import ast
-import json as to_json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from outbox.output import complain, say, say_json
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "faults.md"
@@ -194,13 +195,13 @@ def main(
         FILE.write_text(renewed, encoding="utf-8")
     counts = counted(renewed, found)
     if json:
-        typer.echo(to_json.dumps(counts))
+        say_json(counts)
     else:
         for section, rows in counts.items():
-            typer.echo(f"{section}: " + ", ".join(f"{len(rows[kind])} {kind}" for kind in rows))
+            say(f"{section}: " + ", ".join(f"{len(rows[kind])} {kind}" for kind in rows))
     problems = wrong(renewed, found, stale=check and renewed != document)
     for problem in problems:
-        typer.echo(problem, err=True)
+        complain(problem)
     raise typer.Exit(1 if problems else 0)
 
 

@@ -10,6 +10,7 @@ from consumers.assembly import stores
 from consumers.settings import Settings
 from outbox.database import Database
 from outbox.migrate import migrate as run_migrations
+from outbox.output import say
 from outbox.process import answer, run_command, run_role
 from services.assembly import all_migrations, catalog, embedder_of, qdrant
 from services.serving import Serving
@@ -22,7 +23,7 @@ def migrate() -> None:
     """Apply the migrations of the outbox and of every service that are missing; safe to repeat."""
     settings = Settings()
     applied = answer(settings, run_migrations(settings.libpq_url(), all_migrations()))
-    typer.echo(f"{len(applied)} migrations applied")
+    say(f"{len(applied)} migrations applied")
 
 
 @app.command()

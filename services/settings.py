@@ -28,6 +28,7 @@ class Settings(OutboxSettings):
     def _ends_in_time(self) -> Self:
         if self.drain_seconds + self.shutdown_timeout_seconds > self.stop_timeout_seconds:
             raise ValueError(
-                "drain_seconds + shutdown_timeout_seconds: at most stop_timeout_seconds"
+                "AFTERCOMMIT_DRAIN_SECONDS + AFTERCOMMIT_SHUTDOWN_TIMEOUT_SECONDS: "
+                "at most AFTERCOMMIT_STOP_TIMEOUT_SECONDS"
             )
         return self

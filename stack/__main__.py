@@ -1,16 +1,16 @@
 """python -m stack: every part on one machine."""
 
 import asyncio
-import json
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
 
 from outbox import logs
+from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, number
+from outbox.output import complain, say, say_json
+from outbox.process import run_command
 from stack.broker import serve
 from stack.errors import StackError
 from stack.interrupt import run_until_signal
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from stack.machine import Machine
 
 app = typer.Typer(
-    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 
 
 @app.callback()
 def configure() -> None:
     """Logs go to the standard error, so that the standard output is only what was asked for."""
-    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
+    logs.configure("console", "info")
 
 
 @app.command()
 def broker() -> None:
     """Be a mock Kafka broker: prints {"bootstrap": ...}, lives until SIGTERM or its input ends."""
-    serve(typer.echo)
+    serve(say)
 
 
 @app.command()
@@ -45,7 +45,7 @@ def up(
     try:
         code = run_until_signal(stay_up(data, keep=keep, as_json=as_json))
     except StackError as error:
-        typer.echo(f"The machine could not be started. {error}", err=True)
+        complain(*f"The machine could not be started. {error}".splitlines())
         raise typer.Exit(1) from error
     raise typer.Exit(code)
 
@@ -54,7 +54,9 @@ def up(
 def demo(
     once: Annotated[bool, typer.Option(help="Exit after the comparison.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
-    limit: Annotated[int | None, typer.Option(min=4, help="Only so many airports.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=4, max=MAX_NUMBER, help="Only so many airports.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="For HTTP; 0: a free one.")] = 0,
     keep: Annotated[bool, typer.Option(help="Keep the temporary folder.")] = False,
     data: Annotated[Path | None, typer.Option(help="Use this folder, and keep it.")] = None,
@@ -69,16 +71,19 @@ def demo(
     try:
         code = run_until_signal(demo(options, Report(as_json=as_json)))
     except (StackError, DisagreementError) as error:
-        typer.echo(f"The demo failed. {error}", err=True)
+        complain(*f"The demo failed. {error}".splitlines())
         raise typer.Exit(1) from error
     raise typer.Exit(code)
 
 
 @app.command("drift-drill")
 def drift_drill(
-    keys: Annotated[int, typer.Option(min=1_000, help="How many items.")] = 100_000,
+    keys: Annotated[int, typer.Option(min=1_000, max=MAX_NUMBER, help="How many items.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Which of them are broken.")] = 1,
-    patience: Annotated[float, typer.Option(min=0, help="Seconds; of a check.")] = 20.0,
+    patience: Annotated[
+        float,
+        typer.Option(min=0, max=MAX_WAIT_SECONDS, callback=number, help="Seconds; of a check."),
+    ] = 20.0,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
     keep: Annotated[bool, typer.Option(help="Keep the temporary folder.")] = False,
     verbose: Annotated[bool, typer.Option(help="Show the roles' logs.")] = False,
@@ -95,12 +100,12 @@ def drift_drill(
     outcomes: list[Outcome] = []
 
     async def drilled() -> None:
-        outcomes.append(await drill(options, lambda line: typer.echo(line, err=True)))
+        outcomes.append(await drill(options, complain))
 
     try:
         code = run_until_signal(drilled())
     except StackError as error:
-        typer.echo(f"The drill failed. {error}", err=True)
+        complain(*f"The drill failed. {error}".splitlines())
         raise typer.Exit(2) from error
     for outcome in outcomes:
         print_outcome(outcome, as_json=as_json)
@@ -113,31 +118,32 @@ async def stay_up(data: Path | None, *, keep: bool, as_json: bool) -> None:
     from stack.machine import machine  # not at the top: the broker's process starts without it
 
     async with machine(data, keep=keep) as running:
-        typer.echo(described_as_json(running) if as_json else described(running))
+        if as_json:
+            say_json(described_as_json(running))
+        else:
+            say(*described(running))
         await asyncio.Event().wait()
 
 
-def described(running: "Machine") -> str:
+def described(running: "Machine") -> list[str]:
     """Lines for a shell: the providers as comments, the environment as exports."""
     comments = [f"# {line}" for line in running.providers()]
     exports = [
         f"export {name}={shlex.quote(value)}" for name, value in running.environment().items()
     ]
-    return "\n".join([*comments, f"# folder: {running.folder}", *exports])
+    return [*comments, f"# folder: {running.folder}", *exports]
 
 
-def described_as_json(running: "Machine") -> str:
+def described_as_json(running: "Machine") -> dict[str, object]:
     """The same for a program."""
-    return json.dumps(
-        {
-            "environment": running.environment(),
-            "providers": {part.name: part.provider for part in running.parts},
-            "stand_ins": [part.name for part in running.parts if part.stand_in],
-            "pids": {part.name: part.pid for part in running.parts if part.pid},
-            "folder": str(running.folder),
-        }
-    )
+    return {
+        "environment": running.environment(),
+        "providers": {part.name: part.provider for part in running.parts},
+        "stand_ins": [part.name for part in running.parts if part.stand_in],
+        "pids": {part.name: part.pid for part in running.parts if part.pid},
+        "folder": str(running.folder),
+    }
 
 
 if __name__ == "__main__":
-    app()
+    run_command(app)

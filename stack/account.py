@@ -45,6 +45,7 @@ class Account:
 def server_account() -> Account | None:
     """None for an ordinary user (servers run as that user); `nobody` when we are root."""
     if os.geteuid() != 0:
+        _require_name(os.geteuid())
         return None
     try:
         entry = pwd.getpwnam(UNPRIVILEGED)
@@ -53,6 +54,17 @@ def server_account() -> Account | None:
             f"PostgreSQL does not run as root and there is no account {UNPRIVILEGED}"
         ) from None
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def _require_name(uid: int) -> None:
+    """StackError where initdb would end for want of a name, as in `docker run --user 54321`."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        raise StackError(
+            f"PostgreSQL does not start as the user id {uid}, which has no entry in the passwd "
+            "file: add one, or set POSTGRES_URL"
+        ) from None
 
 
 def others_may(path: Path, bits: int) -> bool:

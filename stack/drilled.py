@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import BaseModel
-from rich.console import Console
-from rich.table import Table
+
+from outbox.output import print_table, say_json
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,12 @@ class Outcome(BaseModel):
 
 def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """A table for a person; with `as_json`, on standard error, and one line of JSON after it."""
-    console = Console(stderr=as_json)
     title = f"{outcome.keys:,} keys, {outcome.written:,} written meanwhile, {outcome.seconds:.0f} s"
-    table = Table("drift drill", *(store.projection for store in outcome.stores), title=title)
-    for name, cell in ROWS.items():
-        table.add_row(name, *map(cell, outcome.stores))
-    console.print(table)
+    columns = ("drift drill", *(store.projection for store in outcome.stores))
+    rows = [(name, *map(cell, outcome.stores)) for name, cell in ROWS.items()]
+    print_table(columns, rows, title=title, error=as_json)
     if as_json:
-        print(outcome.model_dump_json(), flush=True)  # noqa: T201 - this line is the interface
+        say_json(outcome.model_dump(mode="json"))
 
 
 def _took(measured: Measured) -> str:

@@ -1,14 +1,12 @@
 """Report: what the demo shows: progress bars on a terminal, lines of log elsewhere; tables."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.table import Table
 
+from outbox.output import print_table, say, say_json, terminal
 from services.catalog.search import Hit
 
 log = structlog.get_logger()
@@ -61,11 +59,10 @@ class Report:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._console = Console(stderr=as_json)
+        self._console = terminal(error=as_json)
 
     def providers(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self._console.print(line, highlight=False, soft_wrap=True)
+        say(*lines, error=self._as_json)
 
     @contextmanager
     def progress(self, commands: int) -> Iterator[Steps]:
@@ -75,34 +72,35 @@ class Report:
             yield Steps(commands, progress, terminal=terminal)
 
     def comparison(self, summary: Mapping[str, float]) -> None:
-        table = Table("store", "live items", "tombstones", "keys that differ", title="Comparison")
-        table.add_row("PostgreSQL", *_cells(summary, "live_items", "deleted_items"), "-")
-        table.add_row(
-            "Qdrant", *_cells(summary, "qdrant_points", "qdrant_tombstones", "drift_qdrant")
-        )
-        table.add_row("graph", *_cells(summary, "graph_nodes", "graph_tombstones", "drift_graph"))
-        self._console.print(table)
+        columns = ("store", "live items", "tombstones", "keys that differ")
+        rows = [
+            ("PostgreSQL", *_cells(summary, "live_items", "deleted_items"), "-"),
+            ("Qdrant", *_cells(summary, "qdrant_points", "qdrant_tombstones", "drift_qdrant")),
+            ("graph", *_cells(summary, "graph_nodes", "graph_tombstones", "drift_graph")),
+        ]
+        print_table(columns, rows, title="Comparison", error=self._as_json)
         line = "{commands:,} commands; {committed:,} messages committed, {published:,} in Kafka"
         seconds = f"({summary['seconds']} s)"
-        self._console.print(line.format_map(summary), seconds, highlight=False, soft_wrap=True)
+        say(f"{line.format_map(summary)} {seconds}", error=self._as_json)
 
     def hits(self, question: str, hits: Sequence[Hit]) -> None:
-        table = Table("score", "id", "name", "city", "state", title=f"“{question}”")
-        for hit in hits:
-            city, state = str(hit.attributes["city"]), str(hit.attributes["state"])
-            table.add_row(f"{hit.score:.3f}", hit.item_id, hit.name, city, state)
-        self._console.print(table)
+        rows = [
+            (f"{hit.score:.3f}", hit.item_id, hit.name, *_place(hit.attributes)) for hit in hits
+        ]
+        columns = ("score", "id", "name", "city", "state")
+        print_table(columns, rows, title=f"“{question}”", error=self._as_json)
 
     def summary(self, summary: Mapping[str, float]) -> None:
         if self._as_json:
-            print(json.dumps(summary), flush=True)  # noqa: T201 - this line is the interface
+            say_json(summary)
 
     def waiting(self, url: str) -> None:
-        self._console.print(
-            f"HTTP at {url}, its OpenAPI page at {url}/docs; Ctrl-C ends it.",
-            highlight=False,
-            soft_wrap=True,
-        )
+        line = f"HTTP at {url}, its OpenAPI page at {url}/docs; Ctrl-C ends it."
+        say(line, error=self._as_json)
+
+
+def _place(attributes: Mapping[str, object]) -> tuple[object, object]:
+    return attributes["city"], attributes["state"]
 
 
 def _cells(summary: Mapping[str, float], *names: str) -> list[str]:

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from outbox.environment import EnvironmentSettings
+from stack.errors import StackError
 
 
-class StackSettings(BaseSettings):
+class StackSettings(EnvironmentSettings):
     """URLs of parts that exist already; a part without one is started from its wheel.
 
     An empty variable counts as absent. Two limits, in seconds, bound every start and stop.
@@ -20,16 +23,19 @@ class StackSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
+        # A field's name with it is read, too: without it, `CACHE` of any other program would be.
+        env_prefix="STACK_",
         frozen=True,
         env_file=".env",
         env_ignore_empty=True,
         extra="ignore",
         populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
-    postgres_url: str | None = None
-    postgres_bin: Path | None = None
-    kafka_url: str | None = None
+    postgres_url: str | None = Field(default=None, validation_alias="POSTGRES_URL")
+    postgres_bin: Path | None = Field(default=None, validation_alias="POSTGRES_BIN")
+    kafka_url: str | None = Field(default=None, validation_alias="KAFKA_URL")
     postgres_provider: Literal["wheel", "docker"] = Field(
         default="wheel", validation_alias="STACK_POSTGRES"
     )
@@ -42,18 +48,18 @@ class StackSettings(BaseSettings):
     qdrant_provider: Literal["local", "docker", "best"] = Field(
         default="local", validation_alias="STACK_QDRANT"
     )
-    java_home: Path | None = None
+    java_home: Path | None = Field(default=None, validation_alias="JAVA_HOME")
     kafka_quick_start: bool = Field(default=True, validation_alias="STACK_KAFKA_QUICK_START")
     graph_quick_start: bool = Field(default=True, validation_alias="STACK_GRAPH_QUICK_START")
     cache: Path | None = Field(default=None, validation_alias="AFTERCOMMIT_CACHE")
-    xdg_cache_home: Path | None = None
-    neo4j_url: str | None = None
-    neo4j_user: str = "neo4j"
-    neo4j_password: SecretStr | None = None
-    neo4j_password_file: Path | None = None
-    neo4j_database: str = "neo4j"
-    qdrant_url: str | None = None
-    qdrant_api_key: SecretStr | None = None
+    xdg_cache_home: Path | None = Field(default=None, validation_alias="XDG_CACHE_HOME")
+    neo4j_url: str | None = Field(default=None, validation_alias="NEO4J_URL")
+    neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")
+    neo4j_password: SecretStr | None = Field(default=None, validation_alias="NEO4J_PASSWORD")
+    neo4j_password_file: Path | None = Field(default=None, validation_alias="NEO4J_PASSWORD_FILE")
+    neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
+    qdrant_url: str | None = Field(default=None, validation_alias="QDRANT_URL")
+    qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
     ready_timeout_seconds: float = Field(
         default=180.0, gt=0, validation_alias="STACK_READY_TIMEOUT_SECONDS"
     )
@@ -65,12 +71,29 @@ class StackSettings(BaseSettings):
         """Where downloads are kept: AFTERCOMMIT_CACHE, else a folder in the user's cache."""
         if self.cache is not None:
             return self.cache.absolute()
-        return (self.xdg_cache_home or Path.home() / ".cache").absolute() / "aftercommit"
+        return (self.xdg_cache_home or _home() / ".cache").absolute() / "aftercommit"
 
     def graph_password(self) -> SecretStr:
         """The password for NEO4J_URL: from the variable, else the file, else empty."""
         if self.neo4j_password is not None:
             return self.neo4j_password
         if self.neo4j_password_file is not None:
-            return SecretStr(self.neo4j_password_file.read_text(encoding="utf-8").strip())
+            return SecretStr(_read(self.neo4j_password_file))
         return SecretStr("")
+
+
+def _home() -> Path:
+    """StackError for a user id that has neither HOME nor an entry in the passwd file."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise StackError("no home folder to keep downloads in: set AFTERCOMMIT_CACHE") from None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StackError(f"NEO4J_PASSWORD_FILE: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StackError("NEO4J_PASSWORD_FILE: must be UTF-8 text") from None

@@ -1,6 +1,5 @@
 """`python -m consumers drift check | repair | watch`."""
 
-import json as to_json
 from dataclasses import asdict
 
 import typer
@@ -14,6 +13,7 @@ from consumers.settings import Settings
 from outbox.cli.bar import progress
 from outbox.cli.console import Json
 from outbox.errors import OutboxError
+from outbox.output import complain, say_json
 from outbox.process import answer, calm_the_collector
 
 EXIT_DIFFERS = 1
@@ -39,7 +39,7 @@ def check_command(
     care = care_of(settings, patience)
     all_found = answer(settings, _check_all(settings, names, care, limit, quiet=json))
     if json:
-        typer.echo(to_json.dumps({each.projection: asdict(each) for each in all_found}))
+        say_json({each.projection: asdict(each) for each in all_found})
     else:
         print_found(all_found)
     raise typer.Exit(_exit_code(all_found))
@@ -68,5 +68,5 @@ async def _check(settings: Settings, name: str, care: Care, limit: int, *, quiet
             ):
                 return found(drift, limit)
     except OutboxError as error:
-        typer.echo(f"{name}: {error}", err=True)
+        complain(f"{name}: {error}")
         return Found(name, error=str(error))

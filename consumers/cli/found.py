@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.drift import Drift
-from outbox.cli.console import print_table
+from outbox.output import print_table
 from outbox.streams import Entry, Kind, Pair
 
 LIMIT = 1_000

@@ -9,7 +9,8 @@ import psycopg
 import typer
 
 from consumers.settings import Settings
-from outbox.cli.console import Json, Reason, ask, print_table
+from outbox.cli.console import Json, Reason, ask
+from outbox.kept import HIGHEST
 from outbox.letter_repair import Preview, discard, preview, prune, retry
 from outbox.letters import (
     OPEN_STATUSES,
@@ -24,6 +25,7 @@ from outbox.letters import (
     show,
 )
 from outbox.operations import Operation
+from outbox.output import print_table, say, say_json
 
 app = typer.Typer(help="Messages that could not be applied, and what waits behind them.")
 
@@ -31,16 +33,22 @@ Consumer = Annotated[str | None, typer.Option(help="Only letters of this consume
 Topic = Annotated[str | None, typer.Option(help="Only messages of this topic.")]
 Key = Annotated[str | None, typer.Option(help="Only messages of this key.")]
 LetterReason = Annotated[str | None, typer.Option(help="Only what failed so, e.g. schema.")]
-Ids = Annotated[list[int] | None, typer.Option("--id", help="Only this letter; repeatable.")]
+Ids = Annotated[
+    list[int] | None, typer.Option("--id", min=0, max=HIGHEST, help="Only this letter; repeatable.")
+]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Letters to show.")]
-After = Annotated[int, typer.Option(min=0, help="Only letters with a higher id: the next page.")]
+After = Annotated[
+    int, typer.Option(min=0, max=HIGHEST, help="Only letters with a higher id: the next page.")
+]
 Statuses = Annotated[
     list[LetterStatus] | None,
     typer.Option("--status", help="Repeatable; dead, waiting and retrying if not given."),
 ]
-Older = Annotated[int, typer.Option("--older-than-days", min=1, help="Since it was closed.")]
+Older = Annotated[
+    int, typer.Option("--older-than-days", min=1, max=36_500, help="Since it was closed.")
+]
 Repair = Callable[[psycopg.AsyncConnection[Any], Selection, Operation], Awaitable[list[int]]]
 
 
@@ -73,19 +81,19 @@ def list_command(
         ),
     )
     if json:
-        typer.echo(to_json.dumps([asdict(each) for each in letters], default=str))
+        say_json([asdict(each) for each in letters])
     else:
         _print_list(letters)
 
 
 @app.command("show")
 def show_command(
-    letter_id: Annotated[int, typer.Argument(metavar="ID")], json: Json = False
+    letter_id: Annotated[int, typer.Argument(metavar="ID", min=0, max=HIGHEST)], json: Json = False
 ) -> None:
     """Show one letter: its bytes, as text or in base64, what waits behind it, and its history."""
     shown = _told(ask(Settings(), lambda connection: show(connection, letter_id)))
     if json:
-        typer.echo(to_json.dumps(shown, default=str))
+        say_json(shown)
     else:
         print_table(("field", "value"), [(name, _cell(value)) for name, value in shown.items()])
 
@@ -137,7 +145,7 @@ def count_command(json: Json = False) -> None:
     """Count letters by consumer and status, with the age of the oldest in seconds."""
     counts = [asdict(each) for each in ask(Settings(), count)]
     if json:
-        typer.echo(to_json.dumps(counts))
+        say_json(counts)
     else:
         columns = ("consumer", "status", "letters", "oldest_age_seconds")
         print_table(columns, [[each[name] for name in columns] for each in counts])
@@ -156,9 +164,9 @@ def prune_command(
         lambda connection: prune(connection, older_than_days, operation, dry_run=dry_run),
     )
     if json:
-        typer.echo(to_json.dumps({"letters": letters, "dry_run": dry_run}))
+        say_json({"letters": letters, "dry_run": dry_run})
     else:
-        typer.echo(f"{letters} letters {'would be deleted' if dry_run else 'deleted'}")
+        say(f"{letters} letters {'would be deleted' if dry_run else 'deleted'}")
 
 
 def _selection(
@@ -195,10 +203,10 @@ def _repair(
 
 def _tell(touched: Preview, *, dry_run: bool, json: bool) -> None:
     if json:
-        typer.echo(to_json.dumps(asdict(touched) | {"dry_run": dry_run}))
+        say_json(asdict(touched) | {"dry_run": dry_run})
         return
     would = " would be touched" if dry_run else ""
-    typer.echo(f"{touched.letters} letters{would}; {touched.waiting} messages wait behind them")
+    say(f"{touched.letters} letters{would}; {touched.waiting} messages wait behind them")
 
 
 def _print_list(letters: list[Letter]) -> None:

@@ -1,6 +1,5 @@
 """`python -m consumers rebuild start | status | rollback | drop`."""
 
-import json as to_json
 from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -13,9 +12,12 @@ from consumers.generations import Generation
 from consumers.rebuild import Asked, drop, rebuild_through_outages
 from consumers.settings import Settings
 from outbox.cli.bar import progress
-from outbox.cli.console import Json, Reason, halted_in_one_line, print_table
+from outbox.cli.console import Json, Reason, halted_in_one_line
+from outbox.cli.number import MAX_NUMBER, MAX_RATE, number
 from outbox.errors import OutboxError, translated
+from outbox.escape import escape
 from outbox.operations import Operation
+from outbox.output import print_table, say, say_json
 from outbox.process import answer, calm_the_collector
 from outbox.rebuilds import Rebuild, latest
 from outbox.relay import connect
@@ -26,11 +28,18 @@ app = typer.Typer(
     no_args_is_help=True, help="A store made anew beside the live one, and put in its place."
 )
 Name = Annotated[str, typer.Option("--projection", help=f"One of {', '.join(PROJECTIONS)}.")]
-Rate = Annotated[float | None, typer.Option(min=0.1, help="Keys a second; else no limit.")]
+Rate = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=MAX_RATE, callback=number, help="Keys a second; else no limit."),
+]
 Model = Annotated[str | None, typer.Option(help="The embedding model; else the live one's.")]
-AllowLeft = Annotated[int, typer.Option(min=0, help="Keys that may differ if none can be mended.")]
+AllowLeft = Annotated[
+    int, typer.Option(min=0, max=MAX_NUMBER, help="Keys that may differ if none can be mended.")
+]
 Now = Annotated[bool, typer.Option("--now", help="Switch first, and bring it up to date after.")]
-Number = Annotated[int, typer.Option("--generation", min=1, help="Its number; see `status`.")]
+Number = Annotated[
+    int, typer.Option("--generation", min=1, max=MAX_NUMBER, help="Its number; see `status`.")
+]
 
 
 @app.command("start")
@@ -87,7 +96,7 @@ def status_command(json: Json = False) -> None:
     settings = Settings()
     said = answer(settings, _status(settings))
     if json:
-        typer.echo(to_json.dumps(said, default=str))
+        say_json(said)
         return
     print_table(
         ("projection", "generations", *SHOWN),
@@ -106,12 +115,12 @@ def drop_command(projection: Name, generation: Number, reason: Reason, json: Jso
             await drop(settings, store.generations, generation, operation)
 
     _answered(settings, dropped())
-    typer.echo(to_json.dumps({"dropped": generation}) if json else f"{generation} dropped")
+    say_json({"dropped": generation}) if json else say(f"{generation} dropped")
 
 
 def _operation(settings: Settings, action: str, projection: str, reason: str) -> Operation:
     if projection not in PROJECTIONS:
-        raise typer.BadParameter(f"{projection}: must be one of {', '.join(PROJECTIONS)}")
+        raise typer.BadParameter(f"{escape(projection)}: must be one of {', '.join(PROJECTIONS)}")
     return Operation(settings.operator, action, projection, reason)
 
 
@@ -119,7 +128,7 @@ def _carry_out(settings: Settings, asked: Asked, *, json: bool) -> None:
     calm_the_collector()
     done = _answered(settings, _rebuilt(settings, asked, quiet=json))
     if json:
-        typer.echo(to_json.dumps(asdict(done), default=str))
+        say_json(asdict(done))
     else:
         print_table(SHOWN, [_row(asdict(done))])
 

@@ -1,6 +1,5 @@
 """`python -m consumers drift repair`."""
 
-import json as to_json
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
@@ -13,9 +12,11 @@ from consumers.projection import Projection
 from consumers.repair import Limits, Repaired, TooMuch, repair
 from consumers.settings import Settings
 from outbox.cli.bar import progress
-from outbox.cli.console import Json, Reason, print_table
+from outbox.cli.console import Json, Reason
+from outbox.cli.number import MAX_RATE, number
 from outbox.errors import OutboxError
 from outbox.operations import Operation
+from outbox.output import complain, print_table, say_json
 from outbox.process import answer, calm_the_collector
 
 EXIT_LEFT = 1
@@ -24,9 +25,12 @@ EXIT_REFUSED = 3
 REPAIRED = ("applied", "forgotten", "settled", "failed", "seconds")
 
 AllowShare = Annotated[
-    float | None, typer.Option(min=0, max=1, help="How much of all keys it may touch; 1: all.")
+    float | None,
+    typer.Option(min=0, max=1, callback=number, help="How much of all keys it may touch; 1: all."),
 ]
-Rate = Annotated[float | None, typer.Option(min=0.1, help="Keys a second.")]
+Rate = Annotated[
+    float | None, typer.Option(min=0.1, max=MAX_RATE, callback=number, help="Keys a second.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
 
 
@@ -114,7 +118,7 @@ async def _repair(settings: Settings, name: str, asked: Asked) -> Outcome:
             ):
                 return await _repair_found(connection, store, drift, asked)
     except OutboxError as error:
-        typer.echo(f"{name}: {error}", err=True)
+        complain(f"{name}: {error}")
         return Outcome(Found(name, error=str(error)))
 
 
@@ -131,13 +135,13 @@ async def _repair_found(
             done = await repair(connection, store, drift, asked.limits, operation, tell)
         return Outcome(told, repaired=done)
     except TooMuch as refusal:
-        typer.echo(str(refusal), err=True)
+        complain(str(refusal))
         return Outcome(told, refused=str(refusal))
 
 
 def _show(outcomes: list[Outcome], *, json: bool) -> None:
     if json:
-        typer.echo(to_json.dumps({each.found.projection: _as_json(each) for each in outcomes}))
+        say_json({each.found.projection: _as_json(each) for each in outcomes})
         return
     print_found(each.found for each in outcomes)
     columns = ("projection", "applied", "forgotten", "settled", "left", "seconds")

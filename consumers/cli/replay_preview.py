@@ -1,6 +1,5 @@
 """`python -m consumers replay-preview`."""
 
-import json as to_json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -11,19 +10,19 @@ from consumers.projection import StreamKey
 from consumers.replay_preview import StoreDifference, difference_to
 from consumers.settings import Settings
 from outbox.cli.bar import Tell, progress
-from outbox.cli.console import Json, print_table
+from outbox.cli.console import Json
+from outbox.cli.number import FromPosition, ToPosition
 from outbox.cli.selection import (
     Aggregates,
     All,
     Before,
-    FromPosition,
     Keys,
     Since,
     Topics,
-    ToPosition,
     Types,
     selection_of,
 )
+from outbox.output import print_table, say_json
 from outbox.process import answer
 from outbox.relay import connect
 from outbox.replay_source import Selection, selected_keys
@@ -58,7 +57,7 @@ def replay_preview(
     with progress("positions read", quiet=json) as tell:
         found = answer(settings, _compare(settings, selection, consumer, tell))
     if json:
-        typer.echo(to_json.dumps([asdict(each) for each in found]))
+        say_json([asdict(each) for each in found])
         return
     columns = ("store", "keys", "missing", "stale", "different", "mended", "moved", "left")
     print_table(columns, [list(asdict(each).values())[:-1] for each in found])

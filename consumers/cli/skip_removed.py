@@ -1,6 +1,5 @@
 """`python -m consumers skip-removed`: past what the broker removed before it was read."""
 
-import json as to_json
 from typing import Annotated
 
 import psycopg
@@ -8,9 +7,10 @@ import typer
 
 from consumers.membership import group_of
 from consumers.settings import Settings
-from outbox.cli.console import Json, Reason, ask, halted_in_one_line, print_table
+from outbox.cli.console import Json, Reason, ask, halted_in_one_line
 from outbox.kafka import Removed, removed, skip
 from outbox.operations import Operation
+from outbox.output import print_table, say, say_json
 
 Consumer = Annotated[str, typer.Argument(help="As in dead-letters: catalog, qdrant, neo4j.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be passed over.")]
@@ -63,8 +63,8 @@ def _shown(each: Removed) -> dict[str, object]:
 def _tell(found: list[Removed], *, dry_run: bool, json: bool) -> None:
     if json:
         shown = [_shown(each) for each in found]
-        typer.echo(to_json.dumps({"passed_over": shown, "dry_run": dry_run}))
+        say_json({"passed_over": shown, "dry_run": dry_run})
         return
     print_table(COLUMNS, [_shown(each).values() for each in found])
     would = "would go on" if dry_run else "goes on"
-    typer.echo(f"{sum(each.messages for each in found)} messages are lost to it; it {would} there")
+    say(f"{sum(each.messages for each in found)} messages are lost to it; it {would} there")

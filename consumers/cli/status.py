@@ -1,14 +1,14 @@
 """`python -m consumers status`: how far each consumer is, and what it stands still at."""
 
-import json as to_json
 from typing import Annotated
 
 import typer
 
 from consumers.membership import group_of
 from consumers.settings import Settings
-from outbox.cli.console import Json, print_table
+from outbox.cli.console import Json
 from outbox.kafka import Standing, standings
+from outbox.output import print_table, say_json
 from outbox.process import answer
 
 Consumers = Annotated[
@@ -25,7 +25,7 @@ def status(consumers: Consumers = None, json: Json = False) -> None:
     found = answer(settings, _ask(settings, consumers or ALL))
     if json:
         shown = {name: [each._asdict() for each in some] for name, some in found.items()}
-        typer.echo(to_json.dumps(shown))
+        say_json(shown)
     else:
         print_table(COLUMNS, [(name, *each) for name, some in found.items() for each in some])
     if any(each.stands_still for some in found.values() for each in some):

@@ -11,7 +11,9 @@ from consumers.assembly import PROJECTIONS
 from consumers.drift import Care
 from consumers.projection import Projection
 from consumers.settings import Settings
+from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, number
 from outbox.errors import translated
+from outbox.escape import escape
 from outbox.relay import connect
 
 Only = Annotated[
@@ -19,9 +21,17 @@ Only = Annotated[
     typer.Option("--projection", help=f"One of {', '.join(PROJECTIONS)}; repeatable. Else all."),
 ]
 Patience = Annotated[
-    float | None, typer.Option(min=0, help="Seconds that a message may be under way.")
+    float | None,
+    typer.Option(
+        min=0,
+        max=MAX_WAIT_SECONDS,
+        callback=number,
+        help="Seconds that a message may be under way.",
+    ),
 ]
-Limit = Annotated[int, typer.Option(min=0, help="Keys of each kind to show; counts are exact.")]
+Limit = Annotated[
+    int, typer.Option(min=0, max=MAX_NUMBER, help="Keys of each kind to show; counts are exact.")
+]
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -29,7 +39,7 @@ Connection = psycopg.AsyncConnection[Any]
 def chosen(names: list[str] | None) -> list[str]:
     """The projections that were named, or all."""
     for unknown in set(names or ()) - PROJECTIONS.keys():
-        raise typer.BadParameter(f"{unknown}: must be one of {', '.join(PROJECTIONS)}")
+        raise typer.BadParameter(f"{escape(unknown)}: must be one of {', '.join(PROJECTIONS)}")
     return list(dict.fromkeys(names or PROJECTIONS))
 
 

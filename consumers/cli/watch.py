@@ -1,7 +1,6 @@
 """`python -m consumers drift watch`."""
 
 import asyncio
-import json as to_json
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -12,12 +11,20 @@ import typer
 from consumers.cli.store import Only, Patience, care_of, chosen, opened
 from consumers.settings import Settings
 from consumers.watch import Round, Watch
+from outbox.cli.number import MAX_RATE, MAX_WAIT_SECONDS, number
+from outbox.output import say_json
 from outbox.process import run_role
 
 log = structlog.get_logger()
 
-Rate = Annotated[float | None, typer.Option(min=0.1, help="Keys of a store to read a second.")]
-Pause = Annotated[float | None, typer.Option(min=0, help="Seconds between two rounds.")]
+Rate = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=MAX_RATE, callback=number, help="Keys of a store to read a second."),
+]
+Pause = Annotated[
+    float | None,
+    typer.Option(min=0, max=MAX_WAIT_SECONDS, callback=number, help="Seconds between two rounds."),
+]
 
 
 def watch_command(
@@ -53,7 +60,7 @@ def tell(done: Round) -> None:
     line = _line(done)
     level = "error" if done.error else "warning" if any((done.counts or {}).values()) else "info"
     getattr(log, level)("drift", **line)
-    typer.echo(to_json.dumps(line))
+    say_json(line)
 
 
 def _line(done: Round) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json as to_json
 import re
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -11,18 +11,19 @@ import typer
 from outbox.audit import LIMIT, Audit
 from outbox.audit import audit as compare
 from outbox.cli.bar import progress
-from outbox.cli.console import Json, ask, print_table
+from outbox.cli.console import Json, ask
+from outbox.cli.number import FromPosition, ToPosition, ago
+from outbox.escape import escape
 from outbox.findings import Finding
+from outbox.output import print_table, say_json
 from outbox.process import calm_the_collector
 from outbox.scene import Range
 from outbox.settings import Settings
 
 EXIT_FOUND = 1
-DURATION = re.compile(r"(\d{1,9})([smhdw])").fullmatch
+DURATION = re.compile(r"([0-9]{1,9})([smhdw])").fullmatch
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-FromPosition = Annotated[int | None, typer.Option(min=0, help="The first position.")]
-ToPosition = Annotated[int | None, typer.Option(min=0, help="The last position.")]
 Since = Annotated[str | None, typer.Option(help="An ISO time (UTC where it does not say), or 1h.")]
 Until = Annotated[str | None, typer.Option(help="Likewise; not itself included.")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Only this topic; repeatable.")]
@@ -49,7 +50,7 @@ def audit(
     with progress("records read", quiet=json) as tell:
         found = ask(settings, lambda connection: compare(connection, settings, asked, limit, tell))
     if json:
-        typer.echo(to_json.dumps(asdict(found) | {"right": found.right}))
+        say_json(asdict(found) | {"right": found.right})
     else:
         _print(found)
     raise typer.Exit(0 if found.right else EXIT_FOUND)
@@ -59,13 +60,14 @@ def _time(said: str | None) -> datetime | str | None:
     """An instant, or a duration as PostgreSQL reads it."""
     if said is None:
         return None
-    if match := DURATION(said):
-        return f"{match[1]} {UNITS[match[2]]}"
     try:
+        if match := DURATION(said):
+            ago(timedelta(**{UNITS[match[2]]: int(match[1])}))
+            return f"{match[1]} {UNITS[match[2]]}"
         return datetime.fromisoformat(said)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{said}: neither an ISO time nor a duration as 90s or 1h"
+            f"{escape(said)}: neither an ISO time nor a duration as 90s or 1h"
         ) from None
 
 

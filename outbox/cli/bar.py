@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from outbox.escape import escape
+from outbox.output import terminal
 
 log = structlog.get_logger()
 
@@ -17,11 +19,16 @@ Tell = Callable[[int, int], None]
 @contextmanager
 def progress(what: str, *, quiet: bool) -> Iterator[Tell]:
     """Tell it how many are done, of how many; `quiet` says nothing to a terminal."""
-    console = Console(stderr=True)
+    console = terminal(error=True)
     if quiet or not console.is_terminal:
         yield _logged(what)
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn(escape(what), markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as shown:
         bar = shown.add_task(what)
         yield lambda done, whole: shown.update(bar, completed=done, total=whole)

@@ -1,32 +1,23 @@
 """What the commands of every subject share: `--json`, a reason, a connection, a table."""
 
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 import psycopg
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from outbox.errors import Halted
+from outbox.output import complain, print_table
 from outbox.process import EXIT_HALTED, answer
 from outbox.relay import connect
 from outbox.settings import Settings
 
+__all__ = ["Json", "Reason", "ask", "halted_in_one_line", "print_table"]
+
 T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the operation.")]
-
-
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """A table on standard output; what is in the rows is shown as it is, brackets too."""
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    Console().print(table)
 
 
 @contextmanager
@@ -35,7 +26,7 @@ def halted_in_one_line() -> Iterator[None]:
     try:
         yield
     except Halted as error:
-        sys.stderr.write(f"{error}\n")
+        complain(str(error))
         raise typer.Exit(EXIT_HALTED) from None
 
 

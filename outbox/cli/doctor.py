@@ -1,11 +1,11 @@
 """`python -m outbox doctor`."""
 
-import json as to_json
-
 import typer
 
-from outbox.cli.console import Json, print_table
+from outbox.cli.console import Json
 from outbox.doctor import Diagnosis, Finding, Severity, diagnose
+from outbox.escape import escape
+from outbox.output import print_table, say, say_json
 from outbox.process import answer
 from outbox.settings import Settings
 
@@ -19,7 +19,7 @@ def doctor(json: Json = False) -> None:
     settings = Settings()
     diagnosis = answer(settings, diagnose(settings))
     if json:
-        typer.echo(to_json.dumps(diagnosis.plain()))
+        say_json(diagnosis.plain())
     else:
         _print(diagnosis)
     raise typer.Exit(1 if diagnosis.failed else 0)
@@ -29,24 +29,24 @@ def _print(diagnosis: Diagnosis) -> None:
     print_table(("", "check", "found"), [_row(finding) for finding in diagnosis.findings])
     for finding in diagnosis.findings:
         if finding.severity is not Severity.OK:
-            typer.echo(_paragraph(finding))
+            say(*_paragraph(finding))
     counts = ", ".join(f"{diagnosis.count(severity)} {severity}" for severity in Severity)
-    typer.echo(f"{counts} (profile {diagnosis.profile})")
+    say(f"{counts} (profile {diagnosis.profile})")
 
 
 def _row(finding: Finding) -> tuple[str, str, str]:
     return finding.severity, finding.check.name, _words(finding)
 
 
-def _paragraph(finding: Finding) -> str:
+def _paragraph(finding: Finding) -> tuple[str, ...]:
     return (
-        f"{finding.severity} {finding.check.name}: {_words(finding)}\n"
-        f"  expected: {finding.check.expected}\n"
-        f"  repair: {finding.check.repair}\n"
+        f"{finding.severity} {finding.check.name}: {_words(finding)}",
+        f"  expected: {finding.check.expected}",
+        f"  repair: {finding.check.repair}",
+        "",
     )
 
 
 def _words(finding: Finding) -> str:
     """On one line: names of programs, slots and transactions may hold anything."""
-    words = ": ".join(part for part in (finding.subject, finding.found) if part)
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in words)
+    return escape(": ".join(part for part in (finding.subject, finding.found) if part))

@@ -1,7 +1,5 @@
 """`python -m outbox parked list | release | discard`."""
 
-import json as to_json
-import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -9,11 +7,12 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from outbox.cli.console import Json, Reason, ask, print_table
+from outbox.cli.console import Json, Reason, ask
 from outbox.errors import DependencyDown
 from outbox.kafka import existing_topics
 from outbox.kafka.edge import TOPIC_MISSING
 from outbox.operations import Operation
+from outbox.output import complain, print_table, say, say_json
 from outbox.parking import ParkedKey, Selection, discard, list_parked, release
 from outbox.settings import Settings
 
@@ -43,7 +42,7 @@ def list_command(
     parked, appeared = ask(settings, found)
     if json:
         shown = [asdict(each) | {"topic_exists": _exists_now(each, appeared)} for each in parked]
-        typer.echo(to_json.dumps(shown, default=str))
+        say_json(shown)
     else:
         _print(parked)
         _advise(parked, appeared)
@@ -102,9 +101,9 @@ def _repair(
 
     keys = ask(settings, touch)
     if json:
-        typer.echo(to_json.dumps({"keys": keys, "dry_run": dry_run}))
+        say_json({"keys": keys, "dry_run": dry_run})
     else:
-        typer.echo(f"{keys} keys{' would be touched' if dry_run else ''}")
+        say(f"{keys} keys{' would be touched' if dry_run else ''}")
 
 
 async def _appeared(settings: Settings, parked: Iterable[ParkedKey]) -> set[str]:
@@ -115,7 +114,7 @@ async def _appeared(settings: Settings, parked: Iterable[ParkedKey]) -> set[str]
     try:
         return missing & await existing_topics(settings.kafka_url, LOOK_SECONDS)
     except DependencyDown as error:
-        sys.stderr.write(f"whether topics exist by now is not known: {error}\n")
+        complain(f"whether topics exist by now is not known: {error}")
         return set()
 
 
@@ -132,10 +131,10 @@ def _advise(parked: Iterable[ParkedKey], appeared: Collection[str]) -> None:
     waited_for = {each.topic for each in parked if _waits_for_topic(each)}
     for topic in sorted(waited_for & set(appeared)):
         release = f'python -m outbox parked release --topic {topic} --reason "the topic exists"'
-        typer.echo(f"topic {topic} exists now: {release}", err=True)
+        complain(f"topic {topic} exists now: {release}")
     for topic in sorted(waited_for - set(appeared)):
         create = f"python -m outbox topics --topic {topic}"
-        typer.echo(f"topic {topic} is missing: {create}, then release its keys", err=True)
+        complain(f"topic {topic} is missing: {create}, then release its keys")
 
 
 def _print(parked: list[ParkedKey]) -> None:

@@ -1,6 +1,5 @@
 """`python -m outbox partitions list | create | prune`."""
 
-import json as to_json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,10 +9,12 @@ from typing import Annotated, Any
 import psycopg
 import structlog
 import typer
-from rich.console import Console
+from rich.text import Text
 
-from outbox.cli.console import Json, Reason, ask, print_table
+from outbox.cli.console import Json, Reason, ask
+from outbox.escape import escape
 from outbox.operations import Operation
+from outbox.output import print_table, say, say_json, terminal
 from outbox.partitions import create
 from outbox.retention import Pruned, Retention
 from outbox.settings import Settings
@@ -25,7 +26,9 @@ log = structlog.get_logger()
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be dropped.")]
 Older = Annotated[
     int | None,
-    typer.Option("--older-than-days", min=1, help="Instead of what the settings retain."),
+    typer.Option(
+        "--older-than-days", min=1, max=3_650, help="Instead of what the settings retain."
+    ),
 ]
 EXIT_LEFT = 1
 
@@ -43,7 +46,7 @@ def list_command(json: Json = False) -> None:
     settings = Settings()
     found = ask(settings, lambda connection: survey(connection, settings.retention_days))
     if json:
-        typer.echo(to_json.dumps(asdict(found), default=str))
+        say_json(asdict(found))
     else:
         _print(found)
 
@@ -54,7 +57,7 @@ def create_command(json: Json = False) -> None:
     settings = Settings()
     days = settings.partitions_ahead_days
     made = ask(settings, lambda connection: create(connection, days))
-    typer.echo(to_json.dumps({"created": made}) if json else f"{made} partitions created")
+    say_json({"created": made}) if json else say(f"{made} partitions created")
 
 
 @app.command("prune")
@@ -81,11 +84,11 @@ def _tell_pruned(pruned: Pruned, *, dry_run: bool, json: bool) -> None:
     if json:
         told = {"dropped": pruned.dropped, "left": pruned.left, "dry_run": dry_run}
         counts = {"late": pruned.late, "kept": pruned.kept, "deliveries": pruned.deliveries}
-        typer.echo(to_json.dumps(told | {"deleted": counts}))
+        say_json(told | {"deleted": counts})
         return
     done = "would be dropped" if dry_run else "dropped"
     print_table(("day", "outcome"), [(each.day, each.why_not or done) for each in pruned.days])
-    typer.echo(f"{pruned.late} late messages {'are past retention' if dry_run else 'deleted'}")
+    say(f"{pruned.late} late messages {'are past retention' if dry_run else 'deleted'}")
 
 
 @contextmanager
@@ -94,8 +97,8 @@ def _telling() -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda text: log.info("pruning", at=text)
         return
-    with Console(stderr=True).status("pruning") as status:
-        yield lambda text: status.update(f"pruning: {text}")
+    with terminal(error=True).status("pruning") as status:
+        yield lambda text: status.update(Text(escape(f"pruning: {text}")))
 
 
 def _print(found: Survey) -> None:
@@ -105,4 +108,4 @@ def _print(found: Survey) -> None:
         for each in found.days
     ]
     print_table(columns, rows)
-    typer.echo(f"{found.kept} latest messages kept, of days that were dropped")
+    say(f"{found.kept} latest messages kept, of days that were dropped")

@@ -1,14 +1,14 @@
 """`python -m outbox reconcile`."""
 
-import json as to_json
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from outbox.cli.console import Json, Reason, ask, print_table
+from outbox.cli.console import Json, Reason, ask
 from outbox.operations import Operation
+from outbox.output import print_table, say, say_json
 from outbox.reconcile import Remedy, look
 from outbox.reconcile import reconcile as repair
 from outbox.settings import Settings
@@ -27,12 +27,12 @@ def reconcile(reason: Reason, dry_run: DryRun = False, json: Json = False) -> No
     operation = Operation(settings.operator, "reconcile", "relay", reason)
     found = ask(settings, look if dry_run else partial(repair, operation=operation))
     if json:
-        typer.echo(to_json.dumps(asdict(found) | {"dry_run": dry_run}))
+        say_json(asdict(found) | {"dry_run": dry_run})
         return
     rows = [(name.replace("_", " "), _words(value)) for name, value in asdict(found).items()]
     print_table(("reconcile", "would be" if dry_run else "done"), rows)
     if found.remedy is not Remedy.NOTHING and not dry_run:
-        typer.echo(NEXT)
+        say(NEXT)
 
 
 def _words(value: object) -> str:

@@ -1,6 +1,5 @@
 """`python -m outbox replay preview | start | run | list | show | pause | resume | cancel`."""
 
-import json as to_json
 import re
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,23 +10,24 @@ import psycopg
 import typer
 
 from outbox.cli.bar import progress
-from outbox.cli.console import Json, Reason, ask, print_table
+from outbox.cli.console import Json, Reason, ask
+from outbox.cli.number import MAX_RATE, FromPosition, ToPosition, number
 from outbox.cli.selection import (
     Aggregates,
     All,
     Before,
-    FromPosition,
     Keys,
     Since,
     Topics,
-    ToPosition,
     Types,
     selection_of,
     words,
 )
 from outbox.errors import rejected
 from outbox.kafka import has_committed
+from outbox.kept import HIGHEST
 from outbox.operations import Operation
+from outbox.output import print_table, say, say_json
 from outbox.process import run_role
 from outbox.replay import Replayer
 from outbox.replay_source import Preview, preview
@@ -43,9 +43,16 @@ Connection = psycopg.AsyncConnection[Any]
 For = Annotated[
     str | None, typer.Option("--for", help="Only for this consumer: qdrant, neo4j; else for all.")
 ]
-Rate = Annotated[float | None, typer.Option("--rate", min=0.01, help="Messages a second, at most.")]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--rate", min=0.01, max=MAX_RATE, callback=number, help="Messages a second, at most."
+    ),
+]
 Later = Annotated[bool, typer.Option("--later", help="Only record it; `replay run` begins it.")]
-Id = Annotated[int, typer.Argument(help="Which replay, as `replay list` shows it.")]
+Id = Annotated[
+    int, typer.Argument(min=0, max=HIGHEST, help="Which replay, as `replay list` shows it.")
+]
 Limit = Annotated[int, typer.Option(min=1, max=10_000)]
 
 
@@ -76,11 +83,11 @@ def preview_command(
     with progress("positions read", quiet=json) as tell:
         found = ask(settings, lambda connection: preview(connection, selection, tell))
     if json:
-        typer.echo(to_json.dumps(_plain(found, seconds), default=str))
+        say_json(_plain(found, seconds))
     else:
         rows = [(kind.topic, kind.type, f"{count:,}") for kind, count in found.counts.items()]
         print_table(("topic", "type", "messages"), rows)
-        typer.echo(f"{found.messages:,} messages, {found.messages * seconds:,.0f} s at this rate")
+        say(f"{found.messages:,} messages, {found.messages * seconds:,.0f} s at this rate")
 
 
 @app.command("start")
@@ -133,7 +140,7 @@ def list_command(limit: Limit = 20, json: Json = False) -> None:
     """Show replays, the newest first."""
     replays = ask(Settings(), lambda connection: list_replays(connection, limit))
     if json:
-        typer.echo(to_json.dumps([asdict(each) for each in replays], default=str))
+        say_json([asdict(each) for each in replays])
         return
     columns = ("replay", "status", "for", "selection", "sent", "selected", "operator", "reason")
     print_table(columns, map(_row, replays))
@@ -212,7 +219,7 @@ def _plain(found: Preview, seconds_each: float) -> dict[str, Any]:
 
 def _tell(replay: Replay, *, json: bool) -> None:
     if json:
-        typer.echo(to_json.dumps(asdict(replay), default=str))
+        say_json(asdict(replay))
         return
     rows = [(name.replace("_", " "), value) for name, value in asdict(replay).items()]
     print_table((f"replay {replay.id}", replay.status), rows[2:])

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from outbox.cli.audit import DURATION, UNITS
+from outbox.cli.number import ago
+from outbox.escape import escape
 from outbox.kept import HIGHEST
 from outbox.replay_source import Selection
 
@@ -20,8 +22,6 @@ Since = Annotated[
     str | None, typer.Option(help="From this ISO time on (UTC where it does not say), or 1h ago.")
 ]
 Before = Annotated[str | None, typer.Option(help="Likewise; not itself included.")]
-FromPosition = Annotated[int | None, typer.Option(min=0, help="The first position.")]
-ToPosition = Annotated[int | None, typer.Option(min=0, help="The last position.")]
 All = Annotated[bool, typer.Option("--all", help="Every message that is published.")]
 
 
@@ -61,12 +61,12 @@ def _shown(value: object) -> str:
 def _time(said: str | None) -> datetime | None:
     if said is None:
         return None
-    if match := DURATION(said):
-        return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
     try:
+        if match := DURATION(said):
+            return ago(timedelta(**{UNITS[match[2]]: int(match[1])}))
         time = datetime.fromisoformat(said)
-    except ValueError:
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{said}: neither an ISO time nor a duration as 90s or 1h"
+            f"{escape(said)}: neither an ISO time nor a duration as 90s or 1h"
         ) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

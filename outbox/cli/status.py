@@ -1,8 +1,7 @@
 """`python -m outbox status`."""
 
-import typer
-
-from outbox.cli.console import Json, ask, print_table
+from outbox.cli.console import Json, ask
+from outbox.output import print_table, say_json
 from outbox.settings import Settings
 from outbox.status import read_status
 
@@ -11,7 +10,7 @@ def status(json: Json = False) -> None:
     """Show what is pending, who relays, and what is dead or parked."""
     reading = ask(Settings(), read_status)
     if json:
-        typer.echo(reading.model_dump_json())
+        say_json(reading.model_dump(mode="json"))
     else:
         rows = [(name.replace("_", " "), value) for name, value in reading]
         print_table(("outbox", "value"), rows)

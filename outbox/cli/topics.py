@@ -1,7 +1,5 @@
 """`python -m outbox topics`."""
 
-import json as to_json
-import sys
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -11,6 +9,7 @@ import typer
 from outbox.cli.console import Json
 from outbox.errors import DependencyDown, translated
 from outbox.kafka import create_topics
+from outbox.output import complain, say, say_json
 from outbox.process import answer
 from outbox.relay import connect
 from outbox.settings import Settings
@@ -24,8 +23,10 @@ Named = Annotated[
 
 
 def topics(
-    partitions: Annotated[int, typer.Option(min=1, help="Of each new topic.")] = 4,
-    replication: Annotated[int, typer.Option(min=1, help="Replicas of each partition.")] = 1,
+    partitions: Annotated[int, typer.Option(min=1, max=10_000, help="Of each new topic.")] = 4,
+    replication: Annotated[
+        int, typer.Option(min=1, max=100, help="Replicas of each partition.")
+    ] = 1,
     topic: Named = None,
     json: Json = False,
 ) -> None:
@@ -54,14 +55,14 @@ async def _needed(settings: Settings) -> set[str]:
                 return await read_needed_topics(connection)
     except (DependencyDown, psycopg.Error) as error:
         (line, *_) = str(error).splitlines() or [type(error).__name__]
-        sys.stderr.write(f"the outbox was not asked for its topics: {line}\n")
+        complain(f"the outbox was not asked for its topics: {line}")
     return set()
 
 
 def _tell(created: list[str], existing: list[str], *, json: bool) -> None:
     if json:
-        typer.echo(to_json.dumps({"created": created, "existing": existing}))
+        say_json({"created": created, "existing": existing})
         return
     for name in created:
-        typer.echo(f"created {name}")
-    typer.echo(f"{len(created)} topics created, {len(existing)} existed")
+        say(f"created {name}")
+    say(f"{len(created)} topics created, {len(existing)} existed")

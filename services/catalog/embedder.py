@@ -8,10 +8,10 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import wordllama
 from numpy.typing import NDArray
 
 from outbox.errors import SchemaBehind
+from services.catalog.word_vectors import wordllama
 
 Vectors = NDArray[np.float32]
 

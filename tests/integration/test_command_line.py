@@ -193,6 +193,6 @@ def test_settings_that_break_a_rule_are_named_one_a_line(settings: Settings, pac
     told = run(settings, package, command, **broken)
     assert told.returncode == 2
     assert [line.split(":")[0] for line in told.stderr.splitlines()] == [
-        "lease_seconds",
-        "page_bytes",
+        "AFTERCOMMIT_LEASE_SECONDS",
+        "AFTERCOMMIT_PAGE_BYTES",
     ]

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from outbox.kafka.bootstrap import bootstrap_servers
+from outbox.bootstrap_servers import bootstrap_servers
 from outbox.settings import Settings
 
 SECRET = "hunter2"  # noqa: S105 - what must not be shown

@@ -1,0 +1,31 @@
+"""wordllama, also for a user id without a home folder, as in `docker run --user 54321`.
+
+The package asks for a home folder as it is imported, for a cache that we do not use, and raises
+where there is none.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def some_home() -> Iterator[None]:
+    """A HOME for the length of the block, where this user has none; nothing is written there."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = os.sep
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
+    else:
+        yield
+
+
+with some_home():
+    import wordllama
+
+__all__ = ["wordllama"]
