@@ -108,7 +108,7 @@ def _values(scope: Scope, name: bytes) -> list[str]:
 
 def _announced_bytes(scope: Scope) -> int:
     """What Content-Length says; 0 without a number, which the server has refused before."""
-    lengths = [value for value in _values(scope, b"content-length") if value.isdecimal()]
+    lengths = [value[:20] for value in _values(scope, b"content-length") if value.isdecimal()]
     return max(map(int, lengths), default=0)
 
 

@@ -42,6 +42,9 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is refused like all else: by a problem, whose trace id is logged."""
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.close()  # an answer is under way, and cannot be taken back
+            return
         with tracing(new_trace(), "unknown", "unknown"):
             log.info("request refused", status=400, why=msg)
             refusal = problem("not-http")

@@ -9,12 +9,16 @@ from services.trace import describe, read_trace, tracing
 log = structlog.get_logger()
 
 
+class AnswerCut(Exception):
+    """Tells the server to end the connection; it logs this, and not the words of the error."""
+
+
 class Traced:
     """ASGI middleware around all others: sets the trace, and answers what nobody expected by 500.
 
     Each refusal has a line in the log, with method, path and trace id, and never with a body or a
-    header; at 500 and above it is a warning. An error after the answer has begun passes on, so
-    that the server cuts the connection: nobody then takes half an answer for a whole one.
+    header; at 500 and above it is a warning. After an error the answer that has begun is cut, with
+    its connection: nobody takes half an answer for a whole one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -42,7 +46,7 @@ class Traced:
         except Exception as error:
             log.error("unexpected error", **describe(error))
             if begun:
-                raise
+                raise AnswerCut("an error came after the answer had begun") from None
             await problem("unexpected", instance=scope["path"])(scope, receive, sent)
 
 
