@@ -96,6 +96,12 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """The loop closes what listens. uvicorn would close `sockets` under it, which the loop then
+        still watches by their numbers."""
+        del sockets
+        await super().shutdown()
+
 
 def _config(settings: Settings, app: Farewell) -> uvicorn.Config:
     """By our own logs, with limits of our own, and with a bounded farewell."""
