@@ -79,7 +79,7 @@ def _configure_libraries(writer: LogWriter, renderer: structlog.types.Processor)
     handler = OurHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=STAMP,
+            foreign_pre_chain=(structlog.contextvars.merge_contextvars, *STAMP),
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

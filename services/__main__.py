@@ -10,10 +10,10 @@ from consumers.assembly import stores
 from consumers.settings import Settings
 from outbox.database import Database
 from outbox.migrate import migrate as run_migrations
-from outbox.output import say
-from outbox.process import answer, run_command, run_role
+from outbox.output import complain, say
+from outbox.process import EXIT_UNANSWERED, answer, run_command, run_role
 from services.assembly import all_migrations, catalog, embedder_of, qdrant
-from services.serving import Serving
+from services.serving import CannotListen, Serving
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -30,7 +30,11 @@ def migrate() -> None:
 def serve() -> None:
     """Answer HTTP until SIGTERM; requests that were accepted are finished."""
     role = _Role(Settings())
-    run_role(role.settings, role.run, role.stop)
+    try:
+        run_role(role.settings, role.run, role.stop)
+    except CannotListen as error:
+        complain(str(error))
+        raise typer.Exit(EXIT_UNANSWERED) from None
 
 
 class _Role:

@@ -3,12 +3,18 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 
 from outbox.errors import OutboxError
-from services import problem
+from services import openapi, problem
 from services.body import TIMEOUT_SECONDS, StrictBody
+from services.methods import Methods
+from services.traced import Traced
+
+NOT_READY: openapi.Responses = {
+    503: {"model": dict[str, str], "description": "What is `down`, or that the process is ending."}
+}
 
 Check = Callable[[], Awaitable[object]]
 
@@ -31,26 +37,32 @@ def create_app(
     app = FastAPI(
         title="Aftercommit",
         summary="Commands in, one transaction, committed events out.",
+        description=openapi.ABOUT,
         version="0.1.0",
+        redirect_slashes=False,  # a path is right or unknown; a redirect would lose the problem
     )
+    # The last one added is the first to see a request.
     app.add_middleware(StrictBody, timeout_seconds=body_timeout_seconds)
+    app.add_middleware(Methods)
+    app.add_middleware(Traced)
     problem.install(app)
     for service in services:
         setattr(app.state, service.name, service.api)
-        app.include_router(service.routes)
+        app.include_router(service.routes, dependencies=[Depends(openapi.may_trace)])
     app.include_router(_health(checks))
+    openapi.describe(app)
     return app
 
 
 def _health(checks: Mapping[str, Check]) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
-    @routes.get("/livez")
+    @routes.get("/livez", responses=openapi.answers())
     async def live() -> dict[str, str]:
         """The process answers."""
         return {"status": "live"}
 
-    @routes.get("/readyz")
+    @routes.get("/readyz", response_model=dict[str, str], responses=NOT_READY | openapi.answers())
     async def ready() -> JSONResponse:
         """Each dependency answers; 503 names those that do not."""
         states = {name: await _state(check) for name, check in checks.items()}

@@ -1,6 +1,8 @@
 """StrictBody: no body reaches a route before it has passed the strict JSON of every door."""
 
 import asyncio
+import re
+from email.message import Message as EmailMessage
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -8,19 +10,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from outbox.errors import MessageRejected, rejected
 from schemas import strict_json
+from services.methods import is_routed
 from services.problem import problem
 
 WITHOUT_BODY = {"GET", "HEAD", "DELETE", "OPTIONS"}  # what comes with them means nothing
 TIMEOUT_SECONDS = 10.0
+JSON = "application/json"
+_JSON_TYPE = re.compile(r"application/(json|[!#$%&'*+.^_`|~0-9a-z-]+\+json)")
+UTF8 = {"utf-8", "utf8"}
 
 
 class StrictBody:
     """ASGI middleware: reads the whole body, at most `max_bytes` of it, and checks it.
 
-    It must be there within `timeout_seconds`. A refused body is answered here, no route runs, and
-    the connection ends, since the rest of the body may still be on its way. Compressed bodies are
-    refused: what they hold has no limit. A client that leaves in the middle has asked for nothing,
-    also where what came is JSON by itself.
+    It must be there within `timeout_seconds`, and it must say that it is JSON in UTF-8. A refused
+    body is answered here, no route runs, and the connection ends, since the rest of the body may
+    still be on its way. Compressed bodies are refused: what they hold has no limit. A client that
+    leaves in the middle has asked for nothing, also where what came is JSON by itself.
+
+    Where no route takes the method at this path, what the body holds does not matter, and the
+    router answers (404, 405).
     """
 
     def __init__(
@@ -39,7 +48,8 @@ class StrictBody:
             return
         try:
             body = await self._read(scope, receive)
-            if body and scope["method"] not in WITHOUT_BODY:
+            if body and scope["method"] not in WITHOUT_BODY and is_routed(scope, scope["method"]):
+                _check_type(scope)
                 strict_json.load(body)
         except MessageRejected as error:
             await _refusal(error, scope)(scope, receive, send)
@@ -49,10 +59,9 @@ class StrictBody:
         await self._app(scope, _replay(body, receive), send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        headers = dict(scope["headers"])
-        if headers.get(b"content-encoding", b"identity") != b"identity":
+        if any(coding.lower() != "identity" for coding in _values(scope, b"content-encoding")):
             raise rejected("encoding", "content-encoding", "must be identity")
-        if int(headers.get(b"content-length", b"0")) > self._max_bytes:
+        if _announced_bytes(scope) > self._max_bytes:
             raise self._too_large()
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -80,10 +89,44 @@ class StrictBody:
         return rejected("too-large", "body", f"at most {self._max_bytes} bytes")
 
 
+def _check_type(scope: Scope) -> None:
+    """MessageRejected unless the one Content-Type is JSON's, and no other charset than UTF-8."""
+    values = _values(scope, b"content-type")
+    header = EmailMessage()  # FastAPI reads it so, too
+    header["content-type"] = values[0] if len(values) == 1 else ""
+    if len(values) != 1 or not _JSON_TYPE.fullmatch(header.get_content_type()):
+        raise rejected("media-type", "content-type", f"must be {JSON}")
+    for name, value in header.get_params(failobj=[])[1:]:
+        if name.lower().startswith("charset") and str(value).lower() not in UTF8:
+            raise rejected("media-type", "content-type", "must have no charset other than utf-8")
+
+
+def _values(scope: Scope, name: bytes) -> list[str]:
+    """A header's values as they came, one a line."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _announced_bytes(scope: Scope) -> int:
+    """What Content-Length says; 0 without a number, which the server has refused before."""
+    lengths = [value[:20] for value in _values(scope, b"content-length") if value.isdecimal()]
+    return max(map(int, lengths), default=0)
+
+
 def _refusal(error: MessageRejected, scope: Scope) -> Response:
     response = problem(error.reason, error.violations, instance=scope["path"])
     response.headers["connection"] = "close"
+    response.headers.update(_acceptable(error.reason, scope["method"]))
     return response
+
+
+def _acceptable(reason: str, method: str) -> dict[str, str]:
+    """What a 415 says that it would have taken (RFC 9110, 15.5.16)."""
+    if reason == "encoding":
+        return {"Accept-Encoding": "identity"}
+    if reason != "media-type":
+        return {}
+    by_method = {"POST": {"Accept-Post": JSON}, "PATCH": {"Accept-Patch": JSON}}
+    return {"Accept": JSON, **by_method.get(method, {})}
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

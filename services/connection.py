@@ -1,10 +1,17 @@
 """Connection: HTTP/1.1 as uvicorn speaks it, and a limit on how long a request's head may take."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import h11
+import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from services.problem import problem
+from services.trace import new_trace, tracing
+
+log = structlog.get_logger()
 
 
 class Connection(H11Protocol):
@@ -32,6 +39,23 @@ class Connection(H11Protocol):
             self._forget_head()
         elif self._head is None:
             self._await_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is refused like all else: by a problem, whose trace id is logged."""
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.close()  # an answer is under way, and cannot be taken back
+            return
+        with tracing(new_trace(), "unknown", "unknown"):
+            log.info("request refused", status=400, why=msg)
+            refusal = problem("not-http")
+        head = h11.Response(
+            status_code=refusal.status_code,
+            headers=[*refusal.raw_headers, (b"connection", b"close")],
+            reason=HTTPStatus.BAD_REQUEST.phrase.encode(),
+        )
+        for event in (head, h11.Data(data=bytes(refusal.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _await_head(self) -> None:
         self._head = self.loop.call_later(

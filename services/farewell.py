@@ -3,6 +3,8 @@
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.traced import Traced
+
 READINESS = "/readyz"
 CLOSE = (b"connection", b"close")
 
@@ -24,7 +26,7 @@ class Farewell:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if self._begun and scope["type"] == "http" and scope["path"] == READINESS:
-            app = JSONResponse({"process": "draining"}, 503)
+            app = Traced(JSONResponse({"process": "draining"}, 503))
         await app(scope, receive, self._closing(send))
 
     def _closing(self, send: Send) -> Send:

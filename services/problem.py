@@ -1,7 +1,8 @@
 """Problem: every HTTP error as an RFC 9457 document that names field and rule."""
 
 from collections.abc import Iterable, Mapping
-from uuid import uuid4
+from typing import Any
+from urllib.parse import quote
 
 import structlog
 from fastapi import FastAPI, Request
@@ -9,21 +10,33 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from outbox.errors import Contention, DependencyDown, MessageRejected, in_our_words
+from outbox.errors import Contention, DependencyDown, MessageRejected
 from schemas.errors import Violation
+from services.methods import allowed
+from services.trace import current_trace
 
 log = structlog.get_logger()
 
+TYPE = "urn:aftercommit:problem:"  # followed by the reason
+MEDIA_TYPE = "application/problem+json"
+# The status of each reason; any other reason is 422.
 STATUS = {
+    "not-http": 400,
+    "idempotency-key-missing": 400,
     "not-found": 404,
+    "method-not-allowed": 405,
     "conflict": 409,
     "too-slow": 408,
     "too-large": 413,
     "encoding": 415,
+    "media-type": 415,
     "id-reused": 422,
+    "unexpected": 500,
+    "unavailable": 503,
     "search-unavailable": 503,
 }
 TITLES = {
+    "not-http": "This is no request of HTTP/1.1",
     "json": "The body is not acceptable JSON",
     "schema": "The request breaks a rule",
     "envelope": "The request breaks a rule",
@@ -31,14 +44,18 @@ TITLES = {
     "conflict": "The request contradicts what is stored",
     "too-slow": "The request took too long to arrive",
     "too-large": "The request is too large",
+    "method-not-allowed": "The path does not take this method",
     "encoding": "The body is encoded in a way that is not accepted",
+    "media-type": "The body is of a type that is not accepted",
     "id-reused": "The Idempotency-Key was used for another request",
     "search-unavailable": "The search store is away",
     "unavailable": "A server behind this one is away",
     "idempotency-key-missing": "The request needs an Idempotency-Key",
     "unexpected": "The server made a mistake",
 }
+IDEMPOTENCY_KEY = "Idempotency-Key"
 RETRY_AFTER_SECONDS = "2"
+PATH = "/:@!$&'()*+,;=-._~"  # what stands for itself in a path, beside letters and digits
 
 
 def problem(
@@ -48,28 +65,30 @@ def problem(
     instance: str | None = None,
     title: str | None = None,
 ) -> JSONResponse:
-    """The document; `type` is stable and ends in the machine-readable reason."""
+    """The document; `type` is stable and ends in the machine-readable reason.
+
+    `instance` is the path of the request, decoded; `trace_id` is the request's.
+    """
     code = status or STATUS.get(reason, 422)
     content = {
-        "type": f"urn:aftercommit:problem:{reason}",
+        "type": f"{TYPE}{reason}",
         "title": title or TITLES.get(reason, reason),
         "status": code,
-        "instance": instance,
+        "instance": quote(instance, safe=PATH) if instance is not None else None,
         "errors": [{"field": v.field, "rule": v.rule} for v in violations],
-        "trace_id": uuid4().hex,
+        "trace_id": current_trace().trace_id,
     }
     headers = {"Retry-After": RETRY_AFTER_SECONDS} if code == 503 else None
-    return JSONResponse(content, code, headers, media_type="application/problem+json")
+    return JSONResponse(content, code, headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception that leaves a route with a problem document."""
+    """Answer what leaves a route with a problem document; see Traced for what nobody expected."""
     app.add_exception_handler(MessageRejected, _rejected)
     app.add_exception_handler(DependencyDown, _unavailable)
     app.add_exception_handler(Contention, _unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def from_reply(reply: Mapping[str, object], instance: str) -> JSONResponse:
@@ -88,11 +107,13 @@ async def _rejected(request: Request, error: Exception) -> JSONResponse:
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     log.warning("dependency down", error=str(error))
-    return problem("unavailable", status=503, instance=request.url.path)
+    return problem("unavailable", instance=request.url.path)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as registered above
+    if any(_is_missing_key(detail) for detail in error.errors()):
+        return problem("idempotency-key-missing", instance=request.url.path)
     violations = [
         Violation(".".join(str(part)[:100] for part in detail["loc"]), detail["msg"])
         for detail in error.errors()[:20]
@@ -100,15 +121,18 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return problem("schema", violations, instance=request.url.path)
 
 
+def _is_missing_key(detail: Mapping[str, Any]) -> bool:
+    """A required header that is missing is a fault of its own: 400."""
+    where, *name = map(str, detail["loc"])
+    return detail["type"] == "missing" and where == "header" and name == [IDEMPOTENCY_KEY]
+
+
 async def _http(request: Request, error: Exception) -> JSONResponse:
+    """What the router says; its own `Allow` names the methods of one route only."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as registered above
     reason = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http")
-    title = str(error.detail)
-    return problem(reason, status=error.status_code, instance=request.url.path, title=title)
-
-
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    if away := in_our_words(error):  # in a group, or at the bottom of a chain
-        return await _unavailable(request, away)
-    log.error("unexpected", path=request.url.path, error=type(error).__name__, exc_info=error)
-    return problem("unexpected", status=500, instance=request.url.path)
+    response = problem(reason, status=error.status_code, instance=request.url.path)
+    response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["Allow"] = allowed(request.scope)
+    return response

@@ -1,9 +1,10 @@
 """Serving: the application on a port, until it is told to end and all that came is answered."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import uvicorn
 
@@ -12,6 +13,38 @@ from services.catalog.routes import Api
 from services.connection import limited
 from services.farewell import Farewell
 from services.settings import Settings
+
+
+class CannotListen(Exception):
+    """The address is taken, is none of this machine's, or may not be had by this user."""
+
+
+async def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Sockets that listen at every address of `host`, or CannotListen.
+
+    uvicorn would log a line of its own and end the process from within.
+    """
+    try:
+        return await _listening(host, port, backlog)
+    except OSError as error:
+        number = error.errno or 0  # below 0 where the name is not known
+        why = os.strerror(number) if number > 0 else error.strerror
+        raise CannotListen(
+            f"cannot listen at {host}:{port} ({why}); "
+            "set AFTERCOMMIT_HTTP_HOST and AFTERCOMMIT_HTTP_PORT to a free address of this machine"
+        ) from error
+
+
+async def _listening(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Bound as asyncio does it; a socket may still turn out to be taken when it is to listen."""
+    loop = asyncio.get_running_loop()
+    bound = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+    with closing(bound), ExitStack() as unused:
+        sockets = [unused.enter_context(each.dup()) for each in bound.sockets]
+        for each in sockets:
+            each.listen(backlog)
+        unused.pop_all()
+    return sockets
 
 
 class Serving:
@@ -29,8 +62,9 @@ class Serving:
         self._server = _Server(_config(settings, self._farewell))
 
     async def run(self) -> None:
-        """SystemExit where the port is taken."""
-        await self._server.serve()
+        """CannotListen where the address cannot be had."""
+        config = self._server.config
+        await self._server.serve(await listen(config.host, config.port, config.backlog))
 
     async def url(self) -> str:
         """Where it answers; returns once it does."""
@@ -61,6 +95,12 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """The loop closes what listens. uvicorn would close `sockets` under it, which the loop then
+        still watches by their numbers."""
+        del sockets
+        await super().shutdown()
 
 
 def _config(settings: Settings, app: Farewell) -> uvicorn.Config:

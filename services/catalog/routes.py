@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from annotated_types import Ge, Le
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import StringConstraints
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.database import Database
 from outbox.errors import MessageRejected, rejected
@@ -25,22 +28,18 @@ from services.catalog.views import (
     ItemView,
     NewCatalog,
 )
-from services.problem import from_reply, problem
+from services.openapi import WITH_BODY, OptionalKey, RequiredKey, Responses, answers
+from services.parameters import DIGITS
+from services.problem import from_reply
 from services.registry import Dispatcher
+from services.trace import current_trace
 from services.waiting import PendingAnswer, Stores, answered
 
 ATTRIBUTE_NAME = r"[a-z][a-z0-9_]{0,49}"
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[\x21-\x7e]+$",
-        description="Names the command: the same key gives the same answer and one effect.",
-    ),
-]
-Limit = Annotated[int, Query(ge=1, le=500)]
+CatalogId = Annotated[Id, Path(examples=["airports"])]
+ItemId = Annotated[Id, Path(examples=["JFK"])]
+Limit = Annotated[int, Ge(1), Le(500), DIGITS, Query()]
 After = Annotated[
     str,
     Query(
@@ -50,8 +49,11 @@ After = Annotated[
     ),
 ]
 Filter = Annotated[
-    list[str] | None,
-    Query(max_length=10, description="`attribute:text`, for example `state:NY`; all must hold."),
+    list[Annotated[str, StringConstraints(pattern=rf"^{ATTRIBUTE_NAME}:")]] | None,
+    Query(
+        max_length=10,
+        description="`attribute:text`, for example `state:NY`; all must hold, each attribute once.",
+    ),
 ]
 
 
@@ -90,36 +92,57 @@ async def may_prefer(prefer: Prefer = None) -> None:
     """Names the header where the writes are described; `answered` reads it."""
 
 
-# What every write is declared with.
-WRITE: dict[str, Any] = {
-    "response_model": CommandAnswer,
-    "responses": {
+PREFERENCE_APPLIED = {
+    "Preference-Applied": {
+        "description": "`wait=5`, where the stores were waited for.",
+        "schema": {"type": "string"},
+    }
+}
+LOCATION = {"description": "The catalog.", "required": True, "schema": {"type": "string"}}
+READ = ("schema", "not-found", "unavailable")
+
+
+def write(*reasons: str, status: int = 200, **headers: Any) -> dict[str, Any]:
+    """What a write is declared with; it may be refused for these reasons and for every write's."""
+    refusals = answers("schema", "id-reused", "unavailable", *reasons)
+    done: Responses = {
+        status: {"headers": PREFERENCE_APPLIED | headers},
         202: {
             "model": PendingAnswer,
             "description": "Committed, and not yet shown by every store that was waited for.",
-        }
-    },
-    "dependencies": [Depends(may_prefer)],
-}
+            "headers": PREFERENCE_APPLIED,
+        },
+    }
+    return {
+        "status_code": status,
+        "response_model": CommandAnswer,
+        "responses": done | refusals,
+        "dependencies": [Depends(may_prefer)],
+    }
+
 
 CatalogApi = Annotated[Api, Depends(api_of)]
 routes = APIRouter(tags=["catalog"])
 
 
-@routes.post("/catalogs", status_code=201, **WRITE)
+@routes.post(
+    "/catalogs",
+    **write(*WITH_BODY, "idempotency-key-missing", "conflict", status=201, Location=LOCATION),
+)
 async def create_catalog(
-    request: Request, body: NewCatalog, idempotency_key: IdempotencyKey = None
+    request: Request, body: NewCatalog, idempotency_key: RequiredKey
 ) -> Response:
     """Create a catalog. Needs an Idempotency-Key."""
-    if idempotency_key is None:
-        return problem("idempotency-key-missing", status=400, instance=request.url.path)
     command = CreateCatalog(catalog_id=body.catalog_id, name=body.name)
-    return await _answer(request, command, idempotency_key, 201)
+    response = await _answer(request, command, idempotency_key, 201)
+    if response.status_code == 201:
+        response.headers["Location"] = f"/catalogs/{body.catalog_id}"
+    return response
 
 
-@routes.put("/catalogs/{catalog_id}/items", **WRITE)
+@routes.put("/catalogs/{catalog_id}/items", **write(*WITH_BODY, "not-found", "search-unavailable"))
 async def upsert_items(
-    request: Request, catalog_id: Id, body: Items, idempotency_key: IdempotencyKey = None
+    request: Request, catalog_id: CatalogId, body: Items, idempotency_key: OptionalKey = None
 ) -> Response:
     """Put whole items into a catalog, all or none."""
     command = UpsertItems(
@@ -128,17 +151,17 @@ async def upsert_items(
     return await _answer(request, command, idempotency_key, 200)
 
 
-@routes.delete("/catalogs/{catalog_id}/items/{item_id}", **WRITE)
+@routes.delete("/catalogs/{catalog_id}/items/{item_id}", **write("not-found"))
 async def remove_item(
-    request: Request, catalog_id: Id, item_id: Id, idempotency_key: IdempotencyKey = None
+    request: Request, catalog_id: CatalogId, item_id: ItemId, idempotency_key: OptionalKey = None
 ) -> Response:
     """Remove an item."""
     command = RemoveItem(catalog_id=catalog_id, item_id=item_id)
     return await _answer(request, command, idempotency_key, 200)
 
 
-@routes.get("/catalogs/{catalog_id}")
-async def read_catalog(api: CatalogApi, catalog_id: Id) -> CatalogView:
+@routes.get("/catalogs/{catalog_id}", responses=answers(*READ))
+async def read_catalog(api: CatalogApi, catalog_id: CatalogId) -> CatalogView:
     async with api.database.read() as connection:
         catalog = await store.find_catalog(connection, catalog_id)
         if catalog is None:
@@ -147,18 +170,20 @@ async def read_catalog(api: CatalogApi, catalog_id: Id) -> CatalogView:
     return CatalogView(catalog_id=catalog.catalog_id, name=catalog.name, items=items)
 
 
-@routes.get("/catalogs/{catalog_id}/items")
+@routes.get("/catalogs/{catalog_id}/items", responses=answers(*READ))
 async def list_items(
-    api: CatalogApi, catalog_id: Id, after: After = "", limit: Limit = 100
+    api: CatalogApi, catalog_id: CatalogId, after: After = "", limit: Limit = 100
 ) -> list[ItemView]:
     """Items by id, a page at a time."""
     async with api.database.read() as connection:
         found = await store.list_items(connection, catalog_id, after, limit)
+        if not found:
+            await _require_catalog(connection, catalog_id)
     return [ItemView.of(item) for item in found]
 
 
-@routes.get("/catalogs/{catalog_id}/items/{item_id}")
-async def read_item(api: CatalogApi, catalog_id: Id, item_id: Id) -> ItemView:
+@routes.get("/catalogs/{catalog_id}/items/{item_id}", responses=answers(*READ))
+async def read_item(api: CatalogApi, catalog_id: CatalogId, item_id: ItemId) -> ItemView:
     async with api.database.read() as connection:
         found = await store.find_item(connection, catalog_id, item_id)
     if found is None:
@@ -166,22 +191,25 @@ async def read_item(api: CatalogApi, catalog_id: Id, item_id: Id) -> ItemView:
     return ItemView.of(found)
 
 
-@routes.get("/catalogs/{catalog_id}/search")
+@routes.get("/catalogs/{catalog_id}/search", responses=answers(*READ))
 async def search_items(
     api: CatalogApi,
-    catalog_id: Id,
+    catalog_id: CatalogId,
     q: Annotated[str, Query(min_length=1, max_length=1_000)],
-    limit: Annotated[int, Query(ge=1, le=100)] = 10,
-    offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
+    limit: Annotated[int, Ge(1), Le(100), DIGITS, Query()] = 10,
+    offset: Annotated[int, Ge(0), Le(10_000), DIGITS, Query()] = 0,
     where: Filter = None,
 ) -> list[HitView]:
     """The items nearest to a question, best first; removed ones never appear (C8)."""
     hits = await api.search.query(catalog_id, q, _conditions(where or []), limit, offset)
+    if not hits:  # what was found is in a catalog: PostgreSQL is asked only where nothing was
+        async with api.database.read() as connection:
+            await _require_catalog(connection, catalog_id)
     return [HitView.model_validate(hit, from_attributes=True) for hit in hits]
 
 
-@routes.get("/catalogs/{catalog_id}/consistency")
-async def consistency(api: CatalogApi, catalog_id: Id) -> Consistency:
+@routes.get("/catalogs/{catalog_id}/consistency", responses=answers(*READ))
+async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
     """Compare the catalog's stream heads with the search store, key by key (C6)."""
     shown = await api.search.entries(catalog_id)
     async with api.database.read() as connection:
@@ -212,6 +240,7 @@ def _envelope(command: Command, idempotency_key: str | None) -> Envelope:
         type=command.type,
         key=command.key(),
         payload=command.payload(),
+        traceparent=current_trace().traceparent,
     )
 
 
@@ -220,6 +249,12 @@ def _conditions(filters: list[str]) -> dict[str, str]:
     if len(where) != len(filters) or not all(re.fullmatch(ATTRIBUTE_NAME, name) for name in where):
         raise rejected("schema", "where", "must be `attribute:text`, each attribute once")
     return where
+
+
+async def _require_catalog(connection: AsyncConnection, catalog_id: str) -> None:
+    """MessageRejected unless there is such a catalog."""
+    if await store.find_catalog(connection, catalog_id) is None:
+        raise _no_catalog()
 
 
 def _no_catalog() -> MessageRejected:

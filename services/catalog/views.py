@@ -9,12 +9,22 @@ from schemas.catalog import MAX_ITEMS_PER_COMMAND, Attributes, Id, Item, Name, T
 from services.catalog.store import VersionedItem
 
 SHOWN_KEYS = 100
+JFK: dict[str, Any] = {
+    "item_id": "JFK",
+    "name": "John F Kennedy Intl",
+    "text": "An airport in New York",
+    "attributes": {"state": "NY", "elevation_feet": 13, "international": True},
+}
 
 
 class NewCatalog(BaseModel):
     """The body of POST /catalogs."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"catalog_id": "airports", "name": "Airports"}]},
+    )
 
     catalog_id: Id
     name: Name
@@ -23,7 +33,9 @@ class NewCatalog(BaseModel):
 class Items(BaseModel):
     """The body of PUT /catalogs/{catalog_id}/items."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"items": [JFK]}]}
+    )
 
     items: Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS_PER_COMMAND)]
     require_search: bool = False

@@ -1,0 +1,104 @@
+"""Trace: one id for a request, in its log lines, its problems and what it publishes.
+
+The id is the caller's where its `traceparent` is one of W3C Trace Context, and new otherwise: a
+broken header starts a new trace and is no error.
+"""
+
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from secrets import token_hex
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from schemas.strict_json import printable
+
+log = structlog.get_logger()
+
+HEADER = b"traceparent"
+SAMPLED = 0x01
+KNOWN_FLAGS = 0x03  # sampled, and random; all others are to be sent as zero
+_TRACEPARENT = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<parent>[0-9a-f]{16})-"
+    r"(?P<flags>[0-9a-f]{2})(?P<more>-.*)?",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a request belongs to; `parent_id` is the caller's span.
+
+    We record no spans. What a request publishes so names the caller's span as its parent, which
+    is the nearest one that a trace viewer can find.
+    """
+
+    trace_id: str
+    parent_id: str
+    flags: int = SAMPLED  # as the root of a trace has it where nobody has decided otherwise
+
+    @property
+    def traceparent(self) -> str:
+        """The header's value, always of version 00 and 55 characters long."""
+        return f"00-{self.trace_id}-{self.parent_id}-{self.flags:02x}"
+
+
+_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+def current_trace() -> Trace:
+    """The trace of the request that is being answered; a new one outside of any."""
+    return _current.get() or new_trace()
+
+
+def new_trace() -> Trace:
+    return Trace(token_hex(16), token_hex(8))
+
+
+def read_trace(headers: Iterable[tuple[bytes, bytes]]) -> Trace:
+    """The trace that a request's headers name; a new one where they name none, or more than one."""
+    values = [value for name, value in headers if name == HEADER]
+    return (_parse(values[0]) if len(values) == 1 else None) or new_trace()
+
+
+def _parse(value: bytes) -> Trace | None:
+    found = _TRACEPARENT.fullmatch(value.decode("latin-1").strip(" \t"))
+    if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
+        return None
+    if not int(found["trace"], 16) or not int(found["parent"], 16):
+        return None  # all zeros stand for nothing
+    return Trace(found["trace"], found["parent"], int(found["flags"], 16) & KNOWN_FLAGS)
+
+
+@contextmanager
+def tracing(trace: Trace, method: str, path: str) -> Iterator[None]:
+    """For the length of the block this is the current trace, and every log line names the request.
+
+    A path is somebody else's text: it is logged short and without control characters.
+    """
+    token = _current.set(trace)
+    try:
+        with bound_contextvars(trace_id=trace.trace_id, method=method, path=printable(path)):
+            yield
+    finally:
+        _current.reset(token)
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """An unexpected error for the log: its types and where it came from, without its words.
+
+    The words of a driver or a validator may repeat what a caller has sent. So `format_exc_info`
+    is not used for errors that a request has caused.
+    """
+    types: list[str] = []
+    frames: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(types) < 10:
+        types.append(type(cause).__name__)
+        frames.append("".join(traceback.format_tb(cause.__traceback__, limit=-20)))
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return {"error": " from ".join(types), "where": "\n".join(frames)}

@@ -1,0 +1,67 @@
+"""Traced: every request has a trace, and none ends without an answer or a log line."""
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from outbox.errors import in_our_words
+from services.problem import problem
+from services.trace import describe, read_trace, tracing
+
+log = structlog.get_logger()
+
+
+class AnswerCut(Exception):
+    """Tells the server to end the connection; it logs this, and not the words of the error."""
+
+
+class Traced:
+    """ASGI middleware around all others: sets the trace, and answers what nobody expected by 500.
+
+    Each refusal has a line in the log, with method, path and trace id, and never with a body or a
+    header; at 500 and above it is a warning. After an error the answer that has begun is cut, with
+    its connection: nobody takes half an answer for a whole one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with tracing(read_trace(scope["headers"]), scope["method"], scope["path"]):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                _log_refusal(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except Exception as error:
+            reason = _log_error(error)
+            if begun:
+                raise AnswerCut("an error came after the answer had begun") from None
+            await problem(reason, instance=scope["path"])(scope, receive, sent)
+
+
+def _log_error(error: Exception) -> str:
+    """The reason of the problem: a dependency's error may stand in a group, or be a cause."""
+    if away := in_our_words(error):
+        log.warning("dependency down", error=str(away))
+        return "unavailable"
+    log.error("unexpected error", **describe(error))
+    return "unexpected"
+
+
+def _log_refusal(status: int) -> None:
+    if status >= 500:
+        log.warning("request failed", status=status)
+    elif status >= 400:
+        log.info("request refused", status=status)
