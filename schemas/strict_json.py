@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from schemas import limits as written
 from schemas.errors import MessageRejected, rejected
 
 
@@ -19,10 +20,10 @@ from schemas.errors import MessageRejected, rejected
 class Limits:
     """What a document may hold; each limit is inclusive."""
 
-    size_bytes: int = 1024 * 1024
-    depth_levels: int = 64
-    object_keys: int = 1_000
-    string_bytes: int = 256 * 1024
+    size_bytes: int = written.DOCUMENT_BYTES
+    depth_levels: int = written.DEPTH_LEVELS
+    object_keys: int = written.OBJECT_KEYS
+    string_bytes: int = written.TEXT_BYTES
 
 
 DEFAULT_LIMITS = Limits()

@@ -13,10 +13,11 @@ from sqlalchemy import text
 
 from outbox.database import Database
 from outbox.errors import AlreadyHandled, Contention, MessageRejected
-from outbox.publishing import MAX_PAYLOAD_BYTES, Published
+from outbox.publishing import Published
 from outbox.settings import Settings
 from outbox.unit_of_work import UnitOfWork
 from schemas.envelope import Envelope, Event, digest
+from schemas.limits import PAYLOAD_BYTES as MAX_PAYLOAD_BYTES
 from schemas.reply import CommandSucceeded
 
 pytestmark = pytest.mark.anyio
