@@ -152,7 +152,8 @@ def _check_names(type_: str, topic: str, aggregate: str) -> None:
 
 
 def _check_text(name: str, text: str, characters: int) -> None:
-    if not 1 <= len(text) <= characters or not fits_attribute(text):
+    plain = text.isascii() and text.isprintable()  # as nearly all are: nothing need be searched
+    if not 1 <= len(text) <= characters or not (plain or fits_attribute(text)):
         rule = f"1 to {characters} characters, none of them a control character"
         raise rejected("envelope", name, rule)
 

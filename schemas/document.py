@@ -42,13 +42,18 @@ def write_document(event: Event) -> bytes:
 
 def _may_be_refused(payload: bytes) -> bool:
     """False is certain, True is not."""
+    size = len(payload)
     return (
-        payload.count(b"{") + payload.count(b"[") > DEPTH_LEVELS
-        or b"\\u0000" in payload
+        b"\\u0000" in payload
         or b"NaN" in payload
         or b"Infinity" in payload
-        or (len(payload) > LONG_BYTES and _may_be_long(payload))
+        or (size > 2 * DEPTH_LEVELS and _may_be_deep(payload))
+        or (size > LONG_BYTES and _may_be_long(payload))
     )
+
+
+def _may_be_deep(payload: bytes) -> bool:
+    return payload.count(b"{") + payload.count(b"[") > DEPTH_LEVELS
 
 
 def _may_be_long(payload: bytes) -> bool:

@@ -25,31 +25,19 @@ BEGIN
 END
 $function$;
 
-CREATE FUNCTION outbox.check_name(parameter text, given text, characters integer) RETURNS void
+CREATE FUNCTION outbox.check_name(parameter text, given text) RETURNS void
     LANGUAGE plpgsql
 AS $function$
 BEGIN
     IF given IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('outbox.publish: %s: must not be null', parameter);
-    ELSIF length(given) NOT BETWEEN 1 AND characters THEN
-        PERFORM outbox.refuse(parameter, format('must have 1 to %s characters', characters),
+    ELSIF length(given) NOT BETWEEN 1 AND 255 THEN
+        PERFORM outbox.refuse(parameter, 'must have 1 to 255 characters',
                               format('It has %s.', length(given)));
     ELSIF given ~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]' THEN
         PERFORM outbox.refuse(parameter, 'must not contain control characters',
                               'It travels as a header, and no reader takes those.');
-    END IF;
-END
-$function$;
-
-CREATE FUNCTION outbox.check_topic(given text, aggregatetype text) RETURNS void
-    LANGUAGE plpgsql
-AS $function$
-BEGIN
-    IF length(given) NOT BETWEEN 1 AND 249 OR given IN ('.', '..') OR given ~ '[^a-zA-Z0-9._-]' THEN
-        PERFORM outbox.refuse('topic',
-            'must have 1 to 249 of a-z, A-Z, 0-9, ".", "_" and "-", and not be "." or ".."',
-            'Where none is given, it is the aggregatetype followed by ".events".');
     END IF;
 END
 $function$;
@@ -108,9 +96,7 @@ AS $function$
 DECLARE
     size integer := octet_length(body);
 BEGIN
-    IF size <= 128 THEN  -- no room for a 65th level and its end
-        RETURN;
-    ELSIF size > 900000 THEN
+    IF size > 900000 THEN
         PERFORM outbox.refuse('payload', 'at most 900000 bytes', format('It has %s.', size));
     ELSIF jsonb_path_exists(payload,
             'strict $.**{64} ? (@.type() == "object" || @.type() == "array")') THEN
@@ -196,17 +182,29 @@ DECLARE
     beside      jsonb := '{}';
     identity    uuid  := publish.id;
 BEGIN
-    PERFORM outbox.check_name('aggregatetype', publish.aggregatetype, 255);
-    PERFORM outbox.check_name('aggregateid', publish.aggregateid, 255);
-    PERFORM outbox.check_name('type', publish.type, 255);
-    PERFORM outbox.check_topic(destination, publish.aggregatetype);
+    -- One look at all of them; which of them it is, and what is wrong, is asked for after that.
+    IF (length(publish.aggregatetype) BETWEEN 1 AND 255 AND length(publish.aggregateid) BETWEEN 1 AND 255
+        AND length(publish.type) BETWEEN 1 AND 255
+        AND (publish.aggregatetype || publish.aggregateid || publish.type)
+            !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]') IS NOT TRUE THEN
+        PERFORM outbox.check_name('aggregatetype', publish.aggregatetype);
+        PERFORM outbox.check_name('aggregateid', publish.aggregateid);
+        PERFORM outbox.check_name('type', publish.type);
+    ELSIF length(destination) NOT BETWEEN 1 AND 249 OR destination IN ('.', '..')
+        OR destination ~ '[^a-zA-Z0-9._-]' THEN
+        PERFORM outbox.refuse('topic',
+            'must have 1 to 249 of a-z, A-Z, 0-9, ".", "_" and "-", and not be "." or ".."',
+            'Where none is given, it is the aggregatetype followed by ".events".');
+    END IF;
     IF publish.deletes IS NULL OR (body IS NULL AND NOT publish.deletes) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('outbox.publish: %s: must not be null',
                              CASE WHEN publish.deletes IS NULL THEN 'deletes' ELSE 'payload' END),
             HINT = 'A payload may be null where deletes is true; JSON null is ''null''::jsonb.';
     END IF;
-    PERFORM outbox.check_payload(publish.payload, body);
+    IF octet_length(body) > 128 THEN  -- else there is no room for a 65th level and its end
+        PERFORM outbox.check_payload(publish.payload, body);
+    END IF;
     IF publish.headers <> '{}' THEN
         beside := outbox.check_headers(publish.headers);
     END IF;

@@ -42,6 +42,10 @@ class Erased(Noted):
     deletes: ClassVar[bool] = True
 
 
+class Long(Noted):
+    more: tuple[str, ...]
+
+
 class Done(CommandSucceeded):
     type: ClassVar[str] = "test.done.v1"
     topic: ClassVar[str] = "test.command.events"
@@ -355,10 +359,11 @@ async def test_an_id_with_another_message_is_refused(
 
 
 def sized(payload_bytes: int, letter: str = "x") -> Noted:
-    """An event whose payload has this many bytes."""
-    frame = len(Noted(note="k").payload())
+    """An event whose payload has this many bytes, in texts that are short enough."""
+    more = (letter * (200_000 // len(letter.encode())),) * 4
+    frame = len(Long(note="k", more=more).payload())
     count, rest = divmod(payload_bytes - frame, len(letter.encode()))
-    return Noted(note="k", text=letter * count + "x" * rest)
+    return Long(note="k", more=more, text=letter * count + "x" * rest)
 
 
 @pytest.mark.parametrize("letter", ["x", "€"])
