@@ -7,6 +7,7 @@ from outbox.errors import MessageRejected
 from outbox.kafka import Received
 from schemas import wire
 from schemas.envelope import Envelope
+from schemas.limits import KEY_CHARACTERS
 
 RECORD_BYTES = 500  # what the objects around a record's bytes take, roughly
 
@@ -45,16 +46,25 @@ class Task:
 
 
 def task_of(record: Received, retried: Retried | None = None) -> Task:
-    """A broken record is a task too: what its key said before comes first."""
+    """A broken record is a task too: what its key said before comes first.
+
+    The record's key is what is kept in order, as Kafka does: whoever keys commands by a tenant
+    gets them in that tenant's order, whatever each is about. A record without a key has its
+    subject for one.
+    """
+    content = _content(record)
+    key = _readable(record.key) if record.key else getattr(content, "key", None)
+    return Task(record, content, f"{record.topic}/{key}" if key else None, retried)
+
+
+def _content(record: Received) -> Envelope | MessageRejected:
     try:
-        envelope = wire.decode(record.key, record.value, record.headers)
+        return wire.decode(record.key, record.value, record.headers)
     except MessageRejected as refusal:
-        stream = f"{record.topic}/{_readable(record.key)}" if record.key else None
-        return Task(record, refusal, stream, retried)
-    return Task(record, envelope, f"{record.topic}/{envelope.key}", retried)
+        return refusal
 
 
 def _readable(key: bytes) -> str:
     """A name for any key: PostgreSQL's text holds no NUL, and its index no long ones."""
-    text = key[: 4 * wire.MAX_KEY_CHARACTERS].decode(errors="replace").replace("\x00", "\\0")
-    return text[: wire.MAX_KEY_CHARACTERS]
+    text = key[: 4 * KEY_CHARACTERS].decode(errors="replace").replace("\x00", "\\0")
+    return text[:KEY_CHARACTERS]

@@ -13,13 +13,15 @@ import psycopg
 from outbox.kafka import Partition
 from outbox.kafka.reader import Held
 from outbox.scene import Scene
+from schemas.extensions import RESERVED
+from schemas.limits import ATTRIBUTE_BYTES, EXTENSION_NAME_CHARACTERS
 
 Connection = psycopg.AsyncConnection[Any]
 
 PREPARE = """
 CREATE TEMPORARY TABLE records (
     topic integer, partition integer, "offset" bigint, position bigint, id uuid, key bytea,
-    version bigint, term bigint, day date, digest bytea, behind boolean);
+    version bigint, term bigint, day date, digest bytea, extensions bytea, behind boolean);
 CREATE TEMPORARY TABLE evidence (
     state text, position bigint, id uuid, topic integer, aggregatetype text COLLATE "C", key bytea,
     version bigint, partition integer, "offset" bigint, said bigint, term bigint, day date,
@@ -50,12 +52,29 @@ COUNT = f"SELECT {STATE} AS state, count(*) {MESSAGES} GROUP BY 1"
 # As `_digest` of topic_scan: of type and payload; no payload is not an empty one.
 DIGEST = """substring(sha256(convert_to(
     message.type || coalesce(E'\\n' || message.payload, ''), 'UTF8')) FOR 16)"""
+# As `_extensions` of topic_scan: of what a relay sends of the headers, beside their tracing; NULL
+# where that is nothing, as it nearly always is.
+EXTENSIONS = f"""CASE
+    WHEN message.headers = '{{}}'
+      OR message.headers - '{{correlationid,causationid,traceparent}}'::text[] = '{{}}' THEN NULL
+    WHEN jsonb_typeof(message.headers) = 'object' THEN (
+        SELECT substring(sha256(convert_to(
+                   string_agg(name || '=' || text, E'\\n' ORDER BY name COLLATE "C"),
+                   'UTF8')) FOR 16)
+        FROM jsonb_each_text(message.headers) AS header (name, text)
+        WHERE name ~ '^[a-z0-9]{{1,{EXTENSION_NAME_CHARACTERS}}}$'
+          AND name <> ALL ('{{{",".join(sorted(RESERVED))}}}'::text[])
+          AND jsonb_typeof(message.headers -> name) = 'string'
+          AND octet_length(text) <= {ATTRIBUTE_BYTES}
+          AND text !~ '[\\u0001-\\u001f\\u007f-\\u009f\\u2028\\u2029]')
+    END"""  # noqa: S608 - constants
 DIFFERS = """CASE
     WHEN record."offset" IS NULL OR message.position IS NULL THEN NULL
     WHEN record.topic <> message.topic THEN 'other-topic'
     WHEN record.key IS DISTINCT FROM message.key THEN 'other-key'
     WHEN record.version IS DISTINCT FROM message.version THEN 'other-version'
-    WHEN record.digest <> message.digest THEN 'other-payload' END"""
+    WHEN record.digest <> message.digest THEN 'other-payload'
+    WHEN record.extensions IS DISTINCT FROM message.extensions THEN 'other-extensions' END"""
 # One row a record, and one a message without a record. A record is in the one delivery that begins
 # last before it, or in none.
 FILL = f"""
@@ -67,7 +86,7 @@ SELECT message.state, message.position, coalesce(message.id, record.id),
        record.behind, CASE WHEN record."offset" <= near.last_offset THEN near.id END
 FROM (SELECT message.position, message.id, topic.number AS topic, message.aggregatetype,
              convert_to(message.aggregateid, 'UTF8') AS key, message.version,
-             {STATE} AS state, {DIGEST} AS digest {MESSAGES}) AS message
+             {STATE} AS state, {DIGEST} AS digest, {EXTENSIONS} AS extensions {MESSAGES}) AS message
 FULL JOIN pg_temp.records AS record ON record.position = message.position AND record.id = message.id
 LEFT JOIN LATERAL (
     SELECT id, last_offset FROM pg_temp.deliveries AS delivery
@@ -84,7 +103,8 @@ SET state = 'moved', position = message.position, aggregatetype = message.aggreg
     key = message.key, version = message.version, differs = {DIFFERS}
 FROM pg_temp.records AS record,
      (SELECT message.position, message.id, topic.number AS topic, message.aggregatetype,
-             convert_to(message.aggregateid, 'UTF8') AS key, message.version, {DIGEST} AS digest
+             convert_to(message.aggregateid, 'UTF8') AS key, message.version, {DIGEST} AS digest,
+             {EXTENSIONS} AS extensions
       FROM outbox.messages AS message
       LEFT JOIN pg_temp.topics AS topic ON topic.name = message.topic) AS message
 WHERE stray.state IS NULL AND message.id = stray.id

@@ -34,9 +34,9 @@ class Finding:
     """One thing and where it is; `offset` is None where there is no record.
 
     `why`, beside the kind, is one of: not-in-topic, copy, replay, other-topic, other-key,
-    other-version, other-payload, other-id, after-a-higher-version, in-two-partitions, no-id,
-    unknown-id, other-records, no-delivery. `details` hold the delivery, or the other place, or
-    what was found.
+    other-version, other-payload, other-extensions, other-id, after-a-higher-version,
+    in-two-partitions, no-id, unknown-id, other-records, no-delivery. `details` hold the delivery,
+    or the other place, or what was found.
     """
 
     kind: Kind

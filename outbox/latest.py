@@ -9,14 +9,14 @@ import psycopg
 from outbox.brief import planned
 from outbox.streams import StreamKey
 from schemas.envelope import Envelope
+from schemas.extensions import readable
 
 # Found by the key's head, in the index of each day. At READ COMMITTED, as the view asks for: a day
 # that is dropped is gone for every snapshot, also for one that is older than what was kept of it.
 READ = """
     SELECT latest.aggregateid, latest.id::text, latest.type, latest.version, latest.payload,
            latest.position, latest.created_at,
-           latest.headers->>'correlationid', latest.headers->>'causationid',
-           latest.headers->>'traceparent'
+           latest.headers
     FROM unnest(%(keys)s::text[]) AS asked (key)
     JOIN outbox.latest AS latest
       ON latest.aggregatetype = %(aggregate)s AND latest.aggregateid = asked.key
@@ -41,9 +41,10 @@ async def read_latest(
 
 
 def _envelope(aggregate: str, row: tuple[Any, ...]) -> Envelope | None:
-    key, id_, type_, version, payload, position, time, correlation, causation, trace = row
+    key, id_, type_, version, payload, position, time, headers = row
     if id_ is None:
         return None
+    carried = headers if isinstance(headers, dict) else {}
     return Envelope(
         id=id_,
         source=f"/{aggregate.partition('.')[0]}",
@@ -52,8 +53,13 @@ def _envelope(aggregate: str, row: tuple[Any, ...]) -> Envelope | None:
         payload=None if payload is None else payload.encode(),
         time=time,
         sequence=version,
-        correlation_id=correlation,
-        causation_id=causation,
-        traceparent=trace,
+        correlation_id=_text(carried.get("correlationid")),
+        causation_id=_text(carried.get("causationid")),
+        traceparent=_text(carried.get("traceparent")),
         position=position,
+        extensions=readable(carried),
     )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -12,9 +12,11 @@ Why synchronous_commit: what the relay reads and sends must survive a crash of P
 the role's default is. Saying so inside the statement spares a statement of its own.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -23,11 +25,19 @@ import psycopg
 
 from outbox.errors import rejected
 from outbox.round_trip import COMMIT, Request, Rows, Statement, at_once
+from schemas.document import write_document
 from schemas.envelope import Envelope, Event, digest
-from schemas.wire import CONTROL, MAX_KEY_CHARACTERS
+from schemas.limits import (
+    AGGREGATE_CHARACTERS,
+    ATTRIBUTE_BYTES,
+    KEY_CHARACTERS,
+    MESSAGES_PER_KEY,
+    TOPIC_CHARACTERS,
+    TYPE_CHARACTERS,
+    fits_attribute,
+)
 
-MAX_PAYLOAD_BYTES = 900_000
-MAX_MESSAGES_PER_KEY = 1_000  # one step of the sequence outbox.positions
+_is_topic = re.compile(f"[a-zA-Z0-9._-]{{1,{TOPIC_CHARACTERS}}}").fullmatch
 
 PUBLISH_ONE = Statement.of("""
 WITH head AS (
@@ -96,8 +106,11 @@ class Published:
 
 def publish(events: Sequence[Event], cause: Envelope | None) -> Request:
     """What inserts them in the open transaction; MessageRejected where one never could be sent."""
-    payloads = [event.payload() for event in events]
-    _check_sizes(events, payloads)
+    _check_number(events)
+    for event in events:
+        _check_names(event.type, event.topic, event.aggregate)
+        check_key(event.key())
+    payloads = [write_document(event) for event in events]
     headers = {"headers": orjson.dumps(_headers(cause)).decode()}
     if len(events) == 1:
         return Request(PUBLISH_ONE, _of_one(events[0], payloads[0]) | headers)
@@ -125,9 +138,24 @@ async def commit_messages(
 
 def check_key(key: str) -> None:
     """MessageRejected where no record could have this key."""
-    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or CONTROL.search(key):
-        rule = f"1 to {MAX_KEY_CHARACTERS} characters, none of them a control character"
-        raise rejected("envelope", "key", rule)
+    _check_text("key", key, KEY_CHARACTERS)
+
+
+@lru_cache(maxsize=4_096)
+def _check_names(type_: str, topic: str, aggregate: str) -> None:
+    """Of a class of events; each class is asked once."""
+    _check_text("type", type_, TYPE_CHARACTERS)
+    _check_text("aggregate", aggregate, AGGREGATE_CHARACTERS)
+    if not _is_topic(topic) or topic in (".", ".."):
+        rule = f"1 to {TOPIC_CHARACTERS} of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'"
+        raise rejected("envelope", "topic", rule)
+
+
+def _check_text(name: str, text: str, characters: int) -> None:
+    plain = text.isascii() and text.isprintable()  # as nearly all are: nothing need be searched
+    if not 1 <= len(text) <= characters or not (plain or fits_attribute(text)):
+        rule = f"1 to {characters} characters, none of them a control character"
+        raise rejected("envelope", name, rule)
 
 
 def _of_one(event: Event, payload: bytes) -> dict[str, Any]:
@@ -175,16 +203,19 @@ def _steps(streams: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
 
 
 def _headers(cause: Envelope | None) -> dict[str, str]:
+    """What an event says of its cause. Extensions of the cause are the cause's own."""
     if cause is None:
         return {}
     headers = {"correlationid": cause.correlation_id or cause.id, "causationid": cause.id}
-    return headers | ({"traceparent": cause.traceparent} if cause.traceparent else {})
+    headers |= {"traceparent": cause.traceparent} if cause.traceparent else {}
+    for name, text in headers.items():
+        if not fits_attribute(text):
+            rule = f"at most {ATTRIBUTE_BYTES} bytes of text without control characters"
+            raise rejected("envelope", name, rule)
+    return headers
 
 
-def _check_sizes(events: Sequence[Event], payloads: Sequence[bytes]) -> None:
-    """What cannot be published must not commit."""
-    if max(map(len, payloads)) > MAX_PAYLOAD_BYTES:
-        raise rejected("too-large", "payload", f"at most {MAX_PAYLOAD_BYTES} bytes")
-    if len(events) > MAX_MESSAGES_PER_KEY < max(Counter(map(_stream, events)).values()):
-        rule = f"at most {MAX_MESSAGES_PER_KEY} of one key in one unit of work"
+def _check_number(events: Sequence[Event]) -> None:
+    if len(events) > MESSAGES_PER_KEY < max(Counter(map(_stream, events)).values()):
+        rule = f"at most {MESSAGES_PER_KEY} of one key in one unit of work"
         raise rejected("too-large", "messages", rule)

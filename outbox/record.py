@@ -7,10 +7,11 @@ import orjson
 from outbox.cut import Row
 from outbox.kafka import Record
 from outbox.kafka.batch import VARINT, header
-from schemas.wire import JSON, SEQUENCE_DIGITS
+from schemas.extensions import TRACING, readable
+from schemas.limits import SEQUENCE_DIGITS
+from schemas.wire import JSON
 
 Headers = Sequence[tuple[str, bytes]]
-CARRIED = ("correlationid", "causationid", "traceparent")
 OWN = 11  # headers that every record has
 KNOWN_KINDS = 10_000  # kinds of messages that are remembered
 
@@ -83,12 +84,18 @@ def _named(name: str) -> bytes:
 
 
 def _carried(document: bytes) -> list[bytes]:
-    """Those that are text; a writer in SQL may store any JSON, and none may stop the relay."""
+    """What a message was written with: our own names as they are, extensions as attributes.
+
+    Rows that were written by an older version may hold any JSON; none of it may stop the relay.
+    """
     try:
         values = orjson.loads(document)
     except orjson.JSONDecodeError:  # deeper, or a greater number, than orjson reads
         return []
     if not isinstance(values, dict):
         return []
-    texts = ((name, values.get(name)) for name in CARRIED)
-    return [header(name, text.encode()) for name, text in texts if isinstance(text, str)]
+    texts = [(name, values[name]) for name in TRACING if name in values]
+    pairs = [header(name, text.encode()) for name, text in texts if isinstance(text, str)]
+    if len(values) > len(texts):
+        pairs += [header(f"ce_{name}", text.encode()) for name, text in readable(values).items()]
+    return pairs

@@ -74,6 +74,12 @@ DELETE FROM outbox.deliveries
 WHERE id IN (SELECT id FROM outbox.deliveries ORDER BY id LIMIT %(rows)s)
   AND delivered_at < %(before)s
 """
+# A given id is remembered for at least as long as the day of its message is kept.
+FORGET_IDS = """
+DELETE FROM outbox.message_ids
+WHERE id IN (SELECT id FROM outbox.message_ids WHERE created_at < %(before)s
+             ORDER BY created_at LIMIT %(rows)s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +98,15 @@ class Outcome:
 class Pruned:
     """What a prune did to each day, and how many rows it deleted.
 
-    `late` are messages of the default partition; `kept` and `deliveries`, rows of these tables.
+    `late` are messages of the default partition; `kept` and `deliveries`, rows of these tables;
+    `ids`, those that callers gave to messages.
     """
 
     days: list[Outcome] = field(default_factory=list)
     late: int = 0
     kept: int = 0
     deliveries: int = 0
+    ids: int = 0
 
     @property
     def dropped(self) -> list[str]:
@@ -278,16 +286,23 @@ class Retention:
         return []
 
     async def _forget_deliveries(self, horizon: datetime, pruned: Pruned) -> list[Outcome]:
-        """They are kept for as long as there are messages that need them."""
+        """They, and the ids that callers gave, are kept while there are messages that need them."""
         left = [outcome.since for outcome in pruned.days if outcome.why_not and outcome.since]
-        parameters = {"before": min([horizon, *left]), "rows": self._rows}
-        deleted = self._rows
+        before = min([horizon, *left])
+        pruned.deliveries = await self._delete_before(before, FORGET_DELIVERIES)
+        pruned.ids = await self._delete_before(before, FORGET_IDS)
+        return []
+
+    async def _delete_before(self, before: datetime, statement: str) -> int:
+        """How many rows it deleted, a chunk at a time."""
+        total, deleted = 0, self._rows
         while deleted == self._rows:
             async with planned(self._connection):
-                deletion = await self._connection.execute(FORGET_DELIVERIES, parameters)
+                parameters = {"before": before, "rows": self._rows}
+                deletion = await self._connection.execute(statement.encode(), parameters)
             deleted = deletion.rowcount
-            pruned.deliveries += deleted
-        return []
+            total += deleted
+        return total
 
     async def _record(self, subject: str, **details: object) -> None:
         if self._operation is not None:

@@ -6,21 +6,27 @@ counts as absent.
 
 import re
 from binascii import hexlify
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
+import orjson
+
 from outbox.kafka import Partition
 from outbox.kafka.reader import Held
 from outbox.scene import Scene
+from schemas.attributes import KNOWN
+from schemas.extensions import readable
 
 COPY = "COPY pg_temp.records FROM STDIN"
 
-LINE = b"%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\\\\x%s\t%s\n"
+LINE = b"%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\\\\x%s\t%s\t%s\n"
 NOTHING = b"\\N"
 WHOLE = Held(0, 1 << 63)
+OURS = frozenset({*KNOWN, "id", "replay"})  # headers that extend nothing
 HIGHEST = b"%020d" % ((1 << 63) - 1)
 ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 
@@ -65,6 +71,7 @@ class TopicScan:
                 _number(said.get("ce_sequence")), _number(said.get("term")),
                 _day((said.get("ce_time") or b"")[:10]),
                 _digest(said.get("ce_type") or b"", record.value),
+                NOTHING if said.keys() <= OURS else _extensions(said),
                 behind,
             )  # fmt: skip
             lines.append(LINE % line)
@@ -90,6 +97,20 @@ def _day(raw: bytes) -> bytes:
         return date.fromisoformat(raw.decode("ascii")).isoformat().encode()
     except ValueError:
         return NOTHING
+
+
+def _extensions(said: Mapping[str, bytes | None]) -> bytes:
+    """What is compared of them; Debezium sends all that a message was written with in `headers`."""
+    given: dict[str, object] = {}
+    if said.get("headers"):
+        with suppress(orjson.JSONDecodeError):
+            written = orjson.loads(said["headers"] or b"")
+            given = written if isinstance(written, dict) else {}
+    for name, raw in said.items():
+        if name.startswith("ce_") and name not in OURS:
+            given[name[3:]] = (raw or b"").decode(errors="replace")
+    texts = [f"{name}={text}" for name, text in readable(given).items()]
+    return b"\\\\x" + hexlify(sha256("\n".join(texts).encode()).digest()[:16]) if texts else NOTHING
 
 
 def _digest(type_: bytes, value: bytes | None) -> bytes:

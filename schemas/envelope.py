@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.extensions import NO_EXTENSIONS, Extensions
+
 
 class Message(BaseModel):
     """What one process says to another: immutable, strictly typed, versioned by its type.
@@ -15,7 +17,11 @@ class Message(BaseModel):
     additive; a new major version is a new class with an upcaster.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
+    # A float that is not finite is written as such, and then refused: as `null`, pydantic's own
+    # choice, it would commit, and no reader could tell it from a value that is not there.
+    model_config = ConfigDict(
+        frozen=True, strict=True, hide_input_in_errors=True, ser_json_inf_nan="constants"
+    )
 
     type: ClassVar[str]
     topic: ClassVar[str]
@@ -51,7 +57,9 @@ class Event(Message):
 class Envelope:
     """A message as it travels: CloudEvents 1.0 attributes beside the payload's own bytes.
 
-    `sequence` is the version of the key; commands have none. `payload` is None for a tombstone.
+    `key` is what the message is about: its subject, or else the key of its record. `sequence` is
+    the version of the key; commands have none. `payload` is None for a tombstone. `extensions` are
+    attributes of the sender's own.
     `position` and `term` name the outbox row and the relay's term, where a relay sent it; term 0 is
     nobody's: a replay. `replay_for` is the one consumer that a replay is for, None for all.
     """
@@ -69,6 +77,7 @@ class Envelope:
     position: int | None = None
     term: int | None = None
     replay_for: str | None = None
+    extensions: Extensions = NO_EXTENSIONS
 
     def is_for(self, consumer: str) -> bool:
         """Whether this consumer has anything to do with it."""

@@ -11,21 +11,22 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from math import isfinite
 from typing import Any
 
+from schemas import limits as written
 from schemas.errors import MessageRejected, rejected
+from schemas.number import is_same_number
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a document may hold; each limit is inclusive."""
 
-    size_bytes: int = 1024 * 1024
-    depth_levels: int = 64
-    object_keys: int = 1_000
-    string_bytes: int = 256 * 1024
+    size_bytes: int = written.DOCUMENT_BYTES
+    depth_levels: int = written.DEPTH_LEVELS
+    object_keys: int = written.OBJECT_KEYS
+    string_bytes: int = written.TEXT_BYTES
 
 
 DEFAULT_LIMITS = Limits()
@@ -75,14 +76,6 @@ def _float(literal: str) -> float:
     if (len(literal) <= SAFE_CHARACTERS and "e" not in literal.lower()) or not isfinite(number):
         return number
     return number if is_same_number(literal, number) else _Inexact(number)
-
-
-def is_same_number(literal: str, number: float) -> bool:
-    """Whether the shortest text of the float is the decimal number that was written."""
-    try:
-        return Decimal(literal) == Decimal(repr(number))
-    except ArithmeticError:  # an exponent beyond what even a decimal holds
-        return False
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,38 +1,45 @@
 """CloudEvents 1.0.2 over Kafka: binary mode out, binary and structured mode in.
 
-Attributes travel as `ce_*` headers; beside them `id` (the header that Debezium's outbox event
-router sets), `correlationid`, `causationid`, `traceparent`, `position`, `term` and `replayfor`.
+Attributes travel as `ce_*` headers, extensions among them; beside them `id` (the header that
+Debezium's outbox event router sets), `correlationid`, `causationid`, `traceparent`, `position`,
+`term` and `replayfor`.
+
+A reader is strict about what it uses and takes everything else as it comes (`schemas.attributes`).
+A message is about its subject; the record's key, which decides the partition, may be anything.
+Where a message names no subject its record's key stands in.
 """
 
 import base64
 import json
-import re
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from schemas import strict_json
+from schemas import rfc3339, strict_json
+from schemas.attributes import Attributes, number_of, text_of, trace_of
 from schemas.envelope import Envelope
 from schemas.errors import rejected
+from schemas.limits import (
+    ID_CHARACTERS,
+    KEY_CHARACTERS,
+    SEQUENCE_DIGITS,
+    TYPE_CHARACTERS,
+)
+from schemas.media_type import is_structured, require_json
 
 Headers = list[tuple[str, bytes]]
 
-STRUCTURED = b"application/cloudevents+json"
 JSON = b"application/json"
-SEQUENCE_DIGITS = 20
-# What no attribute and no key may hold; the outbox refuses the same at the write.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-MAX_ATTRIBUTE_BYTES = 1024
-MAX_KEY_CHARACTERS = 255
+SPEC_VERSION = "1.0"
 
-_EXTENSIONS = ("correlationid", "causationid", "traceparent", "position", "term", "replayfor")
+timestamp = rfc3339.write
 
 
 def encode(envelope: Envelope) -> tuple[bytes, bytes | None, Headers]:
     """Key, value and headers of a Kafka record in binary mode."""
     attributes = {
-        "ce_specversion": "1.0",
+        "ce_specversion": SPEC_VERSION,
         "ce_id": envelope.id,
         "ce_source": envelope.source,
         "ce_type": envelope.type,
@@ -51,12 +58,8 @@ def encode(envelope: Envelope) -> tuple[bytes, bytes | None, Headers]:
     headers = [
         (name, str(value).encode()) for name, value in attributes.items() if value is not None
     ]
+    headers += [(f"ce_{name}", text.encode()) for name, text in envelope.extensions.items()]
     return envelope.key.encode(), envelope.payload, headers
-
-
-def timestamp(time: datetime) -> str:
-    """RFC 3339 in UTC with microseconds, as `ce_time` carries it."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def sequence(version: int) -> str:
@@ -68,68 +71,44 @@ def decode(
     key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]
 ) -> Envelope:
     """The envelope of a Kafka record, or MessageRejected (`envelope`, `json`, `too-large`)."""
-    attributes = _attributes(headers)
-    if attributes.get("content-type", "").startswith(STRUCTURED.decode()):
+    attributes = Attributes(headers)
+    content_type = attributes.used("content-type")
+    if is_structured(content_type):
         return _structured(key, value, attributes)
-    return _envelope(key, value, {_plain(name): text for name, text in attributes.items()})
+    if value is not None:
+        require_json(content_type)
+    return _envelope(key, value, attributes)
 
 
-def _attributes(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
-    result: dict[str, str] = {}
-    for name, raw in headers:
-        if not _known(name):
-            continue  # a stranger's header is neither ours to judge nor to pass on
-        if name in result:
-            raise rejected("envelope", strict_json.printable(name), "may appear only once")
-        result[name] = _text(name, raw)
-    return result
-
-
-def _known(name: str) -> bool:
-    return name.startswith("ce_") or name == "content-type" or name in _EXTENSIONS
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("ce_")
-
-
-def _text(name: str, raw: bytes | None) -> str:
-    name = strict_json.printable(name)
-    if raw is None or len(raw) > MAX_ATTRIBUTE_BYTES:
-        raise rejected(
-            "envelope", name, f"must have a value of at most {MAX_ATTRIBUTE_BYTES} bytes"
-        )
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise rejected("envelope", name, "must be UTF-8") from None
-    if CONTROL.search(text):
-        raise rejected("envelope", name, "must not contain control characters")
-    return text
-
-
-def _structured(key: bytes | None, value: bytes | None, attributes: dict[str, str]) -> Envelope:
+def _structured(key: bytes | None, value: bytes | None, outside: Attributes) -> Envelope:
+    """An event that is all in the value; tracing and our own marks may stand beside it."""
     if value is None:
         raise rejected("envelope", "value", "structured mode needs a value")
     event = strict_json.load(value)
     if not isinstance(event, dict):
         raise rejected("envelope", "body", "must be a JSON object")
-    inside = {
-        name: _text(name, str(part).encode())
+    inside = Attributes(
+        (f"ce_{name}", _canonical(part).encode())
         for name, part in event.items()
         if isinstance(part, str | int) and name not in {"data", "data_base64"}
-    }
-    outside = {name: attributes[name] for name in _EXTENSIONS if name in attributes}
-    return _envelope(key, _data(event), outside | inside)
+    )
+    return _envelope(key, _data(event, inside), inside, outside)
 
 
-def _data(event: dict[str, Any]) -> bytes | None:
-    if event.get("data_base64") is not None:
-        return _from_base64(event["data_base64"])
-    if event.get("data") is None:
+def _canonical(part: str | int) -> str:
+    """The text of an attribute as CloudEvents writes it outside of JSON."""
+    return str(part).lower() if isinstance(part, bool) else str(part)
+
+
+def _data(event: dict[str, Any], attributes: Attributes) -> bytes | None:
+    encoded, data = event.get("data_base64"), event.get("data")
+    if encoded is None and data is None:
         return None
+    require_json(attributes.used("content-type"), "datacontenttype")
+    if encoded is not None:
+        return _from_base64(encoded)
     # Not orjson: it refuses integers of more than 64 bits, which JSON and our parser take.
-    return json.dumps(event["data"], ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _from_base64(text: object) -> bytes:
@@ -139,58 +118,52 @@ def _from_base64(text: object) -> bytes:
     raise rejected("envelope", "data_base64", "must be base64")
 
 
-def _envelope(key: bytes | None, payload: bytes | None, attributes: dict[str, str]) -> Envelope:
-    if attributes.get("specversion") != "1.0":
-        raise rejected("envelope", "specversion", "must be 1.0")
+def _envelope(
+    key: bytes | None, payload: bytes | None, event: Attributes, outside: Attributes | None = None
+) -> Envelope:
+    """`outside` are headers beside an event in structured mode; what the event says comes first."""
+
+    def carried(name: str) -> str | None:
+        text = event.carried(name)
+        return outside.carried(name) if text is None and outside is not None else text
+
+    if event.used("specversion") != SPEC_VERSION:
+        raise rejected("envelope", "specversion", f"must be {SPEC_VERSION}")
     return Envelope(
-        id=_required(attributes, "id"),
-        source=_required(attributes, "source"),
-        type=_required(attributes, "type"),
-        key=_key(key, attributes),
+        id=_required(event, "id", ID_CHARACTERS),
+        source=_required(event, "source"),
+        type=_required(event, "type", TYPE_CHARACTERS),
+        key=_key(key, event.used("subject")),
         payload=payload,
-        time=_time(attributes.get("time")),
-        sequence=_number(attributes, "sequence"),
-        correlation_id=attributes.get("correlationid"),
-        causation_id=attributes.get("causationid"),
-        traceparent=attributes.get("traceparent"),
-        position=_number(attributes, "position"),
-        term=_number(attributes, "term"),
-        replay_for=attributes.get("replayfor"),
+        time=_time(event),
+        sequence=number_of(event.carried("sequence")),
+        correlation_id=carried("correlationid"),
+        causation_id=carried("causationid"),
+        traceparent=trace_of(carried("traceparent")),
+        position=number_of(carried("position")),
+        term=number_of(carried("term")),
+        replay_for=event.used("replayfor") or (outside and outside.used("replayfor")) or None,
+        extensions=event.extensions,
     )
 
 
-def _required(attributes: dict[str, str], name: str) -> str:
-    value = attributes.get(name, "")
-    if not value or len(value) > 255:
-        raise rejected("envelope", name, "must have 1 to 255 characters")
+def _required(attributes: Attributes, name: str, characters: int | None = None) -> str:
+    """Not empty; its bytes are limited, and its characters where `characters` says so."""
+    value = attributes.used(name)
+    if not value or (characters is not None and len(value) > characters):
+        size = f"1 to {characters}" if characters else "some"
+        raise rejected("envelope", name, f"must have {size} characters")
     return value
 
 
-def _key(key: bytes | None, attributes: dict[str, str]) -> str:
-    """The record's key; a record without one is keyed by its subject."""
-    subject = attributes.get("subject", "")
-    text = _text("key", key) if key else subject
-    if not 1 <= len(text) <= MAX_KEY_CHARACTERS:
-        raise rejected("envelope", "subject", f"must have 1 to {MAX_KEY_CHARACTERS} characters")
-    if subject and subject != text:
-        raise rejected("envelope", "subject", "must equal the record's key")
+def _key(key: bytes | None, subject: str) -> str:
+    """What the message is about; a record without a subject is about its key."""
+    text = subject or (text_of("key", key) if key else "")
+    if not 1 <= len(text) <= KEY_CHARACTERS:
+        raise rejected("envelope", "subject", f"must have 1 to {KEY_CHARACTERS} characters")
     return text
 
 
-def _number(attributes: dict[str, str], name: str) -> int | None:
-    text = attributes.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= SEQUENCE_DIGITS):
-        raise rejected("envelope", name, f"must be at most {SEQUENCE_DIGITS} digits")
-    return int(text)
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise rejected("envelope", "time", "must be RFC 3339") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+def _time(attributes: Attributes) -> datetime | None:
+    text = attributes.used("time")
+    return rfc3339.read(text) if text else None

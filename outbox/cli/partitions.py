@@ -83,7 +83,7 @@ def prune_command(
 def _tell_pruned(pruned: Pruned, *, dry_run: bool, json: bool) -> None:
     if json:
         told = {"dropped": pruned.dropped, "left": pruned.left, "dry_run": dry_run}
-        counts = {"late": pruned.late, "kept": pruned.kept, "deliveries": pruned.deliveries}
+        counts = {name: getattr(pruned, name) for name in ("late", "kept", "deliveries", "ids")}
         say_json(told | {"deleted": counts})
         return
     done = "would be dropped" if dry_run else "dropped"

@@ -1,6 +1,7 @@
 """Records and rows that no relay would leave: what an audit must find."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,10 @@ from tests.topics import PARTITIONS
 
 TOPIC = "test.note.events"
 
-WRITE = "SELECT position FROM outbox.publish('test.note', %s, 'test.noted.v1', '{\"text\": \"a\"}')"
+WRITE = """
+    SELECT position FROM outbox.publish('test.note', %s, 'test.noted.v1', '{"text": "a"}',
+                                        headers => %s::jsonb)
+"""
 READ = """
     SELECT position, id, aggregateid, type, version, topic, payload, created_at
     FROM outbox.messages WHERE position = %s
@@ -55,9 +59,11 @@ class Message:
         )  # fmt: skip
 
 
-async def write(connection: psycopg.AsyncConnection[Any], key: str) -> Message:
+async def write(
+    connection: psycopg.AsyncConnection[Any], key: str, headers: Mapping[str, str] | None = None
+) -> Message:
     """Commit one message."""
-    row = await (await connection.execute(WRITE, [key])).fetchone()
+    row = await (await connection.execute(WRITE, [key, json.dumps(headers or {})])).fetchone()
     assert row is not None
     return await read(connection, row[0])
 

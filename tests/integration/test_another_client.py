@@ -8,6 +8,7 @@ from typing import Any
 import anyio.to_thread
 import confluent_kafka
 import orjson
+import psycopg
 import pytest
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
@@ -15,9 +16,12 @@ from cloudevents.core.formats.json import JSONFormat
 
 from consumers.settings import Settings
 from outbox.database import Database
+from outbox.latest import read_latest
 from outbox.relay import Relay
+from outbox.streams import StreamKey
 from schemas.catalog import CatalogCreated, ItemRemoved, ItemUpserted
 from schemas.envelope import Envelope, Event
+from schemas.wire import decode
 from tests.integration.roles import running
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +29,13 @@ pytestmark = pytest.mark.anyio
 Message = Any  # confluent_kafka's own type of headers is too wide to be of use
 
 CAUSE = Envelope("cause-1", "/test", "catalog.test.v1", "c", b"{}", correlation_id="correlation-1")
+
+
+EXTENDED = """
+    SELECT outbox.publish('catalog.item', 'air/JFK', 'catalog.item-removed.v1',
+                          '{"catalog_id": "air", "item_id": "JFK"}', true,
+                          '{"tenant": "é ✈", "dataschema": "urn:x", "correlationid": "c-1"}')
+"""
 
 
 def events() -> list[Event]:
@@ -116,6 +127,26 @@ async def test_every_record_is_a_cloud_event_with_the_right_attributes(settings:
         assert headers["term"] == b"1"
         assert int(headers["position"]) > 0
     assert not expected
+
+
+async def test_headers_that_a_writer_gave_are_extensions_to_every_reader(
+    settings: Settings, postgres: psycopg.AsyncConnection
+) -> None:
+    """FA9: in SQL beside the payload, on the wire an attribute, and again in a replayed record."""
+    await postgres.execute(EXTENDED)
+    async with running(Relay(settings)):
+        (message,) = await anyio.to_thread.run_sync(
+            read, settings.kafka_url, ["catalog.item.events"], 1
+        )
+    cloud_event = parsed(message)
+    assert cloud_event.get_extension("tenant") == "é ✈"
+    assert cloud_event.get_dataschema() == "urn:x"
+    headers = headers_of(message)
+    assert headers["correlationid"] == b"c-1"
+    ours = decode(message.key(), message.value(), list(headers.items()))
+    assert dict(ours.extensions) == {"dataschema": "urn:x", "tenant": "é ✈"}
+    latest = await read_latest(postgres, [StreamKey("catalog.item", "air/JFK")])
+    assert latest[StreamKey("catalog.item", "air/JFK")] == replace(ours, term=None)
 
 
 async def test_one_key_is_in_one_partition_in_order_of_its_versions(settings: Settings) -> None:

@@ -20,6 +20,7 @@ from outbox.parking import Selection, discard
 from outbox.relay import Relay, connect
 from outbox.scene import Range, Scene, survey
 from outbox.status import read_status
+from schemas.extensions import Extensions
 from tests.faults.history import write as write_history
 from tests.integration.planted_records import (
     TOPIC,
@@ -162,6 +163,7 @@ async def test_a_faithful_copy_is_told_and_forgiven(
         ({"type": "test.unsaid.v1"}, "other-payload"),
         ({"sequence": 99}, "other-version"),
         ({"key": "other"}, "other-key"),
+        ({"extensions": Extensions({"tenant": "a"})}, "other-extensions"),
     ],
 )
 async def test_a_copy_with_another_content_is_altered(
@@ -173,6 +175,21 @@ async def test_a_copy_with_another_content_is_altered(
     finding = only(await audited(settings), Kind.ALTERED, why)
     assert (finding.position, finding.id) == (message.position, str(message.id))
     assert where(finding) == (message.home, offset)
+
+
+async def test_extensions_that_were_written_are_the_ones_in_the_topic(
+    settings: Settings, postgres: Connection
+) -> None:
+    """FA9: as the relay sends them; a record without them, or with others, is altered."""
+    written = await write(postgres, "k1", {"tenant": "é ✈", "a1": "x\\y", "correlationid": "c-1"})
+    plain = await write(postgres, "k1", {"causationid": "c-1"})
+    await published(settings, postgres)
+    assert (await audited(settings)).findings == []
+    await send(settings, written.envelope(), written.home)
+    await send(settings, altered(plain.envelope(), extensions=Extensions({"b": ""})), plain.home)
+    found = await audited(settings)
+    whys = [(each.position, each.why) for each in found.findings if each.kind is Kind.ALTERED]
+    assert whys == [(each.position, "other-extensions") for each in (written, plain)]
 
 
 async def test_a_record_of_a_position_that_no_message_has_is_foreign(

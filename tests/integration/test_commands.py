@@ -19,7 +19,7 @@ from schemas.catalog import (
 )
 from schemas.envelope import Command, Envelope
 from schemas.registry import parse_as
-from schemas.wire import encode
+from schemas.wire import Headers, encode
 from stack.upstream import envelope_of, record_of
 from tests.integration.roles import (
     COMMANDS,
@@ -164,12 +164,39 @@ async def test_each_broken_command_is_answered_with_field_and_rule_and_stores_no
             assert rejection.errors[0].rule, what
 
 
+TWICE: Headers = [("ce_id", b"1"), ("ce_id", b"2")]
 UNREADABLE = [
     ("no headers", Record(0, COMMANDS, b"c", b"{}", []), "specversion"),
     ("no envelope, no JSON", Record(0, COMMANDS, b"c", b"\xff\x00 garbage", []), "specversion"),
     ("empty id", raw(CREATE, CREATE.payload(), id=""), "id"),
-    ("header twice", Record(0, COMMANDS, b"c", b"x", [("ce_id", b"1"), ("ce_id", b"2")]), "ce_id"),
+    ("header twice", Record(0, COMMANDS, b"c", b"x", TWICE), "only once"),
 ]  # fmt: skip
+
+
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+MORE: Headers = [
+    ("traceparent", TRACE), ("traceparent", TRACE[:-1] + b"0"), ("ce_sequence", b"A-7"),
+    ("ce_big", b"x" * 3_000), ("ce_time", b"2026-01-02t12:00:00z"), ("ce_odd", b"\xff"),
+    ("ce_odd", b"again"),
+]  # fmt: skip
+
+
+async def test_what_a_command_does_not_need_keeps_it_from_nothing(
+    settings: Settings, postgres: psycopg.AsyncConnection
+) -> None:
+    """FB1: as instrumentation and other programs send it, keyed by what they like."""
+    valid = raw(CREATE, CREATE.payload())
+    assert isinstance(valid.headers, list)
+    said = [pair for pair in valid.headers if pair[0] != "ce_time"]
+    odd = valid._replace(key=b"tenant-1", headers=[*said, *MORE])
+    replies = Collector(settings)
+    async with command_side(settings), running(replies):
+        await send_records(settings, [odd])
+        (answer,) = await replies.collected(1)
+    assert answer.type == CatalogCommandSucceeded.type
+    assert (answer.key, answer.traceparent) == (CREATE.key(), TRACE.decode())
+    assert await one(postgres, CATALOGS) == 1
+    assert await list_dead_letters(settings, 10) == []
 
 
 async def test_what_cannot_be_answered_becomes_a_dead_letter_with_its_bytes(

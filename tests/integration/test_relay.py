@@ -325,10 +325,18 @@ async def test_a_savepoints_messages_are_its_transactions(
 
 
 @pytest.mark.parametrize("headers", ["5", "null", '{"traceparent": null}', '{"n": 1e400}'])
-async def test_odd_headers_of_a_writer_in_sql_stop_nobody(
+async def test_odd_headers_of_a_row_from_before_the_limits_stop_nobody(
     settings: Settings, reader: Reader, postgres: psycopg.AsyncConnection, headers: str
 ) -> None:
-    odd = "SELECT outbox.publish('test.note', 'k', 'test.noted.v1', '{}', headers => %s::jsonb)"
+    odd = """
+        WITH head AS (
+            INSERT INTO outbox.streams (aggregatetype, aggregateid, version, position, digest)
+            VALUES ('test.note', 'k', 1, nextval('outbox.positions'), '') RETURNING position)
+        INSERT INTO outbox.messages (position, id, aggregatetype, aggregateid, type, version, topic,
+                                     payload, headers)
+        SELECT position, gen_random_uuid(), 'test.note', 'k', 'test.noted.v1', 1,
+               'test.note.events', '{}', %s::jsonb FROM head
+    """
     async with running(Relay(settings)):
         await postgres.execute(odd, [headers])
         await publish(postgres, "k")

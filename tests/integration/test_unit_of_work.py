@@ -14,10 +14,11 @@ from sqlalchemy import text
 
 from outbox.database import Database
 from outbox.errors import AlreadyHandled, Contention, MessageRejected
-from outbox.publishing import MAX_PAYLOAD_BYTES, Published
+from outbox.publishing import Published
 from outbox.settings import Settings
 from outbox.unit_of_work import UnitOfWork
 from schemas.envelope import Envelope, Event, digest
+from schemas.limits import PAYLOAD_BYTES as MAX_PAYLOAD_BYTES
 from schemas.reply import CommandSucceeded
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +41,10 @@ class Noted(Event):
 class Erased(Noted):
     type: ClassVar[str] = "test.erased.v1"
     deletes: ClassVar[bool] = True
+
+
+class Long(Noted):
+    more: tuple[str, ...]
 
 
 class Done(CommandSucceeded):
@@ -368,10 +373,11 @@ async def test_an_id_with_another_message_is_refused(
 
 
 def sized(payload_bytes: int, letter: str = "x") -> Noted:
-    """An event whose payload has this many bytes."""
-    frame = len(Noted(note="k").payload())
+    """An event whose payload has this many bytes, in texts that are short enough."""
+    more = (letter * (200_000 // len(letter.encode())),) * 4
+    frame = len(Long(note="k", more=more).payload())
     count, rest = divmod(payload_bytes - frame, len(letter.encode()))
-    return Noted(note="k", text=letter * count + "x" * rest)
+    return Long(note="k", more=more, text=letter * count + "x" * rest)
 
 
 @pytest.mark.parametrize("letter", ["x", "€"])

@@ -2,8 +2,10 @@
 
 import pytest
 
-from consumers.task import task_of
+from consumers.task import Task, task_of
 from outbox.errors import MessageRejected
+from outbox.kafka import Received
+from schemas.envelope import Envelope
 from tests.unit.tasks import TOPIC, broken_record, record_of
 
 
@@ -29,3 +31,33 @@ def test_a_task_counts_all_bytes_that_it_holds() -> None:
     record = record_of("a", 0)
     larger = record._replace(value=b"x" * 10_000)
     assert task_of(larger).bytes - task_of(record).bytes == 10_000 - len(record.value or b"")
+
+
+GOOD = (
+    ("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/test"), ("ce_type", b"t.v1"),
+)  # fmt: skip
+
+
+def sent(key: bytes | None, subject: bytes | None) -> Task:
+    said = () if subject is None else (("ce_subject", subject),)
+    return task_of(Received("topic", 0, 7, key, b"{}", (*GOOD, *said), 0))
+
+
+@pytest.mark.parametrize(
+    ("key", "subject", "stream", "about"),
+    [
+        (b"k", b"k", "topic/k", "k"),
+        (b"tenant", b"k", "topic/tenant", "k"),
+        (None, b"k", "topic/k", "k"),
+        (b"", b"k", "topic/k", "k"),
+        (b"k", None, "topic/k", "k"),
+        (b"\x00\xff", b"k", "topic/\\0\ufffd", "k"),
+    ],
+)
+def test_a_lane_is_the_records_key_and_the_message_is_about_its_subject(
+    key: bytes | None, subject: bytes | None, stream: str, about: str
+) -> None:
+    """FB1: whoever keys commands by a tenant gets them in that tenant's order."""
+    found = sent(key, subject)
+    assert isinstance(found.content, Envelope)
+    assert (found.stream, found.lane, found.content.key) == (stream, stream, about)

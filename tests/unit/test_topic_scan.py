@@ -12,12 +12,12 @@ from outbox.topic_scan import TopicScan
 
 AT = ("topic", 0)
 Sent = namedtuple("Sent", "offset key value headers")
-NAMES = ("ce_id", "ce_type", "ce_time", "ce_sequence", "position", "term")
+NAMES = ("ce_id", "ce_type", "ce_time", "ce_sequence", "position", "term", "ce_other", "headers")
 # What PostgreSQL takes for these columns without a doubt: digits, hexadecimal, or nothing.
 NUMBER, HEX = r"(?:\d{1,20}|\\N)", r"\\\\x[0-9a-f]*"
 LINE = re.compile(
     rf"1\t0\t\d+\t{NUMBER}\t(?:[0-9a-fA-F-]{{36}}|\\N)\t(?:{HEX}|\\N)\t{NUMBER}\t{NUMBER}"
-    rf"\t(?:\d{{4}}-\d\d-\d\d|\\N)\t{HEX}\t[tf]\n",
+    rf"\t(?:\d{{4}}-\d\d-\d\d|\\N)\t{HEX}\t(?:{HEX}|\\N)\t[tf]\n",
     re.ASCII,
 )
 
@@ -50,7 +50,7 @@ def test_no_bytes_of_a_stranger_break_a_line(
 
 def positions(told: bytes) -> list[tuple[str, str]]:
     fields = [line.split("\t") for line in told.decode().splitlines()]
-    return [(each[3], each[10]) for each in fields]
+    return [(each[3], each[11]) for each in fields]
 
 
 def at(offset: int, position: str) -> Sent:

@@ -1,4 +1,7 @@
-"""The wire: what we send others can read, what others send we can, and the rest is refused."""
+"""The wire: what we send others can read, what others send we can, and the rest is refused.
+
+FA9: extensions travel. FB1: what is not used is read as it comes; what is used is read strictly.
+"""
 
 import json
 from base64 import b64encode
@@ -13,7 +16,9 @@ from hypothesis import strategies as st
 
 from schemas.envelope import Envelope
 from schemas.errors import MessageRejected, Violation
-from schemas.wire import MAX_ATTRIBUTE_BYTES, Headers, decode, encode, sequence, timestamp
+from schemas.extensions import NO_EXTENSIONS, Extensions, is_name
+from schemas.limits import ATTRIBUTE_BYTES
+from schemas.wire import Headers, decode, encode, sequence, timestamp
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 345_678, tzinfo=UTC)
 FULL = Envelope(
@@ -34,6 +39,9 @@ FULL = Envelope(
 PRINTABLE = st.characters(exclude_categories=["C", "Z"], include_characters=" ")
 WORDS = st.text(PRINTABLE, min_size=1, max_size=255)
 NUMBERS = st.none() | st.integers(0, 10**20 - 1)
+TRACES = st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+NAMES_OF_OTHERS = st.from_regex("[a-z0-9]{1,20}", fullmatch=True).filter(is_name)
+EXTENSIONS = st.dictionaries(NAMES_OF_OTHERS, st.just("") | WORDS, max_size=4).map(Extensions)
 TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
 ENVELOPES = st.builds(
     Envelope,
@@ -46,9 +54,10 @@ ENVELOPES = st.builds(
     sequence=NUMBERS,
     correlation_id=st.none() | WORDS,
     causation_id=st.none() | WORDS,
-    traceparent=st.none() | WORDS,
+    traceparent=TRACES,
     position=NUMBERS,
     term=NUMBERS,
+    extensions=EXTENSIONS,
 )
 
 
@@ -130,9 +139,15 @@ def test_a_time_is_written_in_utc() -> None:
         (b"2026-01-02T07:00:00.345678-05:00", NOON),
         (b"2026-01-02T12:00:00Z", NOON.replace(microsecond=0)),
         (b"2026-01-02T12:00:00", NOON.replace(microsecond=0)),
+        (b"2026-01-02t12:00:00z", NOON.replace(microsecond=0)),
+        (b"2026-01-02T12:00:00.345678999Z", NOON),
+        (b"2026-01-02T12:00:00.3Z", NOON.replace(microsecond=300_000)),
+        (b"2026-01-02T12:00:00-00:00", NOON.replace(microsecond=0)),
+        (b"2016-12-31T23:59:60Z", datetime(2016, 12, 31, 23, 59, 59, 999_999, UTC)),
+        (b"2016-12-31t18:59:60.25-05:00", datetime(2016, 12, 31, 23, 59, 59, 999_999, UTC)),
     ],
 )
-def test_a_time_is_read_in_any_zone(text: bytes, time: datetime) -> None:
+def test_a_time_is_read_as_rfc_3339_writes_it(text: bytes, time: datetime) -> None:
     assert decode(b"k", None, binary(ce_time=text)).time == time
 
 
@@ -183,6 +198,7 @@ def test_we_read_the_records_of_the_sdk(to_message: Any, more: dict[str, str]) -
         payload=envelope.payload,
         time=NOON,
         sequence=7,
+        extensions=Extensions(more),
     )
 
 
@@ -262,37 +278,157 @@ def test_another_specversion_is_refused() -> None:
     assert refusal(binary(ce_specversion=b"0.3")) == Violation("specversion", "must be 1.0")
 
 
-@pytest.mark.parametrize(
-    "name", ["ce_id", "ce_type", "ce_other", "content-type", "traceparent", "position", "term"]
-)
-def test_a_header_that_comes_twice_is_refused(name: str) -> None:
-    headers = binary(**{name: b"1"})
-    assert refusal([*headers, (name, b"1")]) == Violation(name, "may appear only once")
+@pytest.mark.parametrize("name", ["specversion", "id", "source", "type", "subject", "time"])
+def test_an_attribute_that_is_used_is_said_once_or_twice_the_same(name: str) -> None:
+    said = dict(binary(ce_subject=b"k", ce_time=b"2026-01-02T12:00:00Z"))[f"ce_{name}"]
+    headers = binary(ce_subject=b"k", ce_time=b"2026-01-02T12:00:00Z")
+    assert decode(b"k", b"{}", [*headers, (f"ce_{name}", said)]) == decode(b"k", b"{}", headers)
+    violation = refusal([*headers, (f"ce_{name}", b"another")])
+    assert violation == Violation(name, "may appear only once")
 
 
-@pytest.mark.parametrize("name", ["ce_id", "ce_other", "correlationid", "traceparent"])
+CANNOT_BE_SHOWN = [
+    (b"\xff", "must be UTF-8"),
+    (b"\xed\xa0\x80", "must be UTF-8"),
+    (b"a\nb", "must not contain control characters"),
+    (b"a\x00b", "must not contain control characters"),
+    (b"\x1b[31m", "must not contain control characters"),
+    ("a\u2028b".encode(), "must not contain control characters"),
+    (b"x" * (ATTRIBUTE_BYTES + 1), "must have a value of at most 1024 bytes"),
+]
+
+
+@pytest.mark.parametrize("name", ["id", "source", "type", "subject", "time"])
+@pytest.mark.parametrize(("raw", "rule"), CANNOT_BE_SHOWN)
+def test_an_attribute_that_is_used_and_cannot_be_shown_is_refused(
+    name: str, raw: bytes, rule: str
+) -> None:
+    assert refusal(binary(**{f"ce_{name}": raw})) == Violation(name, rule)
+
+
+@pytest.mark.parametrize("name", ["ce_other", "correlationid", "causationid", "traceparent"])
+@pytest.mark.parametrize("raw", [None, *(raw for raw, _ in CANNOT_BE_SHOWN), b"x" * 3_000])
+def test_what_only_goes_with_a_message_is_dropped_where_it_cannot_be_shown(
+    name: str, raw: Any
+) -> None:
+    assert decode(b"k", b"{}", [*binary(), (name, raw)]) == decode(b"k", b"{}", binary())
+
+
+@pytest.mark.parametrize("name", ["ce_other", "ce_o-t", "ce_", "position", "term", "ce_sequence"])
+def test_what_is_not_used_may_come_twice(name: str) -> None:
+    twice = decode(b"k", b"{}", [*binary(), (name, b"one"), (name, b"other")])
+    assert twice.sequence is twice.position is twice.term is None
+    assert (twice.id, twice.payload) == ("1", b"{}")
+
+
+OURS = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+THEIRS = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-00"
+
+
 @pytest.mark.parametrize(
-    ("raw", "rule"),
+    ("said", "counts"),
     [
-        (b"\xff", "must be UTF-8"),
-        (b"\xed\xa0\x80", "must be UTF-8"),
-        (b"a\nb", "must not contain control characters"),
-        (b"a\x00b", "must not contain control characters"),
-        (b"\x1b[31m", "must not contain control characters"),
-        ("a\u2028b".encode(), "must not contain control characters"),
-        (b"x" * (MAX_ATTRIBUTE_BYTES + 1), "must have a value of at most 1024 bytes"),
+        ([OURS, THEIRS], OURS),  # instrumentation adds its own behind ours
+        ([OURS, OURS], OURS),
+        (["broken", THEIRS, OURS], THEIRS),
+        ([OURS, "broken"], OURS),
+        (["broken"], None),
+        (["00-" + "0" * 32 + "-b7ad6b7169203331-01"], None),
+        (["ff" + OURS[2:]], None),
+        ([OURS.upper()], None),
+        (["cc" + OURS[2:] + "-more"], "cc" + OURS[2:] + "-more"),
     ],
 )
-def test_a_header_that_cannot_be_shown_is_refused(name: str, raw: bytes, rule: str) -> None:
-    assert refusal(binary(**{name: raw})) == Violation(name, rule)
+def test_the_first_good_trace_context_counts(said: list[str], counts: str | None) -> None:
+    headers = [*binary(), *(("traceparent", text.encode()) for text in said)]
+    assert decode(b"k", b"{}", headers).traceparent == counts
 
 
-def test_a_header_without_a_value_is_refused() -> None:
-    nothing: Any = None
-    assert refusal([*binary(), ("ce_other", nothing)]).field == "ce_other"
+@pytest.mark.parametrize("name", ["ce_ID", "CE_ID", "Ce_Id"])
+def test_a_name_with_capitals_counts_where_the_proper_one_is_absent(name: str) -> None:
+    assert decode(b"k", b"{}", [*binary(ce_id=None), (name, b"9")]).id == "9"
+    assert decode(b"k", b"{}", [(name, b"9"), *binary()]).id == "1"
 
 
-@pytest.mark.parametrize("name", ["id", "source", "type"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json", "Application/JSON", "application/json; charset=UTF-8", "text/json",
+        "application/vnd.test+json", "application/problem+JSON ; a=b", "", None,
+    ],
+)  # fmt: skip
+def test_a_payload_in_binary_mode_is_json_under_any_of_its_names(content_type: str | None) -> None:
+    headers = binary(**{"content-type": None if content_type is None else content_type.encode()})
+    assert decode(b"k", b"{}", headers).payload == b"{}"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/CloudEvents+JSON", "application/cloudevents+json;charset=utf-8"],
+)
+def test_structured_mode_is_known_in_any_case_and_with_parameters(content_type: str) -> None:
+    assert decode(b"k", structured(), [("Content-Type", content_type.encode())]).id == "1"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "what"),
+    [
+        ("application/cloudevents-batch+json", "is a batch of events"),
+        ("application/CloudEvents-Batch+avro", "is a batch of events"),
+        ("application/cloudevents+avro", "is a format that is not read"),
+        ("application/cloudevents+protobuf; a=b", "is a format that is not read"),
+        ("application/cloudevents", "is a format that is not read"),
+        ("application/avro", "is a format that is not read"),
+        ("application/x-protobuf", "is a format that is not read"),
+        ("text/plain", "is a format that is not read"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named_with_those_that_are(
+    content_type: str, what: str
+) -> None:
+    violation = refusal(binary(**{"content-type": content_type.encode()}), value=b"[]")
+    assert violation.field == "content-type"
+    assert violation.rule.startswith(f"{content_type.partition(';')[0].lower()} {what}")
+    assert "application/cloudevents+json" in violation.rule
+
+
+@pytest.mark.parametrize("data", [{"data": "<a/>"}, {"data_base64": "PGEvPg=="}])
+def test_structured_data_of_another_format_is_named(data: dict[str, str]) -> None:
+    event = structured(datacontenttype="application/xml", **data)
+    assert refusal(STRUCTURED, value=event).field == "datacontenttype"
+
+
+def test_extensions_come_in_the_order_of_their_names_in_either_mode() -> None:
+    more = {"tenant": "a", "dataschema": "urn:x", "b2": "é"}
+    headers = [*binary(), *((f"ce_{name}", text.encode()) for name, text in more.items())]
+    inside = structured(
+        retries=3, urgent=True, nothing=None, deep={"a": 1}, big="x" * 3_000, **more
+    )
+    assert list(decode(b"k", b"{}", headers).extensions.items()) == [
+        ("b2", "é"),
+        ("dataschema", "urn:x"),
+        ("tenant", "a"),
+    ]
+    found = decode(b"k", inside, STRUCTURED).extensions
+    assert found == more | {"retries": "3", "urgent": "true"}
+
+
+@pytest.mark.parametrize(
+    "name", ["id", "traceparent", "term", "data", "Tenant", "a-b", "", "x" * 21]
+)
+def test_an_extension_has_a_name_of_its_own(name: str) -> None:
+    with pytest.raises(MessageRejected, match="a name has 1 to 20 of a-z and 0-9"):
+        Extensions({name: "a"})
+
+
+@pytest.mark.parametrize("text", ["a\nb", "x" * (ATTRIBUTE_BYTES + 1), "\ud800"])
+def test_an_extension_is_text_that_every_reader_takes(text: str) -> None:
+    with pytest.raises(MessageRejected, match="tenant"):
+        Extensions({"tenant": text})
+    assert decode(b"k", b"{}", binary()).extensions is NO_EXTENSIONS
+
+
+@pytest.mark.parametrize("name", ["id", "type"])
 def test_an_attribute_has_at_most_255_characters(name: str) -> None:
     decode(b"k", None, binary(**{f"ce_{name}": b"x" * 255}))
     assert refusal(binary(**{f"ce_{name}": b"x" * 256})).field == name
@@ -304,7 +440,7 @@ def test_an_attribute_has_at_most_255_characters(name: str) -> None:
         (None, None, "subject"),
         (b"", None, "subject"),
         (b"", b"", "subject"),
-        (b"k", b"other", "subject"),
+        (b"k", b"x" * 256, "subject"),
         (b"x" * 256, None, "subject"),
         (b"\xff", None, "key"),
         (b"a\x00", None, "key"),
@@ -317,19 +453,27 @@ def test_a_record_has_one_good_key(key: bytes | None, subject: bytes | None, fie
 @pytest.mark.parametrize(
     ("key", "subject"), [(b"k", b"k"), (b"k", None), (b"k", b""), (None, b"k"), (b"", b"k")]
 )
-def test_the_key_is_the_records_or_else_the_subject(
+def test_a_message_is_about_its_subject_or_else_its_key(
     key: bytes | None, subject: bytes | None
 ) -> None:
     assert decode(key, None, binary(ce_subject=subject)).key == "k"
 
 
+@pytest.mark.parametrize("key", [b"tenant-1", b"\xff\x00", b"x" * 5_000])
+def test_the_key_of_a_record_may_be_anything_beside_a_subject(key: bytes) -> None:
+    assert decode(key, None, binary(ce_subject=b"k")).key == "k"
+
+
 @pytest.mark.parametrize("name", ["ce_sequence", "position", "term"])
-@pytest.mark.parametrize("raw", [b"", b"-1", b"1.0", b"0x1", b" 1", "\uff11".encode(), b"1" * 21])
-def test_a_number_is_digits(name: str, raw: bytes) -> None:
-    assert refusal(binary(**{name: raw})).field == name.removeprefix("ce_")
+@pytest.mark.parametrize(
+    "raw", [b"", b"A-7", b"-1", b"1.0", b"0x1", b" 1", "\uff11".encode(), b"1" * 21]
+)
+def test_a_number_that_is_not_ours_is_none(name: str, raw: bytes) -> None:
+    envelope = decode(b"k", b"{}", binary(**{name: raw}))
+    assert getattr(envelope, name.removeprefix("ce_")) is None
 
 
-@pytest.mark.parametrize("raw", [b"", b"yesterday", b"2026-13-01T00:00:00Z", b"1767355200"])
+@pytest.mark.parametrize("raw", [b"yesterday", b"2026-13-01T00:00:00Z", b"1767355200"])
 def test_a_time_is_a_time(raw: bytes) -> None:
     assert refusal(binary(ce_time=raw)) == Violation("time", "must be RFC 3339")
 
@@ -390,3 +534,47 @@ def test_a_refusal_shows_no_name_whole() -> None:
     only_refused(b"k", structured(**{"x" * 20_000: "\n"}), STRUCTURED)
     only_refused(b"k", None, [("ce_" + "x" * 20_000, b"\n")])
     only_refused(b"k", None, [("ce_\nforged", b"\n")])
+
+
+# Whatever the SDK takes for a valid event is the same event to us.
+
+SDK_TEXT = st.text(PRINTABLE, min_size=1, max_size=60)
+SDK_NAMES = NAMES_OF_OTHERS.filter(lambda name: name not in {"datacontenttype", "dataschema"})
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | SDK_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SDK_TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+CONTENT_TYPES = ["application/json", "application/json; charset=utf-8", "application/x.y+json"]
+
+
+@given(
+    attributes=st.fixed_dictionaries(
+        {"id": SDK_TEXT, "source": SDK_TEXT, "type": SDK_TEXT, "subject": SDK_TEXT},
+        optional={
+            "time": st.datetimes(timezones=st.just(UTC)),
+            "datacontenttype": st.sampled_from(CONTENT_TYPES),
+            "dataschema": st.just("https://example.org/schema"),
+            "partitionkey": SDK_TEXT,
+            "sequence": st.sampled_from(["A-7", "7", "00012"]),
+            "traceparent": st.sampled_from([OURS, "broken"]),
+        },
+    ),
+    extensions=st.dictionaries(SDK_NAMES, SDK_TEXT | st.just("x" * 3_000), max_size=3),
+    data=st.dictionaries(SDK_TEXT, JSON_VALUES, max_size=3),
+)
+@pytest.mark.parametrize("to_message", [kafka.to_binary_event, kafka.to_structured_event])
+def test_what_the_sdk_takes_for_valid_is_the_same_event_to_us(
+    to_message: Any, attributes: dict[str, Any], extensions: dict[str, str], data: dict[str, Any]
+) -> None:
+    message = to_message(CloudEvent({**extensions, **attributes}, data))
+    theirs = kafka.from_kafka_event(message)
+    ours = received(message)
+    assert (ours.id, ours.source, ours.type) == (
+        theirs.get_id(),
+        theirs.get_source(),
+        theirs.get_type(),
+    )
+    assert ours.key == theirs.get_subject()
+    assert ours.time == theirs.get_time()
+    assert json.loads(ours.payload or b"") == data

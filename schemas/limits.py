@@ -1,0 +1,52 @@
+"""Limits: what a message may hold, written once for whoever writes one and whoever reads one.
+
+The writers check them before a message commits: `outbox.publishing` in Python, `outbox.publish` in
+SQL. The readers check the same numbers: `schemas.strict_json`, `schemas.wire`, and through them
+consumers, audit, replay and dead letters. So whatever commits can be read, and fits into a record
+of a Kafka with its own defaults (1 MiB): payload and headers together take at most 917,000 bytes.
+A test asks the migrated database about each number, at the limit and just above it. Every limit is
+inclusive.
+"""
+
+import re
+
+# The document itself.
+PAYLOAD_BYTES = 900_000
+DOCUMENT_BYTES = 1024 * 1024  # of a request body, or of an event in structured mode
+DEPTH_LEVELS = 64
+OBJECT_KEYS = 1_000
+TEXT_BYTES = 256 * 1024  # of one text or one name in it, as UTF-8
+INTEGER_DIGITS = 4_300  # as many as Python converts
+
+# What orders and names a message.
+KEY_CHARACTERS = 255
+TYPE_CHARACTERS = 255
+AGGREGATE_CHARACTERS = 255
+ID_CHARACTERS = 255
+TOPIC_CHARACTERS = 249  # as Kafka says
+MESSAGES_PER_KEY = 1_000  # in one transaction: a step of the sequence outbox.positions
+
+# What travels beside it. 1,024 bytes hold a key of 255 characters of four bytes each.
+ATTRIBUTE_BYTES = 1_024
+HEADERS_BYTES = 8_192  # of all headers that a message is written with, as JSON
+EXTENSIONS = 64
+EXTENSION_NAME_CHARACTERS = 20
+SEQUENCE_DIGITS = 20
+
+# What no attribute and no key may hold: it could not be shown, or would forge a line of a log.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def holds_control(text: str) -> bool:
+    """Whether a control character is in it. Most text is plain, and then nothing is searched."""
+    return not (text.isascii() and text.isprintable()) and CONTROL.search(text) is not None
+
+
+def fits_attribute(text: str) -> bool:
+    """Whether every reader takes it as the value of an attribute."""
+    if text.isascii():
+        return len(text) <= ATTRIBUTE_BYTES and not holds_control(text)
+    try:
+        return len(text.encode()) <= ATTRIBUTE_BYTES and not holds_control(text)
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
