@@ -4,7 +4,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 
 import psycopg
 import pytest
@@ -61,11 +60,9 @@ async def test_an_audit_gives_up_a_broker_that_is_away_or_deaf(
     await published(settings, postgres)
     settings = settings.model_copy(update={"kafka_url": proxy.address, "read_timeout_seconds": 1.0})
     assert (await audited(settings)).right
-    with proxy.toxic(Timeout()):
-        since = time.monotonic()
-        with pytest.raises(DependencyDown, match="kafka"):
+    with proxy.toxic(Timeout()), pytest.raises(DependencyDown, match="kafka"):
+        async with asyncio.timeout(WITHIN_SECONDS):
             await audited(settings)
-        assert time.monotonic() - since < 10
     await proxy.down()
     with pytest.raises(DependencyDown, match="kafka"):
         await audited(settings)
