@@ -1,27 +1,29 @@
-# Everything needs only Python >= 3.11, make and a package index; .venv is made when missing.
+# Everything needs only Python >= 3.11, make and a package index; VENV is made when missing. Another
+# Python stands beside it: `make test PYTHON=python3.13 VENV=.venv-3.13`.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 ARGS ?=
 
 .PHONY: demo test faults drift-drill check bench format lock schemas fault-rows clean
 
-demo: .venv/ready
+demo: $(VENV)/ready
 	@$(BIN)/python -m stack demo $(ARGS)
 
 # In two processes, a file at a time: most tests wait for servers.
-test: .venv/ready
+test: $(VENV)/ready
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # Interleavings, kill -9 at failpoints, planted bugs, and every fault that docs/faults.md names; some
 # twenty minutes. It ends with its seeds: SEED=n repeats what they drew; LONG=1 takes hours.
-faults: .venv/ready
+faults: $(VENV)/ready
 	FAULTS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults $(ARGS)
 
 # Breaks both stores in known ways while writers go on, checks and repairs them: 100,000 keys.
-drift-drill: .venv/ready
+drift-drill: $(VENV)/ready
 	@$(BIN)/python -m stack drift-drill $(ARGS)
 
-check: .venv/ready
+check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -29,31 +31,31 @@ check: .venv/ready
 	$(BIN)/python -m schemas --check
 	$(BIN)/python scripts/fault_rows.py --check
 
-bench: .venv/ready
+bench: $(VENV)/ready
 	@$(BIN)/python -m bench $(ARGS)
 
-format: .venv/ready
+format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # Writes one JSON Schema a message type and version to schemas/json.
-schemas: .venv/ready
+schemas: $(VENV)/ready
 	$(BIN)/python -m schemas
 
 # Writes which test provokes which fault to docs/faults.md; `check` compares.
-fault-rows: .venv/ready
+fault-rows: $(VENV)/ready
 	@$(BIN)/python scripts/fault_rows.py
 
 # Pins every dependency with its hashes; names no index.
-lock: .venv/ready
+lock: $(VENV)/ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
 		--no-header --upgrade pyproject.toml --output-file requirements.lock
 
-.venv/ready: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
+$(VENV)/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch .venv/ready
+	touch $(VENV)/ready
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf $(VENV) build *.egg-info

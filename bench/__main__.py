@@ -20,6 +20,7 @@ from bench import (
     latency,
     projection,
     retained,
+    takeover,
     visible,
     write,
 )
@@ -42,6 +43,7 @@ QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
     "projection": projection.ask,
     "visible": visible.ask,
     "drift_check": drift_check.ask,
+    "takeover": takeover.ask,
 }
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)

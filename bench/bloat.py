@@ -11,7 +11,7 @@ import psycopg
 
 from bench.figure import Figure
 from bench.rig import Rig, fresh
-from bench.role_process import RoleProcess
+from bench.role_process import RoleProcess, drained
 
 TABLES = ("relay", "messages", "deliveries", "topics", "parked", "parked_messages")
 NO_VACUUM = "ALTER TABLE outbox.relay SET (autovacuum_enabled = off)"
@@ -35,6 +35,7 @@ async def ask(rig: Rig) -> list[Figure]:
         async with RoleProcess(own.settings):
             async with asyncio.timeout(rig.effort.bloat_seconds + 60):
                 await _publish_for(writer, rig.effort.bloat_seconds)
+            await drained(own.settings)
         await asyncio.sleep(SETTLED_SECONDS)
         changed, dead = await _one(writer, COUNTERS, [list(TABLES)])
         (batches,) = await _one(writer, BATCHES, [])

@@ -21,6 +21,7 @@ class Effort:
     projected_keys: int
     visible_warm_seconds: float
     visible_seconds: float
+    takeovers: int
 
 
 FULL = Effort(
@@ -38,6 +39,7 @@ FULL = Effort(
     projected_keys=20_000,
     visible_warm_seconds=60.0,
     visible_seconds=20.0,
+    takeovers=5,
 )
 QUICK = Effort(
     messages=100_000,
@@ -54,6 +56,7 @@ QUICK = Effort(
     projected_keys=2_000,
     visible_warm_seconds=4.0,
     visible_seconds=4.0,
+    takeovers=2,
 )
 TINY = Effort(
     messages=2_000,
@@ -70,5 +73,6 @@ TINY = Effort(
     projected_keys=600,
     visible_warm_seconds=0.5,
     visible_seconds=0.5,
+    takeovers=1,
 )
 EFFORTS = {"full": FULL, "quick": QUICK, "tiny": TINY}

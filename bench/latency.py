@@ -17,14 +17,13 @@ import psycopg
 
 from bench.figure import Figure, percentile
 from bench.rig import Rig, fresh
-from bench.role_process import RoleProcess
+from bench.role_process import RoleProcess, drained
 from bench.schedule import wait_until
 from outbox.settings import Settings
 
 EVENTS_PER_SECOND = 600
 WARM_UP_SECONDS = 1.0
 REST_SECONDS = 1.0
-SETTLE_SECONDS = 1.0
 PUBLISH = """
     SELECT position FROM outbox.publish('bench.thing', %s, 'bench.happened.v1', '{"text": "x"}')
 """
@@ -57,6 +56,7 @@ async def _measure(rig: Rig) -> tuple[float | None, float | None, float]:
     async with RoleProcess(rig.settings, "-m", "bench.observed") as relay:
         steady = await asyncio.to_thread(_write_steadily, rig.settings, rig.effort.latency_seconds)
         rested = await asyncio.to_thread(_write_rarely, rig.settings, rig.effort.rests)
+        await drained(rig.settings)
         acknowledged = {int(key): at for key, at in json.loads(await relay.stop()).items()}
     late = [1000 * (acknowledged[position] - at) for position, at in steady]
     first = [1000 * (acknowledged[position] - at) for position, at in rested]
@@ -72,7 +72,6 @@ def _write_steadily(settings: Settings, seconds: float) -> list[tuple[int, float
         for number in range(warm + int(seconds * EVENTS_PER_SECOND)):
             wait_until(due + number / EVENTS_PER_SECOND)
             committed.append(_commit(connection, number))
-        time.sleep(SETTLE_SECONDS)
     return committed[warm:]
 
 
@@ -82,7 +81,6 @@ def _write_rarely(settings: Settings, times: int) -> Iterator[tuple[int, float]]
         for number in range(times):
             time.sleep(REST_SECONDS)
             committed.append(_commit(connection, number))
-        time.sleep(SETTLE_SECONDS)
     return iter(committed)
 
 

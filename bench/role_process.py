@@ -22,18 +22,21 @@ DRAIN_TIMEOUT_SECONDS = 1_800.0
 
 
 class RoleProcess:
-    """Runs for the length of the block; entered once it has logged `ready`. A relay by default."""
+    """Runs for the length of the block; entered once it has logged `ready`. A relay by default.
+
+    Without `ready` nobody waits for it, as for a relay that stands by.
+    """
 
     def __init__(
         self,
         settings: Settings,
         *command: str,
-        ready: str = "relay leads",
+        ready: str | None = "relay leads",
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._environment = _environment(settings) | dict(environment or {})
         self._command = command or ("-m", "outbox", "relay")
-        self._ready = ready.encode()
+        self._ready = ready.encode() if ready else None
         self._process: Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -41,7 +44,10 @@ class RoleProcess:
             sys.executable, *self._command, env=self._environment,
             stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
         )  # fmt: skip
-        await asyncio.wait_for(self._is_ready(self._process), START_TIMEOUT_SECONDS)
+        if self._ready:
+            await asyncio.wait_for(
+                self._is_ready(self._process, self._ready), START_TIMEOUT_SECONDS
+            )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -56,6 +62,13 @@ class RoleProcess:
         output, _ = await process.communicate()
         return output
 
+    async def kill(self) -> None:
+        """End it by SIGKILL, with all that it has in hand."""
+        process, self._process = self._process, None
+        assert process is not None  # noqa: S101 - inside `async with`
+        process.kill()
+        await process.communicate()
+
     @property
     def pid(self) -> int:
         assert self._process is not None  # noqa: S101 - inside `async with`
@@ -64,12 +77,12 @@ class RoleProcess:
     def resident_mib(self) -> float:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES / MIB
 
-    async def _is_ready(self, process: Process) -> None:
+    async def _is_ready(self, process: Process, ready: bytes) -> None:
         assert process.stderr is not None  # noqa: S101 - it was asked for
         while line := await process.stderr.readline():
-            if self._ready in line:
+            if ready in line:
                 return
-        raise RuntimeError(f"it ended before it said {self._ready.decode()!r}")
+        raise RuntimeError(f"it ended before it said {ready.decode()!r}")
 
 
 def cpu_seconds(pid: int) -> float:

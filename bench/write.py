@@ -14,16 +14,19 @@ import asyncio
 import json
 import os
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections import Counter
+from time import monotonic
 
 from bench.figure import Figure
 from bench.rig import Rig, fresh
-from bench.writer import THINGS
+from bench.writer import READY, THINGS
 from outbox.relay import connect
 from outbox.settings import Settings
 
 WRITERS = 8
+READY_SECONDS = 300.0
+START_SECONDS = 0.5  # until all have read when to begin
 THINGS_TABLE = (
     "CREATE TABLE things (id integer PRIMARY KEY, n integer NOT NULL) WITH (fillfactor = 50)"
 )
@@ -56,12 +59,17 @@ async def ask(rig: Rig) -> list[Figure]:
 
 async def _measure(rig: Rig, way: str) -> Counter[str]:
     async with fresh(rig) as own:
-        await _prepare(own.settings)
-        writers = [_writer(own, way, seed) for seed in range(WRITERS)]
-        return sum(await asyncio.gather(*writers), Counter())
+        await prepare(own.settings)
+        writers = [await _start(own, way, seed) for seed in range(WRITERS)]
+        for writer in writers:
+            await _ready(writer)
+        begin = f"{monotonic() + START_SECONDS}\n".encode()
+        done = await asyncio.gather(*(writer.communicate(begin) for writer in writers))
+        return sum((Counter(json.loads(output)) for output, _ in done), Counter())
 
 
-async def _prepare(settings: Settings) -> None:
+async def prepare(settings: Settings) -> None:
+    """The rows that the writers change."""
     async with await connect(settings) as connection:
         await connection.execute(THINGS_TABLE)
         await connection.execute(THINGS_ROWS, [THINGS + WRITERS])
@@ -70,12 +78,18 @@ async def _prepare(settings: Settings) -> None:
         await connection.execute("CHECKPOINT")
 
 
-async def _writer(rig: Rig, way: str, seed: int) -> Counter[str]:
+async def _start(rig: Rig, way: str, seed: int) -> Process:
     effort = rig.effort
     arguments = (way, str(effort.write_slices), str(effort.write_slice_seconds), str(seed))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.writer", *arguments, stdout=PIPE,
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.writer", *arguments, stdin=PIPE, stdout=PIPE,
         env=os.environ | {"POSTGRES_URL": rig.settings.libpq_url()},
     )  # fmt: skip
-    output, _ = await process.communicate()
-    return Counter(json.loads(output.splitlines()[-1]))
+
+
+async def _ready(writer: Process) -> None:
+    """It is connected, however long a busy machine takes for that."""
+    assert writer.stdout is not None  # noqa: S101 - it was asked for
+    async with asyncio.timeout(READY_SECONDS):
+        if (await writer.stdout.readline()).strip() != READY:
+            raise RuntimeError("a writer ended before it was ready")

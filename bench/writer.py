@@ -1,8 +1,9 @@
 """A writer as a process of its own: `python -m bench.writer WAY SLICES SECONDS SEED`.
 
-It goes through the variants slice by slice, at moments that all writers share, and ends with one
-line of JSON: how many transactions of each variant it committed. WAY is how it writes: `driver` is
-psycopg with the product's statement, `unit` is UnitOfWork over SQLAlchemy.
+It says READY once it is connected, and reads the moment to begin from its standard input. It goes
+through the variants slice by slice, at moments that all writers share, and ends with one line of
+JSON: how many transactions of each variant it committed; one a slice at least. WAY is how it
+writes: `driver` is psycopg with the product's statement, `unit` is UnitOfWork over SQLAlchemy.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from outbox.settings import Settings
 THINGS = 20_000  # rows, so that writers seldom meet
 VARIANTS = {"none": 0, "one": 1, "ten": 10, "ten_keys": 10}
 UPDATE = "UPDATE things SET n = n + 1 WHERE id = %s"
-START_SECONDS = 3.0  # all writers have started by then
+READY = b"ready"
 
 Transaction = Callable[[str, int], Awaitable[None]]
 
@@ -73,15 +74,24 @@ async def write(way: str, slices: int, seconds: float, seed: int) -> Counter[str
     """Transactions of each variant, committed within its slices."""
     rng = random.Random(seed)  # noqa: S311 - a load, not a secret
     done: Counter[str] = Counter()
-    begin = (monotonic() // START_SECONDS + 2) * START_SECONDS
     async with WAYS[way](Settings()) as transaction:
+        begin = await asyncio.to_thread(_told)
         for number, variant in enumerate(list(VARIANTS) * slices):
             await asyncio.sleep(max(0.0, begin + number * seconds - monotonic()))
             until = begin + (number + 1) * seconds
+            await transaction(variant, rng.randrange(THINGS))
+            done[variant] += 1
             while monotonic() < until:
                 await transaction(variant, rng.randrange(THINGS))
                 done[variant] += monotonic() < until
     return done
+
+
+def _told() -> float:
+    """When all begin, on the clock that they share."""
+    sys.stdout.write(f"{READY.decode()}\n")
+    sys.stdout.flush()
+    return float(sys.stdin.readline())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`python -m schemas [--check]`: write one JSON Schema a type, or compare them with the code.
 
-The check also refuses a break: within a major version a field may be added, but none removed,
-retyped or newly required.
+The check also refuses what would break somebody within a major version; see
+`schemas.compatibility`.
 """
 
 import json
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from schemas.compatibility import breaks
+from schemas.compatibility.check import breaks_of_command, breaks_of_event
+from schemas.envelope import Event
 from schemas.registry import REGISTRY, AnyMessage
 
 FOLDER = Path(__file__).parent / "json"
@@ -48,6 +49,7 @@ def _breaks(folder: Path, cls: AnyMessage) -> list[str]:
     if not path.exists():
         return []
     old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    breaks = breaks_of_event if issubclass(cls, Event) else breaks_of_command
     return [f"{cls.type}: {change}" for change in breaks(old, json.loads(render(cls)))]
 
 

@@ -30,6 +30,7 @@ from consumers.settings import Settings
 from outbox import logs
 from outbox.migrate import migrate
 from services.assembly import all_migrations
+from tests import skips
 from tests.report import COUNTS, PROVIDERS, say
 from tests.report import pytest_sessionfinish as pytest_sessionfinish
 from tests.report import pytest_terminal_summary as pytest_terminal_summary
@@ -54,6 +55,10 @@ class Servers:
     @property
     def postgres_url(self) -> str:
         return self.environment["POSTGRES_URL"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(skips, "skips")
 
 
 @pytest.fixture(scope="session")

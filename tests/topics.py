@@ -13,7 +13,7 @@ from outbox.kafka import create_topics
 from schemas.registry import REGISTRY
 
 PARTITIONS = 4  # as many as the mock broker gives a topic
-WITHIN_SECONDS = 20.0
+WITHIN_SECONDS = 120.0
 OF_TESTS = ("faults.thing.events", "test.note.events", "test.theirs", "test.ours")
 
 

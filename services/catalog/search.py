@@ -14,6 +14,7 @@ from qdrant_client.http.exceptions import ApiException
 from outbox.errors import DependencyDown
 from outbox.streams import Entry, StreamKey
 from schemas.catalog import COLLECTION
+from services.catalog.local_qdrant import LocalQdrant
 
 SCROLL_POINTS = 1_000
 # A ValueError is local mode's refusal, or an answer that is no JSON; an AssertionError one without
@@ -53,7 +54,7 @@ def connect(url: str, api_key: str | None, timeout_seconds: int) -> AsyncQdrantC
     if url == ":memory:":
         return AsyncQdrantClient(location=url)
     if url.startswith("file:"):
-        return AsyncQdrantClient(path=url.removeprefix("file:"))
+        return LocalQdrant(url.removeprefix("file:"))
     # The client's own check of the server's version asks from a thread and only warns.
     return AsyncQdrantClient(
         url=url, api_key=api_key, timeout=timeout_seconds, check_compatibility=False

@@ -18,6 +18,7 @@ from consumers.memory import MemoryProjection
 from consumers.neo4j import Neo4jProjection, Shape
 from consumers.projection import Change, Projection, latest
 from consumers.sample import catalog_items
+from services.catalog.local_qdrant import LocalQdrant
 from stack.part import GraphPart
 from tests.contracts.projection_suite import CountingEmbedder, empty_graph, removed, upserted
 
@@ -50,8 +51,8 @@ async def opened(kind: str, graph_part: GraphPart, folder: Path) -> AsyncIterato
         async with empty_graph(graph_part) as driver:
             yield catalog_neo4j(driver, graph_part.database)
     else:
-        path = str(folder) if kind == "qdrant on disk" else None
-        client = AsyncQdrantClient(location=None if path else ":memory:", path=path)
+        on_disk = kind == "qdrant on disk"
+        client = LocalQdrant(folder) if on_disk else AsyncQdrantClient(location=":memory:")
         yield catalog_qdrant(client, CountingEmbedder())
         await client.close()
 

@@ -11,7 +11,7 @@ OVERLAPS = """
       ON one.topic = other.topic AND one.partition = other.partition AND one.id < other.id
      AND one.first_offset <= other.last_offset AND other.first_offset <= one.last_offset
 """
-WITHIN_SECONDS = 30.0
+WITHIN_SECONDS = 120.0
 
 
 async def recorded_once(postgres: psycopg.AsyncConnection, messages: int) -> None:

@@ -43,6 +43,8 @@ class UndoneError(Exception):
 class Verdict:
     """What was wrong; all zero when the relay is right.
 
+    `doubled` counts the messages that one term sent twice, which only a fault explains. A machine
+    that is too busy may end a term by itself, and the next one repeats what was not yet recorded.
     `altered` counts what came again under another id or with other bytes.
     """
 
@@ -71,8 +73,10 @@ class Seen:
     places: list[tuple[str, int]] = field(default_factory=list)  # key and partition
     times: Counter[tuple[str, int]] = field(default_factory=Counter)
     altered: int = 0
+    repeated: set[tuple[str, int]] = field(default_factory=set)  # sent twice by one term
     terms: list[tuple[int, int, bool]] = field(default_factory=list)  # partition, term, new
     _first: dict[tuple[str, int], tuple[str, bytes | None]] = field(default_factory=dict)
+    _sent: set[tuple[tuple[str, int], int]] = field(default_factory=set)  # by which terms
 
     def add(self, envelope: Envelope, partition: int) -> None:
         assert envelope.sequence is not None
@@ -80,10 +84,16 @@ class Seen:
         message = (envelope.key, envelope.sequence)
         content = (envelope.id, envelope.payload)
         self.altered += self._first.setdefault(message, content) != content
-        self.terms.append((partition, envelope.term or 0, not self.times[message]))
+        self._note_term(message, partition, envelope.term or 0)
         if not self.times[message]:
             self.order.append(message)
         self.times[message] += 1
+
+    def _note_term(self, message: tuple[str, int], partition: int, term: int) -> None:
+        self.terms.append((partition, term, not self.times[message]))
+        if (message, term) in self._sent:
+            self.repeated.add(message)
+        self._sent.add((message, term))
 
     @property
     def copies(self) -> int:
@@ -130,7 +140,7 @@ def judge(truth: set[tuple[str, int]], seen: Seen) -> Verdict:
     return Verdict(
         committed=len(truth),
         lost=len(truth - seen.times.keys()),
-        doubled=sum(times > 1 for times in seen.times.values()),
+        doubled=len(seen.repeated),
         reordered=seen.reordered(),
         ghosts=len(seen.times.keys() - truth),
         altered=seen.altered,

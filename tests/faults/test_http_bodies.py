@@ -16,7 +16,7 @@ from tests.faults.served import RawClient, created, creation, lives, request, se
 pytestmark = pytest.mark.anyio
 
 MIB = 1024 * 1024
-LIMIT_SECONDS = 0.5
+LIMIT_SECONDS = 2.0  # a busy machine reads a head within it
 WITHIN_SECONDS = 60.0
 CLIENTS = 20
 SENT_MIB = 32  # by a client that nobody stops

@@ -28,7 +28,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.anyio
 
 POOL = 2
-SESSION_ENDS_SECONDS = 5.0
+SESSION_ENDS_SECONDS = 60.0
 AT_LEAST_AWAITS = 4
 CHANGE = text("INSERT INTO things VALUES (:id, 1)")
 IN_TRANSACTION = """

@@ -16,12 +16,15 @@ from tests.faults.length import seconds
 from tests.faults.load import Load
 from tests.faults.role import Role
 from tests.faults.witness import Witness
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 RANDOM_SECONDS = seconds(15, 180)
 SEED = 4
 EVENTS_PER_SECOND = 100
+TERMS = 8  # at least; FD8: however long a busy machine takes for a start
+WITHIN_SECONDS = 120.0
 
 
 class Nemesis:
@@ -33,16 +36,29 @@ class Nemesis:
         self._rng = random.Random(SEED)
 
     async def work_until(self, end: float) -> None:
-        """On the monotonic clock."""
+        """Until then on the monotonic clock, and until there were enough terms."""
         while time.monotonic() < end:
-            relay = await self._victim()
-            if not relay.running:
-                await relay.start()
-            elif self._rng.random() < 0.5:
-                await relay.kill()
-            else:
-                await relay.terminate()
+            await self._strike()
             await asyncio.sleep(self._rng.uniform(0.0, 0.6))
+        while await self._term() < TERMS:
+            await running_one(self._relays)
+            await until(self._somebody_leads, WITHIN_SECONDS)
+            await self._strike()
+
+    async def _strike(self) -> None:
+        relay = await self._victim()
+        if not relay.running:
+            await relay.start()
+        elif self._rng.random() < 0.5:
+            await relay.kill()
+        else:
+            await relay.terminate()
+
+    async def _term(self) -> int:
+        return (await read_status(self._postgres)).relay_term
+
+    async def _somebody_leads(self) -> bool:
+        return (await read_status(self._postgres)).relay_leading
 
     async def _victim(self) -> Role:
         """Every second time the one that leads, if one does."""

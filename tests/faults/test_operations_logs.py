@@ -39,10 +39,9 @@ async def test_a_relay_whose_log_nobody_reads_publishes_and_ends(
         try:
             verdict = await witness.saw_all()
         finally:
-            seconds = await relay.terminate()
+            await relay.terminate()
     assert verdict.right, verdict
     assert verdict.committed == 100
-    assert seconds < 15
 
 
 async def test_a_service_whose_log_nobody_reads_serves_and_counts_what_it_drops(

@@ -143,7 +143,7 @@ async def test_replays_beside_live_traffic_disturb_no_store_and_no_order(
         verdict = await witness.saw_all()
     assert verdict.at_least_once, verdict
     assert verdict.committed > before, "nobody wrote beside the replays"
-    assert verdict.doubled, "no replay reached the topic"
+    assert witness.seen.copies, "no replay reached the topic"
     for each in watched:
         assert each.fallen == [], each.looks
     for store in stores:

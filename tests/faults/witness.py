@@ -13,7 +13,7 @@ from tests.faults.history import TOPIC, Seen, Verdict, committed, judge
 from tests.topics import PARTITIONS
 from tests.waiting import until
 
-WITHIN_SECONDS = 60.0
+WITHIN_SECONDS = 120.0  # no test depends on how fast the machine is
 
 
 class Witness:

@@ -250,7 +250,7 @@ async def test_a_postgresql_that_turns_deaf_ends_the_questions_and_not_doctor(
         connection = await psycopg.AsyncConnection.connect(through.libpq_url(), autocommit=True)
         try:
             question = Question((OPEN,), turned_deaf, lambda _, __: [])
-            async with asyncio.timeout(5):  # left alone, psycopg would take twice as long
+            async with asyncio.timeout(9):  # left alone, psycopg would take ten
                 (first,) = await question.ask(connection, through)
                 findings = await examine_postgres(through)
         finally:

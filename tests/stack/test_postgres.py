@@ -92,7 +92,7 @@ async def test_a_port_that_is_held_for_a_moment_is_waited_for(
         port = psycopg.conninfo.conninfo_to_dict(server.url)["port"]
         with socket.create_server(("127.0.0.1", int(str(port)))):
             starting = asyncio.create_task(server.start())
-            await answer_within(Probe(lambda: collided(folder)), 10, "the log")
+            await answer_within(Probe(lambda: collided(folder)), 60, "the log")
         await starting
         assert await ask(server.url, "SELECT 1") == 1
 

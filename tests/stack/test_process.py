@@ -102,7 +102,7 @@ async def test_kill_reaches_descendants_in_other_sessions(
     assert alive(child)
     await process.kill()
     with family.held([child]) as handles:  # killed; at most still to be reaped by its new parent
-        await asyncio.wait_for(asyncio.gather(*map(family.ended, handles)), 5)
+        await asyncio.wait_for(asyncio.gather(*map(family.ended, handles)), 60)
     assert not process.running
 
 
@@ -133,7 +133,7 @@ async def test_a_cancelled_start_leaves_nothing(folder: Path, settings: StackSet
     start = asyncio.create_task(
         Process.start(program(folder, code), says(folder, "ready"), settings)
     )
-    answer = await answer_within(says(folder, "begun"), 10, "the child")
+    answer = await answer_within(says(folder, "begun"), 60, "the child")
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start

@@ -34,6 +34,13 @@ def test_a_faithful_duplicate_is_all_that_at_least_once_allows() -> None:
     assert (verdict.right, verdict.at_least_once) == (False, True)
 
 
+def test_what_the_next_term_repeats_is_a_duplicate_and_no_fault() -> None:
+    """FD8: a busy machine may end a term by itself; one term never sends a message twice."""
+    history = seen(A1, B1, A2, A2, terms=(1, 1, 1, 2))
+    assert (history.copies, judge(TRUTH, history).right) == (1, True)
+    assert judge(TRUTH, seen(A1, B1, A2, A2, terms=(1, 1, 2, 2))).doubled == 1
+
+
 def test_each_other_fault_is_seen() -> None:
     """I2-I5."""
     assert judge(TRUTH, seen(A1, B1)).lost == 1

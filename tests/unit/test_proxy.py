@@ -23,8 +23,10 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-WITHIN_SECONDS = 20.0
-LONG_SECONDS = 0.4  # what no loopback takes without a toxic
+WITHIN_SECONDS = 60.0
+LONG_SECONDS = 0.4
+RESET_SECONDS = 3.0  # a busy machine answers before
+ENDLESS_SECONDS = 3_600.0  # a toxic that is still at work is noticed on the slowest machine
 BOTH = pytest.mark.parametrize("direction", [UP, DOWN])
 
 
@@ -123,7 +125,9 @@ async def test_latency_delays_what_passes_until_it_is_removed(
 ) -> None:
     with proxy.toxic(Latency(LONG_SECONDS), direction):
         assert await client.seconds(b"slow") >= LONG_SECONDS
-    assert await client.seconds(b"quick") < LONG_SECONDS
+    with proxy.toxic(Latency(ENDLESS_SECONDS), direction):
+        pass
+    assert await client.back(b"quick") == b"quick"
 
 
 async def test_jitter_varies_the_delay(proxy: Proxy, client: Client) -> None:
@@ -145,14 +149,18 @@ async def test_bandwidth_bounds_the_rate(
 ) -> None:
     with proxy.toxic(Bandwidth(10_000), direction):
         assert await client.seconds(b"x" * 6_000) >= 0.6
-    assert await client.seconds(b"x" * 6_000) < 0.6
+    with proxy.toxic(Bandwidth(1), direction):
+        pass
+    assert await client.back(b"x" * 6_000) == b"x" * 6_000
 
 
 async def test_a_slow_close_delays_the_end_only(proxy: Proxy, client: Client) -> None:
     with proxy.toxic(SlowClose(LONG_SECONDS), DOWN):
         assert await seconds_to_end(client) >= LONG_SECONDS
+    with proxy.toxic(SlowClose(ENDLESS_SECONDS), DOWN):
+        pass
     async with connected(proxy) as another:
-        assert await seconds_to_end(another) < LONG_SECONDS
+        await seconds_to_end(another)
 
 
 async def seconds_to_end(client: Client) -> float:
@@ -227,15 +235,15 @@ async def test_a_reset_reaches_live_connections_and_new_ones(
 
 
 async def test_a_reset_may_come_later(proxy: Proxy, client: Client) -> None:
-    with proxy.toxic(ResetPeer(LONG_SECONDS)):
+    with proxy.toxic(ResetPeer(RESET_SECONDS)):
         assert await client.back(b"still there") == b"still there"
         await is_reset(client)
 
 
 async def test_a_reset_that_is_taken_back_in_time_never_comes(proxy: Proxy, client: Client) -> None:
-    with proxy.toxic(ResetPeer(LONG_SECONDS / 4)):
+    with proxy.toxic(ResetPeer(RESET_SECONDS)):
         assert await client.back(b"x") == b"x"
-    with proxy.toxic(Latency(LONG_SECONDS), UP):
+    with proxy.toxic(Latency(1.2 * RESET_SECONDS), UP):
         assert await client.back(b"still there") == b"still there"
 
 
