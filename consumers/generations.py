@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumers.projection import Change, Entry, Projection, StreamKey
+from consumers.projection import Change, Entry, Foreign, Projection, StreamKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class LiveProjection:
         live = await self.generations.live()
         return await live.versions(streams)
 
-    async def scan(self) -> AsyncIterator[Entry]:
+    async def scan(self) -> AsyncIterator[Entry | Foreign]:
         """As in Projection: all of the generation that is live at the beginning."""
         live = await self.generations.live()
         async for entry in live.scan():

@@ -18,10 +18,10 @@ merely stale; and so is a change of the embedding model, into a generation of th
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 import psycopg
@@ -126,7 +126,7 @@ async def _opened(state: Connection, generations: Generations, asked: Asked) -> 
     """The open one, which must be what is asked for, or a new one."""
     generations.require_model(asked.model)
     existing = await generations.existing()
-    live = next(each.number for each in existing if each.live)
+    live = _live_of(generations, existing)
     latest = await rebuilds.latest(state, generations.name)
     if latest is not None and latest.is_open and _goes_on(latest, asked, live):
         log.info("rebuild goes on", phase=latest.phase, generation=latest.generation)
@@ -151,6 +151,23 @@ def _goes_on(latest: Rebuild, asked: Asked, live: int) -> bool:
         f"a {latest.action} into generation {latest.generation} of {latest.projection} is open: "
         "go on with it, or drop that generation"
     )
+
+
+def _live_of(generations: Generations, existing: list[Generation]) -> int:
+    """The number of the live one; Halted where what is live is none of our generations."""
+    for each in existing:
+        if each.live:
+            return each.number
+    raise Halted(
+        f"{generations.name} has no live generation of ours: what readers are sent to was made by "
+        "another program; send them back to one of `python -m consumers rebuild status`"
+    )
+
+
+def _named(done: Repaired) -> Iterator[str]:
+    """What a repair has left, and why."""
+    yield from (f"{stream.key}: {why}" for stream, why in done.left.items())
+    yield from (f"foreign {each.place}: {each.why}" for each in done.foreign)
 
 
 def _target(latest: Rebuild | None, existing: list[Generation], live: int) -> int:
@@ -241,7 +258,7 @@ class _Rebuilding:
     def _may_be_left(self, drift: Drift, done: Repaired) -> bool:
         """Whether only keys are left of which no message can be applied, and few enough."""
         if done.failed > self._asked.allow_left:
-            named = "; ".join(f"{s.key}: {why}" for s, why in list(done.left.items())[:NAMED_KEYS])
+            named = "; ".join(islice(_named(done), NAMED_KEYS))
             raise Halted(
                 f"{done.failed:,} keys cannot be brought over to generation "
                 f"{self._row.generation} of {self._row.projection} ({named[:1_000]}): repair them, "

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from consumers.drift import Drift
 from outbox.cli.console import print_table
+from outbox.stored_entries import Foreign
 from outbox.streams import Entry, Kind, Pair
 
 LIMIT = 1_000
@@ -35,6 +37,7 @@ class Found:
 def found(drift: Drift, limit: int) -> Found:
     """A check's outcome that outlives its temporary file."""
     findings = [_finding(pair) for pair in _first(drift.pairs(), limit)]
+    findings += [_foreign(each) for each in islice(drift.foreign(), limit)]
     seconds = round(drift.seconds, 3)
     return Found(
         drift.projection, None, drift.heads, drift.shown, seconds, dict(drift.counts), findings
@@ -77,6 +80,19 @@ def _finding(pair: Pair) -> dict[str, Any]:
         "shown_version": pair.shown.version if pair.shown else None,
         "digest": _content(pair.head),
         "shown_digest": _content(pair.shown),
+    }
+
+
+def _foreign(entry: Foreign) -> dict[str, Any]:
+    """As a finding: its place in the store stands for a key, and why it is foreign for a digest."""
+    return {
+        "kind": Kind.FOREIGN,
+        "aggregate": None,
+        "key": entry.place,
+        "version": None,
+        "shown_version": None,
+        "digest": None,
+        "shown_digest": entry.why,
     }
 
 
