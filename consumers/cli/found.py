@@ -8,6 +8,7 @@ from typing import Any
 
 from consumers.drift import Drift
 from outbox.cli.console import print_table
+from outbox.own_rows import RowDifference
 from outbox.stored_entries import Foreign
 from outbox.streams import Entry, Kind, Pair
 
@@ -16,7 +17,7 @@ LIMIT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found in one projection, or why nothing could be (`error`).
+    """What was found in one projection, or in a service's own rows; `error` is why nothing was.
 
     Counts are exact; `findings` are at most so many of each kind as were asked for.
     """
@@ -42,6 +43,25 @@ def found(drift: Drift, limit: int) -> Found:
     return Found(
         drift.projection, None, drift.heads, drift.shown, seconds, dict(drift.counts), findings
     )
+
+
+def found_rows(name: str, difference: RowDifference, seconds: float) -> Found:
+    """The same of a service's own rows; what is shown of a key is its row."""
+    findings = [
+        {
+            "kind": kind,
+            "aggregate": stream.aggregate,
+            "key": stream.key,
+            "version": None,
+            "shown_version": None,
+            "digest": None,
+            "shown_digest": None,
+        }
+        for kind in Kind
+        for stream in difference.of(kind)
+    ]
+    counts = {kind: difference.counts[kind] for kind in Kind}
+    return Found(name, None, difference.heads, difference.rows, round(seconds, 3), counts, findings)
 
 
 def print_found(all_found: Iterable[Found]) -> None:

@@ -1,6 +1,5 @@
 """HTTP: a request becomes a command for the same handler that Kafka's commands meet; reads."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -15,8 +14,10 @@ from schemas.catalog import CreateCatalog, Id, RemoveItem, UpsertItems
 from schemas.envelope import Command, Envelope
 from services.catalog import store
 from services.catalog.handlers import touched
+from services.catalog.own_rows import KEEP_DAYS, compare_catalog
 from services.catalog.search import Search
 from services.catalog.views import (
+    SHOWN_KEYS,
     CatalogView,
     CommandAnswer,
     Consistency,
@@ -25,11 +26,10 @@ from services.catalog.views import (
     ItemView,
     NewCatalog,
 )
+from services.catalog.where import parse_where
 from services.problem import from_reply, problem
 from services.registry import Dispatcher
 from services.waiting import PendingAnswer, Stores, answered
-
-ATTRIBUTE_NAME = r"[a-z][a-z0-9_]{0,49}"
 
 IdempotencyKey = Annotated[
     str | None,
@@ -51,7 +51,10 @@ After = Annotated[
 ]
 Filter = Annotated[
     list[str] | None,
-    Query(max_length=10, description="`attribute:text`, for example `state:NY`; all must hold."),
+    Query(
+        max_length=10,
+        description="`attribute:text`, for example `state:NY`, `price:1` or `lit:true`; all hold.",
+    ),
 ]
 
 
@@ -176,21 +179,29 @@ async def search_items(
     where: Filter = None,
 ) -> list[HitView]:
     """The items nearest to a question, best first; removed ones never appear (C8)."""
-    hits = await api.search.query(catalog_id, q, _conditions(where or []), limit, offset)
+    hits = await api.search.query(catalog_id, q, parse_where(where or []), limit, offset)
     return [HitView.model_validate(hit, from_attributes=True) for hit in hits]
 
 
 @routes.get("/catalogs/{catalog_id}/consistency")
 async def consistency(api: CatalogApi, catalog_id: Id) -> Consistency:
-    """Compare the catalog's stream heads with the search store, key by key (C6)."""
-    shown = await api.search.entries(catalog_id)
+    """Compare the catalog's stream heads with its rows and with the search store (C6).
+
+    The rows are compared with what the latest event of each key says, and the points with the
+    heads' versions and digests; what another program has put into the store is named by its id.
+    """
+    shown, foreign = await api.search.entries(catalog_id)
     async with api.database.read() as connection:
+        driver = await driver_connection(connection)
+        await driver.execute(KEEP_DAYS)
         if await store.find_catalog(connection, catalog_id) is None:
             raise _no_catalog()
-        driver = await driver_connection(connection)
         heads = await read_heads(driver, ["catalog.item"], prefix=catalog_id)
         items = await store.count_items(connection, catalog_id)
-    return Consistency.of(items, shown, compare(heads, shown))
+        rows = await compare_catalog(driver, catalog_id, SHOWN_KEYS)
+    difference = compare(heads, shown)
+    difference.foreign.extend(each.place for each in foreign)
+    return Consistency.of(items, shown, difference, rows)
 
 
 async def _answer(request: Request, command: Command, key: str | None, status: int) -> Response:
@@ -213,13 +224,6 @@ def _envelope(command: Command, idempotency_key: str | None) -> Envelope:
         key=command.key(),
         payload=command.payload(),
     )
-
-
-def _conditions(filters: list[str]) -> dict[str, str]:
-    where = dict(part.split(":", 1) for part in filters if ":" in part)
-    if len(where) != len(filters) or not all(re.fullmatch(ATTRIBUTE_NAME, name) for name in where):
-        raise rejected("schema", "where", "must be `attribute:text`, each attribute once")
-    return where
 
 
 def _no_catalog() -> MessageRejected:

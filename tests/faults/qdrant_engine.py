@@ -117,6 +117,17 @@ class EdgeEngine:
         records = [(str(record.id), record.payload, record.vector) for record in found]
         return records, None if after is None else str(after)
 
+    async def filtered(self, collection: str, condition: Json) -> list[Record]:
+        """All that its own filter lets through."""
+        request = self._edge.ScrollRequest(
+            limit=100_000,
+            filter=self._filter(collection, condition),
+            with_payload=True,
+            with_vector=True,
+        )
+        found, _ = self._shards[collection].scroll(request)
+        return [(str(record.id), record.payload, record.vector) for record in found]
+
     async def close(self) -> None:
         for shard in self._shards.values():
             shard.close()
