@@ -20,11 +20,15 @@ from consumers.projection import Change, Entry, Foreign, Projection, StreamKey
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """`model` made its vectors; None in a store without any."""
+    """`model` made its vectors; None in a store without any, and where it is `foreign`.
+
+    `foreign` says why what has a generation's name was made by another program.
+    """
 
     number: int
     live: bool
     model: str | None = None
+    foreign: str | None = None
 
 
 class Generations(Protocol):

@@ -110,7 +110,11 @@ async def drop(
     with translated():
         async with await connect(settings, "rebuild") as state:
             await rebuilds.take_lock(state, generations.name)
-            there = {each.number: each.live for each in await generations.existing()}
+            existing = await generations.existing()
+            for each in existing:
+                if each.number == number and each.foreign is not None:
+                    raise Halted(f"{each.foreign}: whoever made it may remove it")
+            there = {each.number: each.live for each in existing}
             if there.get(number):
                 raise Halted(f"generation {number} of {generations.name} is live: switch first")
             async with state.transaction():
@@ -172,7 +176,7 @@ def _named(done: Repaired) -> Iterator[str]:
 
 def _target(latest: Rebuild | None, existing: list[Generation], live: int) -> int:
     """The generation that was live before the last switch."""
-    there = {each.number for each in existing}
+    there = {each.number for each in existing if each.foreign is None}
     if latest is None or latest.generation != live or latest.former not in there:
         raise Halted("there is no former generation to go back to")
     return latest.former

@@ -10,6 +10,7 @@ import typer
 
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, ask, print_table
+from outbox.letter_outcome import LetterOutcome, wait_for_outcome
 from outbox.letter_repair import Preview, discard, preview, prune, retry
 from outbox.letters import (
     OPEN_STATUSES,
@@ -24,6 +25,7 @@ from outbox.letters import (
     show,
 )
 from outbox.operations import Operation
+from outbox.process import EXIT_UNANSWERED
 
 app = typer.Typer(help="Messages that could not be applied, and what waits behind them.")
 
@@ -40,7 +42,12 @@ Statuses = Annotated[
     list[LetterStatus] | None,
     typer.Option("--status", help="Repeatable; dead, waiting and retrying if not given."),
 ]
+WaitSeconds = Annotated[
+    float, typer.Option(min=0, help="How long to wait for what becomes of them; 0: not at all.")
+]
 Older = Annotated[int, typer.Option("--older-than-days", min=1, help="Since it was closed.")]
+EXIT_DEAD_AGAIN = 1
+Connection = psycopg.AsyncConnection[Any]
 Repair = Callable[[psycopg.AsyncConnection[Any], Selection, Operation], Awaitable[list[int]]]
 
 
@@ -99,15 +106,34 @@ def retry_command(
     letter_reason: LetterReason = None,
     ids: Ids = None,
     all_letters: All = False,
+    wait_seconds: WaitSeconds = 5.0,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Try dead letters again, and then what waits behind them, in the order of the key.
 
     The running consumer does it. A letter that fails again is dead again, and its key waits on.
+    What became of them is told, after some seconds at the latest. Exit code 1 where one is dead
+    again, 2 where one still waits for its consumer.
     """
     selection = _selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
-    _repair("dead-letters retry", retry, selection, reason, dry_run=dry_run, json=json)
+    settings = Settings()
+    operation = Operation(settings.operator, "dead-letters retry", str(selection), reason)
+
+    async def touch(connection: Connection) -> tuple[Preview, LetterOutcome | None]:
+        found = await preview(connection, selection)
+        if dry_run:
+            return found, None
+        letters = await retry(connection, selection, operation)
+        touched = Preview(len(letters), found.waiting)
+        if not wait_seconds:
+            return touched, None
+        return touched, await wait_for_outcome(connection, letters, wait_seconds)
+
+    touched, outcome = ask(settings, touch)
+    _tell(touched, outcome, dry_run=dry_run, json=json)
+    if outcome is not None and (outcome.dead or outcome.waiting):
+        raise typer.Exit(EXIT_DEAD_AGAIN if outcome.dead else EXIT_UNANSWERED)
 
 
 @app.command("discard")
@@ -190,15 +216,27 @@ def _repair(
             return found
         return Preview(len(await repair(connection, selection, operation)), found.waiting)
 
-    _tell(ask(settings, touch), dry_run=dry_run, json=json)
+    _tell(ask(settings, touch), None, dry_run=dry_run, json=json)
 
 
-def _tell(touched: Preview, *, dry_run: bool, json: bool) -> None:
+def _tell(touched: Preview, outcome: LetterOutcome | None, *, dry_run: bool, json: bool) -> None:
     if json:
-        typer.echo(to_json.dumps(asdict(touched) | {"dry_run": dry_run}))
+        told = asdict(touched) | {"dry_run": dry_run}
+        typer.echo(to_json.dumps(told | ({"outcome": asdict(outcome)} if outcome else {})))
         return
     would = " would be touched" if dry_run else ""
     typer.echo(f"{touched.letters} letters{would}; {touched.waiting} messages wait behind them")
+    if outcome is not None:
+        _tell_outcome(outcome)
+
+
+def _tell_outcome(outcome: LetterOutcome) -> None:
+    typer.echo(f"{outcome.applied} applied, {outcome.dead} dead again, {outcome.waiting} waiting")
+    if outcome.failed:
+        rows = [(e.id, e.reason, e.attempts, e.error) for e in outcome.failed]
+        print_table(("id", "reason", "attempts", "error"), rows)
+    if outcome.waiting:
+        typer.echo("those wait for their consumer, which does not run, or is busy", err=True)
 
 
 def _print_list(letters: list[Letter]) -> None:

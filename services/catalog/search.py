@@ -1,5 +1,6 @@
 """Search: the read side of the catalog's search store."""
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,12 +58,13 @@ class Hit:
 def connect(url: str, api_key: str | None, timeout_seconds: int) -> AsyncQdrantClient:
     """A client of the server at `url`, or of local mode at `file:FOLDER` or `:memory:`.
 
-    Local mode is a stand-in: one process, one client, no index.
+    Local mode is a stand-in: one process, one client, no index. DependencyDown where another
+    process has its folder, or it is none.
     """
     if url == ":memory:":
         return AsyncQdrantClient(location=url)
     if url.startswith("file:"):
-        return AsyncQdrantClient(path=url.removeprefix("file:"))
+        return _local(url.removeprefix("file:"))
     # The client's own check of the server's version asks from a thread and only warns.
     return AsyncQdrantClient(
         url=url, api_key=api_key, timeout=timeout_seconds, check_compatibility=False
@@ -78,6 +80,17 @@ class Fields(BaseModel):
     item_id: Id
     name: Name
     attributes: Attributes
+
+
+def _local(folder: str) -> AsyncQdrantClient:
+    try:
+        return AsyncQdrantClient(path=folder)
+    except RuntimeError as error:
+        why = f"its folder {folder} belongs to another process, which must end first"
+        raise DependencyDown("qdrant", why) from error
+    except (OSError, ValueError, sqlite3.Error) as error:
+        why = f"its folder {folder} cannot be opened: {type(error).__name__}: {error}"
+        raise DependencyDown("qdrant", why) from error
 
 
 class Search:
@@ -100,7 +113,7 @@ class Search:
         """Whether the collection can be reached at this moment."""
         try:
             return await self._live() is not None
-        except (DependencyDown, RuntimeError):  # RuntimeError: folder in use
+        except DependencyDown:
             return False
 
     async def query(
