@@ -1,7 +1,7 @@
 """`python -m consumers …`: the roles that follow Kafka; what shows and repairs the stores."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import typer
 
@@ -14,6 +14,7 @@ from consumers.projection import ProjectionReaction
 from consumers.reaction import Reaction
 from consumers.runner import Runner
 from consumers.settings import Settings
+from outbox.errors import DependencyDown, Halted
 from outbox.process import run_command, run_role
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -61,7 +62,11 @@ class _Role:
         run_role(self._settings, self._main, self._stop)
 
     async def _main(self) -> None:
-        async with self._assemble(self._settings) as reaction:
+        async with AsyncExitStack() as held:
+            try:
+                reaction = await held.enter_async_context(self._assemble(self._settings))
+            except DependencyDown as error:  # local mode's folder; a server is not asked yet
+                raise Halted(str(error)) from error
             self._runner = Runner(self._settings, reaction)
             await self._runner.run()
 

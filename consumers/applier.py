@@ -22,6 +22,8 @@ from outbox.failpoints import Failpoint, failpoint, while_waiting
 
 log = structlog.get_logger()
 
+TOLD_CHARACTERS = 300
+
 
 class Outcome(Enum):
     """What has become of a unit.
@@ -158,8 +160,9 @@ class Applier:
     async def _bury(self, task: Task, letter: DeadLetter) -> Outcome:
         """Durable before its offset is committed; its key waits from now on."""
         if task.retried is None:
-            await self._dead_letters.write(letter)
+            number = await self._dead_letters.write(letter)
         else:
+            number = task.retried.id
             await self._redo.failed(task.retried, letter)
         failpoint(Failpoint.LETTER_WRITTEN)
         if letter.stream is not None:
@@ -169,8 +172,22 @@ class Applier:
             self.counts.waiting += 1
         else:
             self.counts.dead_letters += 1
-            self._log.error("dead letter", reason=letter.reason, offset=letter.record.offset)
+            self._tell(letter, number)
         return Outcome.BURIED
+
+    def _tell(self, letter: DeadLetter, number: int | None) -> None:
+        """Enough to find the message, and the letter: `dead-letters show LETTER`."""
+        record = letter.record
+        self._log.error(
+            "dead letter",
+            letter=number,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=as_text(record.key),
+            reason=letter.reason,
+            error=letter.error[:TOLD_CHARACTERS],
+        )
 
     def _letter(self, task: Task, error: Exception, attempts: int) -> DeadLetter:
         reason = error.reason if isinstance(error, MessageRejected) else type(error).__name__
@@ -185,3 +202,11 @@ class Applier:
 def _waiting(task: Task) -> DeadLetter:
     why = "an earlier message of this key is a dead letter"
     return DeadLetter(task.record, task.stream, "waits", why, 0, waiting=True)
+
+
+def as_text(key: bytes | None) -> str | None:
+    """A key from outside: what is no text, and every control character, as an escape."""
+    if key is None:
+        return None
+    text = key.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)[:TOLD_CHARACTERS]

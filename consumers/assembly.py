@@ -12,8 +12,10 @@ from consumers.neo4j import connect
 from consumers.settings import Settings
 from consumers.waited_stores import WaitedStores
 from outbox.database import Database
+from outbox.own_rows import OwnRows
 from services.assembly import catalog, embedder_of, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
+from services.catalog.own_rows import CatalogRows
 
 Assemble = Callable[[Settings], AbstractAsyncContextManager[LiveProjection]]
 
@@ -54,6 +56,7 @@ async def catalog_commands(settings: Settings) -> AsyncIterator[CommandReaction]
 
 
 PROJECTIONS: dict[str, Assemble] = {"qdrant": catalog_vectors, "neo4j": catalog_graph}
+OWN_ROWS: tuple[OwnRows, ...] = (CatalogRows(),)  # of the services that offer the comparison
 
 
 @asynccontextmanager

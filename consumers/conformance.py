@@ -46,8 +46,10 @@ def entry(change: Change) -> Entry:
 
 
 async def scanned(projection: Projection) -> dict[StreamKey, Entry]:
-    """All that the store shows; a key that comes twice is a broken promise."""
-    found = [entry async for entry in projection.scan()]
+    """All that the store shows; a key that comes twice, or what is foreign, is a broken promise."""
+    held = [entry async for entry in projection.scan()]
+    found = [entry for entry in held if isinstance(entry, Entry)]
+    require(len(found) == len(held), "scan() calls its own entries foreign")
     by_key = {entry.stream: entry for entry in found}
     require(len(by_key) == len(found), "scan() shows a key twice")
     return by_key

@@ -14,6 +14,7 @@ Weaknesses:
 - Contents are compared by the digest that was stored with them. What was changed in a store beside
   its digest is not seen.
 - A key that only the store has and that comes while the scan goes on may be left out.
+- A foreign entry is told as the scan has seen it, whatever became of it since.
 """
 
 import asyncio
@@ -25,9 +26,18 @@ from typing import Any
 
 import psycopg
 
-from consumers.projection import Projection
+from consumers.projection import Foreign, Projection
 from consumers.rate import Rate
-from consumers.spool import RUN_ROWS, Spool, entries, pairs, row_of_entry, row_of_pair
+from consumers.spool import (
+    RUN_ROWS,
+    Spool,
+    entries,
+    foreigners,
+    pairs,
+    row_of_entry,
+    row_of_foreign,
+    row_of_pair,
+)
 from consumers.suspects import Inquiry
 from outbox.errors import Halted, translated
 from outbox.streams import Difference, Kind, Pair, count_heads, heads_in_order, merge
@@ -56,7 +66,7 @@ class Care:
 class Drift:
     """What a check found; exact. `heads` and `shown` are the keys on either side.
 
-    Read `pairs` inside the block of `checked`: they lie in its temporary file.
+    Read `pairs` and `foreign` inside the block of `checked`: they lie in its temporary files.
     """
 
     projection: str
@@ -65,11 +75,17 @@ class Drift:
     counts: Mapping[Kind, int]
     seconds: float
     found: Spool
+    strangers: Spool
 
     @property
     def keys(self) -> int:
-        """How many keys differ."""
+        """How many keys differ, foreign entries included."""
         return sum(self.counts.values())
+
+    @property
+    def repairable(self) -> int:
+        """How many keys a repair may touch: foreign entries that are in no key's way stay."""
+        return self.keys - self.counts[Kind.FOREIGN]
 
     @property
     def whole(self) -> int:
@@ -78,12 +94,16 @@ class Drift:
 
     @property
     def share(self) -> float:
-        """How much of all there is differs, from 0 to 1."""
-        return self.keys / max(1, self.whole)
+        """How much of all there is a repair may touch, from 0 to 1."""
+        return self.repairable / max(1, self.whole)
 
     def pairs(self) -> Iterator[Pair]:
         """Every key that differs, in order, as it was when that was certain."""
         return pairs(self.found)
+
+    def foreign(self) -> Iterator[Foreign]:
+        """Every foreign entry, in the order of its place."""
+        return foreigners(self.strangers)
 
 
 async def check(
@@ -94,6 +114,7 @@ async def check(
     async with checked(connection, projection, care or Care()) as drift:
         for pair in drift.pairs():
             difference.add(pair)
+        difference.foreign.extend(each.place for each in drift.foreign())
     return difference
 
 
@@ -106,36 +127,50 @@ async def checked(
     `tell` hears how many keys of the store were read, and about how many there are. Raises
     DependencyDown where a side or the disk fails, Halted where the store names a key twice.
     """
-    with Spool(care.run_rows) as found:
+    with Spool(care.run_rows) as found, Spool(care.run_rows) as strangers:
         with translated():
-            drift = await _check(connection, projection, care, tell, found)
+            drift = await _check(connection, projection, care, tell, found, strangers)
         yield drift
 
 
 async def _check(
-    connection: Connection, projection: Projection, care: Care, tell: Tell, found: Spool
+    connection: Connection,
+    projection: Projection,
+    care: Care,
+    tell: Tell,
+    found: Spool,
+    strangers: Spool,
 ) -> Drift:
     started = monotonic()
     inquiry = Inquiry(connection, projection, found)
     with Spool(care.run_rows) as suspects:
         with Spool(care.run_rows) as shown:
-            await _scan(connection, projection, shown, care, tell)
+            await _scan(connection, projection, shown, strangers, care, tell)
             heads = await _suspect(connection, projection, shown, suspects)
         await inquiry.settle(suspects, care.patience_seconds)
     seconds = monotonic() - started
-    return Drift(projection.name, heads, shown.rows, inquiry.counts, seconds, found)
+    counts = dict(inquiry.counts) | {Kind.FOREIGN: strangers.rows}
+    return Drift(projection.name, heads, shown.rows, counts, seconds, found, strangers)
 
 
 async def _scan(
-    connection: Connection, projection: Projection, shown: Spool, care: Care, tell: Tell
+    connection: Connection,
+    projection: Projection,
+    shown: Spool,
+    strangers: Spool,
+    care: Care,
+    tell: Tell,
 ) -> None:
-    """Write down what the store shows."""
+    """Write down what the store shows, and apart from it what is foreign."""
     whole = await count_heads(connection, projection.aggregates)
     rate = Rate(care.keys_per_second)
     async for entry in projection.scan():
-        shown.add(row_of_entry(entry))
+        if isinstance(entry, Foreign):
+            strangers.add(row_of_foreign(entry))
+        else:
+            shown.add(row_of_entry(entry))
         await rate.spend(1)
-        if shown.rows % TOLD_KEYS == 0:
+        if (shown.rows + strangers.rows) % TOLD_KEYS == 0:
             tell(shown.rows, max(whole, shown.rows))
             await asyncio.sleep(0)  # a store inside our process never waits for anything
     tell(shown.rows, max(whole, shown.rows))

@@ -66,14 +66,16 @@ def worth_keeping(
         str(record.id)
         for record in records
         if (payload := record.payload or {}).get("model") == embedder.model
-        and payload.get("content_hash") in wanted
+        and isinstance(kept := payload.get("content_hash"), str)
+        and kept in wanted
     ]
 
 
 def reusable(records: Iterable[models.Record]) -> dict[str, Vector]:
     """The vectors that need not be made, by content hash."""
     return {
-        (record.payload or {})["content_hash"]: list(map(float, record.vector))  # type: ignore[arg-type] # a list
+        kept: list(map(float, record.vector))  # type: ignore[arg-type] # a list
         for record in records
         if isinstance(record.vector, list)
+        and isinstance(kept := (record.payload or {}).get("content_hash"), str)
     }

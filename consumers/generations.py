@@ -15,16 +15,20 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumers.projection import Change, Entry, Projection, StreamKey
+from consumers.projection import Change, Entry, Foreign, Projection, StreamKey
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """`model` made its vectors; None in a store without any."""
+    """`model` made its vectors; None in a store without any, and where it is `foreign`.
+
+    `foreign` says why what has a generation's name was made by another program.
+    """
 
     number: int
     live: bool
     model: str | None = None
+    foreign: str | None = None
 
 
 class Generations(Protocol):
@@ -87,7 +91,7 @@ class LiveProjection:
         live = await self.generations.live()
         return await live.versions(streams)
 
-    async def scan(self) -> AsyncIterator[Entry]:
+    async def scan(self) -> AsyncIterator[Entry | Foreign]:
         """As in Projection: all of the generation that is live at the beginning."""
         live = await self.generations.live()
         async for entry in live.scan():

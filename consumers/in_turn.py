@@ -7,7 +7,7 @@ follower and what brings keys over write to the same generation all the time.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from consumers.projection import Change, Entry, Projection, StreamKey
+from consumers.projection import Change, Entry, Foreign, Projection, StreamKey
 
 
 class InTurn:
@@ -33,7 +33,7 @@ class InTurn:
         """As in Projection."""
         return await self._of.versions(streams)
 
-    def scan(self) -> AsyncIterator[Entry]:
+    def scan(self) -> AsyncIterator[Entry | Foreign]:
         """As in Projection."""
         return self._of.scan()
 

@@ -19,35 +19,32 @@ Weaknesses:
   process's writes may be shown late, as an older version.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import structlog
 from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, AsyncSession
 from neo4j.exceptions import ClientError, ConstraintError, DatabaseError, Forbidden
 
 from consumers.divergence import Divergence, part, refuse
 from consumers.neo4j_edge import ANSWER_SECONDS, answered, connect, raced, run
+from consumers.neo4j_entries import BY_KEY, PAGE, WITHOUT_KEY, foreign_among, shown_by
 from consumers.node import Node
-from consumers.projection import Change, Entry, Stamp, StreamKey, batches, latest
+from consumers.projection import Change, Entry, Foreign, Stamp, StreamKey, batches, latest
 from consumers.shape import Edge, Row, Shape
-from outbox.errors import SchemaBehind
+from outbox.errors import MessageRejected, SchemaBehind, Violation
 
 __all__ = ["Edge", "Neo4jProjection", "Node", "Shape", "connect"]
+
+log = structlog.get_logger()
 
 SCAN_PAGE_NODES = 1000
 RACES = 5
 PREPARE_SECONDS = 600.0  # a new constraint looks at all nodes that are there
 
 _UNIQUE = frozenset({"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"})
-
-_ENTRY = "n.key AS key, n.version AS version, n.digest AS digest, n.deleted AS deleted"
-_BY_KEY = f"""UNWIND $keys AS key
-MATCH (n:{{label}} {{{{key: key}}}}) WHERE n.version > 0
-RETURN {_ENTRY}"""
-_PAGE = f"""MATCH (n:{{label}}) WHERE n.key > $after AND n.version > 0
-RETURN {_ENTRY} ORDER BY n.key LIMIT $limit"""
 
 
 class Guard(NamedTuple):
@@ -126,18 +123,24 @@ class Neo4jProjection:
             keys = [stream.key for stream in group]
             for start in range(0, len(keys), SCAN_PAGE_NODES):
                 page = keys[start : start + SCAN_PAGE_NODES]
-                found = await self._read(aggregate, _BY_KEY, keys=page)
-                entries |= {entry.stream: entry for entry in found}
+                found = await self._read(aggregate, BY_KEY, keys=page)
+                shown = shown_by(aggregate, found)
+                entries |= {each.stream: each for each in shown if isinstance(each, Entry)}
         return entries
 
-    async def scan(self) -> AsyncIterator[Entry]:
+    async def scan(self) -> AsyncIterator[Entry | Foreign]:
         """As in Projection, page by page in key order, aggregate by aggregate."""
+        limit = SCAN_PAGE_NODES
         for aggregate in sorted(self._shapes):
-            after = ""
-            while page := await self._read(aggregate, _PAGE, after=after, limit=SCAN_PAGE_NODES):
-                for entry in page:
+            after, skip = "", 0
+            while page := await self._read(aggregate, PAGE, after=after, limit=limit):
+                for entry in shown_by(aggregate, page):
                     yield entry
-                after = page[-1].stream.key
+                after = page[-1]["key"]
+            while page := await self._read(aggregate, WITHOUT_KEY, skip=skip, limit=limit):
+                for entry in shown_by(aggregate, page):
+                    yield entry
+                skip += len(page)
 
     async def forget(self, entries: Sequence[Entry]) -> None:
         """As in Projection; what others' edges lead to becomes a placeholder again."""
@@ -159,11 +162,33 @@ class Neo4jProjection:
         ]
         divergences: list[Divergence] = []
         for some in _with_neighbours(rows, self._batch_neighbours):
-            (answer,) = await self._write(self._statements[shape.aggregate], some)
-            if answer["rows"] == 0:
-                raise Moved
+            answer = await self._write_guarded(shape, some)
+            if foreign := foreign_among(shape.aggregate, answer["passed"]):
+                answer = await self._displace(shape, some, foreign, answer)
             divergences += [_divergence(row, claims[row["key"]]) for row in answer["diverged"]]
         return divergences
+
+    async def _write_guarded(self, shape: Shape, rows: list[Row]) -> Row:
+        (answer,) = await self._write(self._statements[shape.aggregate], rows)
+        if answer["rows"] == 0:
+            raise Moved
+        return answer
+
+    async def _displace(
+        self, shape: Shape, rows: list[Row], foreign: Mapping[str, Row], answer: Row
+    ) -> Row:
+        """Write once more where foreign nodes were in the way; MessageRejected where one stays."""
+        for key in foreign:
+            log.warning("overwrites a foreign entry", store=self.name, label=shape.label, key=key)
+        seen = [{**shown, "key": key} for key, shown in foreign.items()]
+        await self._write(shape.displacing, seen)
+        again = await self._write_guarded(shape, [r for r in rows if r["node"]["key"] in foreign])
+        if left := foreign_among(shape.aggregate, again["passed"]):
+            rule = "must find its place free: remove the foreign {} node from neo4j"
+            rules = [Violation("body", f"{k} {rule.format(shape.label)}") for k in sorted(left)]
+            raise MessageRejected("refused-by-store", *rules)
+        others = [row for row in answer["diverged"] if row["key"] not in foreign]
+        return {"diverged": [*others, *again["diverged"]]}
 
     async def _write(self, statement: str, rows: list[Row]) -> list[Row]:
         """Write in one transaction; again where somebody else made or forgot one of its nodes.
@@ -182,14 +207,10 @@ class Neo4jProjection:
                         raise
             return await session.execute_write(run, statement, parameters)
 
-    async def _read(self, aggregate: str, template: str, **parameters: Any) -> list[Entry]:
+    async def _read(self, aggregate: str, template: str, **parameters: Any) -> list[Row]:
         statement = template.format(label=self._shapes[aggregate].label)
         async with self._session() as session:
-            rows = await session.execute_read(run, statement, parameters)
-        return [
-            Entry(StreamKey(aggregate, row["key"]), row["version"], row["digest"], row["deleted"])
-            for row in rows
-        ]
+            return await session.execute_read(run, statement, parameters)
 
     @asynccontextmanager
     async def _session(self, seconds: float | None = None) -> AsyncIterator[AsyncSession]:
@@ -231,7 +252,7 @@ def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
     """What the statement returned of a key, among the changes that it was given for it."""
     claim = Stamp(*(row["claim"][name] for name in Stamp._fields))
     change = next(change for change in claims if change.stamp == claim)
-    return Divergence(change, Stamp(**row["shown"]))
+    return Divergence(change, Stamp(*(row["shown"][name] for name in Stamp._fields)))
 
 
 async def constrain(session: AsyncSession, labels: frozenset[str]) -> None:

@@ -22,7 +22,7 @@ from consumers.neo4j import Guard, Moved, Neo4jProjection, constrain
 from consumers.neo4j_edge import ANSWER_SECONDS, answered, run
 from consumers.projection import Change
 from consumers.shape import Row, Shape
-from outbox.errors import Halted
+from outbox.errors import Halted, SchemaBehind
 
 _FIRST = """MERGE (g:Generation {key: $key})
 ON CREATE SET g.live = 1, g.numbers = [1]"""
@@ -45,6 +45,7 @@ _EMPTY = """MATCH (n:{label}) WITH n LIMIT $limit
 DETACH DELETE n
 RETURN count(*) AS nodes"""
 DROP_PAGE_NODES = 2_000
+MAX_NUMBER = 10**9
 
 
 class Neo4jGenerations:
@@ -132,8 +133,22 @@ class Neo4jGenerations:
             nodes = row["nodes"]
 
     async def _read(self) -> tuple[int, list[int]]:
+        """SchemaBehind where the node says something that we would not write."""
         rows = await self._write(_READ)
-        return (rows[0]["live"], rows[0]["numbers"]) if rows else (1, [1])
+        if not rows:
+            return 1, [1]
+        live, numbers = rows[0]["live"], rows[0]["numbers"]
+        if (
+            not _is_number(live)
+            or not isinstance(numbers, list)
+            or not all(map(_is_number, numbers))
+        ):
+            raise SchemaBehind(
+                f"neo4j's node (:Generation {{key: '{self.name}'}}) says live = {live!r:.50} and "
+                f"numbers = {numbers!r:.100}: set live to the number of the live generation, and "
+                "numbers to all of them"
+            )
+        return live, numbers
 
     async def _write(self, statement: str, **parameters: Any) -> list[Row]:
         async with self._session() as session:
@@ -167,3 +182,8 @@ class Neo4jGenerations:
             answer_seconds=self._answer_seconds,
             guard=guard,
         )
+
+
+def _is_number(value: object) -> bool:
+    """A generation's; a bool is an int to Python."""
+    return type(value) is int and 1 <= value <= MAX_NUMBER

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, Protocol
 
+from outbox.stored_entries import Foreign
 from outbox.streams import Entry, StreamKey
 from schemas.envelope import Envelope, Event
 from schemas.errors import rejected
@@ -17,6 +18,7 @@ from schemas.registry import REGISTRY
 __all__ = [
     "Change",
     "Entry",
+    "Foreign",
     "Projection",
     "ProjectionReaction",
     "Stamp",
@@ -78,10 +80,17 @@ class Projection(Protocol):
         """
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
-        """What the store shows of these keys, tombstones included; absent ones are left out."""
+        """What the store shows of these keys, tombstones included; absent ones are left out.
 
-    def scan(self) -> AsyncIterator[Entry]:
-        """Everything that the store shows, tombstones included, in no particular order."""
+        What is in a key's place and is no valid entry of it counts as absent: `apply` replaces it,
+        or raises MessageRejected that says where it is.
+        """
+
+    def scan(self) -> AsyncIterator[Entry | Foreign]:
+        """Everything that the store holds, tombstones included, in no particular order.
+
+        Also what no writer of ours can have put there as it is; whoever reads decides about it.
+        """
 
     async def forget(self, entries: Sequence[Entry]) -> None:
         """Remove what the store shows, where it is still exactly that; durable on return.

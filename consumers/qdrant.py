@@ -8,6 +8,9 @@ Weaknesses:
 - `update_filter` fences an update; an absent point is inserted whatever its version. Hence the
   tombstones: they must outlive the topic's retention, and nobody else may delete points or change
   their payload.
+- A point under the id of one of our keys that is no valid entry of it (consumers/points.py) counts
+  as absent: an event replaces it, with a warning in the log. What a filter cannot tell from a valid
+  one stays, and the event becomes a dead letter that says so.
 - Two writers that bring two events of one version at the same moment do not see each other: the
   first one stays, and drift shows the key as different.
 - The store compares versions as 64-bit floats; a version above 2**53 is refused.
@@ -36,28 +39,33 @@ from consumers.points import (
     LIVE,
     SHOWN,
     Document,
+    Held,
     Vector,
-    entry_of,
     exactly,
     fenced,
+    held_by,
     newer_than,
+    over_foreign,
     point,
     point_id,
     point_ids,
-    stamps,
+    read_point,
     tombstone,
 )
 from consumers.projection import Change, Entry, StreamKey, batches, latest
 from consumers.qdrant_edge import Refused, require_completed, translated
 from consumers.together import together
 from outbox.errors import DependencyDown, MessageRejected, Violation
+from outbox.stored_entries import Foreign
 
 __all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
 
 log = structlog.get_logger()
 
+Fence = Callable[[Iterable[models.PointStruct]], list[models.UpsertOperation]]
+
 BATCHES_SIDE_BY_SIDE = 2  # no two have a key in common; one is made ready while one is written
-KNOWN = ["aggregate", "key", "version", "event_id", "digest", "model", "content_hash"]
+KNOWN = [*SHOWN, "model", "content_hash"]
 
 
 class QdrantProjection:
@@ -107,15 +115,16 @@ class QdrantProjection:
         work = (self._apply(batch, free) for batch in batches(changes, self._batch_points))
         done = await together(work)
         refuse(self.name, [each for diverging, _ in done for each in diverging])
-        _reject([point for _, refused in done for point in refused])
+        _reject([rule for _, refused in done for rule in refused])
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""
         records = await self._retrieve(point_ids(streams), with_payload=SHOWN)
-        entries = [entry_of(record.payload or {}) for record in records]
+        read = [read_point(record, self.aggregates) for record in records]
+        entries = [each.entry for each in read if not isinstance(each, Foreign)]
         return {entry.stream: entry for entry in entries}
 
-    async def scan(self) -> AsyncIterator[Entry]:
+    async def scan(self) -> AsyncIterator[Entry | Foreign]:
         """As in Projection, page by page; a point that came meanwhile may or may not be in it."""
         offset: Any = None
         while True:
@@ -125,8 +134,8 @@ class QdrantProjection:
                 )
             )
             for record in records:
-                if (record.payload or {}).get("aggregate") in self.aggregates:
-                    yield entry_of(record.payload or {})
+                read = read_point(record, self.aggregates)
+                yield read if isinstance(read, Foreign) else read.entry
             if offset is None:
                 return
 
@@ -150,24 +159,36 @@ class QdrantProjection:
 
     async def _apply(
         self, batch: Sequence[Change], free: asyncio.Semaphore
-    ) -> tuple[list[Divergence], list[models.PointStruct]]:
+    ) -> tuple[list[Divergence], list[Violation]]:
         """What diverges of a batch, and what the store can never take; the rest is written."""
         async with free:
             ids = point_ids(dict.fromkeys(change.stream for change in batch))
             records = await self._retrieve(ids, with_payload=KNOWN)
-            flowing, diverging = part(batch, stamps(records))
-            refused = await self._write(await self._points(flowing, records))
+            held = held_by(records, self.aggregates)
+            flowing, diverging = part(batch, held.stamps)
+            points = await self._points(flowing, held)
+            refused = await self._write([p for p in points if str(p.id) not in held.foreign])
+            unfit = [*map(_unfit, refused)]
+            unfit += await self._displace([p for p in points if str(p.id) in held.foreign])
             await asyncio.sleep(0)  # local mode never waits for anything, so others never ran
-            return diverging, refused
+            return diverging, unfit
 
-    async def _points(
-        self, changes: Sequence[Change], records: Sequence[models.Record]
-    ) -> list[models.PointStruct]:
-        """The points to write: of what is newer than what the records show."""
-        newer = newer_than(latest(changes), stamps(records))
+    async def _displace(self, points: Sequence[models.PointStruct]) -> list[Violation]:
+        """Write over foreign entries, and look whether they are gone; what is wrong where not."""
+        for each in points:
+            log.warning("overwrites a foreign entry", store=self.name, place=str(each.id))
+        refused = await self._write(points, over_foreign)
+        left = await self._retrieve([str(each.id) for each in points], with_payload=SHOWN)
+        stays = held_by(left, self.aggregates).foreign
+        others = [p for p in points if str(p.id) in stays and p not in refused]
+        return [*map(_unfit, refused), *(_blocked(p, stays[str(p.id)]) for p in others)]
+
+    async def _points(self, changes: Sequence[Change], held: Held) -> list[models.PointStruct]:
+        """The points to write: of what is newer than what the store holds."""
+        newer = newer_than(latest(changes), held.stamps)
         documents = {c.stream: self._describe(c) for c in newer}
         live = [documents[c.stream] for c in newer if not c.deleted]
-        kept = worth_keeping(records, live, self._embedder)
+        kept = worth_keeping(held.records, live, self._embedder)
         whole = await self._retrieve(kept, with_payload=["content_hash"], with_vectors=True)
         made = await vectors(self._embedder, live, reusable(whole))
         return [self._point(c, documents[c.stream], made) for c in newer]
@@ -184,7 +205,9 @@ class QdrantProjection:
         }
         return point(change, made[document.content_hash], more)
 
-    async def _write(self, points: Sequence[models.PointStruct]) -> list[models.PointStruct]:
+    async def _write(
+        self, points: Sequence[models.PointStruct], fence: Fence = fenced
+    ) -> list[models.PointStruct]:
         """Write all but those that the store can never take, which are returned.
 
         Of a refused request some operations may be done (qdrant #9364): they are fenced, so that
@@ -192,19 +215,19 @@ class QdrantProjection:
         """
         if not points:
             return []
-        operations = fenced(points)
+        operations = fence(points)
         try:
             with translated():
                 results = await self._client.batch_update_points(
                     self.collection, operations, wait=True
                 )
         except Refused as refused:
-            return await self._narrowed(points, refused)
+            return await self._narrowed(points, refused, fence)
         require_completed(results, len(operations))
         return []
 
     async def _narrowed(
-        self, points: Sequence[models.PointStruct], refused: Refused
+        self, points: Sequence[models.PointStruct], refused: Refused, fence: Fence
     ) -> list[models.PointStruct]:
         """Halve what was refused, until what is left is the one point that is at fault."""
         await self._collection.require_ours()
@@ -212,7 +235,8 @@ class QdrantProjection:
             raise DependencyDown("qdrant", str(refused)) from refused
         if len(points) > 1:
             half = len(points) // 2
-            return [*await self._write(points[:half]), *await self._write(points[half:])]
+            first = await self._write(points[:half], fence)
+            return [*first, *await self._write(points[half:], fence)]
         if not refused.by_store:
             raise DependencyDown("qdrant", f"before it: {refused}") from refused
         log.warning(
@@ -234,9 +258,17 @@ class QdrantProjection:
         return records
 
 
-def _reject(points: Sequence[models.PointStruct]) -> None:
-    """MessageRejected that names their keys; nothing if there are none."""
-    keys = [(point.payload or {})["key"] for point in points]
-    rules = [Violation("body", f"{key} must be a point that qdrant takes") for key in keys]
+def _unfit(point: models.PointStruct) -> Violation:
+    return Violation("body", f"{(point.payload or {})['key']} must be a point that qdrant takes")
+
+
+def _blocked(point: models.PointStruct, foreign: Foreign) -> Violation:
+    key = (point.payload or {})["key"]
+    rule = f"{key} must find its place free: remove the foreign point {foreign.place} from qdrant"
+    return Violation("body", f"{rule} ({foreign.why})")
+
+
+def _reject(rules: Sequence[Violation]) -> None:
+    """MessageRejected that names them; nothing if there are none."""
     if rules:
         raise MessageRejected("refused-by-store", *rules)

@@ -4,6 +4,7 @@ A collection remembers the model that made its vectors, and whoever searches or 
 that one. One request moves the alias, which the server carries out as a whole.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +17,8 @@ from consumers.projection import Change, Projection
 from consumers.qdrant import QdrantProjection
 from consumers.qdrant_edge import Refused, is_server, require_version, translated
 from outbox.errors import DependencyDown, Halted, SchemaBehind
+
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 Over = Callable[[str, Embedder], QdrantProjection]
 Embedders = Callable[[str], Embedder]
@@ -55,10 +58,14 @@ class QdrantGenerations:
         with _answered():
             collections = (await self._client.get_collections()).collections
         numbers = sorted(n for each in collections if (n := self._number_of(each.name)))
-        return [
-            Generation(n, self._name(n) == live, await self._model_of(self._name(n)))
-            for n in numbers
-        ]
+        return [await self._generation(number, live) for number in numbers]
+
+    async def _generation(self, number: int, live: str | None) -> Generation:
+        name = self._name(number)
+        try:
+            return Generation(number, name == live, await self._model_of(name))
+        except SchemaBehind as error:
+            return Generation(number, name == live, foreign=str(error))
 
     async def live(self) -> QdrantProjection:
         """As in Generations; its embedder is that of its model."""
@@ -147,8 +154,11 @@ class QdrantGenerations:
         return f"{self.alias}-{number}"
 
     def _number_of(self, collection: str) -> int | None:
-        prefix, _, number = collection.rpartition("-")
-        return int(number) if prefix == self.alias and number.isdecimal() else None
+        """None for a name that we would not give, such as NAME-007, or NAME-1 in other digits."""
+        number = collection.rpartition("-")[2]
+        if not NUMBER.fullmatch(number) or collection != self._name(int(number)):
+            return None
+        return int(number)
 
 
 @contextmanager

@@ -18,10 +18,10 @@ merely stale; and so is a change of the embedding model, into a generation of th
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 import psycopg
@@ -110,7 +110,11 @@ async def drop(
     with translated():
         async with await connect(settings, "rebuild") as state:
             await rebuilds.take_lock(state, generations.name)
-            there = {each.number: each.live for each in await generations.existing()}
+            existing = await generations.existing()
+            for each in existing:
+                if each.number == number and each.foreign is not None:
+                    raise Halted(f"{each.foreign}: whoever made it may remove it")
+            there = {each.number: each.live for each in existing}
             if there.get(number):
                 raise Halted(f"generation {number} of {generations.name} is live: switch first")
             async with state.transaction():
@@ -126,7 +130,7 @@ async def _opened(state: Connection, generations: Generations, asked: Asked) -> 
     """The open one, which must be what is asked for, or a new one."""
     generations.require_model(asked.model)
     existing = await generations.existing()
-    live = next(each.number for each in existing if each.live)
+    live = _live_of(generations, existing)
     latest = await rebuilds.latest(state, generations.name)
     if latest is not None and latest.is_open and _goes_on(latest, asked, live):
         log.info("rebuild goes on", phase=latest.phase, generation=latest.generation)
@@ -153,9 +157,26 @@ def _goes_on(latest: Rebuild, asked: Asked, live: int) -> bool:
     )
 
 
+def _live_of(generations: Generations, existing: list[Generation]) -> int:
+    """The number of the live one; Halted where what is live is none of our generations."""
+    for each in existing:
+        if each.live:
+            return each.number
+    raise Halted(
+        f"{generations.name} has no live generation of ours: what readers are sent to was made by "
+        "another program; send them back to one of `python -m consumers rebuild status`"
+    )
+
+
+def _named(done: Repaired) -> Iterator[str]:
+    """What a repair has left, and why."""
+    yield from (f"{stream.key}: {why}" for stream, why in done.left.items())
+    yield from (f"foreign {each.place}: {each.why}" for each in done.foreign)
+
+
 def _target(latest: Rebuild | None, existing: list[Generation], live: int) -> int:
     """The generation that was live before the last switch."""
-    there = {each.number for each in existing}
+    there = {each.number for each in existing if each.foreign is None}
     if latest is None or latest.generation != live or latest.former not in there:
         raise Halted("there is no former generation to go back to")
     return latest.former
@@ -241,7 +262,7 @@ class _Rebuilding:
     def _may_be_left(self, drift: Drift, done: Repaired) -> bool:
         """Whether only keys are left of which no message can be applied, and few enough."""
         if done.failed > self._asked.allow_left:
-            named = "; ".join(f"{s.key}: {why}" for s, why in list(done.left.items())[:NAMED_KEYS])
+            named = "; ".join(islice(_named(done), NAMED_KEYS))
             raise Halted(
                 f"{done.failed:,} keys cannot be brought over to generation "
                 f"{self._row.generation} of {self._row.projection} ({named[:1_000]}): repair them, "

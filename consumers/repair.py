@@ -14,6 +14,8 @@ Weaknesses:
 - A key whose content differs at its own version is absent between the forgetting and the applying,
   and for that moment an older message that is delivered again may show. Stopped in between, it
   stays missing until the next repair.
+- A foreign entry that is in no key's way belongs to another program, perhaps: it is named, with its
+  id in the store, and never removed. One in a key's place is replaced by the key's latest message.
 - A key whose latest message is in neither the outbox nor what retention kept cannot be repaired,
   nor one that the store refuses: they are counted, and named.
 """
@@ -27,7 +29,7 @@ from typing import Any
 import psycopg
 
 from consumers.drift import Drift, Tell
-from consumers.projection import Change, Projection, change_of
+from consumers.projection import Change, Foreign, Projection, change_of
 from consumers.rate import Rate
 from consumers.spool import pages
 from consumers.suspects import look
@@ -61,10 +63,10 @@ class Limits:
     def require(self, drift: Drift) -> None:
         """TooMuch where more keys differ than that."""
         allowed = max(self.free_keys, self.max_share * drift.whole)
-        if drift.keys > allowed:
+        if drift.repairable > allowed:
             raise TooMuch(
-                f"{drift.projection}: {drift.keys:,} of {drift.whole:,} keys differ, and a repair "
-                f"may touch {int(allowed):,}: is it the right database? With "
+                f"{drift.projection}: {drift.repairable:,} of {drift.whole:,} keys differ, and a "
+                f"repair may touch {int(allowed):,}: is it the right database? With "
                 f"`--allow-share {_rounded_up(drift.share)}` it does"
             )
 
@@ -77,8 +79,8 @@ def _rounded_up(share: float) -> float:
 class Repaired:
     """What was done: keys that had a message `applied`, were only `forgotten`, or had `settled`.
 
-    `left` are those that could not be repaired, each with the reason; at most NAMED_KEYS are named,
-    and `failed` counts them all.
+    `left` are those that could not be repaired, each with the reason, and `foreign` the entries
+    that are in no key's place; at most NAMED_KEYS of each are named, and `failed` counts them all.
     """
 
     applied: int = 0
@@ -87,6 +89,7 @@ class Repaired:
     failed: int = 0
     seconds: float = 0.0
     left: dict[StreamKey, str] = field(default_factory=dict)
+    foreign: list[Foreign] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -96,6 +99,11 @@ class Repaired:
         self.failed += 1
         if len(self.left) < NAMED_KEYS:
             self.left[stream] = why
+
+    def leave(self, foreign: Foreign) -> None:
+        self.failed += 1
+        if len(self.foreign) < NAMED_KEYS:
+            self.foreign.append(foreign)
 
 
 async def repair(
@@ -150,7 +158,15 @@ class _Repairing:
             await self._repair(page)
             tell(self.repaired.done, drift.keys)
             await rate.spend(len(page))
+        if drift.counts[Kind.FOREIGN]:
+            await self._leave_foreign()
         self.repaired.seconds = monotonic() - started
+
+    async def _leave_foreign(self) -> None:
+        """Those that were in a key's place are gone by now; the others are named."""
+        async for entry in self._projection.scan():
+            if isinstance(entry, Foreign):
+                self.repaired.leave(entry)
 
     async def _repair(self, streams: Sequence[StreamKey]) -> None:
         seen = await look(self._connection, self._projection, streams)

@@ -1,7 +1,8 @@
 """The settings of the consumers: the services', and those of the graph and the runner."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from outbox.addresses import check_address
 from services.settings import Settings as ServiceSettings
 
 
@@ -38,3 +39,9 @@ class Settings(ServiceSettings):
         default=0.1, ge=0, le=1
     )  # of all keys; more needs a person's word
     repair_free_keys: int = Field(default=10, ge=0)  # so many may differ whatever their share
+
+    @field_validator("neo4j_url")
+    @classmethod
+    def _is_neo4j(cls, url: str) -> str:
+        schemes = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
+        return check_address(url, schemes, "NEO4J_USER and NEO4J_PASSWORD")

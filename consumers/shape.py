@@ -19,7 +19,9 @@ REMOVE n._lock
 WITH n, row, [
   other IN row.claims + row.node WHERE other.version = n.version
   AND (other.event_id <> n.event_id OR other.digest <> n.digest) | other
-] AS others, {{version: coalesce(n.version, 0), event_id: n.event_id, digest: n.digest}} AS shown
+] AS others, {{
+  version: coalesce(n.version, 0), event_id: n.event_id, digest: n.digest, deleted: n.deleted
+}} AS shown
 WITH n, row, others, shown, size(others) = 0 AND shown.version < row.node.version AS newer
 WITH {parts}
 FOREACH (node IN CASE WHEN newer THEN [row.node] ELSE [] END | SET n = node)"""
@@ -39,8 +41,10 @@ FOREACH (new IN [
 )"""
 _ANSWER = """WITH count(*) AS rows, collect(
   CASE WHEN size(others) > 0 THEN {key: row.node.key, claim: others[0], shown: shown} END
-) AS diverged
-RETURN rows, diverged"""
+) AS diverged, collect(
+  CASE WHEN NOT coalesce(newer, false) THEN {key: row.node.key, shown: shown} END
+) AS passed
+RETURN rows, diverged, passed"""
 
 _FORGET = """UNWIND $rows AS row
 MATCH (n:{label} {{key: row.key}})
@@ -48,6 +52,17 @@ SET n._lock = true
 REMOVE n._lock
 WITH n, row
 WHERE n.version = row.version AND n.digest = row.digest AND n.deleted = row.deleted
+SET n = {{key: row.key, version: 0}}"""
+# As it was seen and still is, whatever the types of its values.
+_DISPLACE = """UNWIND $rows AS row
+MATCH (n:{label} {{key: row.key}})
+SET n._lock = true
+REMOVE n._lock
+WITH n, row
+WHERE (n.version = row.version OR n.version IS NULL AND row.version IS NULL)
+  AND (n.event_id = row.event_id OR n.event_id IS NULL AND row.event_id IS NULL)
+  AND (n.digest = row.digest OR n.digest IS NULL AND row.digest IS NULL)
+  AND (n.deleted = row.deleted OR n.deleted IS NULL AND row.deleted IS NULL)
 SET n = {{key: row.key, version: 0}}"""
 _DROP_EDGES = """FOREACH (old IN [(n){left}[r:{type}]{right}(:{label}) | r] | DELETE old)"""
 _DROP_NODE = """WITH n
@@ -103,7 +118,8 @@ class Shape:
         set where it has a lower version, and where none of the row's claims is another event of the
         version that it shows.
 
-        One row comes back: how many `rows` there were, and which of them `diverged`.
+        One row comes back: how many `rows` there were, which of them `diverged`, and which were
+        `passed` over, because what the node shows is not below them: each with what it shows.
         """
         edges = (_over(_EDGES, edge) for edge in self.edges)
         fence = _FENCE.format(label=self.label, parts=",\n  ".join((", ".join(_KNOWN), *edges)))
@@ -118,6 +134,14 @@ class Shape:
         """
         drops = (_over(_DROP_EDGES, edge) for edge in self.edges)
         return "\n".join((_FORGET.format(label=self.label), *drops, _DROP_NODE))
+
+    @property
+    def displacing(self) -> str:
+        """Make placeholders of nodes that are not valid entries, where they are still as seen.
+
+        Edges stay: the event that follows replaces those that are its own.
+        """
+        return _DISPLACE.format(label=self.label)
 
     def row(self, change: Change, earlier: Iterable[Change] = ()) -> Row:
         """The change as the statement's row; a delete has neither properties nor neighbours.

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple, Self, TypeVar
 import orjson
 
 from outbox.errors import DependencyDown
+from outbox.stored_entries import Foreign
 from outbox.streams import Entry, Pair, StreamKey
 
 RUN_ROWS = 20_000
@@ -125,6 +126,20 @@ def row_of_entry(entry: Entry) -> Row:
 def entries(spool: Iterable[Row]) -> Iterator[Entry]:
     for aggregate, key, version, digest, deleted in spool:
         yield Entry(StreamKey(aggregate, key), version, digest, deleted)
+
+
+def row_of_foreign(foreign: Foreign) -> Row:
+    """What another program wrote may hold half a character, which no file takes."""
+    return (_writable(foreign.place), _writable(foreign.why))
+
+
+def foreigners(spool: Iterable[Row]) -> Iterator[Foreign]:
+    for place, why in spool:
+        yield Foreign(place, why)
+
+
+def _writable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def row_of_pair(pair: Pair) -> Row:

@@ -77,9 +77,13 @@ class DeadLetters:
     async def __aexit__(self, *_: object) -> None:
         await self._close()
 
-    async def write(self, letter: DeadLetter) -> None:
-        """Durable on return."""
-        await self._ask(WRITE, self._parameters(letter))
+    async def write(self, letter: DeadLetter) -> int | None:
+        """The letter's number, durable on return.
+
+        None where another process has written it in the same moment.
+        """
+        rows = await self._ask(WRITE, self._parameters(letter))
+        return int(rows[0][0]) if rows else None
 
     async def parked(self) -> set[str]:
         """The keys that have open letters."""

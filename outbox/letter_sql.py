@@ -24,8 +24,18 @@ SET key = EXCLUDED.key, value = EXCLUDED.value, headers = EXCLUDED.headers,
 WHERE letter.status = 'applied'
    OR (letter.status = 'discarded' AND letter.value IS DISTINCT FROM EXCLUDED.value)
 """
+# The number of the letter, also of one that stays as it is.
 WRITE = f"""
-INSERT INTO outbox.dead_letters AS letter {COLUMNS} VALUES ({VALUES}) {AGAIN}
+WITH written AS (
+    INSERT INTO outbox.dead_letters AS letter {COLUMNS} VALUES ({VALUES}) {AGAIN}
+    RETURNING id
+)
+SELECT id FROM written
+UNION ALL
+SELECT id FROM outbox.dead_letters
+WHERE (consumer, topic, partition, "offset")
+    = (%(consumer)s::text, %(topic)s::text, %(partition)s::integer, %(offset)s::bigint)
+  AND NOT EXISTS (SELECT FROM written)
 """  # noqa: S608 - constants
 PARKED = f"""
 SELECT DISTINCT stream FROM outbox.dead_letters

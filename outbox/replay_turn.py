@@ -38,6 +38,7 @@ UPDATE outbox.replays
 SET status = CASE status WHEN 'cancelled' THEN status ELSE 'done' END,
     ended_at = coalesce(ended_at, clock_timestamp()), owner = NULL, expires_at = NULL
 WHERE id = %(id)s AND term = %(term)s
+RETURNING status
 """
 RELEASE = """
 UPDATE outbox.replays SET owner = NULL, expires_at = NULL WHERE id = %(id)s AND term = %(term)s
@@ -87,7 +88,11 @@ class ReplayTurn:
         self._until = since + self._seconds / 2
 
     async def finish(self) -> None:
-        await self._connection.execute(FINISH, self._held)
+        """All of it was sent; `status` is what it is then. LeaseLost where another is at it."""
+        row = await (await self._connection.execute(FINISH, self._held)).fetchone()
+        if row is None:
+            raise LeaseLost("another process is at this replay")
+        (self.status,) = row
 
     async def release(self) -> None:
         """Let the next process start at once."""

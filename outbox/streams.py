@@ -41,17 +41,20 @@ class Difference:
 
     missing: the store has nothing (for a deleted key: no tombstone). stale: a lower version.
     orphaned: the store has a key without a head. different: the same version with another digest,
-    or a version above the head's.
+    or a version above the head's. foreign: the ids of entries that no writer of ours can have put
+    there as they are (outbox/stored_entries.py).
     """
 
     missing: list[StreamKey] = field(default_factory=list)
     stale: list[StreamKey] = field(default_factory=list)
     orphaned: list[StreamKey] = field(default_factory=list)
     different: list[StreamKey] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
 
     @property
     def keys(self) -> int:
-        return sum(map(len, (self.missing, self.stale, self.orphaned, self.different)))
+        keys = (self.missing, self.stale, self.orphaned, self.different)
+        return sum(map(len, keys)) + len(self.foreign)
 
     def add(self, pair: "Pair") -> None:
         """Put the key where it belongs, if it differs."""
@@ -66,6 +69,7 @@ class Kind(StrEnum):
     STALE = "stale"
     ORPHANED = "orphaned"
     DIFFERENT = "different"
+    FOREIGN = "foreign"
 
 
 class Pair(NamedTuple):

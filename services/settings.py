@@ -2,8 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from outbox.addresses import check_address
 from outbox.settings import Settings as OutboxSettings
 
 
@@ -23,6 +24,14 @@ class Settings(OutboxSettings):
     shutdown_timeout_seconds: int = Field(default=5, ge=1)  # for requests under way, after that
     wait_longest_seconds: float = Field(default=30.0, ge=0, le=3_600)
     waits_side_by_side: int = Field(default=100, ge=1)
+
+    @field_validator("qdrant_url")
+    @classmethod
+    def _is_qdrant(cls, url: str) -> str:
+        """A server, or local mode: `:memory:`, or `file:` and a folder."""
+        if url == ":memory:" or (url.startswith("file:") and url != "file:" and "\0" not in url):
+            return url
+        return check_address(url, ("http", "https"), "QDRANT_API_KEY")
 
     @model_validator(mode="after")
     def _ends_in_time(self) -> Self:

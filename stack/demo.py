@@ -169,8 +169,12 @@ async def _count(
 ) -> Summary:
     """Ask every store itself."""
     vectors, graph = projections
-    points = [entry async for entry in vectors.scan()]
-    nodes = [entry async for entry in graph.scan() if entry.stream.aggregate == "catalog.item"]
+    points = [entry async for entry in vectors.scan() if isinstance(entry, Entry)]
+    nodes = [
+        entry
+        async for entry in graph.scan()
+        if isinstance(entry, Entry) and entry.stream.aggregate == "catalog.item"
+    ]
     records = await count_records(settings.kafka_url, [COMMANDS, *EVENTS])
     commands = records.pop(COMMANDS)
     return Summary(

@@ -36,7 +36,7 @@ class Plan:
     def streams(self) -> dict[Kind, set[StreamKey]]:
         """What a check must find."""
         return {
-            kind: {StreamKey(ItemEvent.aggregate, key) for key in getattr(self, kind)}
+            kind: {StreamKey(ItemEvent.aggregate, key) for key in getattr(self, kind, ())}
             for kind in Kind
         }
 

@@ -1,10 +1,14 @@
 """`python -m consumers drift check | repair | watch`."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from time import monotonic
 
+import psycopg
 import typer
 
-from consumers.cli.found import LIMIT, Found, found, print_found
+from consumers.assembly import OWN_ROWS
+from consumers.cli.found import LIMIT, Found, found, found_rows, print_found
 from consumers.cli.repair import repair_command
 from consumers.cli.store import Limit, Only, Patience, care_of, chosen, opened
 from consumers.cli.watch import watch_command
@@ -12,9 +16,11 @@ from consumers.drift import Care, checked
 from consumers.settings import Settings
 from outbox.cli.bar import progress
 from outbox.cli.console import Json
-from outbox.errors import OutboxError
+from outbox.errors import OutboxError, translated
 from outbox.output import complain, say_json
+from outbox.own_rows import OwnRows
 from outbox.process import answer, calm_the_collector
+from outbox.relay import connect
 
 EXIT_DIFFERS = 1
 EXIT_UNANSWERED = 2
@@ -32,12 +38,15 @@ def check_command(
 ) -> None:
     """Compare stores with PostgreSQL, key by key, also while writers go on.
 
-    Exit code 1 when keys differ, 2 when a store could not be compared.
+    Where no store is named, the services' own rows are compared with the stream heads, too: whether
+    a row was deleted, inserted or altered by hand. Exit code 1 when keys differ, 2 when a store
+    could not be compared.
     """
     settings, names = Settings(), chosen(projection)
     calm_the_collector()
     care = care_of(settings, patience)
-    all_found = answer(settings, _check_all(settings, names, care, limit, quiet=json))
+    rows = () if projection else OWN_ROWS
+    all_found = answer(settings, _check_all(settings, names, rows, care, limit, quiet=json))
     if json:
         say_json({each.projection: asdict(each) for each in all_found})
     else:
@@ -53,10 +62,31 @@ def _exit_code(all_found: list[Found]) -> int:
 
 
 async def _check_all(
-    settings: Settings, names: list[str], care: Care, limit: int, *, quiet: bool
+    settings: Settings,
+    names: list[str],
+    rows: Iterable[OwnRows],
+    care: Care,
+    limit: int,
+    *,
+    quiet: bool,
 ) -> list[Found]:
     """One after the other; one that fails does not keep the others from being compared."""
-    return [await _check(settings, name, care, limit, quiet=quiet) for name in names]
+    stores = [await _check(settings, name, care, limit, quiet=quiet) for name in names]
+    return [*stores, *[await _check_rows(settings, each, limit) for each in rows]]
+
+
+async def _check_rows(settings: Settings, rows: OwnRows, limit: int) -> Found:
+    started = monotonic()
+    try:
+        with translated():
+            async with await connect(settings, "drift") as connection:
+                difference = await rows.compare(connection, limit)
+    except (OutboxError, psycopg.errors.UndefinedTable) as error:
+        is_known = isinstance(error, OutboxError)
+        why = str(error) if is_known else "has no tables here; run `python -m services migrate`"
+        complain(f"{rows.name}: {why}")
+        return Found(rows.name, error=why)
+    return found_rows(rows.name, difference, monotonic() - started)
 
 
 async def _check(settings: Settings, name: str, care: Care, limit: int, *, quiet: bool) -> Found:

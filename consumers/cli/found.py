@@ -3,10 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from consumers.drift import Drift
 from outbox.output import print_table
+from outbox.own_rows import RowDifference
+from outbox.stored_entries import Foreign
 from outbox.streams import Entry, Kind, Pair
 
 LIMIT = 1_000
@@ -14,7 +17,7 @@ LIMIT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found in one projection, or why nothing could be (`error`).
+    """What was found in one projection, or in a service's own rows; `error` is why nothing was.
 
     Counts are exact; `findings` are at most so many of each kind as were asked for.
     """
@@ -35,10 +38,30 @@ class Found:
 def found(drift: Drift, limit: int) -> Found:
     """A check's outcome that outlives its temporary file."""
     findings = [_finding(pair) for pair in _first(drift.pairs(), limit)]
+    findings += [_foreign(each) for each in islice(drift.foreign(), limit)]
     seconds = round(drift.seconds, 3)
     return Found(
         drift.projection, None, drift.heads, drift.shown, seconds, dict(drift.counts), findings
     )
+
+
+def found_rows(name: str, difference: RowDifference, seconds: float) -> Found:
+    """The same of a service's own rows; what is shown of a key is its row."""
+    findings = [
+        {
+            "kind": kind,
+            "aggregate": stream.aggregate,
+            "key": stream.key,
+            "version": None,
+            "shown_version": None,
+            "digest": None,
+            "shown_digest": None,
+        }
+        for kind in Kind
+        for stream in difference.of(kind)
+    ]
+    counts = {kind: difference.counts[kind] for kind in Kind}
+    return Found(name, None, difference.heads, difference.rows, round(seconds, 3), counts, findings)
 
 
 def print_found(all_found: Iterable[Found]) -> None:
@@ -77,6 +100,19 @@ def _finding(pair: Pair) -> dict[str, Any]:
         "shown_version": pair.shown.version if pair.shown else None,
         "digest": _content(pair.head),
         "shown_digest": _content(pair.shown),
+    }
+
+
+def _foreign(entry: Foreign) -> dict[str, Any]:
+    """As a finding: its place in the store stands for a key, and why it is foreign for a digest."""
+    return {
+        "kind": Kind.FOREIGN,
+        "aggregate": None,
+        "key": entry.place,
+        "version": None,
+        "shown_version": None,
+        "digest": None,
+        "shown_digest": entry.why,
     }
 
 

@@ -11,6 +11,7 @@ import typer
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, ask
 from outbox.kept import HIGHEST
+from outbox.letter_outcome import LetterOutcome, wait_for_outcome
 from outbox.letter_repair import Preview, discard, preview, prune, retry
 from outbox.letters import (
     OPEN_STATUSES,
@@ -25,7 +26,8 @@ from outbox.letters import (
     show,
 )
 from outbox.operations import Operation
-from outbox.output import print_table, say, say_json
+from outbox.output import complain, print_table, say, say_json
+from outbox.process import EXIT_UNANSWERED
 
 app = typer.Typer(help="Messages that could not be applied, and what waits behind them.")
 
@@ -46,9 +48,15 @@ Statuses = Annotated[
     list[LetterStatus] | None,
     typer.Option("--status", help="Repeatable; dead, waiting and retrying if not given."),
 ]
+WaitSeconds = Annotated[
+    float,
+    typer.Option(min=0, max=86_400, help="How long to wait for what becomes of them; 0: not."),
+]
 Older = Annotated[
     int, typer.Option("--older-than-days", min=1, max=36_500, help="Since it was closed.")
 ]
+EXIT_DEAD_AGAIN = 1
+Connection = psycopg.AsyncConnection[Any]
 Repair = Callable[[psycopg.AsyncConnection[Any], Selection, Operation], Awaitable[list[int]]]
 
 
@@ -107,15 +115,34 @@ def retry_command(
     letter_reason: LetterReason = None,
     ids: Ids = None,
     all_letters: All = False,
+    wait_seconds: WaitSeconds = 5.0,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Try dead letters again, and then what waits behind them, in the order of the key.
 
     The running consumer does it. A letter that fails again is dead again, and its key waits on.
+    What became of them is told, after some seconds at the latest. Exit code 1 where one is dead
+    again, 2 where one still waits for its consumer.
     """
     selection = _selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
-    _repair("dead-letters retry", retry, selection, reason, dry_run=dry_run, json=json)
+    settings = Settings()
+    operation = Operation(settings.operator, "dead-letters retry", str(selection), reason)
+
+    async def touch(connection: Connection) -> tuple[Preview, LetterOutcome | None]:
+        found = await preview(connection, selection)
+        if dry_run:
+            return found, None
+        letters = await retry(connection, selection, operation)
+        touched = Preview(len(letters), found.waiting)
+        if not wait_seconds:
+            return touched, None
+        return touched, await wait_for_outcome(connection, letters, wait_seconds)
+
+    touched, outcome = ask(settings, touch)
+    _tell(touched, outcome, dry_run=dry_run, json=json)
+    if outcome is not None and (outcome.dead or outcome.waiting):
+        raise typer.Exit(EXIT_DEAD_AGAIN if outcome.dead else EXIT_UNANSWERED)
 
 
 @app.command("discard")
@@ -198,15 +225,27 @@ def _repair(
             return found
         return Preview(len(await repair(connection, selection, operation)), found.waiting)
 
-    _tell(ask(settings, touch), dry_run=dry_run, json=json)
+    _tell(ask(settings, touch), None, dry_run=dry_run, json=json)
 
 
-def _tell(touched: Preview, *, dry_run: bool, json: bool) -> None:
+def _tell(touched: Preview, outcome: LetterOutcome | None, *, dry_run: bool, json: bool) -> None:
     if json:
-        say_json(asdict(touched) | {"dry_run": dry_run})
+        told = asdict(touched) | {"dry_run": dry_run}
+        say_json(told | ({"outcome": asdict(outcome)} if outcome else {}))
         return
     would = " would be touched" if dry_run else ""
     say(f"{touched.letters} letters{would}; {touched.waiting} messages wait behind them")
+    if outcome is not None:
+        _tell_outcome(outcome)
+
+
+def _tell_outcome(outcome: LetterOutcome) -> None:
+    say(f"{outcome.applied} applied, {outcome.dead} dead again, {outcome.waiting} waiting")
+    if outcome.failed:
+        rows = [(e.id, e.reason, e.attempts, e.error) for e in outcome.failed]
+        print_table(("id", "reason", "attempts", "error"), rows)
+    if outcome.waiting:
+        complain("those wait for their consumer, which does not run, or is busy")
 
 
 def _print_list(letters: list[Letter]) -> None:

@@ -17,8 +17,8 @@ from outbox.cli.number import MAX_NUMBER, MAX_RATE, number
 from outbox.errors import OutboxError, translated
 from outbox.escape import escape
 from outbox.operations import Operation
-from outbox.output import print_table, say, say_json
-from outbox.process import answer, calm_the_collector
+from outbox.output import complain, print_table, say, say_json
+from outbox.process import EXIT_UNANSWERED, answer, calm_the_collector
 from outbox.rebuilds import Rebuild, latest
 from outbox.relay import connect
 
@@ -92,16 +92,24 @@ def rollback_command(
 
 @app.command("status")
 def status_command(json: Json = False) -> None:
-    """The generations of each store, and how far its last rebuild is."""
+    """The generations of each store, and how far its last rebuild is.
+
+    Exit code 2 where a store could not be asked; what PostgreSQL says of it is told all the same.
+    """
     settings = Settings()
     said = answer(settings, _status(settings))
     if json:
         say_json(said)
-        return
-    print_table(
-        ("projection", "generations", *SHOWN),
-        [(name, _generations(each), *_row(each["rebuild"])) for name, each in said.items()],
-    )
+    else:
+        print_table(
+            ("projection", "generations", *SHOWN),
+            [(name, _generations(each), *_row(each["rebuild"])) for name, each in said.items()],
+        )
+    unanswered = {name: each["error"] for name, each in said.items() if each["error"]}
+    for name, why in unanswered.items():
+        complain(f"{name}: {why}")
+    if unanswered:
+        raise typer.Exit(EXIT_UNANSWERED)
 
 
 @app.command("drop")
@@ -156,21 +164,29 @@ async def _status(settings: Settings) -> dict[str, Any]:
 
 
 async def _status_of(settings: Settings, connection: Any, name: str) -> dict[str, Any]:
-    """What a store does not answer leaves what PostgreSQL says."""
+    """What a store does not answer leaves what PostgreSQL says; `error` is None where it does."""
     row = await latest(connection, name)
-    said: dict[str, Any] = {"rebuild": asdict(row) if row else None}
+    said: dict[str, Any] = {"rebuild": asdict(row) if row else None, "error": None}
     try:
         async with PROJECTIONS[name](settings) as store:
             existing: list[Generation] = await store.generations.existing()
-            return said | {"generations": [asdict(each) for each in existing]}
-    except (OutboxError, OSError, RuntimeError) as error:  # RuntimeError: local mode's folder
+            foreign = [each.foreign for each in existing if each.foreign]
+            told = {"generations": [asdict(each) for each in existing]}
+            return said | told | {"error": "; ".join(foreign) or None}
+    except OutboxError as error:
         return said | {"generations": None, "error": str(error)}
 
 
 def _generations(said: dict[str, Any]) -> str:
     if said["generations"] is None:
         return "not known"
-    return " ".join(f"{g['number']}{'*' if g['live'] else ''}" for g in said["generations"])
+    return " ".join(map(_generation, said["generations"])) or "none"
+
+
+def _generation(said: dict[str, Any]) -> str:
+    """The live one has a star, and one that another program made a question mark."""
+    mark = "?" if said["foreign"] else ""
+    return f"{said['number']}{mark}{'*' if said['live'] else ''}"
 
 
 def _row(rebuild: dict[str, Any] | None) -> tuple[object, ...]:

@@ -76,6 +76,8 @@ def repair_command(
 ) -> None:
     """Check, and apply the latest message of just the keys that differ; forget orphans.
 
+    A foreign entry in a key's place is replaced; any other is another program's, perhaps: it is
+    named, and is for a person to remove.
     Exit code 1 where keys are left, 2 when a store could not be repaired, 3 when so many differ
     that it was refused.
     """
@@ -157,11 +159,13 @@ def _row(projection: str, done: Repaired | None) -> tuple[object, ...]:
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:
     done = outcome.repaired
-    told = asdict(outcome.found) | {"repaired": None, "left": [], "refused": outcome.refused}
+    nothing: dict[str, Any] = {"repaired": None, "left": [], "foreign": []}
+    told = asdict(outcome.found) | nothing | {"refused": outcome.refused}
     if done is not None:
         told["repaired"] = {name: getattr(done, name) for name in REPAIRED}
         told["left"] = [
             {"aggregate": stream.aggregate, "key": stream.key, "why": why}
             for stream, why in done.left.items()
         ]
+        told["foreign"] = [asdict(each) for each in done.foreign]
     return told

@@ -1,6 +1,5 @@
 """HTTP: a request becomes a command for the same handler that Kafka's commands meet; reads."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -18,8 +17,10 @@ from schemas.catalog import CreateCatalog, Id, RemoveItem, UpsertItems
 from schemas.envelope import Command, Envelope
 from services.catalog import store
 from services.catalog.handlers import touched
+from services.catalog.own_rows import KEEP_DAYS, compare_catalog
 from services.catalog.search import Search
 from services.catalog.views import (
+    SHOWN_KEYS,
     CatalogView,
     CommandAnswer,
     Consistency,
@@ -28,14 +29,13 @@ from services.catalog.views import (
     ItemView,
     NewCatalog,
 )
+from services.catalog.where import NAME, parse_where
 from services.openapi import WITH_BODY, OptionalKey, RequiredKey, Responses, answers
 from services.parameters import DIGITS
 from services.problem import from_reply
 from services.registry import Dispatcher
 from services.trace import current_trace
 from services.waiting import PendingAnswer, Stores, answered
-
-ATTRIBUTE_NAME = r"[a-z][a-z0-9_]{0,49}"
 
 CatalogId = Annotated[Id, Path(examples=["airports"])]
 ItemId = Annotated[Id, Path(examples=["JFK"])]
@@ -49,10 +49,11 @@ After = Annotated[
     ),
 ]
 Filter = Annotated[
-    list[Annotated[str, StringConstraints(pattern=rf"^{ATTRIBUTE_NAME}:")]] | None,
+    list[Annotated[str, StringConstraints(pattern=rf"^{NAME}:", max_length=551)]] | None,
     Query(
         max_length=10,
-        description="`attribute:text`, for example `state:NY`; all must hold, each attribute once.",
+        description="`attribute:text`, for example `state:NY`, `price:1` or `lit:true`; all must"
+        " hold, each attribute once.",
     ),
 ]
 
@@ -201,7 +202,7 @@ async def search_items(
     where: Filter = None,
 ) -> list[HitView]:
     """The items nearest to a question, best first; removed ones never appear (C8)."""
-    hits = await api.search.query(catalog_id, q, _conditions(where or []), limit, offset)
+    hits = await api.search.query(catalog_id, q, parse_where(where or []), limit, offset)
     if not hits:  # what was found is in a catalog: PostgreSQL is asked only where nothing was
         async with api.database.read() as connection:
             await _require_catalog(connection, catalog_id)
@@ -210,15 +211,23 @@ async def search_items(
 
 @routes.get("/catalogs/{catalog_id}/consistency", responses=answers(*READ))
 async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
-    """Compare the catalog's stream heads with the search store, key by key (C6)."""
-    shown = await api.search.entries(catalog_id)
+    """Compare the catalog's stream heads with its rows and with the search store (C6).
+
+    The rows are compared with what the latest event of each key says, and the points with the
+    heads' versions and digests; what another program has put into the store is named by its id.
+    """
+    shown, foreign = await api.search.entries(catalog_id)
     async with api.database.read() as connection:
+        driver = await driver_connection(connection)
+        await driver.execute(KEEP_DAYS)
         if await store.find_catalog(connection, catalog_id) is None:
             raise _no_catalog()
-        driver = await driver_connection(connection)
         heads = await read_heads(driver, ["catalog.item"], prefix=catalog_id)
         items = await store.count_items(connection, catalog_id)
-    return Consistency.of(items, shown, compare(heads, shown))
+        rows = await compare_catalog(driver, catalog_id, SHOWN_KEYS)
+    difference = compare(heads, shown)
+    difference.foreign.extend(each.place for each in foreign)
+    return Consistency.of(items, shown, difference, rows)
 
 
 async def _answer(request: Request, command: Command, key: str | None, status: int) -> Response:
@@ -242,13 +251,6 @@ def _envelope(command: Command, idempotency_key: str | None) -> Envelope:
         payload=command.payload(),
         traceparent=current_trace().traceparent,
     )
-
-
-def _conditions(filters: list[str]) -> dict[str, str]:
-    where = dict(part.split(":", 1) for part in filters if ":" in part)
-    if len(where) != len(filters) or not all(re.fullmatch(ATTRIBUTE_NAME, name) for name in where):
-        raise rejected("schema", "where", "must be `attribute:text`, each attribute once")
-    return where
 
 
 async def _require_catalog(connection: AsyncConnection, catalog_id: str) -> None:

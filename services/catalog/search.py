@@ -1,22 +1,32 @@
 """Search: the read side of the catalog's search store."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import structlog
 from httpx import HTTPError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
-from outbox.errors import DependencyDown
-from outbox.streams import Entry, StreamKey
-from schemas.catalog import COLLECTION
+from outbox.errors import DependencyDown, SchemaBehind
+from outbox.stored_entries import Foreign, Stored, entry_id, read_entry
+from outbox.streams import Entry
+from schemas.catalog import COLLECTION, Attributes, Id, ItemEvent, Name, item_key
 from services.catalog.local_qdrant import LocalQdrant
+from services.catalog.where import conditions
+
+log = structlog.get_logger()
 
 SCROLL_POINTS = 1_000
+MAX_VERSION = 2**53  # what Qdrant compares exactly
+FOREIGN_ROUNDS = 5
+SHOWN = ["aggregate", "key", "version", "event_id", "digest", "deleted"]
 # A ValueError is local mode's refusal, or an answer that is no JSON; an AssertionError one without
 # a result.
 NO_ANSWER = (ApiException, QdrantException, HTTPError, OSError, ValueError, AssertionError)
@@ -49,16 +59,39 @@ class Hit:
 def connect(url: str, api_key: str | None, timeout_seconds: int) -> AsyncQdrantClient:
     """A client of the server at `url`, or of local mode at `file:FOLDER` or `:memory:`.
 
-    Local mode is a stand-in: one process, one client, no index.
+    Local mode is a stand-in: one process, one client, no index. DependencyDown where another
+    process has its folder, or it is none.
     """
     if url == ":memory:":
         return AsyncQdrantClient(location=url)
     if url.startswith("file:"):
-        return LocalQdrant(url.removeprefix("file:"))
+        return _local(url.removeprefix("file:"))
     # The client's own check of the server's version asks from a thread and only warns.
     return AsyncQdrantClient(
         url=url, api_key=api_key, timeout=timeout_seconds, check_compatibility=False
     )
+
+
+class Fields(BaseModel):
+    """What the projection keeps of a live item, beside the entry itself."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    catalog_id: Id
+    item_id: Id
+    name: Name
+    attributes: Attributes
+
+
+def _local(folder: str) -> AsyncQdrantClient:
+    try:
+        return LocalQdrant(folder)
+    except RuntimeError as error:
+        why = f"its folder {folder} belongs to another process, which must end first"
+        raise DependencyDown("qdrant", why) from error
+    except (OSError, ValueError, sqlite3.Error) as error:
+        why = f"its folder {folder} cannot be opened: {type(error).__name__}: {error}"
+        raise DependencyDown("qdrant", why) from error
 
 
 class Search:
@@ -81,30 +114,46 @@ class Search:
         """Whether the collection can be reached at this moment."""
         try:
             return await self._live() is not None
-        except (DependencyDown, RuntimeError):  # RuntimeError: folder in use
+        except DependencyDown:
             return False
 
     async def query(
         self, catalog_id: str, question: str, where: Mapping[str, str], limit: int, offset: int
     ) -> list[Hit]:
-        """The nearest live items, best first; `where` holds for each of them."""
+        """The nearest live items, best first; `where` holds for each of them.
+
+        What another program has put into the collection is left out, with a warning in the log;
+        where there is so much of it that it fills page after page, fewer are found.
+        """
         collection = await self._required()
-        embedder = self._embedders.named(await self._model_of(collection))
-        vector = (await embedder.embed([question]))[0]
+        vector = (await (await self._embedder_of(collection)).embed([question]))[0]
+        numbers = [float(number) for number in vector]
+        foreign: dict[str, Foreign] = {}
+        for _ in range(FOREIGN_ROUNDS):
+            wanted = _shown(catalog_id, where, foreign)
+            points = await self._nearest(collection, numbers, wanted, limit, offset)
+            found = [_hit(point) for point in points]
+            more = {each.place: each for each in found if isinstance(each, Foreign)}
+            foreign |= more
+            if not more:
+                break
+        _warn(foreign.values())
+        return [each for each in found if isinstance(each, Hit)]
+
+    async def _nearest(
+        self, collection: str, vector: list[float], wanted: models.Filter, limit: int, offset: int
+    ) -> list[models.ScoredPoint]:
         with _answered():
             response = await self._client.query_points(
-                collection,
-                query=[float(number) for number in vector],
-                query_filter=_shown(catalog_id, where),
-                limit=limit,
-                offset=offset,
+                collection, query=vector, query_filter=wanted, limit=limit, offset=offset
             )
-        return [_hit(point) for point in response.points]
+        return response.points
 
-    async def entries(self, catalog_id: str) -> list[Entry]:
-        """What the store shows of a catalog's items, tombstones included."""
+    async def entries(self, catalog_id: str) -> tuple[list[Entry], list[Foreign]]:
+        """What the store shows of a catalog's items, tombstones included; and what is not ours."""
         collection = await self._required()
         entries: list[Entry] = []
+        foreign: list[Foreign] = []
         after: Any = None
         while True:
             with _answered():
@@ -113,11 +162,16 @@ class Search:
                     scroll_filter=models.Filter(must=[_equals("fields.catalog_id", catalog_id)]),
                     limit=SCROLL_POINTS,
                     offset=after,
-                    with_payload=["aggregate", "key", "version", "digest", "deleted"],
+                    with_payload=SHOWN,
                 )
-            entries.extend(_entry(point.payload or {}) for point in points)
+            for point in points:
+                read = _read(point, catalog_id)
+                if isinstance(read, Foreign):
+                    foreign.append(read)
+                else:
+                    entries.append(read.entry)
             if after is None:
-                return entries
+                return entries, foreign
 
     async def _live(self) -> str | None:
         """The collection behind the alias."""
@@ -130,11 +184,21 @@ class Search:
             raise DependencyDown("qdrant", f"there is no alias {COLLECTION}")
         return live
 
+    async def _embedder_of(self, collection: str) -> Embedder:
+        """DependencyDown where nobody here knows what its vectors were made by."""
+        try:
+            return self._embedders.named(await self._model_of(collection))
+        except SchemaBehind as error:
+            raise DependencyDown("qdrant", f"collection {collection}: {error}") from error
+
     async def _model_of(self, collection: str) -> str:
         if collection not in self._models:
             with _answered():
                 info = await self._client.get_collection(collection)
-            self._models[collection] = (info.config.metadata or {})["model"]
+            model = (info.config.metadata or {}).get("model")
+            if not isinstance(model, str):
+                raise SchemaBehind("it names no model, so it is not of our making")
+            self._models[collection] = model
         return self._models[collection]
 
 
@@ -146,26 +210,53 @@ def _answered() -> Iterator[None]:
         raise DependencyDown("qdrant", error) from error
 
 
-def _shown(catalog_id: str, where: Mapping[str, str]) -> models.Filter:
-    wanted: dict[str, str | bool] = {
-        f"fields.attributes.{name}": value for name, value in where.items()
+def _shown(catalog_id: str, where: Mapping[str, str], foreign: Iterable[str]) -> models.Filter:
+    live: dict[str, str | bool] = {
+        "fields.catalog_id": catalog_id,
+        "aggregate": ItemEvent.aggregate,
+        "deleted": False,
     }
-    conditions: dict[str, str | bool] = {"fields.catalog_id": catalog_id, "deleted": False}
-    return models.Filter(must=[_equals(key, value) for key, value in (conditions | wanted).items()])
+    known = models.HasIdCondition(has_id=[*foreign])
+    return models.Filter(
+        must=[*(_equals(key, value) for key, value in live.items()), *conditions(where)],
+        must_not=[known] if known.has_id else None,
+    )
 
 
 def _equals(key: str, value: str | bool) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
 
 
-def _hit(point: models.ScoredPoint) -> Hit:
-    payload = point.payload or {}
-    fields = payload["fields"]
-    return Hit(
-        fields["item_id"], fields["name"], point.score, payload["version"], fields["attributes"]
-    )
+def _hit(point: models.ScoredPoint) -> Hit | Foreign:
+    """What was found, or why it is no item of ours."""
+    try:
+        item = Fields.model_validate((point.payload or {}).get("fields"))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, ("fields", *first["loc"])))
+        return Foreign(str(point.id), f"{where}: {first['msg']}")
+    read = _read(point, item.catalog_id)
+    if isinstance(read, Foreign):
+        return read
+    if read.entry.stream.key != item_key(item.catalog_id, item.item_id):
+        return Foreign(str(point.id), "fields.item_id must be that of its key")
+    return Hit(item.item_id, item.name, point.score, read.entry.version, item.attributes)
 
 
-def _entry(payload: Mapping[str, Any]) -> Entry:
-    stream = StreamKey(payload["aggregate"], payload["key"])
-    return Entry(stream, payload["version"], payload["digest"], payload["deleted"])
+def _read(point: models.Record | models.ScoredPoint, catalog_id: str) -> Stored | Foreign:
+    """What a point shows: the one place where the service reads what Qdrant holds."""
+    place = str(point.id)
+    read = read_entry(point.payload or {}, (ItemEvent.aggregate,), MAX_VERSION)
+    if isinstance(read, str):
+        return Foreign(place, read)
+    stream = read.entry.stream
+    if place != entry_id(stream):
+        return Foreign(place, f"its id is not the one of its key {stream.key}")
+    if not stream.key.startswith(f"{catalog_id}/"):
+        return Foreign(place, f"its key {stream.key} is none of the catalog that its fields name")
+    return read
+
+
+def _warn(foreign: Iterable[Foreign]) -> None:
+    for each in foreign:
+        log.warning("search finds a foreign point", place=each.place, why=each.why)

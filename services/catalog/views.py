@@ -4,7 +4,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from outbox.streams import Difference, Entry
+from outbox.own_rows import RowDifference
+from outbox.streams import Difference, Entry, Kind
 from schemas.catalog import MAX_ITEMS_PER_COMMAND, Attributes, Id, Item, Name, Text
 from services.catalog.store import VersionedItem
 
@@ -15,6 +16,8 @@ JFK: dict[str, Any] = {
     "text": "An airport in New York",
     "attributes": {"state": "NY", "elevation_feet": 13, "international": True},
 }
+POINT_KINDS = ("missing", "stale", "orphaned", "different")
+ROW_KINDS = (Kind.MISSING, Kind.ORPHANED, Kind.DIFFERENT)
 
 
 class NewCatalog(BaseModel):
@@ -84,7 +87,13 @@ class HitView(BaseModel):
 
 
 class Consistency(BaseModel):
-    """Exact counts of both stores, and the keys that differ (at most 100 of each kind)."""
+    """Exact counts of both stores, and the keys that differ (at most 100 of each kind).
+
+    `missing`, `stale`, `orphaned` and `different` are keys whose point is not what the stream head
+    says, and `foreign` ids of points that are none of ours; `rows_missing`, `rows_orphaned` and
+    `rows_different` keys whose row is not what the head and its latest event say. `counts` has the
+    exact number of each kind that there is.
+    """
 
     in_sync: bool
     postgres_items: int
@@ -94,18 +103,27 @@ class Consistency(BaseModel):
     stale: list[str]
     orphaned: list[str]
     different: list[str]
+    foreign: list[str]
+    rows_missing: list[str]
+    rows_orphaned: list[str]
+    rows_different: list[str]
+    counts: dict[str, int]
 
     @classmethod
-    def of(cls, items: int, shown: list[Entry], difference: Difference) -> Self:
-        kinds = {
-            kind: [stream.key for stream in getattr(difference, kind)[:SHOWN_KEYS]]
-            for kind in ("missing", "stale", "orphaned", "different")
-        }
+    def of(
+        cls, items: int, shown: list[Entry], difference: Difference, rows: RowDifference
+    ) -> Self:
+        found = {kind: [each.key for each in getattr(difference, kind)] for kind in POINT_KINDS}
+        found["foreign"] = difference.foreign
+        counts = {kind: len(keys) for kind, keys in found.items()}
+        own = {f"rows_{kind}": [each.key for each in rows.of(kind)] for kind in ROW_KINDS}
+        counts |= {f"rows_{kind}": rows.counts[kind] for kind in ROW_KINDS}
         tombstones = sum(entry.deleted for entry in shown)
         return cls(
-            in_sync=difference.keys == 0,
+            in_sync=not any(counts.values()),
             postgres_items=items,
             qdrant_items=len(shown) - tombstones,
             qdrant_tombstones=tombstones,
-            **kinds,
+            counts={kind: number for kind, number in counts.items() if number},
+            **{kind: keys[:SHOWN_KEYS] for kind, keys in (found | own).items()},
         )

@@ -13,7 +13,13 @@ from outbox.errors import Halted, SchemaBehind
 from schemas.catalog import COLLECTION
 from services.catalog.embedder import MODELS, WordLlamaEmbedder
 from stack.part import GraphPart
-from tests.contracts.projection_suite import CountingEmbedder, assert_shows, removed, upserted
+from tests.contracts.projection_suite import (
+    CountingEmbedder,
+    assert_shows,
+    removed,
+    scanned,
+    upserted,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -77,7 +83,7 @@ async def test_what_is_written_goes_to_the_live_one_and_no_other(generations: Ge
     await generations.switch(1)
     await generations.switch(1)
     await assert_shows(store, [upserted("a", 1), upserted("b", 1), removed("c", 2)])
-    await store.forget([entry async for entry in store.scan()])
+    await store.forget(list((await scanned(store)).values()))
     await assert_shows(
         await generations.create(2), [upserted("a", 3, state="new"), upserted("d", 1)]
     )
@@ -172,3 +178,36 @@ async def test_the_models_of_one_embedder_are_as_long_as_their_names_say() -> No
         assert sibling.named(embedder.model) is embedder
     with pytest.raises(SchemaBehind, match="no embedding model word2vec"):
         embedder.named("word2vec")
+
+
+async def test_collections_of_another_program_are_told_and_no_generations(
+    client: AsyncQdrantClient,
+) -> None:
+    """FB3: with our name and no model, or with a number as we would not write it."""
+    generations = vectors(client)
+    await generations.prepare()
+    config = models.VectorParams(size=4, distance=models.Distance.COSINE)
+    for name in (f"{COLLECTION}-7", f"{COLLECTION}-007", f"{COLLECTION}-\u0663", f"{COLLECTION}-0"):
+        await client.create_collection(name, vectors_config=config)
+    first, other = await generations.existing()
+    assert (first.number, first.live, first.foreign) == (1, True, None)
+    assert (other.number, other.live, other.model) == (7, False, None)
+    assert "names no model" in str(other.foreign)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["g.live = 'x'", "g.live = 1.5", "g.live = true", "g.numbers = 'x'", "g.numbers = ['1']",
+     "g.numbers = null", "g.live = null"],
+)  # fmt: skip
+async def test_a_node_of_generations_that_was_altered_is_one_line(
+    driver: AsyncDriver, graph_part: GraphPart, change: str
+) -> None:
+    """FB3: whoever asks is told what to set; no reader guesses."""
+    generations = catalog_graph_generations(driver, graph_part.database)
+    await generations.prepare()
+    statement = f"MATCH (g:Generation) SET {change}"
+    await driver.execute_query(statement, database_=graph_part.database)
+    for asked in (generations.existing(), generations.live()):
+        with pytest.raises(SchemaBehind, match="set live to the number"):
+            await asked

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
-from consumers.catalog import catalog_qdrant, document
+from consumers.catalog import ITEM, catalog_qdrant, document
 from consumers.projection import Entry
 from consumers.qdrant import LIVE, Document, QdrantProjection, point_id
 from outbox.errors import DependencyDown, Halted, MessageRejected, SchemaBehind
@@ -50,7 +50,7 @@ async def test_equal_texts_of_a_batch_are_embedded_once(
     client: AsyncQdrantClient, embedder: CountingEmbedder
 ) -> None:
     same = QdrantProjection(
-        client, "same", lambda _: document(upserted("x", 1)), embedder, aggregates=(), topics=()
+        client, "same", lambda _: document(upserted("x", 1)), embedder, aggregates=[ITEM], topics=()
     )
     await same.prepare()
     await same.apply([upserted(item, 1) for item in "abc"])
@@ -108,7 +108,7 @@ class Stale(QdrantProjection):
 async def test_the_fence_is_in_the_store(
     projection: QdrantProjection, client: AsyncQdrantClient, embedder: CountingEmbedder, late: Any
 ) -> None:
-    stale = Stale(client, COLLECTION, document, embedder, aggregates=(), topics=())
+    stale = Stale(client, COLLECTION, document, embedder, aggregates=[ITEM], topics=())
     await projection.apply([upserted("a", 5)])
     await stale.apply([late])
     await assert_shows(projection, [upserted("a", 5)])

@@ -85,7 +85,9 @@ class EdgeEngine:
 
     async def upsert(self, collection: str, points: Sequence[Json], fence: Json | None) -> None:
         made = [self._edge.Point(p["id"], p["vector"], p["payload"]) for p in points]
-        operation = self._edge.UpdateOperation.upsert_points(made, fence and self._fence(fence))
+        operation = self._edge.UpdateOperation.upsert_points(
+            made, fence and self._filter(collection, fence)
+        )
         try:
             self._shards[collection].update(operation)
         except Exception as error:  # the wheel knows no other kind
@@ -115,19 +117,59 @@ class EdgeEngine:
         records = [(str(record.id), record.payload, record.vector) for record in found]
         return records, None if after is None else str(after)
 
+    async def filtered(self, collection: str, condition: Json) -> list[Record]:
+        """All that its own filter lets through."""
+        request = self._edge.ScrollRequest(
+            limit=100_000,
+            filter=self._filter(collection, condition),
+            with_payload=True,
+            with_vector=True,
+        )
+        found, _ = self._shards[collection].scroll(request)
+        return [(str(record.id), record.payload, record.vector) for record in found]
+
     async def close(self) -> None:
         for shard in self._shards.values():
             shard.close()
 
-    def _fence(self, fence: Json) -> Any:
-        """Of the filters that there are, the only one that a fence is made of."""
-        conditions = [
-            self._edge.FieldCondition(
-                key=condition["key"], range=self._edge.RangeFloat(lt=condition["range"]["lt"])
+    def _filter(self, collection: str, condition: Json) -> Any:
+        """A filter of the REST interface as the wheel takes it."""
+        clauses = {
+            name: [self._condition(collection, each) for each in condition[name]]
+            for name in ("must", "should", "must_not")
+            if condition.get(name)
+        }
+        return self._edge.Filter(**clauses)
+
+    def _condition(self, collection: str, condition: Json) -> Any:
+        if "has_id" in condition:
+            return self._edge.HasIdCondition(set(condition["has_id"]))
+        if "is_empty" in condition:
+            return self._edge.IsEmptyCondition(condition["is_empty"]["key"])
+        if "key" not in condition:
+            return self._filter(collection, condition)
+        if condition.get("range"):
+            bounds = {name: n for name, n in condition["range"].items() if n is not None}
+            return self._edge.FieldCondition(
+                key=condition["key"], range=self._edge.RangeFloat(**bounds)
             )
-            for condition in fence["must"]
-        ]
-        return self._edge.Filter(must=conditions)
+        value = condition["match"]["value"]
+        if isinstance(value, bool):
+            return self._edge.HasIdCondition(self._with_bool(collection, condition["key"], value))
+        return self._edge.FieldCondition(key=condition["key"], match=self._edge.MatchValue(value))
+
+    def _with_bool(self, collection: str, key: str, value: bool) -> set[Any]:
+        """The points that have it: the wheel looks for 0 and 1 where it should look for a bool."""
+        request = self._edge.ScrollRequest(limit=100_000, with_payload=True, with_vector=False)
+        found, _ = self._shards[collection].scroll(request)
+        return {record.id for record in found if _at(record.payload, key) is value}
+
+
+def _at(payload: Any, path: str) -> Any:
+    """The value at `fields.attributes.name`; None where there is none."""
+    for name in path.split("."):
+        payload = payload.get(name) if isinstance(payload, dict) else None
+    return payload
 
 
 def matches(condition: Json, record: Record) -> bool:

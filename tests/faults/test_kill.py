@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from consumers.assembly import catalog_vectors
+from consumers.conformance import scanned
 from consumers.generations import LiveProjection
 from consumers.projection import Projection
 from consumers.settings import Settings
@@ -104,7 +105,7 @@ async def idle(name: str, settings: Settings, connection: psycopg.AsyncConnectio
 
 
 async def shown(projection: Projection) -> set[Entry]:
-    return {entry async for entry in projection.scan()}
+    return set((await scanned(projection)).values())
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from neo4j import AsyncManagedTransaction
 from qdrant_client import AsyncQdrantClient
 
 from consumers.assembly import live_vectors
+from consumers.conformance import scanned
 from consumers.generations import LiveProjection
 from consumers.neo4j_edge import connect, run
 from consumers.qdrant import QdrantProjection
@@ -143,7 +144,7 @@ async def test_searches_see_the_old_or_the_new_whole_while_writers_go_on(
     assert searcher.asked > 10
     assert written[0] > before > 10, "nobody wrote meanwhile"
     await in_step(postgres, store)
-    assert {each.stream.key.split("/")[0] async for each in store.scan()} == {STILL, BUSY}
+    assert {stream.key.split("/")[0] for stream in await scanned(store)} == {STILL, BUSY}
 
 
 READ_LIVE = 'MATCH (g:Generation {key: "neo4j"}) RETURN g.live AS live'

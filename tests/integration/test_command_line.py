@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 
 import psycopg
 import pytest
+from qdrant_client import QdrantClient
 
 from consumers.settings import Settings
 from tests.faults.role import environment
@@ -54,7 +56,8 @@ def test_drift_check_tells_the_keys_and_exits_with_1(settings: Settings, postgre
     told = run(settings, *check, "--projection", "neo4j", "--limit", "1", "--json")
     assert told.returncode == 1, told.stderr
     found = json.loads(told.stdout)["neo4j"]
-    assert found["counts"] == {"missing": 2, "stale": 0, "orphaned": 0, "different": 0}
+    kinds = ("missing", "stale", "orphaned", "different", "foreign")
+    assert found["counts"] == dict.fromkeys(kinds, 0) | {"missing": 2}
     assert [(f["kind"], f["key"]) for f in found["findings"]] == [("missing", "c/i")]
 
 
@@ -66,6 +69,57 @@ def test_a_store_that_cannot_be_compared_is_an_error_beside_the_others(settings:
     assert found["qdrant"]["error"].startswith("qdrant has no collection")
     assert found["neo4j"]["error"] is None
     assert "qdrant: qdrant has no collection" in told.stderr
+
+
+def test_drift_check_compares_the_services_rows_too(settings: Settings, postgres_url: str) -> None:
+    """FB2: exit code 1, and each key by its kind; not where one store is asked for."""
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("INSERT INTO catalog.catalogs VALUES ('c', 'by hand')")
+        connection.execute("INSERT INTO catalog.items VALUES ('c', 'i', 'i', 't', '{}')")
+        connection.execute(PUBLISH_ITEM, ["c/j"])
+    with closing(QdrantClient(path=settings.qdrant_url.removeprefix("file:"))):
+        told = run(settings, "consumers", "drift", "check", "--patience", "0", "--json")
+    found = json.loads(told.stdout)["catalog-rows"]
+    assert sorted((each["kind"], each["key"]) for each in found["findings"]) == [
+        ("missing", "c/j"),
+        ("orphaned", "c"),
+        ("orphaned", "c/i"),
+    ]
+    assert (found["heads"], found["shown"], found["error"]) == (1, 2, None)
+    alone = run(settings, "consumers", "drift", "check", "--projection", "neo4j", "--json")
+    assert json.loads(alone.stdout).keys() == {"neo4j"}
+
+
+def test_a_folder_that_another_process_holds_is_one_line(settings: Settings) -> None:
+    """FD3: for whoever checks, and for the role that needs it."""
+    with closing(QdrantClient(path=settings.qdrant_url.removeprefix("file:"))):
+        for command, code in (
+            (("drift", "check", "--projection", "qdrant"), 2),
+            (("drift", "repair", "--projection", "qdrant", "--reason", "r"), 2),
+            (("rebuild", "status"), 2),
+            (("rebuild", "start", "--projection", "qdrant", "--reason", "r"), 2),
+            (("replay-preview", "--all"), 2),
+            (("qdrant",), 3),
+        ):
+            told = run(settings, "consumers", *command)
+            assert told.returncode == code, (command, told.stderr)
+            assert "Traceback" not in told.stderr
+            lines = [line for line in told.stderr.splitlines() if "another process" in line]
+            assert len(lines) == 1, told.stderr
+
+
+def test_rebuild_status_says_which_stores_did_not_answer(settings: Settings) -> None:
+    """FD4: exit code 2, one line a store, and in JSON too."""
+    nowhere = {"QDRANT_URL": "http://127.0.0.1:1", "NEO4J_URL": "bolt://127.0.0.1:1"}
+    told = run(settings, "consumers", "rebuild", "status", "--json", **nowhere)
+    assert told.returncode == 2
+    said = json.loads(told.stdout)
+    assert [said[name]["generations"] for name in ("qdrant", "neo4j")] == [None, None]
+    for name in ("qdrant", "neo4j"):
+        assert f"{name} is down" in said[name]["error"]
+        assert len([x for x in told.stderr.splitlines() if x.startswith(f"{name}: ")]) == 1
+    told = run(settings, "consumers", "rebuild", "status", **nowhere)
+    assert (told.returncode, told.stdout.count("not known")) == (2, 2)
 
 
 def test_drift_repair_is_refused_for_much_and_audited(

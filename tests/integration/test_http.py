@@ -478,7 +478,7 @@ async def project(api: Api, postgres: Connection) -> None:
 async def consistency(http: Client) -> dict[str, Any]:
     """What differs, and how many there are of what."""
     document: dict[str, Any] = (await http.get("/catalogs/airports/consistency")).json()
-    return {name: value for name, value in document.items() if value != []}
+    return {name: value for name, value in document.items() if value not in ([], {})}
 
 
 async def test_consistency_names_the_keys_that_differ(
@@ -487,7 +487,7 @@ async def test_consistency_names_the_keys_that_differ(
     await project(api, postgres)
     await put(airports, *[ITEM | {"item_id": item_id} for item_id in "ab"])
     counts = {"postgres_items": 2, "qdrant_items": 0, "qdrant_tombstones": 0}
-    missing = {"missing": ["airports/a", "airports/b"]}
+    missing = {"missing": ["airports/a", "airports/b"], "counts": {"missing": 2}}
     assert await consistency(airports) == {"in_sync": False} | counts | missing
 
     await project(api, postgres)
@@ -496,7 +496,7 @@ async def test_consistency_names_the_keys_that_differ(
     assert sorted(hit["item_id"] for hit in hits) == ["a", "b"]
 
     await put(airports, ITEM | {"item_id": "a", "name": "New"})
-    stale = {"qdrant_items": 2, "stale": ["airports/a"]}
+    stale = {"qdrant_items": 2, "stale": ["airports/a"], "counts": {"stale": 1}}
     assert await consistency(airports) == {"in_sync": False} | counts | stale
 
 

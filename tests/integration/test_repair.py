@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from consumers.assembly import catalog_vectors
+from consumers.conformance import scanned
 from consumers.drift import Care, check, checked
 from consumers.generations import LiveProjection
 from consumers.memory import MemoryProjection
@@ -52,7 +53,7 @@ async def latest_of(postgres: Connection, item: str) -> Change:
 
 
 async def shown(projection: Projection) -> dict[StreamKey, Entry]:
-    return {entry.stream: entry async for entry in projection.scan()}
+    return await scanned(projection)
 
 
 @pytest.fixture(params=["memory", "qdrant", "graph"])

@@ -10,6 +10,7 @@ import pytest
 from consumers.memory import MemoryProjection
 from consumers.projection import Change
 from consumers.settings import Settings
+from outbox import replay as replay_module
 from outbox.audit import audit
 from outbox.errors import LeaseLost, MessageRejected
 from outbox.kafka import has_committed
@@ -24,6 +25,7 @@ from outbox.replays import cancel, find, list_replays, pause, resume
 from outbox.retention import Retention
 from outbox.scene import Range
 from schemas.catalog import ItemEvent
+from tests.captured import captured
 from tests.integration.aged import all_published, fetch, past_day, publish_aged
 from tests.integration.replaying import (
     FAST,
@@ -391,3 +393,15 @@ async def test_a_process_whose_turn_is_over_moves_no_checkpoint(
     await successor.checkpoint(10**12, 5)
     await successor.finish()
     assert (await find(postgres, replay.id)).status == "done"
+
+
+async def test_the_closing_line_of_a_replay_says_what_it_is(
+    settings: Settings, postgres: Connection
+) -> None:
+    """FD4: done, and not the status that it had a moment before."""
+    await publish(postgres, MESSAGES)
+    await relayed(settings, postgres)
+    with captured(replay_module) as lines:
+        await replayed(settings, postgres, await recorded(postgres))
+    (closing,) = [each for each in lines if each["event"] == "replay stopped"]
+    assert closing["status"] == "done"

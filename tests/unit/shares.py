@@ -31,11 +31,12 @@ class Letters(DeadLetters):
         self.refused = 0
         self.away = False
 
-    async def write(self, letter: DeadLetter) -> None:
+    async def write(self, letter: DeadLetter) -> int:
         if self.away:
             self.refused += 1
             raise DependencyDown("postgres", "planted")
         self.written.append(letter)
+        return len(self.written)
 
     async def parked(self) -> set[str]:
         return {letter.stream for letter in self.written if letter.stream}

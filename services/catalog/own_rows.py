@@ -1,0 +1,192 @@
+"""Own rows: the service's tables against the stream heads and what the latest events say.
+
+Every change of a row is committed together with its event, so a row and its key's head always
+agree. Where they do not, somebody has changed one of them alone: a row deleted, inserted or altered
+by hand, or restored from elsewhere. What differs is one of:
+
+- missing: the head is live, and there is no row;
+- orphaned: there is a row, and no head, or one that says the key is deleted;
+- different: the row is not what the latest event says, attribute by attribute, types included; or
+  that event is in no table any more, so that nobody can tell.
+
+Each key is judged within one statement, so within one snapshot: a writer that goes on meanwhile is
+never taken for a difference. Rows are read a page at a time, so that memory is bounded, no snapshot
+is old, and no statement long.
+
+Weakness: a key that is deleted and made anew while the pages go by may be looked at twice or never;
+what is wrong before the beginning and stays wrong is found.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, LiteralString, NamedTuple
+
+import psycopg
+
+from outbox.brief import planned
+from outbox.own_rows import RowDifference
+from outbox.streams import Kind, StreamKey
+from schemas.catalog import CatalogCreated, ItemEvent
+
+PAGE_ROWS = 2_000
+
+Connection = psycopg.AsyncConnection[Any]
+Around = Callable[[Connection], AbstractAsyncContextManager[object]]
+
+# Before the snapshot of a transaction with one snapshot: a day that is dropped is gone for every
+# snapshot, and the rows that were kept of it are in none that is older. This keeps days from being
+# dropped until the transaction ends; whoever prunes gives up soon, and comes again.
+KEEP_DAYS: LiteralString = "LOCK TABLE outbox.messages IN ACCESS SHARE MODE"
+
+
+class Table(NamedTuple):
+    """The statements about one table; each takes the page behind `after`, `limit` rows long.
+
+    `rows` gives a row's place, its key, and how it differs (null where it does not); `absent` the
+    live heads behind a key, and whether each has its row.
+    """
+
+    aggregate: str
+    rows: LiteralString
+    absent: LiteralString
+
+
+# jsonb compares numbers by their exact value: 1 and 1.0 are one number, as they are in Python; true
+# and 1 are not, and neither are two neighbouring floats. `readable` is false for a payload that
+# jsonb cannot hold: no row can be what that says.
+# The page is cut before it is joined, so that each of its rows is looked up by its key's index.
+ITEM_ROWS: LiteralString = """
+WITH page AS MATERIALIZED (
+    SELECT catalog_id, item_id, catalog_id || '/' || item_id AS key, name, text, attributes
+    FROM catalog.items
+    WHERE (catalog_id, item_id) > ((%(after)s::text[])[1], (%(after)s::text[])[2])
+      AND (%(catalog)s::text IS NULL OR catalog_id = %(catalog)s)
+    ORDER BY catalog_id, item_id LIMIT %(limit)s
+)
+SELECT ARRAY[page.catalog_id, page.item_id], page.key,
+       CASE WHEN latest.aggregateid IS NULL OR latest.deleted THEN 'orphaned'
+            WHEN NOT %(readable)s::boolean THEN 'different'
+            WHEN latest.payload::jsonb IS DISTINCT FROM jsonb_build_object(
+                     'catalog_id', page.catalog_id, 'item_id', page.item_id, 'name', page.name,
+                     'text', page.text, 'attributes', page.attributes) THEN 'different' END
+FROM page LEFT JOIN outbox.latest AS latest
+  ON latest.aggregatetype = %(aggregate)s AND latest.aggregateid = page.key
+ORDER BY page.catalog_id, page.item_id
+"""
+# A catalog's keys are one range: "0" is the character after the slash.
+ITEM_ABSENT: LiteralString = """
+WITH page AS MATERIALIZED (
+    SELECT aggregateid AS key FROM outbox.streams
+    WHERE aggregatetype = %(aggregate)s AND aggregateid > %(after)s AND NOT deleted
+      AND (%(catalog)s::text IS NULL
+           OR (aggregateid >= %(catalog)s || '/' AND aggregateid < %(catalog)s || '0'))
+    ORDER BY aggregateid LIMIT %(limit)s
+)
+SELECT page.key, EXISTS (
+    SELECT FROM catalog.items WHERE catalog_id = split_part(page.key, '/', 1)
+                                AND item_id = split_part(page.key, '/', 2))
+FROM page ORDER BY page.key
+"""
+CATALOG_ROWS: LiteralString = """
+WITH page AS MATERIALIZED (
+    SELECT catalog_id, name FROM catalog.catalogs
+    WHERE catalog_id > (%(after)s::text[])[1]
+      AND (%(catalog)s::text IS NULL OR catalog_id = %(catalog)s)
+    ORDER BY catalog_id LIMIT %(limit)s
+)
+SELECT ARRAY[page.catalog_id], page.catalog_id,
+       CASE WHEN latest.aggregateid IS NULL OR latest.deleted THEN 'orphaned'
+            WHEN NOT %(readable)s::boolean THEN 'different'
+            WHEN latest.payload::jsonb IS DISTINCT FROM jsonb_build_object(
+                     'catalog_id', page.catalog_id, 'name', page.name) THEN 'different' END
+FROM page LEFT JOIN outbox.latest AS latest
+  ON latest.aggregatetype = %(aggregate)s AND latest.aggregateid = page.catalog_id
+ORDER BY page.catalog_id
+"""
+CATALOG_ABSENT: LiteralString = """
+WITH page AS MATERIALIZED (
+    SELECT aggregateid AS key FROM outbox.streams
+    WHERE aggregatetype = %(aggregate)s AND aggregateid > %(after)s AND NOT deleted
+      AND (%(catalog)s::text IS NULL OR aggregateid = %(catalog)s)
+    ORDER BY aggregateid LIMIT %(limit)s
+)
+SELECT page.key, EXISTS (SELECT FROM catalog.catalogs WHERE catalog_id = page.key)
+FROM page ORDER BY page.key
+"""
+TABLES = (
+    Table(CatalogCreated.aggregate, CATALOG_ROWS, CATALOG_ABSENT),
+    Table(ItemEvent.aggregate, ITEM_ROWS, ITEM_ABSENT),
+)
+
+
+class CatalogRows:
+    """The catalog's tables, as an OwnRows."""
+
+    name = "catalog-rows"
+
+    async def compare(self, connection: Connection, named: int) -> RowDifference:
+        """As in OwnRows: each page in a transaction of its own."""
+        difference = RowDifference(named)
+        await _compare(connection, None, difference, planned)
+        return difference
+
+
+async def compare_catalog(connection: Connection, catalog_id: str, named: int) -> RowDifference:
+    """The rows of one catalog, within the caller's transaction, which began with KEEP_DAYS."""
+    difference = RowDifference(named)
+    await _compare(connection, catalog_id, difference, psycopg.AsyncConnection.transaction)
+    return difference
+
+
+async def _compare(
+    connection: Connection, catalog: str | None, difference: RowDifference, around: Around
+) -> None:
+    for table in TABLES:
+        asked = {"aggregate": table.aggregate, "catalog": catalog}
+        await _compare_rows(connection, table, asked, difference, around)
+        await _compare_heads(connection, table, asked, difference, around)
+
+
+async def _compare_rows(
+    connection: Connection, table: Table, asked: Any, difference: RowDifference, around: Around
+) -> None:
+    """What is orphaned or different; a page that cannot be read is read row by row."""
+    after, limit = ["", ""], PAGE_ROWS
+    while True:
+        page = asked | {"after": after, "limit": limit, "readable": True}
+        try:
+            rows = await _ask(connection, table.rows, page, around)
+        except psycopg.DataError:
+            if limit > 1:
+                limit = max(1, limit // 10)
+                continue
+            rows = await _ask(connection, table.rows, page | {"readable": False}, around)
+        if not rows:
+            return
+        for _, key, kind in rows:
+            difference.rows += 1
+            if kind is not None:
+                difference.add(Kind(kind), StreamKey(table.aggregate, key))
+        after, limit = rows[-1][0], PAGE_ROWS
+
+
+async def _compare_heads(
+    connection: Connection, table: Table, asked: Any, difference: RowDifference, around: Around
+) -> None:
+    """What is missing."""
+    after = ""
+    while rows := await _ask(
+        connection, table.absent, asked | {"after": after, "limit": PAGE_ROWS}, around
+    ):
+        for key, is_there in rows:
+            difference.heads += 1
+            if not is_there:
+                difference.add(Kind.MISSING, StreamKey(table.aggregate, key))
+        after = rows[-1][0]
+
+
+async def _ask(
+    connection: Connection, statement: LiteralString, values: Any, around: Around
+) -> list[Any]:
+    async with around(connection):
+        return await (await connection.execute(statement, values)).fetchall()

@@ -1,0 +1,70 @@
+"""Where: what `attribute:text` asks of the search store.
+
+An attribute is a text, a yes or no, or a number, and a filter is always text. So `price:1` finds
+the number 1 and the text "1", and `lit:true` what is true and the text "true".
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from math import isfinite
+
+from qdrant_client import models
+
+from outbox.errors import rejected
+
+NAME = r"[a-z][a-z0-9_]{0,49}"
+# As JSON writes numbers: 007, +1, .5, 1_000, nan and digits of other scripts are texts.
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+BOOLS = {"true": True, "false": False}
+MAX_CHARACTERS = 500  # as of an attribute's text
+MAX_INTEGER = 2**63 - 1
+
+
+def parse_where(filters: Iterable[str]) -> dict[str, str]:
+    """The texts by attribute; MessageRejected where one is not `attribute:text`, or comes twice."""
+    where: dict[str, str] = {}
+    for each in filters:
+        name, colon, text = each.partition(":")
+        if not colon or not re.fullmatch(NAME, name):
+            raise rejected("schema", "where", "must be `attribute:text`, with an attribute's name")
+        if name in where:
+            raise rejected("schema", "where", "must name each attribute at most once")
+        if len(text) > MAX_CHARACTERS:
+            raise rejected("schema", "where", f"must have a text of at most {MAX_CHARACTERS}")
+        where[name] = text
+    return where
+
+
+def conditions(where: Mapping[str, str]) -> list[models.Filter]:
+    """A filter for each attribute; each is to hold."""
+    return [
+        models.Filter(should=[*_any_of(f"fields.attributes.{name}", text)])
+        for name, text in where.items()
+    ]
+
+
+def _any_of(key: str, text: str) -> Iterable[models.FieldCondition]:
+    """What an attribute may be that reads like this."""
+    yield _equals(key, text)
+    if text in BOOLS:
+        yield _equals(key, BOOLS[text])
+    if INTEGER.fullmatch(text) and abs(int(text)) <= MAX_INTEGER:
+        yield _equals(key, int(text))
+    if (number := _number(text)) is not None:
+        # The store matches exactly what is a whole number only, so a range of one number it is.
+        yield models.FieldCondition(key=key, range=models.Range(gte=number, lte=number))
+
+
+def _number(text: str) -> float | None:
+    """The number that a range can find; None for a whole one that no 64-bit float is."""
+    if not NUMBER.fullmatch(text):
+        return None
+    number = float(text)
+    if not isfinite(number) or (INTEGER.fullmatch(text) and int(text) != int(number)):
+        return None
+    return number
+
+
+def _equals(key: str, value: str | int | bool) -> models.FieldCondition:
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
