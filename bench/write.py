@@ -20,7 +20,7 @@ from collections import Counter
 from bench.figure import Figure
 from bench.rig import Rig, fresh
 from bench.writer import THINGS
-from outbox.relay import connect
+from outbox.connection import connect
 from outbox.settings import Settings
 
 WRITERS = 8

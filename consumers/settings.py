@@ -1,14 +1,19 @@
 """The settings of the consumers: the services', and those of the graph and the runner."""
 
-from pydantic import Field, SecretStr
+from typing import Annotated
 
+from pydantic import AfterValidator, Field, SecretStr
+
+from outbox.address import checked_neo4j
 from services.settings import Settings as ServiceSettings
 
 
 class Settings(ServiceSettings):
     """What a consumer can be told; see outbox.settings for where it is read from."""
 
-    neo4j_url: str = Field(default="bolt://127.0.0.1:7687", validation_alias="NEO4J_URL")
+    neo4j_url: Annotated[str, AfterValidator(checked_neo4j)] = Field(
+        default="bolt://127.0.0.1:7687", validation_alias="NEO4J_URL"
+    )
     neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")
     neo4j_password: SecretStr = Field(default=SecretStr(""), validation_alias="NEO4J_PASSWORD")
     neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")

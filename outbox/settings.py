@@ -6,10 +6,16 @@ else starts with AFTERCOMMIT_. Each limit carries its unit in its name.
 
 import getpass
 import socket
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from outbox.address import PostgresAddress, checked_kafka, checked_postgres, libpq_form
+
+# Names with commas between them, each as it is or in double quotes; nothing that ends a statement.
+DEFAULT_SEARCH_PATH = '"$user", public'  # PostgreSQL's own
+SEARCH_PATH = r'^\s*(\w+|"[^"\x00]+")(\s*,\s*(\w+|"[^"\x00]+"))*\s*$'
 
 
 def _operator() -> str:
@@ -32,7 +38,9 @@ class Settings(BaseSettings):
         default=SecretStr("postgresql://postgres@127.0.0.1:5432/aftercommit"),
         validation_alias="POSTGRES_URL",
     )
-    kafka_url: str = Field(default="127.0.0.1:9092", validation_alias="KAFKA_URL")
+    kafka_url: Annotated[str, AfterValidator(checked_kafka)] = Field(
+        default="127.0.0.1:9092", validation_alias="KAFKA_URL"
+    )
 
     profile: Literal["development", "production"] = "development"
     failpoints: str = Field(default="", validation_alias="FAILPOINTS")
@@ -41,6 +49,8 @@ class Settings(BaseSettings):
     pool_connections: int = Field(default=10, ge=1, le=1_000)
     pool_timeout_seconds: float = Field(default=5.0, gt=0)
     connect_timeout_seconds: int = Field(default=5, ge=1)
+    # Where a service's own unqualified tables are looked for, whatever the role's default is.
+    search_path: str = Field(default=DEFAULT_SEARCH_PATH, pattern=SEARCH_PATH)
     prepared_statements: bool = True  # False behind a transaction pooler that cannot follow them
     contention_attempts: int = Field(default=6, ge=1)
 
@@ -76,6 +86,11 @@ class Settings(BaseSettings):
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     log_queue_bytes: int = Field(default=1024 * 1024, ge=4096)  # more than waits so is dropped
 
+    @field_validator("postgres_url")
+    @classmethod
+    def _postgres_url_is_an_address(cls, url: SecretStr) -> SecretStr:
+        return SecretStr(checked_postgres(url.get_secret_value()))
+
     @model_validator(mode="after")
     def _production_is_whole(self) -> Self:
         if self.failpoints and self.profile == "production":
@@ -84,5 +99,8 @@ class Settings(BaseSettings):
 
     def libpq_url(self) -> str:
         """The address as libpq reads it, also when it was given in SQLAlchemy's form."""
-        url = self.postgres_url.get_secret_value()
-        return url.replace("postgresql+psycopg://", "postgresql://", 1)
+        return libpq_form(self.postgres_url.get_secret_value())
+
+    def postgres_address(self) -> PostgresAddress:
+        """The same in parts."""
+        return PostgresAddress.parse(self.postgres_url.get_secret_value())

@@ -21,7 +21,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 def migrate() -> None:
     """Apply the migrations of the outbox and of every service that are missing; safe to repeat."""
     settings = Settings()
-    applied = answer(settings, run_migrations(settings.libpq_url(), all_migrations()))
+    migrating = run_migrations(settings.libpq_url(), all_migrations(), settings.search_path)
+    applied = answer(settings, migrating)
     typer.echo(f"{len(applied)} migrations applied")
 
 

@@ -1,16 +1,19 @@
 """The settings of the services: the crossing's, and where the search store is."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from outbox.address import checked_qdrant
 from outbox.settings import Settings as OutboxSettings
 
 
 class Settings(OutboxSettings):
     """What a service can be told; see outbox.settings for where it is read from."""
 
-    qdrant_url: str = Field(default="http://127.0.0.1:6333", validation_alias="QDRANT_URL")
+    qdrant_url: Annotated[str, AfterValidator(checked_qdrant)] = Field(
+        default="http://127.0.0.1:6333", validation_alias="QDRANT_URL"
+    )
     qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
     qdrant_timeout_seconds: int = Field(default=10, ge=1)
     embedding_dimension: Literal[64, 128, 256] = 256  # of a first generation's vectors

@@ -11,6 +11,7 @@ import structlog
 import typer
 
 from outbox import logs
+from outbox.process import run_command
 from stack.broker import serve
 from stack.errors import StackError
 from stack.interrupt import run_until_signal
@@ -140,4 +141,4 @@ def described_as_json(running: "Machine") -> str:
 
 
 if __name__ == "__main__":
-    app()
+    run_command(app)

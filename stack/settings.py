@@ -1,10 +1,12 @@
 """What the environment says about the parts: read once, checked, frozen, passed down."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from outbox.address import checked_kafka, checked_neo4j, checked_postgres, checked_qdrant
 
 
 class StackSettings(BaseSettings):
@@ -25,11 +27,12 @@ class StackSettings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
-    postgres_url: str | None = None
+    postgres_url: SecretStr | None = None
     postgres_bin: Path | None = None
-    kafka_url: str | None = None
+    kafka_url: Annotated[str, AfterValidator(checked_kafka)] | None = None
     postgres_provider: Literal["wheel", "docker"] = Field(
         default="wheel", validation_alias="STACK_POSTGRES"
     )
@@ -47,12 +50,12 @@ class StackSettings(BaseSettings):
     graph_quick_start: bool = Field(default=True, validation_alias="STACK_GRAPH_QUICK_START")
     cache: Path | None = Field(default=None, validation_alias="AFTERCOMMIT_CACHE")
     xdg_cache_home: Path | None = None
-    neo4j_url: str | None = None
+    neo4j_url: Annotated[str, AfterValidator(checked_neo4j)] | None = None
     neo4j_user: str = "neo4j"
     neo4j_password: SecretStr | None = None
     neo4j_password_file: Path | None = None
     neo4j_database: str = "neo4j"
-    qdrant_url: str | None = None
+    qdrant_url: Annotated[str, AfterValidator(checked_qdrant)] | None = None
     qdrant_api_key: SecretStr | None = None
     ready_timeout_seconds: float = Field(
         default=180.0, gt=0, validation_alias="STACK_READY_TIMEOUT_SECONDS"
@@ -60,6 +63,13 @@ class StackSettings(BaseSettings):
     stop_timeout_seconds: float = Field(
         default=10.0, gt=0, validation_alias="STACK_STOP_TIMEOUT_SECONDS"
     )
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _postgres_url_is_an_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            checked_postgres(url.get_secret_value())
+        return url
 
     def cache_folder(self) -> Path:
         """Where downloads are kept: AFTERCOMMIT_CACHE, else a folder in the user's cache."""

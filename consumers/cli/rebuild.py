@@ -14,11 +14,11 @@ from consumers.rebuild import Asked, drop, rebuild_through_outages
 from consumers.settings import Settings
 from outbox.cli.bar import progress
 from outbox.cli.console import Json, Reason, halted_in_one_line, print_table
+from outbox.connection import connect
 from outbox.errors import OutboxError, translated
 from outbox.operations import Operation
 from outbox.process import answer, calm_the_collector
 from outbox.rebuilds import Rebuild, latest
-from outbox.relay import connect
 
 SHOWN = ("action", "generation", "phase", "keys", "differing", "brought", "checks", "operator")
 

@@ -11,8 +11,8 @@ from consumers.assembly import PROJECTIONS
 from consumers.drift import Care
 from consumers.projection import Projection
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.errors import translated
-from outbox.relay import connect
 
 Only = Annotated[
     list[str] | None,

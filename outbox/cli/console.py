@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from outbox.connection import connect
 from outbox.errors import Halted
 from outbox.process import EXIT_HALTED, answer
-from outbox.relay import connect
 from outbox.settings import Settings
 
 T = TypeVar("T")

@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 
-from outbox.doctor import brokers, progress, schema, server, topics, transactions
+from outbox.connection import connect
+from outbox.doctor import brokers, progress, schema, server, session, topics, transactions
 from outbox.doctor.diagnosis import Check, Diagnosis, Finding, Gravity, unanswered
 from outbox.ending import ended
 from outbox.errors import OutboxError, translated
@@ -52,6 +53,7 @@ class Question(Generic[R]):
 
 QUESTIONS: tuple[Question[Any], ...] = (
     Question(server.CHECKS, server.read, server.judge),
+    Question(session.CHECKS, session.read, session.judge),
     Question(transactions.CHECKS, transactions.read, transactions.judge),
     Question(schema.CHECKS_OF_MIGRATIONS, schema.read_migrations, schema.judge_migrations),
     Question(schema.CHECKS_OF_RIGHTS, schema.read_rights, schema.judge_rights),
@@ -124,12 +126,7 @@ def _judged(
 
 async def _connect(settings: Settings) -> Connection:
     with translated():
-        return await psycopg.AsyncConnection.connect(
-            settings.libpq_url(),
-            autocommit=True,
-            connect_timeout=settings.connect_timeout_seconds,
-            application_name="aftercommit doctor",
-        )
+        return await connect(settings, "doctor")
 
 
 async def _recorded(connection: Connection, settings: Settings) -> Mapping[str, int] | None:
