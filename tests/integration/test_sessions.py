@@ -258,7 +258,7 @@ def timeless(told: str) -> str:
 
 
 async def test_the_bounds_of_days_are_the_same_whoever_makes_them(postgres: Connection) -> None:
-    """FC2: IST is written for Kolkata, and read as Israel."""
+    """FC2: IST is written for Kolkata, and read as Israel before PostgreSQL 18."""
     await postgres.execute("SET DateStyle = 'SQL, DMY'")
     await postgres.execute("SET TimeZone = 'Asia/Kolkata'")
     await postgres.execute("SELECT outbox.create_partitions(9)")
