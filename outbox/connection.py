@@ -82,12 +82,12 @@ class Session(psycopg.AsyncConnection[Any]):
 
     each_begin: tuple[bytes, ...] = ()  # statements; empty where the settings hold
 
-    def _exec_command(self, command: Any, *arguments: Any) -> PQGen[Any]:
+    def _exec_command(self, command: Any, *arguments: Any, **options: Any) -> PQGen[Any]:
         """psycopg's way to send a BEGIN (among others): with it go the settings."""
         if not self.each_begin or command != self._get_tx_start_command():
-            return (yield from super()._exec_command(command, *arguments))
+            return (yield from super()._exec_command(command, *arguments, **options))
         if self._pipeline:
-            yield from super()._exec_command(command, *arguments)
+            yield from super()._exec_command(command, *arguments, **options)
             for statement in self.each_begin:
                 yield from super()._exec_command(statement)
             return None
