@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test faults drift-drill check bench format lock schemas fault-rows clean
+.PHONY: demo test test-defaults faults drift-drill check bench format lock schemas fault-rows clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python -m stack demo $(ARGS)
@@ -13,6 +13,14 @@ demo: $(VENV)/ready
 # In two processes, a file at a time: most tests wait for servers.
 test: $(VENV)/ready
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+# The same with databases that give every session LATIN1, German dates, the time of Kathmandu and
+# serializable transactions. SHORT=1 runs what reads and writes most of them: two minutes, as in CI.
+SHORT_OF_DEFAULTS := $(addprefix tests/integration/,test_sessions.py test_plain_sql.py \
+	test_partitions.py test_command_line.py test_migrate.py test_retention.py test_dead_letters.py)
+test-defaults: .venv/ready
+	TEST_DATABASE_DEFAULTS=odd $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+		$(if $(SHORT),$(SHORT_OF_DEFAULTS)) $(ARGS)
 
 # Interleavings, kill -9 at failpoints, planted bugs, and every fault that docs/faults.md names; some
 # twenty minutes. It ends with its seeds: SEED=n repeats what they drew; LONG=1 takes hours.

@@ -1,6 +1,6 @@
 """Backlog: messages as many transactions would have left them, made by PostgreSQL itself."""
 
-from outbox.relay import connect
+from outbox.connection import connect
 from outbox.settings import Settings
 
 KEYS = 10_000

@@ -20,10 +20,10 @@ from bench.backlog import fill
 from bench.figure import Figure
 from bench.rig import Rig, fresh
 from bench.role_process import RoleProcess, drained
+from outbox.connection import connect
 from outbox.cut import Cut, CutReader, Row, Snapshot
 from outbox.kafka import Publisher
 from outbox.record import Renderer
-from outbox.relay import connect
 from outbox.settings import Settings
 
 SAMPLE = 100_000  # messages sent to learn the broker's rate; more would only fill our memory

@@ -18,8 +18,8 @@ from consumers.drift import Care, checked
 from consumers.neo4j import Neo4jProjection
 from consumers.projection import Projection
 from consumers.repair import Limits, repair
+from outbox.connection import connect
 from outbox.operations import Operation
-from outbox.relay import connect
 from outbox.settings import Settings
 from schemas.catalog import ItemEvent
 

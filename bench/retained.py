@@ -16,8 +16,8 @@ from bench.backlog import fill
 from bench.figure import Figure, median
 from bench.rig import Rig, fresh
 from bench.role_process import RoleProcess, drained
+from outbox.connection import connect
 from outbox.cut import Cut, CutReader
-from outbox.relay import connect
 from outbox.settings import Settings
 
 POLLS = 200

@@ -21,7 +21,7 @@ from time import monotonic
 from bench.figure import Figure
 from bench.rig import Rig, fresh
 from bench.writer import READY, THINGS
-from outbox.relay import connect
+from outbox.connection import connect
 from outbox.settings import Settings
 
 WRITERS = 8

@@ -36,11 +36,11 @@ from consumers.repair import Limits, Repaired, repair
 from consumers.retry import Backoff, through_outages
 from consumers.settings import Settings
 from outbox import rebuilds
-from outbox.errors import Halted, translated
+from outbox.connection import connect, is_refused
+from outbox.errors import DependencyDown, Halted, translated
 from outbox.failpoints import Failpoint, failpoint
 from outbox.operations import Operation
 from outbox.rebuilds import Phase, Rebuild
-from outbox.relay import connect
 
 log = structlog.get_logger()
 
@@ -90,11 +90,19 @@ async def rebuild(
 async def rebuild_through_outages(
     settings: Settings, generations: Generations, asked: Asked, tell: Tell = lambda *_: None
 ) -> Rebuild:
-    """The same, again for as long as a server is away: nothing is lost but the time of a check."""
+    """The same, again for as long as a server is away: nothing is lost but the time of a check.
+
+    Halted where PostgreSQL does not take this client: that passes only when somebody sees to it.
+    """
     done: list[Rebuild] = []
 
     async def attempt() -> None:
-        done.append(await rebuild(settings, generations, asked, tell))
+        try:
+            done.append(await rebuild(settings, generations, asked, tell))
+        except DependencyDown as error:
+            if is_refused(error):
+                raise Halted(str(error)) from error
+            raise
 
     backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
     await through_outages(attempt, backoff, asyncio.Event())

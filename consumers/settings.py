@@ -1,15 +1,19 @@
 """The settings of the consumers: the services', and those of the graph and the runner."""
 
-from pydantic import Field, SecretStr, field_validator
+from typing import Annotated
 
-from outbox.addresses import check_address
+from pydantic import AfterValidator, Field, SecretStr
+
+from outbox.address import checked_neo4j
 from services.settings import Settings as ServiceSettings
 
 
 class Settings(ServiceSettings):
     """What a consumer can be told; see outbox.settings for where it is read from."""
 
-    neo4j_url: str = Field(default="bolt://127.0.0.1:7687", validation_alias="NEO4J_URL")
+    neo4j_url: Annotated[str, AfterValidator(checked_neo4j)] = Field(
+        default="bolt://127.0.0.1:7687", validation_alias="NEO4J_URL"
+    )
     neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")
     neo4j_password: SecretStr = Field(default=SecretStr(""), validation_alias="NEO4J_PASSWORD")
     neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
@@ -39,9 +43,3 @@ class Settings(ServiceSettings):
         default=0.1, ge=0, le=1
     )  # of all keys; more needs a person's word
     repair_free_keys: int = Field(default=10, ge=0)  # so many may differ whatever their share
-
-    @field_validator("neo4j_url")
-    @classmethod
-    def _is_neo4j(cls, url: str) -> str:
-        schemes = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
-        return check_address(url, schemes, "NEO4J_USER and NEO4J_PASSWORD")

@@ -22,8 +22,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 def migrate() -> None:
     """Apply the outbox's migrations that are missing; safe to repeat and to run twice at once."""
     settings = Settings()
-    applied = answer(settings, run_migrations(settings.libpq_url(), outbox_migrations()))
-    say(f"{len(applied)} migrations applied")
+    migrating = run_migrations(settings.libpq_url(), outbox_migrations(), settings.search_path)
+    say(f"{len(answer(settings, migrating))} migrations applied")
 
 
 @app.command()

@@ -6,11 +6,11 @@ from typing import Any, Self, TypeVar
 
 import stamina
 from sqlalchemy import event, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from outbox.connection import connect_service
 from outbox.deadline import Deadline
 from outbox.errors import Contention, DependencyDown, translated
 from outbox.round_trip import is_readable
@@ -39,7 +39,7 @@ class Database:
     def __init__(self, settings: Settings, consumer: str) -> None:
         self.consumer = consumer
         self._settings = settings
-        self._engine = _engine(settings)
+        self._engine = _engine(settings, consumer)
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,19 +144,14 @@ def _refuse_ended(connection: Any, *_: object) -> None:
         raise InvalidatePoolError("the server has ended this session")
 
 
-def _engine(settings: Settings) -> AsyncEngine:
-    url = make_url(settings.libpq_url()).set(drivername="postgresql+psycopg")
+def _engine(settings: Settings, consumer: str) -> AsyncEngine:
     engine = create_async_engine(
-        url,
+        "postgresql+psycopg://",
+        async_creator=lambda: connect_service(settings, consumer, UnitConnection),
         pool_size=settings.pool_connections,
         max_overflow=0,
         pool_timeout=settings.pool_timeout_seconds,
         hide_parameters=True,
-        connect_args={
-            "async_creator_fn": UnitConnection.connect,
-            "connect_timeout": settings.connect_timeout_seconds,
-            **({} if settings.prepared_statements else {"prepare_threshold": None}),
-        },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_ended)
     return engine

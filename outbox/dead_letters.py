@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Self
 import orjson
 import psycopg
 
+from outbox.connection import connect
 from outbox.errors import DependencyDown, SchemaBehind, translated
 from outbox.kafka import Partition, Received
 from outbox.letter_sql import APPLIED, DUE, FAILED, FIRST, PARKED, WRITE
@@ -175,13 +176,7 @@ class DeadLetters:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         settings = self._settings
-        return await psycopg.AsyncConnection.connect(
-            settings.libpq_url(),
-            autocommit=True,
-            connect_timeout=settings.connect_timeout_seconds,
-            application_name=f"aftercommit {self._consumer}",
-            prepare_threshold=5 if settings.prepared_statements else None,
-        )
+        return await connect(settings, self._consumer, prepared=settings.prepared_statements)
 
 
 def _retried(letter_id: int, stream: str | None, *record: Any) -> Retried:

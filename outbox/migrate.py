@@ -6,16 +6,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import structlog
 
-from outbox.errors import SchemaBehind, SchemaForeign
+from outbox.address import PostgresAddress
+from outbox.connection import FIXED, open_session
+from outbox.errors import Halted, SchemaBehind, SchemaForeign
 from outbox.foreign import newer, require_no_gap, require_ours
+from outbox.settings import DEFAULT_SEARCH_PATH
 
 log = structlog.get_logger()
 
 LOCK = 4_190_823_571  # any number that nobody else in the database uses as an advisory lock
+
+UNICODE = (
+    "the outbox needs UTF8: CREATE DATABASE <name> ENCODING 'UTF8' TEMPLATE template0, and migrate"
+    " that one"
+)
 
 PREPARE = """
     CREATE SCHEMA IF NOT EXISTS outbox;
@@ -64,14 +73,21 @@ def outbox_migrations() -> list[Migration]:
 LOCALLY = "SET LOCAL synchronous_commit = local"
 
 
-async def migrate(url: str, migrations: Sequence[Migration]) -> list[Migration]:
+async def migrate(
+    url: str, migrations: Sequence[Migration], search_path: str = DEFAULT_SEARCH_PATH
+) -> list[Migration]:
     """Apply what is missing and return it. Several may run at once: one works, the others wait.
 
     A file and its row in outbox.migrations commit together, so a run that was killed is continued
     by the next. SchemaForeign where a file that was applied has changed since, or the schema is not
-    ours; nothing is changed then. A newer schema is left as it is.
+    ours; Halted in a database that cannot hold every message; nothing is changed then. A newer
+    schema is left as it is. `search_path` is where a service's unqualified tables come.
     """
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+    address, fixed = PostgresAddress.parse(url), {**FIXED, "search_path": search_path}
+    async with await open_session(
+        address, "aftercommit migrate", fixed=fixed, autocommit=True
+    ) as connection:
+        await _require_unicode(connection)
         await connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         await require_ours(connection)
         await connection.execute(PREPARE)
@@ -80,6 +96,15 @@ async def migrate(url: str, migrations: Sequence[Migration]) -> list[Migration]:
         for migration in pending:
             await _apply(connection, migration)
         return pending
+
+
+async def _require_unicode(connection: psycopg.AsyncConnection[Any]) -> None:
+    """A database of another encoding refuses texts that the schemas allow. SQL_ASCII refuses none,
+    and knows none: it takes the bytes of every client as they are, so that a message of one in
+    LATIN1 would be no text for any reader."""
+    row = await (await connection.execute("SHOW server_encoding")).fetchone()
+    if row is not None and row[0] != "UTF8":
+        raise Halted(f"{connection.info.dbname} is encoded in {row[0]}, and {UNICODE}")
 
 
 async def require_current(

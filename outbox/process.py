@@ -14,12 +14,12 @@ import structlog
 from pydantic import ValidationError
 
 from outbox import logs
+from outbox.connection import connect
 from outbox.environment import SettingsRefused, broken_rules
 from outbox.errors import Halted, MessageRejected, OutboxError, SchemaBehind, translated
 from outbox.failpoints import arm
 from outbox.foreign import what_is_wrong
 from outbox.output import EXIT_NOBODY_READS, accept_any_text, complain, discard_output
-from outbox.relay import connect
 from outbox.settings import Settings
 
 log = structlog.get_logger()

@@ -17,6 +17,7 @@ import psycopg
 import structlog
 
 from outbox.backoff import Backoff
+from outbox.connection import connect
 from outbox.deadline import Deadline
 from outbox.errors import DependencyDown, OutboxError, translated
 from outbox.failpoints import Failpoint, failpoint
@@ -105,16 +106,3 @@ class Relay:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
-
-
-async def connect(settings: Settings, name: str = "relay") -> psycopg.AsyncConnection[Any]:
-    """A connection in autocommit: each statement has its own snapshot, and none is kept open.
-
-    `name` is what pg_stat_activity shows.
-    """
-    return await psycopg.AsyncConnection.connect(
-        settings.libpq_url(),
-        autocommit=True,
-        connect_timeout=settings.connect_timeout_seconds,
-        application_name=f"aftercommit {name}",
-    )

@@ -20,12 +20,12 @@ import structlog
 
 from outbox.backoff import Backoff
 from outbox.carrier import Carried, Carrier
+from outbox.connection import connect, is_refused
 from outbox.errors import Halted, OutboxError, translated
 from outbox.failpoints import Failpoint, failpoint, while_waiting
 from outbox.lineage import require_original
 from outbox.migrate import outbox_migrations, require_current
 from outbox.record import Renderer
-from outbox.relay import connect
 from outbox.replay_source import ReplayPage, ReplaySource
 from outbox.replay_turn import ReplayTurn, take_turn
 from outbox.replays import Replay, find
@@ -65,7 +65,8 @@ class Replayer:
     async def run(self) -> None:
         """Until it is done, paused or cancelled, or this process is told to stop.
 
-        Halted where it came here with a copy of its database: it may go on where it was asked for.
+        Halted where it came here with a copy of its database: it may go on where it was asked for;
+        and where PostgreSQL does not take this client: a person has started it, and is there.
         """
         backoff = Backoff()
         while not self._stopping.is_set():
@@ -76,6 +77,8 @@ class Replayer:
             except Halted:
                 raise
             except (OutboxError, psycopg.Error) as error:
+                if is_refused(error):
+                    raise Halted(str(error)) from error
                 if backoff.may_tell():
                     log.warning("replay interrupted", error=str(error), kind=type(error).__name__)
                 await self._pause(backoff.failed())

@@ -9,9 +9,14 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from outbox.address import PostgresAddress, checked_postgres, libpq_form
 from outbox.bootstrap_servers import bootstrap_servers
 from outbox.environment import EnvironmentSettings
 from outbox.operator import operator as this_operator
+
+# Names with commas between them, each as it is or in double quotes; nothing that ends a statement.
+DEFAULT_SEARCH_PATH = '"$user", public'  # PostgreSQL's own
+SEARCH_PATH = r'^\s*(\w+|"[^"\x00]+")(\s*,\s*(\w+|"[^"\x00]+"))*\s*$'
 
 
 class Settings(EnvironmentSettings):
@@ -39,6 +44,8 @@ class Settings(EnvironmentSettings):
     pool_connections: int = Field(default=10, ge=1, le=1_000)
     pool_timeout_seconds: float = Field(default=5.0, gt=0)
     connect_timeout_seconds: int = Field(default=5, ge=1)
+    # Where a service's own unqualified tables are looked for, whatever the role's default is.
+    search_path: str = Field(default=DEFAULT_SEARCH_PATH, pattern=SEARCH_PATH)
     prepared_statements: bool = True  # False behind a transaction pooler that cannot follow them
     contention_attempts: int = Field(default=6, ge=1)
     unit_timeout_seconds: float = Field(default=15.0, gt=0)  # from its connection to its commit
@@ -83,6 +90,11 @@ class Settings(EnvironmentSettings):
     def _kafka_url_is_of_its_form(cls, url: str) -> str:
         return bootstrap_servers(url)
 
+    @field_validator("postgres_url")
+    @classmethod
+    def _postgres_url_is_an_address(cls, url: SecretStr) -> SecretStr:
+        return SecretStr(checked_postgres(url.get_secret_value()))
+
     @model_validator(mode="after")
     def _production_is_whole(self) -> Self:
         if self.failpoints and self.profile == "production":
@@ -91,5 +103,8 @@ class Settings(EnvironmentSettings):
 
     def libpq_url(self) -> str:
         """The address as libpq reads it, also when it was given in SQLAlchemy's form."""
-        url = self.postgres_url.get_secret_value()
-        return url.replace("postgresql+psycopg://", "postgresql://", 1)
+        return libpq_form(self.postgres_url.get_secret_value())
+
+    def postgres_address(self) -> PostgresAddress:
+        """The same in parts."""
+        return PostgresAddress.parse(self.postgres_url.get_secret_value())

@@ -10,16 +10,19 @@ Weakness: two statements in one text (`COMMIT; BEGIN`) cannot be told from one.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Self
 
-import psycopg
-from psycopg.abc import Params
+from psycopg.abc import Params, PQGen
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Transaction
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Session
 from sqlalchemy.orm import session as sessions
+
+from outbox.connection import InTransaction
+from outbox.connection import Session as PostgresSession
 
 # What ends a transaction; `ROLLBACK TO` a savepoint does not. Comments may stand before it.
 ENDS = re.compile(
@@ -41,7 +44,7 @@ class NotItsTransaction(RuntimeError):
         )
 
 
-class UnitCursor(psycopg.AsyncCursor[Any]):
+class UnitCursor(InTransaction):
     """A cursor through which nobody ends the transaction of a unit."""
 
     async def execute(self, query: Any, params: Params | None = None, **options: Any) -> Self:
@@ -51,24 +54,30 @@ class UnitCursor(psycopg.AsyncCursor[Any]):
         return await super().execute(query, params, **options)
 
 
-class UnitConnection(psycopg.AsyncConnection[Any]):
+class UnitConnection(PostgresSession):
     """A connection that knows how many transactions it has begun, and whose it is in."""
+
+    begun = 0
+    unit = ""  # the name of the unit that has it, while that is open
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.cursor_factory = UnitCursor
-        self.begun = 0
-        self.unit = ""  # the name of the unit that has it, while that is open
 
     async def commit(self) -> None:
         if self.unit:
             raise NotItsTransaction(self.unit, "somebody else was about to commit")
         await super().commit()
 
-    def _get_tx_start_command(self) -> bytes:
-        """psycopg asks for it whenever it begins a transaction, and tells nobody else."""
-        self.begun += 1
-        return super()._get_tx_start_command()
+    def hold(self, settings: Mapping[str, str]) -> None:
+        super().hold(settings)
+        self.cursor_factory = UnitCursor
+
+    def _exec_command(self, command: Any, *arguments: Any, **options: Any) -> PQGen[Any]:
+        """psycopg's way to begin a transaction, among others; it tells nobody else of it."""
+        if command == self._get_tx_start_command():
+            self.begun += 1
+        return (yield from super()._exec_command(command, *arguments, **options))
 
 
 class UnitTransaction:

@@ -1,17 +1,19 @@
 """The settings of the services: the crossing's, and where the search store is."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from outbox.addresses import check_address
+from outbox.address import checked_qdrant
 from outbox.settings import Settings as OutboxSettings
 
 
 class Settings(OutboxSettings):
     """What a service can be told; see outbox.settings for where it is read from."""
 
-    qdrant_url: str = Field(default="http://127.0.0.1:6333", validation_alias="QDRANT_URL")
+    qdrant_url: Annotated[str, AfterValidator(checked_qdrant)] = Field(
+        default="http://127.0.0.1:6333", validation_alias="QDRANT_URL"
+    )
     qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
     qdrant_timeout_seconds: int = Field(default=10, ge=1)
     embedding_dimension: Literal[64, 128, 256] = 256  # of a first generation's vectors
@@ -24,14 +26,6 @@ class Settings(OutboxSettings):
     shutdown_timeout_seconds: int = Field(default=5, ge=1)  # for requests under way, after that
     wait_longest_seconds: float = Field(default=30.0, ge=0, le=3_600)
     waits_side_by_side: int = Field(default=100, ge=1)
-
-    @field_validator("qdrant_url")
-    @classmethod
-    def _is_qdrant(cls, url: str) -> str:
-        """A server, or local mode: `:memory:`, or `file:` and a folder."""
-        if url == ":memory:" or (url.startswith("file:") and url != "file:" and "\0" not in url):
-            return url
-        return check_address(url, ("http", "https"), "QDRANT_API_KEY")
 
     @model_validator(mode="after")
     def _ends_in_time(self) -> Self:

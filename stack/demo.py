@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr
 from consumers import drift
 from consumers.projection import Entry, Projection
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.kafka import Publisher, count_records, create_topics
 from outbox.migrate import migrate
 from outbox.status import read_status
@@ -123,7 +124,7 @@ async def _work(options: Options, settings: Settings, running: Roles, report: Re
     started = monotonic()
     async with (
         Publisher(settings.kafka_url, 30.0) as publisher,
-        await psycopg.AsyncConnection.connect(settings.libpq_url(), autocommit=True) as connection,
+        await connect(settings, "demo") as connection,
     ):
         with report.progress(len(commands) + 1) as steps:
             watching = asyncio.create_task(_watch(connection, running, steps))

@@ -23,6 +23,7 @@ from consumers.repair import Limits, Repaired, repair
 from consumers.runner import Runner
 from consumers.settings import Settings
 from consumers.spool import pages
+from outbox.connection import connect
 from outbox.kafka import create_topics
 from outbox.latest import read_latest
 from outbox.migrate import migrate
@@ -83,9 +84,7 @@ def _settings(parts: Machine) -> Settings:
 
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Connection]:
-    async with await psycopg.AsyncConnection.connect(
-        settings.libpq_url(), autocommit=True
-    ) as connection:
+    async with await connect(settings, "drill") as connection:
         yield connection
 
 
@@ -133,8 +132,7 @@ class _Drill:
         return plan(once, list(map(key_of, numbers.twice)), self._options.keys, self._options.seed)
 
     def _writers(self) -> Writers:
-        url = self._settings.libpq_url()
-        return Writers(url, self._numbers.live, self._options.writes_per_second)
+        return Writers(self._settings, self._numbers.live, self._options.writes_per_second)
 
     def _compare(self, drilled: Sequence[Drilled], before: AllContents, after: AllContents) -> None:
         """Whatever the writers did not write must be what it was."""

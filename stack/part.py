@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from outbox.address import PostgresAddress
+
 PartName = Literal["postgres", "kafka", "graph", "qdrant"]
 
 
@@ -27,9 +29,11 @@ class Part:
     @property
     def address(self) -> str:
         """The URL without user, password and query: safe to print."""
+        if self.name == "postgres":
+            return str(PostgresAddress.parse(self.url))
         parts = urlsplit(self.url)
         if not parts.hostname:
-            return self.url
+            return self.url  # host:port, or a folder: neither has a place for a secret
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 

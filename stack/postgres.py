@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psycopg
 
+from outbox.address import PostgresAddress
+from outbox.connection import Refused, open_session
 from stack.account import server_account
 from stack.binaries import find_binaries
 from stack.container import Image, container
@@ -23,6 +25,7 @@ DATABASE = "aftercommit"
 USER = "postgres"
 IMAGE = "postgres:18.6"
 PORT = 5432
+CONNECT_SECONDS = 2
 
 TOLD = {
     "max_connections": "200",
@@ -45,7 +48,8 @@ async def postgres(
     """
     settings = settings or StackSettings()
     if settings.postgres_url:
-        yield await remote(settings.postgres_url, settings, "environment POSTGRES_URL")
+        url = settings.postgres_url.get_secret_value()
+        yield await remote(url, settings, "environment POSTGRES_URL")
         return
     if settings.postgres_provider == "docker":
         async with in_container(settings) as part:
@@ -187,10 +191,18 @@ class PostgresServer(Server):
 
 
 async def ask(url: str, statement: str) -> object:
-    """The first column of the first row, None if there is none; outside of any transaction."""
-    async with await psycopg.AsyncConnection.connect(
-        url, autocommit=True, connect_timeout=2
-    ) as connection:
+    """The first column of the first row, None if there is none; outside of any transaction.
+
+    PartFailed where the server does not take us, and would not later either.
+    """
+    address = PostgresAddress.parse(url)
+    try:
+        session = await open_session(
+            address, "aftercommit stack", autocommit=True, connect_timeout=CONNECT_SECONDS
+        )
+    except Refused as error:
+        raise PartFailed(f"{address} does not take this client: {error}") from error
+    async with session as connection:
         cursor = await connection.execute(statement.encode())
         row = await cursor.fetchone() if cursor.description else None
         return row[0] if row else None

@@ -1,11 +1,13 @@
 """What the environment says about the parts: read once, checked, frozen, passed down."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from outbox.address import checked_neo4j, checked_postgres, checked_qdrant
+from outbox.bootstrap_servers import bootstrap_servers
 from outbox.environment import EnvironmentSettings
 from stack.errors import StackError
 
@@ -33,9 +35,11 @@ class StackSettings(EnvironmentSettings):
         hide_input_in_errors=True,
     )
 
-    postgres_url: str | None = Field(default=None, validation_alias="POSTGRES_URL")
+    postgres_url: SecretStr | None = Field(default=None, validation_alias="POSTGRES_URL")
     postgres_bin: Path | None = Field(default=None, validation_alias="POSTGRES_BIN")
-    kafka_url: str | None = Field(default=None, validation_alias="KAFKA_URL")
+    kafka_url: Annotated[str, AfterValidator(bootstrap_servers)] | None = Field(
+        default=None, validation_alias="KAFKA_URL"
+    )
     postgres_provider: Literal["wheel", "docker"] = Field(
         default="wheel", validation_alias="STACK_POSTGRES"
     )
@@ -53,12 +57,16 @@ class StackSettings(EnvironmentSettings):
     graph_quick_start: bool = Field(default=True, validation_alias="STACK_GRAPH_QUICK_START")
     cache: Path | None = Field(default=None, validation_alias="AFTERCOMMIT_CACHE")
     xdg_cache_home: Path | None = Field(default=None, validation_alias="XDG_CACHE_HOME")
-    neo4j_url: str | None = Field(default=None, validation_alias="NEO4J_URL")
+    neo4j_url: Annotated[str, AfterValidator(checked_neo4j)] | None = Field(
+        default=None, validation_alias="NEO4J_URL"
+    )
     neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")
     neo4j_password: SecretStr | None = Field(default=None, validation_alias="NEO4J_PASSWORD")
     neo4j_password_file: Path | None = Field(default=None, validation_alias="NEO4J_PASSWORD_FILE")
     neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
-    qdrant_url: str | None = Field(default=None, validation_alias="QDRANT_URL")
+    qdrant_url: Annotated[str, AfterValidator(checked_qdrant)] | None = Field(
+        default=None, validation_alias="QDRANT_URL"
+    )
     qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
     ready_timeout_seconds: float = Field(
         default=180.0, gt=0, validation_alias="STACK_READY_TIMEOUT_SECONDS"
@@ -66,6 +74,13 @@ class StackSettings(EnvironmentSettings):
     stop_timeout_seconds: float = Field(
         default=10.0, gt=0, validation_alias="STACK_STOP_TIMEOUT_SECONDS"
     )
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _postgres_url_is_an_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            checked_postgres(url.get_secret_value())
+        return url
 
     def cache_folder(self) -> Path:
         """Where downloads are kept: AFTERCOMMIT_CACHE, else a folder in the user's cache."""

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import psycopg
 
+from consumers.settings import Settings
+from outbox.connection import connect
 from schemas.catalog import ItemEvent, ItemRemoved, ItemUpserted
 
 ITEMS_A_CATALOG = 100
@@ -63,9 +65,9 @@ class Writers:
     `async with` stops them at its end. `written` counts; an error of theirs fails the block.
     """
 
-    def __init__(self, url: str, numbers: Sequence[int], per_second: float) -> None:
+    def __init__(self, settings: Settings, numbers: Sequence[int], per_second: float) -> None:
         self.written = 0
-        self._url = url
+        self._settings = settings
         self._numbers = numbers
         self._pause = 1 / per_second
         self._stopping = asyncio.Event()
@@ -82,7 +84,7 @@ class Writers:
 
     async def _write(self) -> None:
         chance = random.Random("writers")  # noqa: S311 - repeatable, not a secret
-        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+        async with await connect(self._settings, "writer") as connection:
             while not self._stopping.is_set():
                 number = chance.choice(self._numbers)
                 event = removed(number) if chance.random() < 0.1 else upserted(number, 3)

@@ -30,7 +30,7 @@ from consumers.settings import Settings
 from outbox import logs
 from outbox.migrate import migrate
 from services.assembly import all_migrations
-from tests import skips
+from tests import defaults, skips
 from tests.report import COUNTS, PROVIDERS, say
 from tests.report import pytest_sessionfinish as pytest_sessionfinish
 from tests.report import pytest_terminal_summary as pytest_terminal_summary
@@ -38,6 +38,8 @@ from tests.report import pytest_testnodedown as pytest_testnodedown
 from tests.topics import emptied
 
 TEMPLATE = "aftercommit_template"
+if defaults.are_odd():
+    defaults.keep_the_tests_own_sessions_usual()
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def template(servers: Servers) -> str:
     """A database with every migration, to copy from."""
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
+        defaults.alter(connection, TEMPLATE)
     url = _with_database(servers.postgres_url, TEMPLATE)
     asyncio.run(migrate(url, all_migrations()))
     return url
@@ -117,6 +120,7 @@ def own_database(servers: Servers, template: str) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        defaults.alter(connection, name)
         yield _with_database(template, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -16,11 +16,11 @@ from consumers.drift import Care, checked
 from consumers.settings import Settings
 from outbox.cli.bar import progress
 from outbox.cli.console import Json
+from outbox.connection import connect
 from outbox.errors import OutboxError, translated
 from outbox.output import complain, say_json
 from outbox.own_rows import OwnRows
 from outbox.process import answer, calm_the_collector
-from outbox.relay import connect
 
 EXIT_DIFFERS = 1
 EXIT_UNANSWERED = 2

@@ -14,13 +14,13 @@ from consumers.settings import Settings
 from outbox.cli.bar import progress
 from outbox.cli.console import Json, Reason, halted_in_one_line
 from outbox.cli.number import MAX_NUMBER, MAX_RATE, number
+from outbox.connection import connect
 from outbox.errors import OutboxError, translated
 from outbox.escape import escape
 from outbox.operations import Operation
 from outbox.output import complain, print_table, say, say_json
 from outbox.process import EXIT_UNANSWERED, answer, calm_the_collector
 from outbox.rebuilds import Rebuild, latest
-from outbox.relay import connect
 
 SHOWN = ("action", "generation", "phase", "keys", "differing", "brought", "checks", "operator")
 

@@ -22,9 +22,9 @@ from outbox.cli.selection import (
     Types,
     selection_of,
 )
+from outbox.connection import connect
 from outbox.output import print_table, say_json
 from outbox.process import answer
-from outbox.relay import connect
 from outbox.replay_source import Selection, selected_keys
 
 For = Annotated[str | None, typer.Option("--for", help="Only this consumer's store.")]

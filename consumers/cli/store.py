@@ -12,9 +12,9 @@ from consumers.drift import Care
 from consumers.projection import Projection
 from consumers.settings import Settings
 from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, number
+from outbox.connection import connect
 from outbox.errors import translated
 from outbox.escape import escape
-from outbox.relay import connect
 
 Only = Annotated[
     list[str] | None,

@@ -7,11 +7,11 @@ import psycopg
 import typer
 
 from outbox.cli.console import Json
+from outbox.connection import connect
 from outbox.errors import DependencyDown, translated
 from outbox.kafka import create_topics
 from outbox.output import complain, say, say_json
 from outbox.process import answer
-from outbox.relay import connect
 from outbox.settings import Settings
 from outbox.topics import read_needed_topics
 from schemas.registry import REGISTRY

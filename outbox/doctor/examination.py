@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 
+from outbox.connection import connect
 from outbox.doctor import (
     brokers,
     limits,
@@ -15,6 +16,7 @@ from outbox.doctor import (
     publications,
     schema,
     server,
+    session,
     topics,
     transactions,
 )
@@ -61,6 +63,7 @@ class Question(Generic[R]):
 
 QUESTIONS: tuple[Question[Any], ...] = (
     Question(server.CHECKS, server.read, server.judge),
+    Question(session.CHECKS, session.read, session.judge),
     Question(transactions.CHECKS, transactions.read, transactions.judge),
     Question(limits.CHECKS, limits.read, limits.judge),
     Question(schema.CHECKS_OF_MIGRATIONS, schema.read_migrations, schema.judge_migrations),
@@ -141,12 +144,7 @@ def _judged(cluster: ClusterState, postgres: Examined, settings: Settings) -> It
 
 async def _connect(settings: Settings) -> Connection:
     with translated():
-        return await psycopg.AsyncConnection.connect(
-            settings.libpq_url(),
-            autocommit=True,
-            connect_timeout=settings.connect_timeout_seconds,
-            application_name="aftercommit doctor",
-        )
+        return await connect(settings, "doctor")
 
 
 async def _asked(settings: Settings, asking: Coroutine[Any, Any, T]) -> T | None:

@@ -15,6 +15,7 @@ from services.assembly import all_migrations
 from stack.postgres import PostgresServer, ask
 from stack.process import Process, Program
 from stack.settings import StackSettings
+from tests.defaults import odd
 from tests.waiting import until
 
 # Tests share two cores and little memory.
@@ -36,7 +37,7 @@ class Cluster(PostgresServer):
     ) -> None:
         settings = StackSettings(postgres_url=None)
         super().__init__(folder, settings, durable=False)
-        self._cluster = {**self._cluster, **SMALL, **(values or {})}
+        self._cluster = {**self._cluster, **SMALL, **odd(), **(values or {})}
         self._environment = environment or {}
 
     async def copy(self, primary: "Cluster") -> None:

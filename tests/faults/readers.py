@@ -11,12 +11,12 @@ import pytest
 from pydantic import SecretStr
 
 from outbox import carrier
+from outbox.connection import connect
 from outbox.cut import Cut, CutReader, Row
 from outbox.kafka import Batch, Delivery, Outcome, Packed, Publisher, Record
 from outbox.kafka.batch import RecordBatch
 from outbox.lease import take
 from outbox.record import Renderer
-from outbox.relay import connect
 from outbox.settings import Settings
 from outbox.term import Term
 from schemas.envelope import Envelope

@@ -12,9 +12,10 @@ from confluent_kafka.admin import AdminClient
 
 from consumers.settings import Settings
 from outbox.audit import Audit, audit
+from outbox.connection import connect
 from outbox.errors import DependencyDown
 from outbox.findings import Kind
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.scene import Range
 from outbox.status import read_status
 from tests.conftest import Servers

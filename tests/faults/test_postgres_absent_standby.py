@@ -15,13 +15,14 @@ import pytest
 from consumers.commands import CommandReaction
 from consumers.runner import Runner
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.database import Database
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
 from outbox.errors import DependencyDown
 from outbox.operations import Operation
 from outbox.partitions import create
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.retention import Retention
 from schemas.catalog import CreateCatalog
 from services.assembly import application

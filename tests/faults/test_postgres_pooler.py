@@ -7,12 +7,13 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.database import Database
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
 from outbox.errors import Halted
 from outbox.pooler import require_direct
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.status import read_status
 from tests.faults import pgbouncer
 from tests.faults.cluster import at, cluster_folder

@@ -12,12 +12,13 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.audit import audit
+from outbox.connection import connect
 from outbox.errors import Halted
 from outbox.findings import Kind
 from outbox.lineage import require_same
 from outbox.operations import Operation
 from outbox.reconcile import Reconciliation, Remedy, look, reconcile
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.status import read_status
 from stack.postgres import ask
 from tests.faults.cluster import Cluster, at, cluster_folder, running_cluster

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.database import Database
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
 from outbox.errors import DependencyDown
 from outbox.lineage import require_same
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.status import read_status
 from tests.faults.cluster import Cluster, at, cluster_folder, running_cluster
 from tests.faults.forwarder import Forwarder

@@ -12,10 +12,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from consumers.runner import Runner
 from consumers.settings import Settings
 from outbox.audit import Audit, audit
+from outbox.connection import connect
 from outbox.errors import DependencyDown
 from outbox.kafka import Record, Tail, lag, partition_of, removed
 from outbox.kafka.reader import Reader
-from outbox.relay import connect
 from schemas.catalog import CreateCatalog
 from schemas.envelope import Envelope
 from schemas.wire import encode

@@ -12,12 +12,13 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.audit import Audit, audit
+from outbox.connection import connect
 from outbox.errors import MessageRejected
 from outbox.findings import Finding, Kind
 from outbox.kafka import Partition
 from outbox.operations import Operation
 from outbox.parking import Selection, discard
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.scene import Range, Scene, survey
 from outbox.status import read_status
 from schemas.extensions import Extensions

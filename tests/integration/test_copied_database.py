@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
 from outbox.errors import Halted
@@ -21,7 +22,7 @@ from outbox.lineage import require_same
 from outbox.migrate import Migration, migrate, outbox_migrations
 from outbox.operations import Operation
 from outbox.reconcile import Remedy, reconcile
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.replay import Replayer
 from outbox.status import read_status
 from services.assembly import all_migrations

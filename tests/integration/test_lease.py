@@ -6,11 +6,11 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.cut import Snapshot
 from outbox.errors import LeaseLost
 from outbox.lease import Lease, take
 from outbox.progress import Progress, advance, read_progress
-from outbox.relay import connect
 
 pytestmark = pytest.mark.anyio
 

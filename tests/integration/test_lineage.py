@@ -8,11 +8,12 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.errors import Contention, Halted, MessageRejected, translated
 from outbox.lineage import inspect, require_same
 from outbox.operations import Operation
 from outbox.reconcile import Remedy, look, reconcile
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.status import read_status
 from schemas.envelope import Envelope
 from tests.integration.roles import Collector, running

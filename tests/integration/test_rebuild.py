@@ -16,10 +16,10 @@ from consumers.memory import MemoryProjection
 from consumers.projection import Change
 from consumers.rebuild import Asked, drop, rebuild
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.errors import DependencyDown, Halted, MessageRejected, rejected
 from outbox.operations import Operation
 from outbox.rebuilds import Phase, latest, take_lock
-from outbox.relay import connect
 from tests.faults.role import environment
 from tests.integration.catalogued import Connection, follow, memory, publish, remove, stream
 

@@ -10,9 +10,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from consumers.settings import Settings
+from outbox.connection import connect
 from outbox.errors import LeaseLost
 from outbox.lease import take
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.status import Status, read_status
 from outbox.term import Term
 from schemas.wire import decode

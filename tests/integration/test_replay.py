@@ -12,12 +12,13 @@ from consumers.projection import Change
 from consumers.settings import Settings
 from outbox import replay as replay_module
 from outbox.audit import audit
+from outbox.connection import connect
 from outbox.errors import LeaseLost, MessageRejected
 from outbox.kafka import has_committed
 from outbox.operations import Operation
 from outbox.parking import Selection as Parked
 from outbox.parking import discard
-from outbox.relay import Relay, connect
+from outbox.relay import Relay
 from outbox.replay import Replayer
 from outbox.replay_source import Selection
 from outbox.replay_turn import take_turn

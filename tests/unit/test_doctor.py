@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from outbox.connection import FIXED
 from outbox.doctor import (
     CHECKS,
     Diagnosis,
@@ -22,6 +23,7 @@ from outbox.doctor import (
     schema,
     server,
 )
+from outbox.doctor import session as doctor_session
 from outbox.doctor import topics as of_topics
 from outbox.doctor import transactions as of_transactions
 from outbox.doctor.examination import REACHABLE
@@ -30,6 +32,7 @@ from outbox.doctor.progress import Progress
 from outbox.doctor.publications import Publications
 from outbox.doctor.schema import Days, Ownership, Rights
 from outbox.doctor.server import Server, Session
+from outbox.doctor.session import Defaults
 from outbox.doctor.transactions import Open, Prepared, Transactions
 from outbox.kafka import BrokerState, ClusterState, Configuration, TopicState
 from outbox.kafka.cluster import UNSUPPORTED
@@ -96,6 +99,9 @@ def of_cluster(cluster: ClusterState, settings: Settings) -> Iterable[Finding]:
     yield from of_topics.judge(cluster, RECORDED, settings, WAITED_FOR)
 
 
+DEFAULTS = Defaults(dict(FIXED), [("role x", "client_encoding", "utf8")])
+
+
 def judged(reading: Any, settings: Settings) -> list[Finding]:
     """What the one judge of this kind of reading says."""
     judges: dict[type, Any] = {
@@ -108,12 +114,24 @@ def judged(reading: Any, settings: Settings) -> list[Finding]:
         Days: schema.judge_partitions,
         Lineage: progress.judge_lineage,
         Progress: progress.judge,
+        Defaults: doctor_session.judge,
         ClusterState: of_cluster,
     }
     return list(judges[type(reading)](reading, settings))
 
 
-SOUND = (SESSION, TRANSACTIONS, LIMITS, PUBLICATIONS, RIGHTS, DAYS, LINEAGE, PROGRESS, CLUSTER)
+SOUND = (
+    SESSION,
+    DEFAULTS,
+    TRANSACTIONS,
+    LIMITS,
+    PUBLICATIONS,
+    RIGHTS,
+    DAYS,
+    LINEAGE,
+    PROGRESS,
+    CLUSTER,
+)
 
 
 def test_of_a_sound_system_every_check_is_ok_in_production() -> None:
@@ -149,6 +167,20 @@ SICK: list[tuple[str, Any, Severity, Severity, str]] = [
     ("postgres-primary", on(standby=True), FAILURE, FAILURE, "a standby"),
     ("postgres-direct", replace(SESSION, direct=False), FAILURE, FAILURE, "a pooler"),
     ("postgres-encoding", on(encoding="LATIN1"), FAILURE, FAILURE, "LATIN1"),
+    (
+        "postgres-session",
+        replace(DEFAULTS, here=DEFAULTS.here | {"client_encoding": "LATIN1"}),
+        FAILURE,
+        FAILURE,
+        "LATIN1, and not UTF8",
+    ),
+    (
+        "postgres-session-defaults",
+        replace(DEFAULTS, given=[("role x in database d", "client_encoding", "LATIN1")]),
+        WARNING,
+        WARNING,
+        "client_encoding = LATIN1",
+    ),
     ("postgres-fsync", on(fsync="off"), WARNING, FAILURE, "fsync = off"),
     ("postgres-full-page-writes", on(full_page_writes="off"), WARNING, FAILURE, "= off"),
     (

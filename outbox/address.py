@@ -1,0 +1,160 @@
+"""Address: what POSTGRES_URL, QDRANT_URL and NEO4J_URL may look like.
+
+Each is read once, at the start. One that breaks a rule is refused with the rule and without the
+value: a password that was not percent-encoded may stand anywhere in it. What passes can be shown,
+because no password is where a host, a port or a database would be.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import SplitResult, urlsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+POSTGRES_RULE = (
+    "must be postgresql://user@host:port/database or host=… dbname=…, as libpq reads it; in a URL,"
+    " @ : / ? # % and spaces in a user or a password are percent-encoded"
+)
+QDRANT_RULE = (
+    "must be http://host:port or https://host:port, perhaps with a path, or file:FOLDER, or"
+    " :memory:; a key belongs into QDRANT_API_KEY"
+)
+NEO4J_RULE = (
+    "must be bolt://host:port or neo4j://host:port, or one of them with +s or +ssc; user and"
+    " password belong into NEO4J_USER and NEO4J_PASSWORD"
+)
+
+HOST = re.compile(r"[\w.-]+|\[[0-9a-fA-F:.%\w]+\]")
+SERVER = re.compile(r"[\w.:%-]+")  # of PostgreSQL: an IPv6 address comes without its brackets
+HIGHEST_PORT = 65_535
+SHORTEST_SECRET = 4  # a shorter one is in every other word
+SECRETS = ("password", "sslpassword", "oauth_client_secret")
+GRAPH_SCHEME = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?")
+MAY_HOLD_AN_AT = frozenset({"user", "options", "application_name", "passfile", "dbname", *SECRETS})
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAddress:
+    """Where a PostgreSQL is, in whichever form it was given: libpq's keywords and their values."""
+
+    values: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """ValueError, with the rule alone, where libpq could not read it or would misread it."""
+        text = libpq_form(text)
+        try:
+            values = {name: str(value) for name, value in conninfo_to_dict(text).items()}
+        except (psycopg.Error, ValueError):  # its text repeats the value
+            raise ValueError(POSTGRES_RULE) from None
+        if not _is_read_as_meant(text, values):
+            raise ValueError(POSTGRES_RULE)
+        return cls(values)
+
+    def conninfo(self, **changes: str | int | None) -> str:
+        """For libpq, with some of the values changed; it may hold a password."""
+        return make_conninfo("", **{**self.values, **changes})
+
+    def without_secrets(self, text: str) -> str:
+        """The text, should anybody have put a secret of this address into it."""
+        for name in SECRETS:
+            secret = self.values.get(name, "")
+            if len(secret) >= SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+        return text
+
+    def __str__(self) -> str:
+        """Hosts and database: safe to print."""
+        hosts = self.values.get("host") or self.values.get("hostaddr") or "localhost"
+        ports = self.values.get("port")
+        return f"postgresql://{hosts}{f':{ports}' if ports else ''}/{self.values.get('dbname', '')}"
+
+
+def libpq_form(text: str) -> str:
+    """As libpq reads it, also when it was given in SQLAlchemy's form."""
+    return text.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def checked_postgres(text: str) -> str:
+    """The same text; ValueError where it is no address of a PostgreSQL."""
+    PostgresAddress.parse(text)
+    return text
+
+
+def checked_qdrant(text: str) -> str:
+    """The same text; ValueError where no client of Qdrant could be made from it."""
+    if text == ":memory:" or (text.startswith("file:") and text != "file:" and "\0" not in text):
+        return text
+    parts = _split(text, QDRANT_RULE)
+    if parts.scheme not in ("http", "https") or parts.query:
+        raise ValueError(QDRANT_RULE)
+    return text
+
+
+def checked_neo4j(text: str) -> str:
+    """The same text; ValueError where no driver of Neo4j could be made from it."""
+    parts = _split(text, NEO4J_RULE)
+    scheme = GRAPH_SCHEME.fullmatch(parts.scheme)
+    routed = scheme is not None and scheme[1] == "neo4j"  # only these take a routing context
+    if scheme is None or parts.path not in ("", "/") or (parts.query and not routed):
+        raise ValueError(NEO4J_RULE)
+    return text
+
+
+def _split(text: str, rule: str) -> SplitResult:
+    """A URL of a host, without user and fragment. What stands behind a stray @, # or ? of a
+    password would be its path or its query."""
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError(rule)  # urlsplit would leave some of them out
+    try:
+        parts = urlsplit(text)
+        ok = HOST.fullmatch(parts.netloc.rpartition(":")[0] if _has_port(parts) else parts.netloc)
+    except ValueError:
+        raise ValueError(rule) from None
+    if not ok or "@" in text or parts.fragment or "#" in text or parts.port == 0:
+        raise ValueError(rule)
+    return parts
+
+
+def _has_port(parts: SplitResult) -> bool:
+    return parts.port is not None
+
+
+def _is_read_as_meant(text: str, values: Mapping[str, str]) -> bool:
+    """Whether nothing of a password can have become a host, a port or a database.
+
+    libpq ends the user and the password of a URL at its first / or @, so an unencoded one cuts the
+    password in two, and an error of the connection would repeat the second half.
+    """
+    is_url = text.startswith(("postgresql://", "postgres://"))
+    if is_url and "@" in text.partition("://")[2].partition("/")[2].partition("?")[0]:
+        return False
+    if any("@" in value for name, value in values.items() if name not in MAY_HOLD_AN_AT | {"host"}):
+        return False
+    hosts, ports = values.get("host", "").split(","), values.get("port", "").split(",")
+    return (
+        all(_is_server(host, is_url=is_url) for host in hosts)
+        and all(SERVER.fullmatch(address) for address in _several(values.get("hostaddr")))
+        and all(port == "" or _is_port(port) for port in ports)
+        and len(ports) in (1, max(len(hosts), len(_several(values.get("hostaddr")))))
+    )
+
+
+def _is_server(host: str, *, is_url: bool) -> bool:
+    """A name or an address, a folder of sockets, or an abstract socket; empty: libpq's default."""
+    if host.startswith("/"):
+        return "@" not in host
+    if host.startswith("@"):
+        return not is_url
+    return host == "" or SERVER.fullmatch(host) is not None
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 1 <= int(text) <= HIGHEST_PORT
+
+
+def _several(text: str | None) -> list[str]:
+    return [each for each in (text or "").split(",") if each]
