@@ -18,7 +18,7 @@ test: $(VENV)/ready
 # serializable transactions. SHORT=1 runs what reads and writes most of them: two minutes, as in CI.
 SHORT_OF_DEFAULTS := $(addprefix tests/integration/,test_sessions.py test_plain_sql.py \
 	test_partitions.py test_command_line.py test_migrate.py test_retention.py test_dead_letters.py)
-test-defaults: .venv/ready
+test-defaults: $(VENV)/ready
 	TEST_DATABASE_DEFAULTS=odd $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 		$(if $(SHORT),$(SHORT_OF_DEFAULTS)) $(ARGS)
 
