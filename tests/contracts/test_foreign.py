@@ -220,7 +220,9 @@ async def test_a_node_that_is_not_ours_is_told_and_then_replaced_by_an_event(
     assert (sorted(e.stream.key for e in entries), foreign) == (["suite/a", "suite/b"], [])
 
 
-@pytest.mark.parametrize("key", [MISSING, 7, "", True, 1.5, ["a"]], ids=str)
+@pytest.mark.parametrize(
+    "key", [MISSING, 7, "", True, 1.5, ["a"]], ids=["missing", "7", "empty", "True", "1.5", "list"]
+)
 async def test_a_node_whose_key_is_none_is_told(nodes: Projection, create: Plant, key: Any) -> None:
     await nodes.apply([upserted("a", 1)])
     await create(altered("key", key))
