@@ -19,7 +19,7 @@ Where another program publishes (Debezium), no cursor moves, and nothing is ever
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ from outbox.late import count_late, delete_late
 from outbox.lineage import inspect
 from outbox.operations import Operation
 from outbox.progress import read_progress
+from outbox.pruned import Outcome, Pruned
 from outbox.settings import Settings
 
 log = structlog.get_logger()
@@ -80,42 +81,6 @@ DELETE FROM outbox.message_ids
 WHERE id IN (SELECT id FROM outbox.message_ids WHERE created_at < %(before)s
              ORDER BY created_at LIMIT %(rows)s)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A day past retention: dropped, or why not. `since`: when the oldest that is left began.
-
-    `day` is `late`, `kept` or `deliveries` where the step that failed was at these rows.
-    """
-
-    day: str
-    why_not: str | None
-    since: datetime | None = None
-
-
-@dataclass(slots=True)
-class Pruned:
-    """What a prune did to each day, and how many rows it deleted.
-
-    `late` are messages of the default partition; `kept` and `deliveries`, rows of these tables;
-    `ids`, those that callers gave to messages.
-    """
-
-    days: list[Outcome] = field(default_factory=list)
-    late: int = 0
-    kept: int = 0
-    deliveries: int = 0
-    ids: int = 0
-
-    @property
-    def dropped(self) -> list[str]:
-        return [outcome.day for outcome in self.days if outcome.why_not is None]
-
-    @property
-    def left(self) -> dict[str, str]:
-        """Why each of the others is still there."""
-        return {outcome.day: outcome.why_not for outcome in self.days if outcome.why_not}
 
 
 class Retention:

@@ -16,7 +16,8 @@ from outbox.escape import escape
 from outbox.operations import Operation
 from outbox.output import print_table, say, say_json, terminal
 from outbox.partitions import create
-from outbox.retention import Pruned, Retention
+from outbox.pruned import Pruned
+from outbox.retention import Retention
 from outbox.settings import Settings
 from outbox.survey import Survey, survey
 

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from time import monotonic
 from typing import Any, Self
 
-from aiokafka import ConsumerRebalanceListener, TopicPartition, errors
+from aiokafka import TopicPartition, errors
 
 from outbox.errors import Halted, Unreadable
 from outbox.failpoints import Failpoint, while_waiting
 from outbox.kafka.consumer import BROKEN, Consumer
 from outbox.kafka.edge import broker_errors, stop
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES
+from outbox.kafka.listener import Listener
 from outbox.kafka.received import Fetched, Partition, Received, received
 
 UNREADABLE_SECONDS = 10.0  # until a partition that could not be read is tried again
@@ -84,7 +85,7 @@ class Subscriber:
             fetch_max_bytes=max_fetch_bytes,
             max_partition_fetch_bytes=max_fetch_bytes,
         )
-        self._consumer.subscribe(topics, listener=_Listener(self._forget, revoked, assigned))
+        self._consumer.subscribe(topics, listener=Listener(self._forget, revoked, assigned))
 
     async def __aenter__(self) -> Self:
         with broker_errors():
@@ -288,26 +289,6 @@ class Subscriber:
             " before it was read, or the topic is another one; `python -m consumers skip-removed`"
             " shows what is lost, and lets it go on at what is there"
         )
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka says no types
-    def __init__(
-        self,
-        forget: Callable[[], None],
-        revoked: Callable[[], Awaitable[None]],
-        assigned: Callable[[Collection[Partition]], None],
-    ) -> None:
-        self._forget = forget
-        self._revoked = revoked
-        self._assigned = assigned
-
-    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        if revoked:
-            await self._revoked()
-        self._forget()
-
-    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        self._assigned({(tp.topic, tp.partition) for tp in assigned})
 
 
 def _heard(task: asyncio.Task[None]) -> None:

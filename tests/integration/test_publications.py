@@ -7,8 +7,9 @@ from consumers.settings import Settings
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
 from outbox.partitions import create
+from outbox.pruned import Pruned
 from outbox.relay import Relay
-from outbox.retention import Pruned, Retention
+from outbox.retention import Retention
 from outbox.status import read_status
 from tests.integration.aged import past_day, publish, publish_aged
 from tests.integration.roles import running
