@@ -20,7 +20,7 @@ from sqlalchemy import text
 from bench.thing import ThingHappened
 from outbox import logs
 from outbox.database import Database
-from outbox.output import say_json
+from outbox.output import say, say_json
 from outbox.publishing import commit_messages
 from outbox.settings import Settings
 
@@ -89,8 +89,7 @@ async def write(way: str, slices: int, seconds: float, seed: int) -> Counter[str
 
 def _told() -> float:
     """When all begin, on the clock that they share."""
-    sys.stdout.write(f"{READY.decode()}\n")
-    sys.stdout.flush()
+    say(READY.decode())
     return float(sys.stdin.readline())
 
 

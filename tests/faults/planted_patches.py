@@ -15,9 +15,9 @@ from outbox.kafka import Publisher
 from outbox.kafka.edge import abandon
 from outbox.lease import Lease
 from outbox.progress import Progress, advance
-from outbox.round_trip import Request, Rows
+from outbox.round_trip import COMMIT, Request, Rows, at_once
 from outbox.term import Term
-from outbox.unit_of_work import UnitOfWork
+from outbox.unit_of_work import UnitOfWork, driver_connection
 
 
 @contextmanager
@@ -111,7 +111,7 @@ class SilentUnit(UnitOfWork):
     """M11: commits the rows, and says so in a second transaction."""
 
     async def _write_and_commit(self, requests: list[Request]) -> Rows:
-        await self.connection.commit()
+        await at_once(await driver_connection(self.connection), [COMMIT])
         return await super()._write_and_commit(requests)
 
 

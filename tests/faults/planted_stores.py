@@ -18,8 +18,15 @@ def no_version_guard() -> Iterator[None]:
     def unfenced(points: Sequence[models.PointStruct]) -> list[models.UpsertOperation]:
         return [models.UpsertOperation(upsert=models.PointsList(points=list(points)))]
 
+    write = QdrantProjection._write
+
+    async def unguarded(
+        projection: QdrantProjection, points: Sequence[models.PointStruct], _: Any = None
+    ) -> list[models.PointStruct]:
+        return await write(projection, points, unfenced)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(qdrant, "fenced", unfenced)
+        patch.setattr(QdrantProjection, "_write", unguarded)
         yield
 
 
@@ -29,11 +36,11 @@ def no_tombstone() -> Iterator[None]:
     write = QdrantProjection._write
 
     async def removing(
-        projection: QdrantProjection, points: Sequence[models.PointStruct]
+        projection: QdrantProjection, points: Sequence[models.PointStruct], *fence: Any
     ) -> list[models.PointStruct]:
         gone = [point.id for point in points if (point.payload or {})["deleted"]]
         client: AsyncQdrantClient = projection._client
-        refused = await write(projection, points)
+        refused = await write(projection, points, *fence)
         if gone:
             await client.delete(projection.collection, gone)
         return refused

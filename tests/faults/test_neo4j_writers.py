@@ -4,6 +4,7 @@ Without a real Neo4j (STACK_GRAPH) they run on ArcadeDB, which proves nothing ab
 """
 
 import asyncio
+import json
 import random
 import sys
 from collections.abc import Sequence
@@ -165,7 +166,7 @@ async def test_the_consumer_does_not_start_without_its_constraint_and_says_what_
     async with asyncio.timeout(60):
         _, said = await consumer.communicate()
     assert consumer.returncode == EXIT_HALTED
-    last = said.decode().splitlines()[-1]
+    last = json.loads(said.decode().splitlines()[-1])["event"]
     assert last.startswith("neo4j has no unique `key` for Item: merge the nodes that share a key")
     assert "Traceback" not in said.decode()
 

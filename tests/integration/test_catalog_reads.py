@@ -276,7 +276,8 @@ async def test_a_filter_that_is_none_is_refused_by_field_and_rule(http: Client, 
     """FB4"""
     response = await http.get(SEARCH, params={"q": "lamp", "where": where})
     assert response.status_code == 422
-    assert [error["field"] for error in response.json()["errors"]] == ["where"]
+    (field,) = [error["field"] for error in response.json()["errors"]]
+    assert field in {"where", "query.where.0"}
 
 
 async def test_an_attribute_is_asked_for_once(http: Client) -> None:

@@ -258,7 +258,7 @@ def start_show_roll_back_and_drop(settings: Settings, monkeypatch: pytest.Monkey
         assert (done["phase"], done["generation"], done["brought"]) == ("done", 2, len(ITEMS))
         assert said("rollback", *of, "--now")["generation"] == 1
         assert said("drop", *of, "--generation", "2") == {"dropped": 2}
-        live = {"number": 1, "live": True, "model": LIVE_MODEL.get(name)}
+        live = {"number": 1, "live": True, "model": LIVE_MODEL.get(name), "foreign": None}
         assert said("status")[name]["generations"] == [live]
     refused = CliRunner().invoke(app, ["rebuild", "rollback", *of])
     assert refused.exit_code == 3

@@ -215,7 +215,7 @@ async def test_a_repair_is_written_down_before_it_begins(postgres: Connection) -
     assert store.state == {}
     await repaired(postgres, store)
     recorded = "SELECT operator, action, subject, reason, details FROM outbox.operations"
-    found = {"missing": 2, "stale": 0, "orphaned": 0, "different": 0}
+    found = {"missing": 2, "stale": 0, "orphaned": 0, "different": 0, "foreign": 0}
     assert await fetch(postgres, recorded) == [
         ("ann", "drift repair", "memory", "a test", {"keys": 2, "found": found})
     ]

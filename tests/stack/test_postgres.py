@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from stack import family
 from stack.account import Account, others_may
@@ -120,7 +121,9 @@ async def test_a_broken_cluster_is_reported_with_its_log(
 
 async def test_a_url_that_does_not_answer_is_named(folder: Path, settings: StackSettings) -> None:
     closed = "postgresql://postgres:hunter2@127.0.0.1:1/nothing"
-    here = settings.model_copy(update={"postgres_url": closed, "ready_timeout_seconds": 0.3})
+    here = settings.model_copy(
+        update={"postgres_url": SecretStr(closed), "ready_timeout_seconds": 0.3}
+    )
     with pytest.raises(PartFailed, match="POSTGRES_URL") as failure:
         async with postgres(folder, here):
             pass
@@ -131,7 +134,7 @@ async def test_a_url_in_the_environment_is_used_as_it_is(
     folder: Path, settings: StackSettings
 ) -> None:
     async with postgres(folder, settings, durable=False) as ours:
-        there = settings.model_copy(update={"postgres_url": ours.url})
+        there = settings.model_copy(update={"postgres_url": SecretStr(ours.url)})
         async with postgres(folder / "unused", there) as part:
             assert (part.url, part.pid) == (ours.url, None)
             assert part.provider == "environment POSTGRES_URL"

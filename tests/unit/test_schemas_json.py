@@ -1,6 +1,7 @@
 """The committed schemas say what the code says, and a break is reported before it is written."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -74,7 +75,7 @@ def require_a_field(schema: dict[str, Any]) -> None:
 PLANTED = [
     pytest.param(remove_a_field, "colour: removed", id="removed"),
     pytest.param(retype_a_field, "name: retyped", id="retyped"),
-    pytest.param(retype_the_attributes, "attributes: retyped", id="values retyped"),
+    pytest.param(retype_the_attributes, r"attributes\.\*: retyped", id="values retyped"),
     pytest.param(require_a_field, "text: newly required", id="newly required"),
 ]
 
@@ -84,7 +85,8 @@ def test_a_planted_break_is_reported(
     folder: Path, plant: Callable[[dict[str, Any]], None], complaint: str
 ) -> None:
     edit(folder, plant)
-    assert f"{ItemUpserted.type}: {complaint}" in check(folder)
+    expected = re.compile(rf"{re.escape(ItemUpserted.type)}: {complaint}")
+    assert any(map(expected.match, check(folder)))
 
 
 @pytest.mark.parametrize(("plant", "complaint"), PLANTED)
