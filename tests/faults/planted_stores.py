@@ -1,6 +1,6 @@
 """Bugs planted into the real projection of Qdrant, in this process, to prove that they are seen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from consumers.qdrant import QdrantProjection
 def no_version_guard() -> Iterator[None]:
     """M05: a version is compared when it is read, and not when it is written."""
 
-    def unfenced(points: Sequence[models.PointStruct]) -> list[models.UpsertOperation]:
+    def unfenced(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
         return [models.UpsertOperation(upsert=models.PointsList(points=list(points)))]
 
     write = QdrantProjection._write
