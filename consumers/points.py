@@ -15,7 +15,7 @@ from qdrant_client import models
 
 from consumers.projection import Change, Entry, Stamp, StreamKey
 from outbox.errors import rejected
-from outbox.stored_entries import Foreign, Stored, entry_id, read_entry
+from outbox.stored_entries import Foreign, Stored, entry_id, misplaced, read_entry
 from schemas.envelope import digest
 
 Payload = dict[str, Any]
@@ -168,7 +168,7 @@ def read_point(record: models.Record, aggregates: Container[str]) -> Stored | Fo
     if isinstance(read, str):
         return Foreign(str(record.id), read)
     if str(record.id) != point_id(read.entry.stream):
-        return Foreign(str(record.id), f"its id is not the one of its key {read.entry.stream.key}")
+        return Foreign(str(record.id), misplaced(read.entry.stream))
     return read
 
 

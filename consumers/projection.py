@@ -108,10 +108,10 @@ def change_of(envelope: Envelope) -> Change:
         raise rejected("unknown-type", "type", "must be the type of an event")
     if envelope.sequence is None or envelope.sequence < 1:
         raise rejected("envelope", "sequence", "must be a version from 1 on")
-    if event.key() != envelope.key:
+    if envelope.names_subject and event.key() != envelope.key:
         raise rejected("envelope", "subject", "must be the key of the event")
     return Change(
-        stream=StreamKey(event.aggregate, envelope.key),
+        stream=StreamKey(event.aggregate, event.key()),
         version=envelope.sequence,
         event_id=envelope.id,
         digest=envelope.digest,

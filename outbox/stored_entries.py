@@ -77,5 +77,10 @@ def _is_text(value: object) -> TypeGuard[str]:
     return True
 
 
+def misplaced(stream: StreamKey) -> str:
+    """What is wrong with an entry under the id of another key."""
+    return f"its id is not the one of its key {stream.key[:SHOWN_CHARACTERS]}"
+
+
 def _shown(values: Mapping[str, Any], name: str) -> str:
     return repr(values[name])[:SHOWN_CHARACTERS] if name in values else "missing"

@@ -3,6 +3,7 @@
 What names a message must be whole and said once, or twice in the same words: `specversion`, `id`,
 `source`, `type`, `subject`, `time`, the content type, and whom a replay is for. What only goes with
 it is dropped where no reader could take it: a broken `traceparent` loses a trace, not a message.
+A content type is its media type, whose case and parameters do not count.
 Of several trace contexts the first good one counts (instrumentation adds one to ours). A name with
 capitals counts where the proper one is absent. All else is a stranger's and left alone.
 """
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from schemas.errors import rejected
 from schemas.extensions import NO_EXTENSIONS, TRACING, Extensions, is_name, readable
 from schemas.limits import ATTRIBUTE_BYTES, SEQUENCE_DIGITS, fits_attribute, holds_control
+from schemas.media_type import media_type
 from schemas.strict_json import printable
 
 Raw = bytes | None
@@ -58,7 +60,7 @@ class Attributes:
         return None if raw is None else _text_or_none(raw)
 
     def _again(self, name: str, first: bytes, raw: bytes) -> None:
-        if first == raw:
+        if first == raw or (name == "content-type" and _is_same_type(first, raw)):
             return
         if name in USED:
             raise rejected("envelope", name, "may appear only once")
@@ -105,6 +107,11 @@ def number_of(text: str | None) -> int | None:
     if text and text.isascii() and text.isdigit() and len(text) <= SEQUENCE_DIGITS:
         return int(text)
     return None
+
+
+def _is_same_type(first: bytes, raw: bytes) -> bool:
+    one, other = _text_or_none(first), _text_or_none(raw)
+    return one is not None and other is not None and media_type(one) == media_type(other)
 
 
 def _text_or_none(raw: bytes) -> str | None:

@@ -57,9 +57,10 @@ class Event(Message):
 class Envelope:
     """A message as it travels: CloudEvents 1.0 attributes beside the payload's own bytes.
 
-    `key` is what the message is about: its subject, or else the key of its record. `sequence` is
-    the version of the key; commands have none. `payload` is None for a tombstone. `extensions` are
-    attributes of the sender's own.
+    `key` is what the message is about: its subject. One that names none (`names_subject`) is about
+    what its payload says, and until that is read the key of its record stands in, or its id.
+    `sequence` is the version of the key; commands have none. `payload` is None for a tombstone.
+    `extensions` are attributes of the sender's own.
     `position` and `term` name the outbox row and the relay's term, where a relay sent it; term 0 is
     nobody's: a replay. `replay_for` is the one consumer that a replay is for, None for all.
     """
@@ -78,6 +79,7 @@ class Envelope:
     term: int | None = None
     replay_for: str | None = None
     extensions: Extensions = NO_EXTENSIONS
+    names_subject: bool = True
 
     def is_for(self, consumer: str) -> bool:
         """Whether this consumer has anything to do with it."""

@@ -6,7 +6,8 @@ Debezium's outbox event router sets), `correlationid`, `causationid`, `tracepare
 
 A reader is strict about what it uses and takes everything else as it comes (`schemas.attributes`).
 A message is about its subject; the record's key, which decides the partition, may be anything.
-Where a message names no subject its record's key stands in.
+Where a message names no subject, its record's key stands in, or its id where that is none or no
+text: CloudEvents leaves the subject to the sender, and its payload says what it is about.
 """
 
 import base64
@@ -17,9 +18,9 @@ from datetime import datetime
 from typing import Any
 
 from schemas import rfc3339, strict_json
-from schemas.attributes import Attributes, number_of, text_of, trace_of
+from schemas.attributes import USED, Attributes, number_of, text_of, trace_of
 from schemas.envelope import Envelope
-from schemas.errors import rejected
+from schemas.errors import MessageRejected, rejected
 from schemas.limits import (
     ID_CHARACTERS,
     KEY_CHARACTERS,
@@ -87,12 +88,20 @@ def _structured(key: bytes | None, value: bytes | None, outside: Attributes) -> 
     event = strict_json.load(value)
     if not isinstance(event, dict):
         raise rejected("envelope", "body", "must be a JSON object")
+    _require_texts(event)
     inside = Attributes(
         (f"ce_{name}", _canonical(part).encode())
         for name, part in event.items()
         if isinstance(part, str | int) and name not in {"data", "data_base64"}
     )
     return _envelope(key, _data(event, inside), inside, outside)
+
+
+def _require_texts(event: dict[str, Any]) -> None:
+    """MessageRejected where an attribute that is used is neither a text nor null, which is none."""
+    for name in (*USED, "datacontenttype"):
+        if not isinstance(event.get(name), str | None):
+            raise rejected("envelope", name, "must be text")
 
 
 def _canonical(part: str | int) -> str:
@@ -129,11 +138,13 @@ def _envelope(
 
     if event.used("specversion") != SPEC_VERSION:
         raise rejected("envelope", "specversion", f"must be {SPEC_VERSION}")
+    subject = _subject(event)
+    message_id = _required(event, "id", ID_CHARACTERS)
     return Envelope(
-        id=_required(event, "id", ID_CHARACTERS),
+        id=message_id,
         source=_required(event, "source"),
         type=_required(event, "type", TYPE_CHARACTERS),
-        key=_key(key, event.used("subject")),
+        key=subject or _text_of_key(key) or message_id,
         payload=payload,
         time=_time(event),
         sequence=number_of(event.carried("sequence")),
@@ -144,6 +155,7 @@ def _envelope(
         term=number_of(carried("term")),
         replay_for=event.used("replayfor") or (outside and outside.used("replayfor")) or None,
         extensions=event.extensions,
+        names_subject=bool(subject),
     )
 
 
@@ -156,12 +168,21 @@ def _required(attributes: Attributes, name: str, characters: int | None = None) 
     return value
 
 
-def _key(key: bytes | None, subject: str) -> str:
-    """What the message is about; a record without a subject is about its key."""
-    text = subject or (text_of("key", key) if key else "")
-    if not 1 <= len(text) <= KEY_CHARACTERS:
+def _subject(attributes: Attributes) -> str:
+    """'' where it is absent."""
+    text = attributes.used("subject")
+    if len(text) > KEY_CHARACTERS:
         raise rejected("envelope", "subject", f"must have 1 to {KEY_CHARACTERS} characters")
     return text
+
+
+def _text_of_key(key: bytes | None) -> str:
+    """'' where the record has none, or one that is no name, as a number in binary."""
+    try:
+        text = text_of("key", key) if key else ""
+    except MessageRejected:
+        return ""
+    return text if len(text) <= KEY_CHARACTERS else ""
 
 
 def _time(attributes: Attributes) -> datetime | None:

@@ -47,7 +47,9 @@ class Dispatcher:
             message = REGISTRY.parse(envelope)
         except MessageRejected as refusal:
             return await self._reject(envelope, refusal)
-        cause = replace(envelope, payload=message.payload())  # white space is not another payload
+        # White space is not another payload; and a command that names no subject is about its own.
+        key = envelope.key if envelope.names_subject else message.key()
+        cause = replace(envelope, payload=message.payload(), key=key)
         try:
             return await self._handle(cause, message)
         except AlreadyHandled as again:

@@ -1,12 +1,12 @@
 """HTTP: a request becomes a command for the same handler that Kafka's commands meet; reads."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from annotated_types import Ge, Le
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from pydantic import StringConstraints
+from pydantic import WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.database import Database
@@ -37,6 +37,8 @@ from services.registry import Dispatcher
 from services.trace import current_trace
 from services.waiting import PendingAnswer, Stores, answered
 
+View = TypeVar("View")
+
 CatalogId = Annotated[Id, Path(examples=["airports"])]
 ItemId = Annotated[Id, Path(examples=["JFK"])]
 Limit = Annotated[int, Ge(1), Le(500), DIGITS, Query()]
@@ -48,8 +50,10 @@ After = Annotated[
         description="The last id of the page before.",
     ),
 ]
+FILTER = {"type": "string", "pattern": rf"^{NAME}:", "maxLength": 551}
 Filter = Annotated[
-    list[Annotated[str, StringConstraints(pattern=rf"^{NAME}:", max_length=551)]] | None,
+    # Only declared here: `parse_where` checks it, and says the rule in words.
+    list[Annotated[str, WithJsonSchema(FILTER)]] | None,
     Query(
         max_length=10,
         description="`attribute:text`, for example `state:NY`, `price:1` or `lit:true`; all must"
@@ -168,19 +172,28 @@ async def read_catalog(api: CatalogApi, catalog_id: CatalogId) -> CatalogView:
         if catalog is None:
             raise _no_catalog()
         items = await store.count_items(connection, catalog_id)
-    return CatalogView(catalog_id=catalog.catalog_id, name=catalog.name, items=items)
+    return _shown("catalog_id", CatalogView.of(catalog, items))
 
 
 @routes.get("/catalogs/{catalog_id}/items", responses=answers(*READ))
 async def list_items(
     api: CatalogApi, catalog_id: CatalogId, after: After = "", limit: Limit = 100
 ) -> list[ItemView]:
-    """Items by id, a page at a time."""
+    """Items by id, a page at a time; fewer than `limit` are the last ones.
+
+    A row that a hand has altered to what no command could put there is left out.
+    """
+    shown: list[ItemView] = []
     async with api.database.read() as connection:
-        found = await store.list_items(connection, catalog_id, after, limit)
-        if not found:
+        while left := limit - len(shown):
+            found = await store.list_items(connection, catalog_id, after, left)
+            shown += filter(None, map(ItemView.of, found))
+            if len(found) < left:
+                break
+            after = found[-1].item.item_id
+        if not shown:
             await _require_catalog(connection, catalog_id)
-    return [ItemView.of(item) for item in found]
+    return shown
 
 
 @routes.get("/catalogs/{catalog_id}/items/{item_id}", responses=answers(*READ))
@@ -189,7 +202,7 @@ async def read_item(api: CatalogApi, catalog_id: CatalogId, item_id: ItemId) -> 
         found = await store.find_item(connection, catalog_id, item_id)
     if found is None:
         raise rejected("not-found", "item_id", "must name an item of the catalog")
-    return ItemView.of(found)
+    return _shown("item_id", ItemView.of(found))
 
 
 @routes.get("/catalogs/{catalog_id}/search", responses=answers(*READ))
@@ -215,16 +228,17 @@ async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
 
     The rows are compared with what the latest event of each key says, and the points with the
     heads' versions and digests; what another program has put into the store is named by its id.
+    A catalog whose own row is gone is compared, too: unknown is what has neither rows nor heads.
     """
     shown, foreign = await api.search.entries(catalog_id)
     async with api.database.read() as connection:
         driver = await driver_connection(connection)
         await driver.execute(KEEP_DAYS)
-        if await store.find_catalog(connection, catalog_id) is None:
-            raise _no_catalog()
         heads = await read_heads(driver, ["catalog.item"], prefix=catalog_id)
         items = await store.count_items(connection, catalog_id)
         rows = await compare_catalog(driver, catalog_id, SHOWN_KEYS)
+    if not (rows.rows or rows.heads):
+        raise _no_catalog()
     difference = compare(heads, shown)
     difference.foreign.extend(each.place for each in foreign)
     return Consistency.of(items, shown, difference, rows)
@@ -257,6 +271,13 @@ async def _require_catalog(connection: AsyncConnection, catalog_id: str) -> None
     """MessageRejected unless there is such a catalog."""
     if await store.find_catalog(connection, catalog_id) is None:
         raise _no_catalog()
+
+
+def _shown(field: str, view: View | None) -> View:
+    """MessageRejected where a hand has altered the row."""
+    if view is None:
+        raise rejected("not-found", field, "its row was altered by hand: `consistency` names it")
+    return view
 
 
 def _no_catalog() -> MessageRejected:

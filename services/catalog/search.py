@@ -15,7 +15,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
 from outbox.errors import DependencyDown, SchemaBehind
-from outbox.stored_entries import Foreign, Stored, entry_id, read_entry
+from outbox.stored_entries import Foreign, Stored, entry_id, misplaced, read_entry
 from outbox.streams import Entry
 from schemas.catalog import COLLECTION, Attributes, Id, ItemEvent, Name, item_key
 from services.catalog.local_qdrant import LocalQdrant
@@ -251,9 +251,9 @@ def _read(point: models.Record | models.ScoredPoint, catalog_id: str) -> Stored 
         return Foreign(place, read)
     stream = read.entry.stream
     if place != entry_id(stream):
-        return Foreign(place, f"its id is not the one of its key {stream.key}")
+        return Foreign(place, misplaced(stream))
     if not stream.key.startswith(f"{catalog_id}/"):
-        return Foreign(place, f"its key {stream.key} is none of the catalog that its fields name")
+        return Foreign(place, "its key is none of the catalog that its fields name")
     return read
 
 

@@ -1,6 +1,7 @@
 """The catalog's tables and every statement that runs on them. Nothing here commits."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -125,10 +126,18 @@ def _versioned(row: Any) -> VersionedItem:
 
 
 def _item(row: Any) -> Item:
-    """As it was put: jsonb writes 1e23 out in digits, and the number must compare equal again."""
-    attributes = {name: _attribute(value) for name, value in row.attributes.items()}
+    """As it was put: jsonb writes 1e23 out in digits, and the number must compare equal again.
+
+    What a hand has put there instead stays what it is: no command's item is equal to it.
+    """
+    attributes = row.attributes
+    if isinstance(attributes, dict):
+        attributes = {name: _attribute(value) for name, value in attributes.items()}
     return Item(row.catalog_id, row.item_id, row.name, row.text, attributes)
 
 
-def _attribute(value: str | bool | float) -> str | bool | float:
-    return value if isinstance(value, str | bool) else float(value)
+def _attribute(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return float(value)
+    return value

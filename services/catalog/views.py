@@ -1,13 +1,19 @@
 """Views: what the catalog's HTTP callers send and are shown."""
 
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from outbox.own_rows import RowDifference
 from outbox.streams import Difference, Entry, Kind
-from schemas.catalog import MAX_ITEMS_PER_COMMAND, Attributes, Id, Item, Name, Text
+from schemas.catalog import MAX_ITEMS_PER_COMMAND, Attributes, Id, Item, Name, Text, item_key
+from services.catalog.model import Catalog
 from services.catalog.store import VersionedItem
+
+log = structlog.get_logger()
 
 SHOWN_KEYS = 100
 JFK: dict[str, Any] = {
@@ -56,6 +62,14 @@ class CatalogView(BaseModel):
     name: Name
     items: int
 
+    @classmethod
+    def of(cls, catalog: Catalog, items: int) -> Self | None:
+        """None where a hand has put what no command could."""
+        with suppress(ValidationError):
+            return cls(catalog_id=catalog.catalog_id, name=catalog.name, items=items)
+        _tell(catalog.catalog_id)
+        return None
+
 
 class ItemView(BaseModel):
     catalog_id: Id
@@ -66,16 +80,18 @@ class ItemView(BaseModel):
     version: int
 
     @classmethod
-    def of(cls, found: VersionedItem) -> Self:
+    def of(cls, found: VersionedItem) -> Self | None:
+        """None where a hand has put what no command could."""
         item = found.item
-        return cls(
-            catalog_id=item.catalog_id,
-            item_id=item.item_id,
-            name=item.name,
-            text=item.text,
-            attributes=dict(item.attributes),
-            version=found.version,
-        )
+        with suppress(ValidationError):
+            return cls.model_validate(asdict(item) | {"version": found.version})
+        _tell(item_key(item.catalog_id, item.item_id))
+        return None
+
+
+def _tell(key: str) -> None:
+    """Consistency names it, too; here it is left out, as a foreign point is of a search."""
+    log.warning("a row is none that a command put there", key=key)
 
 
 class HitView(BaseModel):

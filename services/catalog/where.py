@@ -11,7 +11,9 @@ from math import isfinite
 from qdrant_client import models
 
 from outbox.errors import rejected
+from schemas.number import is_same_number
 
+FIELD = "query.where"
 NAME = r"[a-z][a-z0-9_]{0,49}"
 # As JSON writes numbers: 007, +1, .5, 1_000, nan and digits of other scripts are texts.
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -27,11 +29,11 @@ def parse_where(filters: Iterable[str]) -> dict[str, str]:
     for each in filters:
         name, colon, text = each.partition(":")
         if not colon or not re.fullmatch(NAME, name):
-            raise rejected("schema", "where", "must be `attribute:text`, with an attribute's name")
+            raise rejected("schema", FIELD, "must be `attribute:text`, with an attribute's name")
         if name in where:
-            raise rejected("schema", "where", "must name each attribute at most once")
+            raise rejected("schema", FIELD, "must name each attribute at most once")
         if len(text) > MAX_CHARACTERS:
-            raise rejected("schema", "where", f"must have a text of at most {MAX_CHARACTERS}")
+            raise rejected("schema", FIELD, f"must have a text of at most {MAX_CHARACTERS}")
         where[name] = text
     return where
 
@@ -57,13 +59,11 @@ def _any_of(key: str, text: str) -> Iterable[models.FieldCondition]:
 
 
 def _number(text: str) -> float | None:
-    """The number that a range can find; None for a whole one that no 64-bit float is."""
+    """The number that a range can find; None for one that the door would have refused."""
     if not NUMBER.fullmatch(text):
         return None
     number = float(text)
-    if not isfinite(number) or (INTEGER.fullmatch(text) and int(text) != int(number)):
-        return None
-    return number
+    return number if isfinite(number) and is_same_number(text, number) else None
 
 
 def _equals(key: str, value: str | int | bool) -> models.FieldCondition:

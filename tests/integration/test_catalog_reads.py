@@ -117,6 +117,54 @@ async def test_consistency_sees_rows_that_were_changed_by_hand(
     }  # fmt: skip
 
 
+async def test_consistency_sees_a_catalog_whose_own_row_is_gone(
+    http: Client, store: AsyncQdrantClient, postgres: Connection
+) -> None:
+    """FB2: its heads and points are there; only what nobody ever made is unknown."""
+    await put(http, a={})
+    await project(store, postgres)
+    await postgres.execute("DELETE FROM catalog.items")
+    await postgres.execute("DELETE FROM catalog.catalogs")
+    assert (await told(http))["rows_missing"] == ["lamps", "lamps/a"]
+    assert (await http.get("/catalogs/nobody/consistency")).status_code == 404
+
+
+# What a row may be altered to that no command could put there.
+UNREADABLE = [
+    "attributes = '{\"a\": null}'", "attributes = '{\"a\": {\"b\": 1}}'", "attributes = 'null'",
+    "attributes = '[]'", "attributes = '[[\"a\", 1]]'", "attributes = '{\"A b\": 1}'",
+    "attributes = '{\"a\": 1e400}'", "name = ''", "name = repeat('n', 201)", "text = ''",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("altered", UNREADABLE)
+async def test_a_row_that_no_command_could_put_there_stops_no_reader_and_no_writer(
+    http: Client, postgres: Connection, altered: str
+) -> None:
+    """FB2: pages are as full as ever, consistency names it, and the next command mends it."""
+    await put(http, a={}, b={}, c={}, d={})
+    statement = ("UPDATE catalog.items SET", altered, "WHERE item_id IN ('a', 'b')")
+    await postgres.execute(" ".join(statement).encode())
+    for limit, shown in ((1, ["c"]), (2, ["c", "d"]), (100, ["c", "d"])):
+        page = await http.get(ITEMS, params={"limit": limit})
+        assert [item["item_id"] for item in page.json()] == shown
+    refused = await http.get(f"{ITEMS}/a")
+    assert refused.status_code == 404
+    assert "altered by hand" in refused.json()["errors"][0]["rule"]
+    await put(http, a={})
+    assert (await http.get(f"{ITEMS}/a")).json()["version"] == 2
+
+
+async def test_a_catalog_whose_row_no_command_could_put_there_is_told(
+    http: Client, postgres: Connection
+) -> None:
+    """FB2"""
+    await postgres.execute("UPDATE catalog.catalogs SET name = ''")
+    refused = await http.get("/catalogs/lamps")
+    assert refused.status_code == 404
+    assert "altered by hand" in refused.json()["errors"][0]["rule"]
+
+
 async def test_consistency_names_a_hundred_keys_and_counts_them_all(
     http: Client, store: AsyncQdrantClient, postgres: Connection
 ) -> None:
@@ -232,7 +280,8 @@ ASKED: dict[str, list[str]] = {
     "1e3": ["thousand"], "1000": ["thousand"], "1_000": [], "1e23": ["large"], "1E+23": ["large"],
     "0.3333333333333333": ["third"], "0.333333333333333": [], "-2.5": ["minus"], "a:b": ["colon"],
     "": ["empty"], "9007199254740992": ["exact"], "9007199254740993": [], "north": ["word"],
-    "nan": [], "inf": [], "1e999": [], "\u0661": [], "null": [],
+    "100000000000000000000000": ["large"], "99999999999999991611392": [],
+    "1.00000000000000000001": [], "nan": [], "inf": [], "1e999": [], "\u0661": [], "null": [],
 }  # fmt: skip
 
 
@@ -276,8 +325,7 @@ async def test_a_filter_that_is_none_is_refused_by_field_and_rule(http: Client, 
     """FB4"""
     response = await http.get(SEARCH, params={"q": "lamp", "where": where})
     assert response.status_code == 422
-    (field,) = [error["field"] for error in response.json()["errors"]]
-    assert field in {"where", "query.where.0"}
+    assert [error["field"] for error in response.json()["errors"]] == ["query.where"]
 
 
 async def test_an_attribute_is_asked_for_once(http: Client) -> None:

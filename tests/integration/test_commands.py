@@ -219,3 +219,19 @@ async def test_what_cannot_be_answered_becomes_a_dead_letter_with_its_bytes(
         ).fetchone()
         assert stored == (record.key, record.value), what
     assert await one(postgres, CATALOGS) == 1
+
+
+@pytest.mark.parametrize("key", [b"", b"tenant-1", (7).to_bytes(8, "big")])
+async def test_a_command_that_names_no_subject_is_about_what_its_payload_says(
+    settings: Settings, postgres: psycopg.AsyncConnection, key: bytes
+) -> None:
+    """FB1: CloudEvents leaves the subject to its sender, and Kafka the key of a record."""
+    valid = raw(CREATE, CREATE.payload())
+    assert isinstance(valid.headers, list)
+    said = [pair for pair in valid.headers if pair[0] != "ce_subject"]
+    replies = Collector(settings)
+    async with command_side(settings), running(replies):
+        await send_records(settings, [valid._replace(key=key, headers=said)])
+        (answer,) = await replies.collected(1)
+    assert (answer.type, answer.key) == (CatalogCommandSucceeded.type, CREATE.key())
+    assert await one(postgres, CATALOGS) == 1

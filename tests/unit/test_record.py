@@ -4,6 +4,7 @@ FA9: extensions, too.
 """
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,7 @@ def sent(draw: st.DrawFn) -> tuple[Row, Envelope]:
         headers=json.dumps(headers | extensions, ensure_ascii=False).encode(),
         time=text.encode(),
     )
+    carried: dict[str, Any] = {CARRIED[header]: value for header, value in headers.items()}
     envelope = Envelope(
         id=message_id,
         source=f"/{service}",
@@ -62,7 +64,7 @@ def sent(draw: st.DrawFn) -> tuple[Row, Envelope]:
         position=position,
         term=9,
         extensions=Extensions(extensions),
-        **{CARRIED[header]: value for header, value in headers.items()},
+        **carried,
     )
     return row, envelope
 

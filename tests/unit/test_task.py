@@ -1,7 +1,10 @@
 """Task: any record is one, with a name for its key that PostgreSQL can keep (C9, C19)."""
 
+from dataclasses import replace
+
 import pytest
 
+from consumers.projection import StreamKey, change_of
 from consumers.task import Task, task_of
 from outbox.errors import MessageRejected
 from outbox.kafka import Received
@@ -61,3 +64,15 @@ def test_a_lane_is_the_records_key_and_the_message_is_about_its_subject(
     found = sent(key, subject)
     assert isinstance(found.content, Envelope)
     assert (found.stream, found.lane, found.content.key) == (stream, stream, about)
+
+
+@pytest.mark.parametrize("key", [None, b"tenant", b"\xff"])
+def test_an_event_that_names_no_subject_is_about_what_its_payload_says(key: bytes | None) -> None:
+    """FB1: and one that names another than its payload is refused by that name."""
+    said = (("ce_sequence", b"7"), ("ce_type", b"catalog.catalog-created.v1"))
+    record = Received("t", 0, 7, key, b'{"catalog_id":"c","name":"n"}', (*GOOD[:3], *said), 0)
+    found = task_of(record).content
+    assert isinstance(found, Envelope)
+    assert change_of(found).stream == StreamKey("catalog.catalog", "c")
+    with pytest.raises(MessageRejected, match="subject: must be the key of the event"):
+        change_of(replace(found, key="d", names_subject=True))

@@ -362,6 +362,28 @@ def test_a_payload_in_binary_mode_is_json_under_any_of_its_names(content_type: s
     assert decode(b"k", b"{}", headers).payload == b"{}"
 
 
+def test_a_content_type_that_is_said_again_in_other_words_is_the_same() -> None:
+    """FB1: the case and the parameters of a media type are not used; another type is another."""
+    headers = [*binary(**{"content-type": b"application/json"})]
+    for name, again in (
+        ("content-type", b"Application/JSON"),
+        ("ce_datacontenttype", b"application/json; charset=utf-8"),
+    ):
+        assert decode(b"k", b"{}", [*headers, (name, again)]).id == "1"
+    violation = refusal([*headers, ("ce_datacontenttype", b"text/json")])
+    assert violation == Violation("content-type", "may appear only once")
+
+
+@pytest.mark.parametrize(
+    "name", ["specversion", "id", "source", "type", "subject", "time", "datacontenttype"]
+)
+@pytest.mark.parametrize("value", [7, True, 1.5, ["k"], {"k": 1}])
+def test_an_attribute_that_is_used_is_text_in_structured_mode(name: str, value: Any) -> None:
+    """FB1: to take another subject, or no content type, because this one is odd, is to guess."""
+    event = structured(**{name: value})
+    assert refusal(STRUCTURED, value=event) == Violation(name, "must be text")
+
+
 @pytest.mark.parametrize(
     "content_type",
     ["application/CloudEvents+JSON", "application/cloudevents+json;charset=utf-8"],
@@ -435,19 +457,33 @@ def test_an_attribute_has_at_most_255_characters(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "subject", "field"),
+    ("key", "subject"),
     [
-        (None, None, "subject"),
-        (b"", None, "subject"),
-        (b"", b"", "subject"),
-        (b"k", b"x" * 256, "subject"),
-        (b"x" * 256, None, "subject"),
-        (b"\xff", None, "key"),
-        (b"a\x00", None, "key"),
+        (None, None),
+        (b"", None),
+        (b"", b""),
+        (b"x" * 256, None),
+        (b"\xff", None),
+        (b"a\x00", b""),
+        (b"\x00\x00\x00\x00\x00\x00\x00\x07", None),
     ],
 )
-def test_a_record_has_one_good_key(key: bytes | None, subject: bytes | None, field: str) -> None:
-    assert refusal(binary(ce_subject=subject), key=key).field == field
+def test_a_message_without_a_subject_and_a_key_that_is_text_is_valid(
+    key: bytes | None, subject: bytes | None
+) -> None:
+    """FB1: its sender need name none of them; until its payload is read, its id stands in."""
+    for headers, value in (
+        (binary(ce_subject=subject), b"{}"),
+        (STRUCTURED, structured(subject=None)),
+    ):
+        found = decode(key, value, headers)
+        assert (found.key, found.names_subject) == ("1", False)
+    assert decode(key, b"{}", binary(ce_subject=b"k")).names_subject
+
+
+def test_a_subject_has_at_most_255_characters() -> None:
+    decode(b"k", b"{}", binary(ce_subject=b"x" * 255))
+    assert refusal(binary(ce_subject=b"x" * 256)).field == "subject"
 
 
 @pytest.mark.parametrize(
