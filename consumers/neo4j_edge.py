@@ -20,6 +20,7 @@ from neo4j.exceptions import (
 )
 
 from outbox.errors import DependencyDown, MessageRejected, rejected
+from outbox.secret import keep_secret
 
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 15.0
@@ -58,6 +59,7 @@ def connect(
     url: str, user: str, password: str, *, retry_seconds: float = RETRY_SECONDS
 ) -> AsyncDriver:
     """A driver with bounded waits; the caller closes it. It connects when it is first used."""
+    keep_secret(password)
     return AsyncGraphDatabase.driver(
         url,
         auth=(user, password),

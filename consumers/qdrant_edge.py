@@ -18,6 +18,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from outbox.errors import DependencyDown, SchemaBehind
+from outbox.secret import without_secrets
 
 MINIMUM = (1, 19)  # older servers may resurrect deleted points when they replay their log
 MISSING, CONFLICT, TOO_LARGE = 404, 409, 413
@@ -31,7 +32,7 @@ class Refused(Exception):
     """
 
     def __init__(self, said: str, status: int | None = None, *, by_store: bool = True) -> None:
-        super().__init__(said)
+        super().__init__(without_secrets(said))
         self.status = status
         self.by_store = by_store
 
@@ -89,10 +90,9 @@ def require_completed(results: Sequence[models.UpdateResult], operations: int) -
 def _of_answer(error: UnexpectedResponse) -> Exception:
     reason = _qdrants_reason(error.content)
     if error.status_code in REFUSALS and reason is not None:
-        return Refused(f"{error.status_code} {reason[:300]}", error.status_code)
-    said = (
-        f"{error.status_code} {error.reason_phrase} {error.content[:200].decode(errors='replace')}"
-    )
+        return Refused(f"{error.status_code} {without_secrets(reason)[:300]}", error.status_code)
+    page = without_secrets(error.content.decode(errors="replace"))[:200]  # or half of one is left
+    said = f"{error.status_code} {error.reason_phrase} {page}"
     if error.status_code == TOO_LARGE:
         return Refused(said, TOO_LARGE, by_store=False)
     return DependencyDown("qdrant", said)

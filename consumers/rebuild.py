@@ -36,7 +36,7 @@ from consumers.repair import Limits, Repaired, repair
 from consumers.retry import Backoff, through_outages
 from consumers.settings import Settings
 from outbox import rebuilds
-from outbox.connection import connect, is_refused
+from outbox.connection import connect_command, is_refused
 from outbox.errors import DependencyDown, Halted, translated
 from outbox.failpoints import Failpoint, failpoint
 from outbox.operations import Operation
@@ -78,8 +78,8 @@ async def rebuild(
     """
     with translated():
         async with (
-            await connect(settings, "rebuild") as state,
-            await connect(settings, "rebuild") as work,
+            await connect_command(settings, "rebuild") as state,
+            await connect_command(settings, "rebuild") as work,
         ):
             await rebuilds.take_lock(state, generations.name)
             await generations.prepare()
@@ -116,7 +116,7 @@ async def drop(
     operation.require_reason()
     operation.details["generation"] = number
     with translated():
-        async with await connect(settings, "rebuild") as state:
+        async with await connect_command(settings, "rebuild") as state:
             await rebuilds.take_lock(state, generations.name)
             existing = await generations.existing()
             for each in existing:

@@ -14,6 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from outbox.secret import keep_secret
+
 POSTGRES_RULE = (
     "must be postgresql://user@host:port/database or host=… dbname=…, as libpq reads it; in a URL,"
     " @ : / ? # % and spaces in a user or a password are percent-encoded"
@@ -30,8 +32,13 @@ NEO4J_RULE = (
 HOST = re.compile(r"[\w.-]+|\[[0-9a-fA-F:.%\w]+\]")
 SERVER = re.compile(r"[\w.:%-]+")  # of PostgreSQL: an IPv6 address comes without its brackets
 HIGHEST_PORT = 65_535
-SHORTEST_SECRET = 4  # a shorter one is in every other word
-SECRETS = ("password", "sslpassword", "oauth_client_secret")
+SECRETS = (
+    "password",
+    "sslpassword",
+    "oauth_client_secret",
+    "scram_client_key",
+    "scram_server_key",
+)
 GRAPH_SCHEME = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?")
 MAY_HOLD_AN_AT = frozenset({"user", "options", "application_name", "passfile", "dbname", *SECRETS})
 
@@ -58,13 +65,10 @@ class PostgresAddress:
         """For libpq, with some of the values changed; it may hold a password."""
         return make_conninfo("", **{**self.values, **changes})
 
-    def without_secrets(self, text: str) -> str:
-        """The text, should anybody have put a secret of this address into it."""
+    def keep_secrets(self) -> None:
+        """Whoever connects calls this first; see outbox.secret."""
         for name in SECRETS:
-            secret = self.values.get(name, "")
-            if len(secret) >= SHORTEST_SECRET:
-                text = text.replace(secret, "***")
-        return text
+            keep_secret(self.values.get(name))
 
     def __str__(self) -> str:
         """Hosts and database: safe to print."""

@@ -22,6 +22,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from outbox.address import PostgresAddress
+from outbox.secret import keep_secret, without_secrets
 from outbox.settings import DEFAULT_SEARCH_PATH, Settings
 
 Connection = psycopg.AsyncConnection[Any]
@@ -125,10 +126,25 @@ async def connect(settings: Settings, name: str = "relay", *, prepared: bool = T
 
     `name` is what pg_stat_activity shows. A table with policies that would hide rows is an error.
     """
+    return await _connect_own(settings, name, WHOLE, prepared=prepared)
+
+
+async def connect_command(settings: Settings, name: str) -> Connection:
+    """The same for what a person has asked for: a commit waits for the disk, and for no standby.
+
+    One that is away would keep the command, and its locks, for ever. What a failover could lose of
+    it is asked for once more, and does no harm then.
+    """
+    return await _connect_own(settings, name, {**WHOLE, "synchronous_commit": "local"})
+
+
+async def _connect_own(
+    settings: Settings, name: str, fixed: Mapping[str, str], *, prepared: bool = True
+) -> Connection:
     return await open_session(
         settings.postgres_address(),
         f"aftercommit {name}",
-        fixed={**_fixed(settings), **WHOLE},
+        fixed={**_fixed(settings), **fixed},
         autocommit=True,
         connect_timeout=settings.connect_timeout_seconds,
         prepare_threshold=PREPARED_FROM if prepared else None,
@@ -162,11 +178,12 @@ async def open_session(
 ) -> Session:
     """A session in which `fixed` holds, whatever stands between us and the server."""
     shown = _shown(name)
+    address.keep_secrets()
     told = {"client_encoding": FIXED["client_encoding"], "connect_timeout": connect_timeout}
     try:
         session = await _open_with(kind, address, shown, fixed, told, options)
     except psycopg.Error as error:
-        raise _told(error, address) from None
+        raise _told(error) from None
     if session.each_begin:
         return session
     if session.pgconn.parameter_status(b"application_name") != shown.encode():
@@ -256,9 +273,14 @@ def is_refused(error: BaseException) -> bool:
     return isinstance(error, Refused) or isinstance(error.__cause__, Refused)
 
 
-def _told(error: psycopg.Error, address: PostgresAddress) -> psycopg.Error:
-    """The same error, in one line where it will not pass, and without what is secret."""
-    text = address.without_secrets(str(error))
+def _told(error: psycopg.Error) -> psycopg.Error:
+    """The same error, in one line where it will not pass, and without what is secret.
+
+    libpq knows which password it sent, also where it is from PGPASSWORD or from a file.
+    """
+    if error.pgconn is not None:
+        keep_secret(error.pgconn.password.decode(errors="replace"))
+    text = without_secrets(str(error))
     if any(words in text for words in LASTING):
         return Refused(text.splitlines()[0])
     return error if text == str(error) else type(error)(text)

@@ -23,6 +23,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from outbox.secret import without_secrets
 from outbox.sqlstate import Meaning, meaning_of
 from schemas.errors import MessageRejected, Violation, rejected
 
@@ -65,7 +66,8 @@ class DependencyDown(OutboxError):
 
     def __init__(self, dependency: str, cause: BaseException | str) -> None:
         text = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
-        super().__init__(f"{dependency} is down ({text.splitlines()[0][:300] if text else ''})")
+        first = without_secrets(text).splitlines()[0][:300] if text else ""
+        super().__init__(f"{dependency} is down ({first})")
         self.dependency = dependency
 
 

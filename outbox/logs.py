@@ -19,6 +19,7 @@ from outbox import log_handlers, log_hooks
 from outbox.escape import escape
 from outbox.log_handlers import OurHandler
 from outbox.log_writer import LogWriter
+from outbox.secret import without_secrets
 
 STANDARD_ERROR = 2
 QUEUE_BYTES = 1024 * 1024
@@ -26,6 +27,21 @@ FLUSH_SECONDS = 2.0  # at the end of the process
 STAMP: tuple[structlog.types.Processor, ...] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def _without_secrets(
+    _: Any, __: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    """A traceback shows what led to an error, and so the bare answer of a server."""
+    if "exception" in event:
+        event["exception"] = without_secrets(event["exception"])
+    return event
+
+
+EXCEPTIONS: tuple[structlog.types.Processor, ...] = (
+    structlog.processors.format_exc_info,
+    _without_secrets,
 )
 TEXTS = ("exception", "stack")  # of several lines, each indented: none looks like one of log
 QUOTED = frozenset(" \t=\r\n\"'")
@@ -51,7 +67,7 @@ def configure(log_format: str, level: str, queue_bytes: int = QUEUE_BYTES) -> Lo
         processors=[
             structlog.contextvars.merge_contextvars,
             *STAMP,
-            structlog.processors.format_exc_info,
+            *EXCEPTIONS,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
@@ -82,7 +98,7 @@ def _configure_libraries(writer: LogWriter, renderer: structlog.types.Processor)
             foreign_pre_chain=(structlog.contextvars.merge_contextvars, *STAMP),
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                *EXCEPTIONS,
                 renderer,
             ],
         )

@@ -20,7 +20,7 @@ import structlog
 
 from outbox.backoff import Backoff
 from outbox.carrier import Carried, Carrier
-from outbox.connection import connect, is_refused
+from outbox.connection import connect_command, is_refused
 from outbox.errors import Halted, OutboxError, translated
 from outbox.failpoints import Failpoint, failpoint, while_waiting
 from outbox.lineage import require_original
@@ -86,7 +86,7 @@ class Replayer:
     async def _connect_and_replay(self) -> bool:
         """Whether there is nothing left to do here."""
         with translated():
-            async with await connect(self._settings, "replay") as connection:
+            async with await connect_command(self._settings, "replay") as connection:
                 await require_current(connection, outbox_migrations())
                 await require_original(connection)
                 replay = await find(connection, self._id)

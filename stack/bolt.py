@@ -3,6 +3,7 @@
 import neo4j
 from neo4j.exceptions import DriverError, Neo4jError
 
+from outbox.secret import keep_secret
 from stack.part import GraphPart
 from stack.probe import host_and_port, listening
 
@@ -13,6 +14,7 @@ NOT_YET = (OSError, DriverError, Neo4jError)
 async def ask(part: GraphPart) -> None:
     """Connect, log in and run a query; one of NOT_YET where that fails."""
     auth = (part.user, part.password.get_secret_value())
+    keep_secret(auth[1])
     # Whoever asks repeats it sooner: the driver would wait for seconds before it does.
     async with neo4j.AsyncGraphDatabase.driver(
         part.url, auth=auth, max_transaction_retry_time=0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from outbox.secret import without_secrets
 from stack.errors import PartFailed
 
 T = TypeVar("T")
@@ -39,7 +40,8 @@ async def answer_within(probe: Probe[T], seconds: float, who: str) -> T:
                 await asyncio.sleep(PAUSE_SECONDS)
             return answer
     except TimeoutError:
-        raise PartFailed(f"{who} did not answer within {seconds:g} s: {last}") from last
+        said = without_secrets(str(last))
+        raise PartFailed(f"{who} did not answer within {seconds:g} s: {said}") from last
 
 
 async def listening(host: str, port: int) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from outbox.errors import DependencyDown
 from services.catalog import search
 from stack.container import Image, container, engine_answers
+from stack.errors import PartFailed
 from stack.part import VectorsPart
 from stack.port import LOOPBACK, free_ports
 from stack.probe import Probe, answer_within
@@ -74,7 +76,10 @@ def connect(part: VectorsPart) -> AsyncQdrantClient:
 
 async def ask(part: VectorsPart) -> None:
     """List the collections."""
-    client = connect(part)
+    try:
+        client = connect(part)
+    except DependencyDown as error:  # of a folder: no time repairs it
+        raise PartFailed(str(error)) from error
     try:
         await client.get_collections()
     finally:

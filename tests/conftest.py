@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from neo4j import AsyncGraphDatabase
@@ -38,6 +39,9 @@ from tests.report import pytest_testnodedown as pytest_testnodedown
 from tests.topics import emptied
 
 TEMPLATE = "aftercommit_template"
+# No example of a test is too slow: how fast the machine is, no test says.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 if defaults.are_odd():
     defaults.keep_the_tests_own_sessions_usual()
 

@@ -16,7 +16,7 @@ from consumers.drift import Care, checked
 from consumers.settings import Settings
 from outbox.cli.bar import progress
 from outbox.cli.console import Json
-from outbox.connection import connect
+from outbox.connection import connect_command
 from outbox.errors import OutboxError, translated
 from outbox.output import complain, say_json
 from outbox.own_rows import OwnRows
@@ -79,7 +79,7 @@ async def _check_rows(settings: Settings, rows: OwnRows, limit: int) -> Found:
     started = monotonic()
     try:
         with translated():
-            async with await connect(settings, "drift") as connection:
+            async with await connect_command(settings, "drift") as connection:
                 difference = await rows.compare(connection, limit)
     except (OutboxError, psycopg.errors.UndefinedTable) as error:
         is_known = isinstance(error, OutboxError)

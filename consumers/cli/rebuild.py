@@ -14,7 +14,7 @@ from consumers.settings import Settings
 from outbox.cli.bar import progress
 from outbox.cli.console import Json, Reason, halted_in_one_line
 from outbox.cli.number import MAX_NUMBER, MAX_RATE, number
-from outbox.connection import connect
+from outbox.connection import connect_command
 from outbox.errors import OutboxError, translated
 from outbox.escape import escape
 from outbox.operations import Operation
@@ -159,7 +159,7 @@ async def _rebuilt(settings: Settings, asked: Asked, *, quiet: bool) -> Rebuild:
 
 async def _status(settings: Settings) -> dict[str, Any]:
     with translated():
-        async with await connect(settings, "rebuild") as connection:
+        async with await connect_command(settings, "rebuild") as connection:
             return {name: await _status_of(settings, connection, name) for name in PROJECTIONS}
 
 

@@ -22,7 +22,7 @@ from outbox.cli.selection import (
     Types,
     selection_of,
 )
-from outbox.connection import connect
+from outbox.connection import connect_command
 from outbox.output import print_table, say_json
 from outbox.process import answer
 from outbox.replay_source import Selection, selected_keys
@@ -67,7 +67,7 @@ async def _compare(
     settings: Settings, selection: Selection, consumer: str | None, tell: Tell
 ) -> list[StoreDifference]:
     found = []
-    async with await connect(settings, "replay preview") as connection:
+    async with await connect_command(settings, "replay preview") as connection:
         selected = {
             StreamKey(*stream): version
             for stream, version in (await selected_keys(connection, selection, tell)).items()

@@ -12,7 +12,7 @@ from consumers.drift import Care
 from consumers.projection import Projection
 from consumers.settings import Settings
 from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, number
-from outbox.connection import connect
+from outbox.connection import connect_command
 from outbox.errors import translated
 from outbox.escape import escape
 
@@ -54,6 +54,6 @@ async def opened(settings: Settings, name: str) -> AsyncIterator[tuple[Connectio
     with translated():
         async with (
             PROJECTIONS[name](settings) as store,
-            await connect(settings, "drift") as connection,
+            await connect_command(settings, "drift") as connection,
         ):
             yield connection, store

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 import psycopg
 import typer
 
-from outbox.connection import connect
+from outbox.connection import connect_command
 from outbox.errors import Halted
 from outbox.output import complain, print_table
 from outbox.process import EXIT_HALTED, answer
@@ -34,7 +34,7 @@ def ask(settings: Settings, question: Callable[[psycopg.AsyncConnection[Any]], A
     """What it answers, over a connection of its own in autocommit."""
 
     async def connected() -> T:
-        async with await connect(settings, "command") as connection:
+        async with await connect_command(settings, "command") as connection:
             return await question(connection)
 
     return answer(settings, connected())

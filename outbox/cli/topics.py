@@ -7,7 +7,7 @@ import psycopg
 import typer
 
 from outbox.cli.console import Json
-from outbox.connection import connect
+from outbox.connection import connect_command
 from outbox.errors import DependencyDown, translated
 from outbox.kafka import create_topics
 from outbox.output import complain, say, say_json
@@ -50,7 +50,7 @@ async def _create(
 async def _needed(settings: Settings) -> set[str]:
     """Of the outbox; one that cannot be asked, or is not there yet, needs none that we know of."""
     try:
-        async with await connect(settings, "command") as connection:
+        async with await connect_command(settings, "command") as connection:
             with translated():
                 return await read_needed_topics(connection)
     except (DependencyDown, psycopg.Error) as error:

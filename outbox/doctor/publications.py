@@ -18,15 +18,16 @@ IDENTITIES = Check(
     "outbox-replica-identities",
     Gravity.GRAVE,
     "each table of the outbox and the services that a publication of deletes or updates has in it"
-    " has a replica identity: otherwise PostgreSQL refuses them, and retention deletes nothing",
-    "ALTER TABLE ... REPLICA IDENTITY FULL (or DEFAULT, with a primary key); or a publication WITH"
-    " (publish = 'insert'); or python -m services migrate",
+    " has a replica identity, of which no column list or row filter leaves anything out: otherwise"
+    " PostgreSQL refuses them, and retention deletes nothing",
+    "ALTER TABLE ... REPLICA IDENTITY FULL (or DEFAULT, with a primary key); or a publication"
+    " without columns and filter, or WITH (publish = 'insert'); or python -m services migrate",
 )
 CHECKS = (IDENTITIES,)
 
-# Ours are the schemas that have migrations of ours. A primary key that may be deferred does not
-# count. pg_publication_tables names a partitioned table in place of its partitions where that is
-# what is published; what is deleted is a partition's all the same.
+# Ours are the schemas that have migrations of ours. pg_publication_tables names a partitioned table
+# in place of its partitions where that is what is published; what is deleted is a partition's all
+# the same.
 READ = """
 SELECT format('%I.%I', space.nspname, relation.relname) AS name,
        string_agg(DISTINCT publication.pubname::text, ', ') AS publications
@@ -39,32 +40,38 @@ CROSS JOIN LATERAL (
 JOIN pg_class AS relation ON relation.oid = tree.leaf AND relation.relkind = 'r'
 WHERE (publication.pubupdate OR publication.pubdelete)
   AND space.nspname IN (SELECT component FROM outbox.migrations)
-  AND CASE relation.relreplident
-      WHEN 'f' THEN false
-      WHEN 'n' THEN true
-      WHEN 'i' THEN NOT EXISTS (SELECT FROM pg_index WHERE indrelid = relation.oid
-                                AND indisreplident)
-      ELSE NOT EXISTS (SELECT FROM pg_index WHERE indrelid = relation.oid AND indisprimary
-                       AND indimmediate)
-      END
 GROUP BY 1 ORDER BY 1
 """
+# PostgreSQL refuses a statement before it looks at rows, and so one that it only explains.
+TRIED = "EXPLAIN DELETE FROM {}"
 
 
 @dataclass(frozen=True, slots=True)
 class Publications:
-    """Tables that cannot be deleted from or updated, and the publications that see to that."""
+    """Tables that cannot be deleted from or updated; the publications that see to that, and how."""
 
     refusing: list[tuple[str, str]]
 
 
 async def read(connection: psycopg.AsyncConnection[Any]) -> Publications:
-    return Publications(await (await connection.execute(READ)).fetchall())
+    published = await (await connection.execute(READ)).fetchall()
+    tried = [(name, names, await _refusal(connection, name)) for name, names in published]
+    return Publications([(name, f"published by {by}: {why}") for name, by, why in tried if why])
+
+
+async def _refusal(connection: psycopg.AsyncConnection[Any], table: str) -> str | None:
+    """In PostgreSQL's words; `table` is quoted."""
+    try:
+        await connection.execute(TRIED.format(table).encode())
+    except (
+        psycopg.errors.ObjectNotInPrerequisiteState,
+        psycopg.errors.InvalidColumnReference,
+    ) as error:
+        return error.diag.message_detail or error.diag.message_primary
+    except psycopg.errors.InsufficientPrivilege:
+        return None  # whoever may delete there is somebody else
+    return None
 
 
 def judge(publications: Publications, settings: Settings) -> Iterator[Finding]:
-    refusing = [
-        (table, f"published by {names}, without a replica identity")
-        for table, names in publications.refusing
-    ]
-    yield from of_each(IDENTITIES, settings, refusing, "all that is published has one")
+    yield from of_each(IDENTITIES, settings, publications.refusing, "all that is published has one")

@@ -15,6 +15,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
 from outbox.errors import DependencyDown, SchemaBehind
+from outbox.secret import keep_secret
 from outbox.stored_entries import Foreign, Stored, entry_id, misplaced, read_entry
 from outbox.streams import Entry
 from schemas.catalog import COLLECTION, Attributes, Id, ItemEvent, Name, item_key
@@ -66,6 +67,7 @@ def connect(url: str, api_key: str | None, timeout_seconds: int) -> AsyncQdrantC
         return AsyncQdrantClient(location=url)
     if url.startswith("file:"):
         return _local(url.removeprefix("file:"))
+    keep_secret(api_key)
     # The client's own check of the server's version asks from a thread and only warns.
     return AsyncQdrantClient(
         url=url, api_key=api_key, timeout=timeout_seconds, check_compatibility=False

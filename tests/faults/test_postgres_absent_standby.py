@@ -32,6 +32,7 @@ from tests.faults.cluster import Cluster, at, running_cluster
 from tests.faults.history import Happened
 from tests.faults.witness import Witness
 from tests.integration.roles import Collector, catalog_api, running, send
+from tests.integration.test_command_line import PARK, run
 from tests.open_letters import list_dead_letters
 from tests.waiting import until
 
@@ -177,6 +178,35 @@ async def test_relay_prune_and_partitions_wait_for_no_standby(
             operation = Operation("tester", "prune", "all", "a test")
             await Retention(connection, own, operation).prune()
         assert await ask(cluster.url, WAITING) == 0
+
+
+COMMANDS = {
+    "release": ("outbox", "parked", "release", "--all"),
+    "retry": ("consumers", "dead-letters", "retry", "--all", "--wait-seconds", "0"),
+    "prune": ("consumers", "dead-letters", "prune", "--older-than-days", "1"),
+    "rebuild": ("consumers", "rebuild", "start", "--projection", "neo4j"),
+}
+LETTER = """
+INSERT INTO outbox.dead_letters
+    (consumer, topic, partition, "offset", headers, stream, reason, error, status, attempts)
+VALUES ('neo4j', 't', 0, 0, '[]', 't/k', 'schema', 'x', 'dead', 1)
+"""
+
+
+async def test_no_command_of_an_operator_waits_for_a_standby(
+    settings: Settings, cluster: Cluster
+) -> None:
+    """It would wait for ever, without a word, and nobody would know what it has done."""
+    own = at(settings, cluster.url)
+    async with await connect(own) as connection:
+        await connection.execute(PARK)
+        await connection.execute(LETTER)
+    async with without_standby(cluster):
+        for words in COMMANDS.values():
+            ran = await asyncio.to_thread(run, own, *words, "--reason", "an outage")
+            assert ran.returncode == 0, (words, ran)
+        assert await ask(cluster.url, WAITING) == 0
+        assert await ask(cluster.url, "SELECT count(*) FROM outbox.operations") == len(COMMANDS)
 
 
 @pytest.mark.parametrize("name", ["postgres-synchronous-standbys"])

@@ -90,6 +90,25 @@ async def test_a_prune_does_all_its_steps_beside_any_publication(
     assert await found(own) == [(Severity.OK, "")]
 
 
+@pytest.mark.parametrize(
+    "publication",
+    [
+        "CREATE PUBLICATION p FOR TABLE outbox.kept (aggregatetype)",
+        "CREATE PUBLICATION p FOR TABLE outbox.kept WHERE (version > 1)",
+    ],
+)
+async def test_doctor_names_a_table_of_which_columns_or_rows_are_published(
+    settings: Settings, postgres: Connection, publication: str
+) -> None:
+    """It has its identity, and PostgreSQL refuses all the same."""
+    if postgres.info.server_version < 150_000:
+        pytest.skip("PostgreSQL 15 and newer publish columns and rows of a table")
+    await postgres.execute(publication.encode())
+    with pytest.raises(psycopg.Error, match="cannot delete from table"):
+        await postgres.execute("DELETE FROM outbox.kept")
+    assert await found(settings) == [(Severity.WARNING, "outbox.kept")]
+
+
 async def test_every_table_of_ours_can_be_updated_and_deleted_from_while_all_are_published(
     postgres: Connection,
 ) -> None:

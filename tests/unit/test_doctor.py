@@ -206,7 +206,7 @@ SICK: list[tuple[str, Any, Severity, Severity, str]] = [
     ),
     (
         "outbox-replica-identities",
-        Publications([("outbox.messages_default", "everything")]),
+        Publications([("outbox.messages_default", "published by everything: no identity")]),
         WARNING,
         FAILURE,
         "published by everything",
