@@ -18,7 +18,10 @@ from bench.role_process import RoleProcess, drained
 from outbox.settings import Settings
 
 LEASE_SECONDS = 2.0
-ENVIRONMENT = {"AFTERCOMMIT_LEASE_SECONDS": str(LEASE_SECONDS)}
+ENVIRONMENT = {
+    "AFTERCOMMIT_LEASE_SECONDS": str(LEASE_SECONDS),
+    "AFTERCOMMIT_PRUNE_CHECK_SECONDS": "0",  # a second session of the leader is no standby
+}
 CONNECTED_SECONDS = 60.0
 PUBLISH = "SELECT outbox.publish('bench.thing', 'k', 'bench.happened.v1', '{}')"
 RELAYS = """

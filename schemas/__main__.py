@@ -5,6 +5,7 @@ The check also refuses what would break somebody within a major version; see
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from schemas.envelope import Event
 from schemas.registry import REGISTRY, AnyMessage
 
 FOLDER = Path(__file__).parent / "json"
+CHECK = "--check"
+# What comparing with a file raises that an editor or a merge has made into something else.
+NOT_A_SCHEMA = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, re.error,
+)  # fmt: skip
 
 
 def render(cls: AnyMessage) -> str:
@@ -34,7 +40,7 @@ def write(folder: Path) -> None:
 def check(folder: Path) -> list[str]:
     """Where the committed schemas and the code disagree; empty when they agree."""
     expected = {f"{cls.type}.json": render(cls) for cls in REGISTRY}
-    committed = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    committed = {path.name: _text(path) for path in folder.glob("*.json") if path.is_file()}
     gone = [f"{name}: no such type in the code" for name in sorted(committed.keys() - expected)]
     stale = [
         f"{name}: differs from the code; run `make schemas`"
@@ -44,17 +50,28 @@ def check(folder: Path) -> list[str]:
     return gone + stale + [c for cls in REGISTRY for c in _breaks(folder, cls)]
 
 
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def _breaks(folder: Path, cls: AnyMessage) -> list[str]:
     path = folder / f"{cls.type}.json"
     if not path.exists():
         return []
-    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     breaks = breaks_of_event if issubclass(cls, Event) else breaks_of_command
-    return [f"{cls.type}: {change}" for change in breaks(old, json.loads(render(cls)))]
+    try:
+        old: dict[str, Any] = json.loads(_text(path))
+        return [f"{cls.type}: {change}" for change in breaks(old, json.loads(render(cls)))]
+    except NOT_A_SCHEMA as error:
+        why = f"{type(error).__name__} {error}"[:100].replace("\n", " ")
+        return [f"{path.name}: must be a JSON Schema ({why}); restore it as it was committed"]
 
 
 def main(arguments: list[str]) -> int:
-    if "--check" not in arguments:
+    if unknown := [each for each in arguments if each != CHECK]:
+        sys.stderr.write(f"{unknown[0]!a}: must be {CHECK}, or nothing at all\n")
+        return 2
+    if not arguments:
         write(FOLDER)
         return 0
     complaints = check(FOLDER)

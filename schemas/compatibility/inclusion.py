@@ -237,12 +237,17 @@ def _default(written: Schema, read: Schema, path: str) -> Iterator[Refusal]:
     """Documents without the field must go on meaning the same."""
     before, after = _defaults(written), _defaults(read)
     if canonical(before) != canonical(after):
-        yield Refusal(path, "default", before[0] if before else None, after[0] if after else None)
+        yield Refusal(path, "default", _said(before), _said(after))
 
 
 def _defaults(schema: Schema) -> list[Any]:
     """The default of a field, if it has one: it may be null."""
     return [schema["default"]] if isinstance(schema, dict) and "default" in schema else []
+
+
+def _said(defaults: list[Any]) -> Any:
+    """For a refusal, where None stands for no default at all."""
+    return next(("null" if each is None else each for each in defaults), None)
 
 
 def _below(path: str, name: str) -> str:

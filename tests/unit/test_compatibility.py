@@ -292,6 +292,11 @@ def test_another_default_is_a_break() -> None:
     assert event(new) == command(new) == [f"count: default 0 -> 7 ({OLD})"]
 
 
+def test_a_default_of_null_is_told_from_none() -> None:
+    new = with_field("note", str | None, "x")
+    assert command(new) == [f"note: default null -> x ({OLD})"]
+
+
 def test_a_field_added_to_a_part_that_refuses_unknown_ones_breaks_the_readers_of_an_event() -> None:
     class Strict2(Strict):
         more: str = ""
