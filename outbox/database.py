@@ -15,8 +15,8 @@ from outbox.deadline import Deadline
 from outbox.errors import Contention, DependencyDown, translated
 from outbox.round_trip import is_readable
 from outbox.settings import Settings
+from outbox.unit_connection import UnitConnection
 from outbox.unit_of_work import UnitOfWork
-from outbox.unit_transaction import UnitConnection
 from schemas.envelope import Envelope
 
 T = TypeVar("T")
