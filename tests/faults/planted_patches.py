@@ -108,9 +108,10 @@ def marked_before_acknowledged() -> Iterator[None]:
 
 
 class SilentUnit(UnitOfWork):
-    """M11: commits the rows, and says so in a second transaction."""
+    """M11: commits the rows, and says so in a second transaction; its guard is taken away."""
 
     async def _write_and_commit(self, requests: list[Request]) -> Rows:
+        self._transaction.release()
         await self.connection.commit()
         return await super()._write_and_commit(requests)
 
