@@ -15,8 +15,8 @@ from outbox.deadline import Deadline
 from outbox.errors import Contention, DependencyDown, translated
 from outbox.round_trip import is_readable
 from outbox.settings import Settings
+from outbox.unit_connection import UnitConnection
 from outbox.unit_of_work import UnitOfWork
-from outbox.unit_transaction import UnitConnection
 from schemas.envelope import Envelope
 
 T = TypeVar("T")
@@ -111,13 +111,21 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self, seconds: float, late: str = "") -> AsyncIterator[AsyncConnection]:
-        """One of the pool's; after the deadline nobody gets it again, whatever has become of it."""
+        """One of the pool's; after an outage, as after the deadline, nobody gets it again.
+
+        Its session keeps the defaults that it was opened with: a limit, or being read-only, would
+        last in the pool after somebody has taken it back.
+        """
         async with Deadline(seconds, late) as deadline:
             connection = await self._connect()
+            away = False
             try:
                 yield connection
+            except DependencyDown as error:
+                away = error.dependency == "postgres"
+                raise
             finally:
-                if deadline.expired:
+                if (deadline.expired or away) and not connection.closed:
                     await connection.invalidate()
                 await connection.close()
 

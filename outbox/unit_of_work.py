@@ -63,7 +63,7 @@ class UnitOfWork:
         self._receipt_of = cause if once else None
         self._events: list[Event] = []
         self._committed = False
-        self._transaction = UnitTransaction(name, connection)
+        self._transaction = UnitTransaction(name, connection, self._events)
         self._log = log.bind(unit_of_work=name, cause=cause.id if cause else None)
 
     async def __aenter__(self) -> Self:
@@ -84,9 +84,9 @@ class UnitOfWork:
         error: BaseException | None,
         _: TracebackType | None,
     ) -> None:
+        await self._roll_back()
         if self._committed:
             return
-        await self._roll_back()
         self._log.info("rolled back", error=kind.__name__ if kind else "no commit")
 
     def publish(self, event: Event) -> None:
@@ -97,13 +97,16 @@ class UnitOfWork:
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """A part that can fail alone: an exception undoes its rows and forgets its messages."""
-        kept = len(self._events)
+        """A part that can fail alone: an exception undoes its rows and forgets its messages.
+
+        So does any other way to go back to a savepoint.
+        """
+        await self._transaction.flush_sessions()
         try:
             async with self.connection.begin_nested():
                 yield
         except BaseException:
-            del self._events[kept:]
+            await self._transaction.forget_unwritten()
             raise
 
     async def commit(self, reply: Event | None = None) -> list[Published]:
@@ -121,6 +124,7 @@ class UnitOfWork:
         rows = await self._write_and_commit(self._requests(reply))
         self._transaction.release()
         await self.connection.commit()  # SQLAlchemy's own; the transaction is over already
+        self._transaction.hold()  # what anybody writes after it has no event, and is not kept
         self._committed = True
         failpoint(Failpoint.COMMIT_ANSWERED)
         self._log.info("committed", messages=len(self._events))

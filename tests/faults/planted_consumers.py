@@ -43,7 +43,7 @@ def auto_commit() -> Iterator[None]:
 
 
 class LateReceipt(UnitOfWork):
-    """M12: looks for the receipt first, and writes it when all is committed."""
+    """M12: looks for the receipt first, and writes it when all is committed, without the guard."""
 
     async def _take_receipt(self, cause: Envelope) -> None:
         driver = await driver_connection(self.connection)
@@ -53,6 +53,7 @@ class LateReceipt(UnitOfWork):
     async def commit(self, reply: Event | None = None) -> list[Published]:
         done = await super().commit(reply)
         assert self._cause is not None
+        self._transaction.release()
         driver = await driver_connection(self.connection)
         await driver.execute(TAKE_RECEIPT, [self._consumer, self._cause.id, ""])
         await self.connection.commit()

@@ -206,6 +206,32 @@ async def test_a_unit_that_was_silent_for_too_long_is_an_outage_and_leaves_nothi
     assert await count(postgres, "SELECT count(*) FROM things") == 1
 
 
+LASTING = [("default_transaction_read_only", "on", "off"), ("statement_timeout", "50ms", "0")]
+
+
+@pytest.mark.parametrize(("name", "bad", "good"), LASTING)
+async def test_a_limit_that_was_taken_back_does_not_last_in_the_pool(
+    settings: Settings, postgres: Connection, name: str, bad: str, good: str
+) -> None:
+    """A session keeps the defaults it was opened with; after an outage it is not used again."""
+    await postgres.execute("CREATE TABLE things (id text PRIMARY KEY)")
+    one = settings.model_copy(update={"pool_connections": 1})
+
+    async def work() -> None:
+        async with database.unit_of_work("slow") as uow:
+            await uow.connection.execute(text("SELECT pg_sleep(0.2)"))
+            await uow.connection.execute(text("INSERT INTO things VALUES ('a')"))
+            await uow.commit()
+
+    await limit(postgres, name, bad)
+    async with Database(one, "units") as database:
+        with pytest.raises(DependencyDown):
+            await work()
+        await limit(postgres, name, good)
+        await work()
+    assert await count(postgres, "SELECT count(*) FROM things") == 1
+
+
 async def test_a_lock_that_is_not_to_be_had_is_contention_and_runs_again_within_bounds(
     settings: Settings, postgres: Connection
 ) -> None:

@@ -348,13 +348,14 @@ async def test_a_refused_end_that_is_swallowed_ends_the_unit_or_nothing(
         await postgres.execute("TRUNCATE orders, outbox.messages, outbox.streams")
 
 
-async def test_two_statements_in_one_text_are_noticed_once_another_transaction_begins(
+async def test_an_end_by_another_class_of_cursor_is_noticed_before_an_event_is_written(
     database: Database, postgres: Connection
 ) -> None:
-    """They cannot be refused before they are sent; but no event follows."""
+    """It cannot be refused before it is sent."""
     with pytest.raises(NotItsTransaction):
         async with database.unit_of_work("place") as uow:
-            await (await driver_of(uow)).execute("SELECT 1; COMMIT")
+            async with psycopg.AsyncClientCursor(await driver_of(uow)) as cursor:
+                await cursor.execute("SELECT 1; COMMIT")
             await uow.connection.execute(text("SELECT 1"))
             uow.publish(Placed(order_id="o"))
     assert await kept(postgres) == ([], [])
