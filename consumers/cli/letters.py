@@ -245,7 +245,8 @@ def _tell_outcome(outcome: LetterOutcome) -> None:
         rows = [(e.id, e.reason, e.attempts, e.error) for e in outcome.failed]
         print_table(("id", "reason", "attempts", "error"), rows)
     if outcome.waiting:
-        complain("those wait for their consumer, which does not run, or is busy")
+        why = "their consumer, which does not run or is busy, or for an earlier letter of their key"
+        complain(f"those wait for {why}")
 
 
 def _print_list(letters: list[Letter]) -> None:
