@@ -65,6 +65,8 @@ class Reader:
                     await self._consumer.start()
                     there = sorted(set(self._topics) & await self._consumer.topics())
                     await stop(self._consumer)
+                    if not there:  # nothing is to be read, and so nobody needs to read
+                        return self
                     self._consumer = self._new_consumer(*there)
                     await self._consumer.start()
         except BaseException:
@@ -99,6 +101,8 @@ class Reader:
         meanwhile is left out.
         """
         left = {TopicPartition(*at): span for at, span in spans.items() if span.first < span.end}
+        if not left:
+            return
         self._consumer.unsubscribe()
         self._consumer.assign(list(left))
         for tp, span in left.items():

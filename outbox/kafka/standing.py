@@ -37,6 +37,8 @@ async def standings(
         async with admin_client(bootstrap, timeout_seconds) as admin:
             committed = await committed_offsets(admin, group)
     ends = await _ends(bootstrap, committed)
+    if not ends:
+        return []
     topics = {tp.topic for tp in ends}
     async with Reader(bootstrap, topics, LOOK_SECONDS, inflated_batch_bytes) as reader:
         return [

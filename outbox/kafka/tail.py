@@ -30,6 +30,8 @@ class Tail(Reader):
         except BaseException:
             await self.__aexit__()
             raise
+        if not self._partitions:
+            return self
         self._consumer.unsubscribe()
         self._consumer.assign(self._partitions)
         for tp, end in self._next.items():
