@@ -49,7 +49,7 @@ LIBRARIES = {
     "aiokafka": logging.CRITICAL,  # the errors of these three reach us as exceptions
     "neo4j": logging.CRITICAL,
     "httpx": logging.CRITICAL,
-    "uvicorn": logging.WARNING,
+    "uvicorn": logging.ERROR,  # it warns of single requests, whose refusals are lines of ours
 }
 
 

@@ -21,7 +21,8 @@ Responses = dict[int | str, dict[str, Any]]
 ABOUT = f"""Every path that is answered to GET is answered to HEAD, and every path to OPTIONS, whose
 `Allow` names the methods. Another method is 405 with `Allow`, an unknown path 404, and a request
 that is no HTTP/1.1 is 400; like every refusal these are problem documents (RFC 9457), whose
-`trace_id` is the one of `traceparent` and stands in each line of the log about the request.
+`trace_id` is the one of `traceparent` and stands in each line of the log about the request. What is
+no HTTP has no path, and its document no `instance`.
 
 Bodies are JSON in UTF-8 of at most {DEFAULT_LIMITS.size_bytes} bytes and
 {DEFAULT_LIMITS.depth_levels} levels. A key may stand only once in an object; NaN, NUL and lone

@@ -67,14 +67,15 @@ def problem(
 ) -> JSONResponse:
     """The document; `type` is stable and ends in the machine-readable reason.
 
-    `instance` is the path of the request, decoded; `trace_id` is the request's.
+    `instance` is the path of the request, decoded, and left out where no request could be read;
+    `trace_id` is the request's.
     """
     code = status or STATUS.get(reason, 422)
     content = {
         "type": f"{TYPE}{reason}",
         "title": title or TITLES.get(reason, reason),
         "status": code,
-        "instance": quote(instance, safe=PATH) if instance is not None else None,
+        **({"instance": quote(instance, safe=PATH)} if instance is not None else {}),
         "errors": [{"field": v.field, "rule": v.rule} for v in violations],
         "trace_id": current_trace().trace_id,
     }

@@ -13,6 +13,7 @@ from services.catalog.routes import Api
 from services.connection import limited
 from services.farewell import Farewell
 from services.settings import Settings
+from services.target import Target
 
 
 class CannotListen(Exception):
@@ -59,7 +60,7 @@ class Serving:
     def __init__(self, settings: Settings, api: Api) -> None:
         self._drain_seconds = settings.drain_seconds
         self._farewell = Farewell(application(api, settings.body_timeout_seconds))
-        self._server = _Server(_config(settings, self._farewell))
+        self._server = _Server(_config(settings, Target(self._farewell)))
 
     async def run(self) -> None:
         """CannotListen where the address cannot be had."""
@@ -103,13 +104,14 @@ class _Server(uvicorn.Server):
         await super().shutdown()
 
 
-def _config(settings: Settings, app: Farewell) -> uvicorn.Config:
+def _config(settings: Settings, app: Target) -> uvicorn.Config:
     """By our own logs, with limits of our own, and with a bounded farewell."""
     return uvicorn.Config(
         app,
         host=settings.http_host,
         port=settings.http_port,
         http=limited(settings.head_timeout_seconds),
+        ws="none",  # whatever is installed: no route speaks it, and an upgrade may be ignored
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout_seconds,

@@ -136,7 +136,23 @@ async def test_what_is_no_http_is_a_problem_too(service: Served) -> None:
         head, _, body = heard.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 ")
         assert b"content-type: application/problem+json" in head
-        assert json.loads(body)["type"] == "urn:aftercommit:problem:not-http"
+        document = json.loads(body)
+        assert document["type"] == "urn:aftercommit:problem:not-http"
+        assert "instance" not in document  # which would have to be a path
+
+
+@pytest.mark.parametrize("form", ["http://test", "HTTP://other:80", "https://u@[::1]:1"])
+async def test_a_target_may_name_the_host_as_for_a_proxy(service: Served, form: str) -> None:
+    """RFC 9112, 3.2.2: a server has to accept it."""
+    client = await RawClient.to(service.port)
+    asked = [("/livez", 200), ("/livez?a=/b", 200), ("/nowhere", 404), ("", 404), (PATH, 404)]
+    for path, status in asked:
+        await client.say(request("GET", f"{form}{path}"))
+        answered, body = await client.answer()
+        assert answered == status, path
+        if status == 404:
+            assert json.loads(body)["instance"] == (path or "/")
+    await client.close()
 
 
 async def test_an_unknown_catalog_is_not_found_and_an_empty_one_is_empty(

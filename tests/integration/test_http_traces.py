@@ -200,6 +200,22 @@ async def test_a_request_that_is_no_http_has_a_trace_in_the_log(
     assert json.loads(body)["trace_id"] in {line["trace_id"] for line in lines}
 
 
+async def test_a_refused_request_is_one_line_of_log_with_a_trace_of_its_own(
+    service: Served, lines: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not the server's beside ours, and not the trace of the request before on its connection."""
+    asked = request("GET", "/livez", traceparent=GIVEN, Connection="Upgrade", Upgrade="websocket")
+    client = await RawClient.to(service.port)
+    await client.say(asked + b"hello\r\n\r\n")
+    heard = await client.hear()
+    await client.close()
+    [line] = lines
+    assert (line["event"], line["status"]) == ("request refused", 400)
+    assert line["trace_id"] == json.loads(heard.rpartition(b"\r\n\r\n")[2])["trace_id"]
+    assert line["trace_id"] != TRACE
+    assert caplog.messages == []
+
+
 # At 500 and above.
 
 SECRET = "hunter2"  # noqa: S105 - no secret, but what stands for one here
