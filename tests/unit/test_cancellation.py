@@ -86,8 +86,10 @@ class World:
         self.script.fails = self.fail
         patch.setattr(membership, "Subscriber", self.join)
 
-    def join(self, *_: object, assigned: Any, revoked: Callable[[], Awaitable[None]]) -> Joined:
-        del revoked
+    def join(
+        self, *_: object, assigned: Any, revoked: Callable[[], Awaitable[None]], **others: object
+    ) -> Joined:
+        del revoked, others
         return Joined(self.broker, assigned)
 
     def fail(self, envelope: Any) -> Exception | None:
