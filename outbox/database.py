@@ -97,6 +97,7 @@ class Database:
             with translated():
                 if not (await connection.execute(WAITS_FOR_STANDBYS)).scalar_one():
                     return
+                await connection.rollback()  # a unit begins its own transaction
                 async with UnitOfWork(connection, "ready", self.consumer, None) as uow:
                     await connection.execute(PROBE, {"consumer": self.consumer})
                     await uow.commit()

@@ -140,16 +140,20 @@ class Reader:
             self._consumer.pause(tp)
 
     async def _why_silent(self, left: Mapping[TopicPartition, Held]) -> str:
-        with broker_errors():
-            async with asyncio.timeout(self._silence):
-                stable = await self._consumer.stable_ends(list(left))
+        silent = f"no record for {self._silence:g} s"
+        try:
+            with broker_errors():
+                async with asyncio.timeout(self._silence):
+                    stable = await self._consumer.stable_ends(list(left))
+        except DependencyDown:  # it answers no other question either
+            return silent
         for tp, span in left.items():
             if stable[tp] < span.end:
                 return (
                     f"{tp.topic}/{tp.partition}: another program's transaction is open from offset"
                     f" {stable[tp]} on, and holds back what is behind; ask again when it has ended"
                 )
-        return f"no record for {self._silence:g} s"
+        return silent
 
     def _new_consumer(self, *topics: str) -> Consumer:
         return Consumer(

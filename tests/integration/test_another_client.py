@@ -72,7 +72,7 @@ def read(kafka_url: str, topics: list[str], count: int) -> list[Message]:
     )
     consumer.subscribe(topics)
     messages: list[Message] = []
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 200
     while len(messages) < count and time.monotonic() < deadline:
         message = consumer.poll(0.2)
         if message is not None and message.error() is None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 PUBLISH = "SELECT outbox.publish('test.note', 'k', 'test.noted.v1', '{}')"
 # The stack's servers are alone, which is no failure in development.
 ALONE = {"topic-replication", "topic-min-insync"}
-TOLD_BY_A_STAND_IN = {"topic-partitions", "topic-writable"}
+TOLD_BY_A_STAND_IN = {"topic-partitions", "topic-writable", "topic-parked-keys"}
 ASKED_OF_REAL_BROKERS = {
     check.name for check in CHECKS if check.name.startswith(("topic-", "kafka-auto-"))
 }

@@ -56,7 +56,8 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_every_command_works(settings: Settings, command: tuple[str, ...]) -> None:
     ran = as_nobody_known(settings, *command)
-    assert ran.returncode == 0, ran.stderr
+    answered = (0, 1) if "drift" in command else (0,)  # the graph may hold what others left
+    assert ran.returncode in answered, ran.stderr
     assert "Traceback" not in ran.stderr
 
 

@@ -15,7 +15,7 @@ TWICE = [f"twice-{n}" for n in range(100)]
 def test_a_plan_breaks_each_key_once_and_says_the_same_for_the_same_seed() -> None:
     planned = plan(ONCE, TWICE, 10_000, seed=1)
     sizes = {kind.value: len(streams) for kind, streams in planned.streams().items()}
-    assert sizes == {"missing": 50, "stale": 30, "orphaned": 10, "different": 20}
+    assert sizes == {"missing": 50, "stale": 30, "orphaned": 10, "different": 20, "foreign": 0}
     assert len(set().union(*planned.streams().values())) == planned.keys == 110
     assert set(planned.stale) <= set(TWICE)
     assert plan(ONCE, TWICE, 10_000, seed=1) == planned != plan(ONCE, TWICE, 10_000, seed=2)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
+from outbox.errors import DependencyDown
 from stack.errors import PartFailed
 from stack.settings import StackSettings
 from stack.vectors import connect, vectors
@@ -30,7 +31,7 @@ async def test_a_point_is_found(folder: Path, settings: StackSettings, *, in_mem
 async def test_a_folder_has_one_client_at_a_time(folder: Path, settings: StackSettings) -> None:
     async with vectors(folder, settings) as part:
         first = connect(part)
-        with pytest.raises(RuntimeError, match="already accessed"):
+        with pytest.raises(DependencyDown, match="belongs to another process"):
             connect(part)
         await first.close()
         await connect(part).close()
