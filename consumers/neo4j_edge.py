@@ -76,12 +76,12 @@ async def answered(within_seconds: float) -> AsyncIterator[None]:
 
     The driver itself waits for an answer for ever: a server that hangs keeps its connections open.
     """
-    try:
-        with translated():
+    with translated():
+        try:
             async with asyncio.timeout(within_seconds):
                 yield
-    except TimeoutError as error:
-        raise DependencyDown("neo4j", f"no answer within {within_seconds:g} s") from error
+        except TimeoutError as error:  # it is an OSError, too, which would say less
+            raise DependencyDown("neo4j", f"no answer within {within_seconds:g} s") from error
 
 
 async def run(
