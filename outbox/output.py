@@ -106,7 +106,7 @@ def _drawn(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
     table = Table(header_style="")
     for number, header in enumerate(headers):
         justify = "right" if _is_numeric(cells, number) else "left"
-        table.add_column(Text(header), overflow="fold", justify=justify)  # type: ignore[arg-type]
+        table.add_column(Text(header), overflow="fold", justify=justify)  # type: ignore[arg-type] # a str
     for row in cells:
         table.add_row(*map(Text, row))
     return table

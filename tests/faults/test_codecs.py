@@ -133,4 +133,4 @@ async def test_a_batch_that_inflates_to_more_than_the_limit_is_told_by_every_rea
 
 
 async def stands_still(logs: Sequence[object]) -> bool:
-    return any(dict(each)["event"] == "partition stands still" for each in logs)  # type: ignore[call-overload]
+    return any(dict(each)["event"] == "partition stands still" for each in logs)  # type: ignore[call-overload] # a dict

@@ -123,7 +123,7 @@ def test_every_form_that_libpq_reads_is_read(text: str, shown: str) -> None:
 )
 def test_what_a_client_takes_is_taken(name: str, good: list[str]) -> None:
     for url in good:
-        assert getattr(Settings(**{name: url}), name) == url  # type: ignore[arg-type]
+        assert getattr(Settings(**{name: url}), name) == url  # type: ignore[arg-type] # by name
 
 
 def test_a_broken_address_names_the_variable_and_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
