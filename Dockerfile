@@ -7,5 +7,6 @@ COPY schemas schemas
 COPY outbox outbox
 COPY services services
 COPY consumers consumers
+COPY web web
 RUN useradd --system aftercommit
 USER aftercommit

@@ -24,13 +24,13 @@ from bench import (
     visible,
     write,
 )
-from bench.effort import EFFORTS, Effort
-from bench.figure import Figure
-from bench.rig import Rig, rigs
-from outbox import logs
+from bench.rig.effort import EFFORTS, Effort
+from bench.rig.figure import Figure
+from bench.rig.rig import Rig, rigs
 from outbox.escape import escape
-from outbox.output import print_table, say_json, terminal
-from outbox.process import calm_the_collector, run_command
+from outbox.runtime import logs
+from outbox.runtime.lifecycle import calm_the_collector, run_command
+from outbox.runtime.output import print_table, say_json, terminal
 
 QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
     "drain": drain.ask,

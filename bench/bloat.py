@@ -9,9 +9,9 @@ import asyncio
 
 import psycopg
 
-from bench.figure import Figure
-from bench.rig import Rig, fresh
-from bench.role_process import RoleProcess, drained
+from bench.rig.figure import Figure
+from bench.rig.rig import Rig, fresh
+from bench.rig.role_process import RoleProcess, drained
 
 TABLES = ("relay", "messages", "deliveries", "topics", "parked", "parked_messages")
 NO_VACUUM = "ALTER TABLE outbox.relay SET (autovacuum_enabled = off)"

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
 
-from bench.backlog import fill
-from bench.figure import Figure
-from bench.rig import Rig, fresh
-from bench.role_process import RoleProcess, drained
-from outbox.connection import connect
-from outbox.cut import Cut, CutReader, Row, Snapshot
+from bench.rig.backlog import fill
+from bench.rig.figure import Figure
+from bench.rig.rig import Rig, fresh
+from bench.rig.role_process import RoleProcess, drained
+from outbox.cursor.cut import Cut, CutReader, Row, Snapshot
 from outbox.kafka import Publisher
-from outbox.record import Renderer
+from outbox.postgres.connection import connect
+from outbox.relay.renderer import Renderer
 from outbox.settings import Settings
 
 SAMPLE = 100_000  # messages sent to learn the broker's rate; more would only fill our memory

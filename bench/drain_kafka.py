@@ -5,8 +5,8 @@ broker. Weakness: broker, PostgreSQL and relay share the machine's cores.
 """
 
 from bench.drain import measure
-from bench.figure import Figure
-from bench.rig import Rig, fresh
+from bench.rig.figure import Figure
+from bench.rig.rig import Rig, fresh
 
 
 async def ask(rig: Rig) -> list[Figure]:

@@ -9,17 +9,17 @@ from time import perf_counter
 
 import psycopg
 
-from bench.figure import Figure
-from bench.items import changes
-from bench.rig import Rig, fresh
-from bench.stores import graph_store
-from consumers.catalog import ITEM_SHAPE
-from consumers.drift import Care, checked
-from consumers.neo4j import Neo4jProjection
-from consumers.projection import Projection
-from consumers.repair import Limits, repair
-from outbox.connection import connect
+from bench.rig.figure import Figure
+from bench.rig.items import changes
+from bench.rig.rig import Rig, fresh
+from bench.rig.stores import graph_store
+from consumers.drift.check import Care, checked
+from consumers.drift.repair import Limits, repair
+from consumers.mappings.catalog import ITEM_SHAPE
+from consumers.neo4j.projection import Neo4jProjection
+from consumers.projections.projection import Projection
 from outbox.operations import Operation
+from outbox.postgres.connection import connect
 from outbox.settings import Settings
 from schemas.catalog import ItemEvent
 

@@ -8,9 +8,9 @@ import asyncio
 
 import psycopg
 
-from bench.figure import Figure
-from bench.rig import Rig, fresh
-from bench.role_process import RoleProcess, cpu_seconds
+from bench.rig.figure import Figure
+from bench.rig.rig import Rig, fresh
+from bench.rig.role_process import RoleProcess, cpu_seconds
 
 WARM_UP_SECONDS = 2.0
 BACKEND = "SELECT pid FROM pg_stat_activity WHERE application_name = 'aftercommit relay'"

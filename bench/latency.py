@@ -15,10 +15,10 @@ from collections.abc import Iterator
 
 import psycopg
 
-from bench.figure import Figure, percentile
-from bench.rig import Rig, fresh
-from bench.role_process import RoleProcess, drained
-from bench.schedule import wait_until
+from bench.rig.figure import Figure, percentile
+from bench.rig.rig import Rig, fresh
+from bench.rig.role_process import RoleProcess, drained
+from bench.rig.schedule import wait_until
 from outbox.settings import Settings
 
 EVENTS_PER_SECOND = 600
@@ -53,7 +53,7 @@ async def ask(rig: Rig) -> list[Figure]:
 
 async def _measure(rig: Rig) -> tuple[float | None, float | None, float]:
     """Median and 99th percentile under steady load, and the slowest first event after a rest."""
-    async with RoleProcess(rig.settings, "-m", "bench.observed") as relay:
+    async with RoleProcess(rig.settings, "-m", "bench.rig.observed") as relay:
         steady = await asyncio.to_thread(_write_steadily, rig.settings, rig.effort.latency_seconds)
         rested = await asyncio.to_thread(_write_rarely, rig.settings, rig.effort.rests)
         await drained(rig.settings)

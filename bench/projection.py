@@ -8,7 +8,7 @@ new; in the second round every key has a newer version, and every twentieth is d
 a server of Java compiles its statements, and the longer one takes longer.
 
 Weakness: without QDRANT_URL a stand-in for the server's REST interface, in Python, is before
-Qdrant's engine (bench/stores.py); it is as slow for the bare rate.
+Qdrant's engine (bench/rig/stores.py); it is as slow for the bare rate.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
-from bench.figure import Figure
-from bench.items import DIMENSION, DrawnEmbedder, changes
-from bench.rig import Rig
-from bench.stores import graph_store, vector_store
-from consumers.catalog import catalog_neo4j, catalog_qdrant, document, item_node
-from consumers.neo4j import Node
-from consumers.points import Document, point, tombstone
-from consumers.projection import Change, Projection
+from bench.rig.figure import Figure
+from bench.rig.items import DIMENSION, DrawnEmbedder, changes
+from bench.rig.rig import Rig
+from bench.rig.stores import graph_store, vector_store
+from consumers.mappings.catalog import catalog_neo4j, catalog_qdrant, document, item_node
+from consumers.neo4j.projection import Node
+from consumers.projections.projection import Change, Projection
+from consumers.qdrant.points import Document, point, tombstone
 
 BATCH = 500
 WARM_KEYS = 10_000

@@ -12,12 +12,12 @@ from time import monotonic, perf_counter
 
 import psycopg
 
-from bench.backlog import fill
-from bench.figure import Figure, median
-from bench.rig import Rig, fresh
-from bench.role_process import RoleProcess, drained
-from outbox.connection import connect
-from outbox.cut import Cut, CutReader
+from bench.rig.backlog import fill
+from bench.rig.figure import Figure, median
+from bench.rig.rig import Rig, fresh
+from bench.rig.role_process import RoleProcess, drained
+from outbox.cursor.cut import Cut, CutReader
+from outbox.postgres.connection import connect
 from outbox.settings import Settings
 
 POLLS = 200

@@ -12,9 +12,9 @@ from time import perf_counter
 
 import psycopg
 
-from bench.figure import Figure
-from bench.rig import Rig, fresh
-from bench.role_process import RoleProcess, drained
+from bench.rig.figure import Figure
+from bench.rig.rig import Rig, fresh
+from bench.rig.role_process import RoleProcess, drained
 from outbox.settings import Settings
 
 LEASE_SECONDS = 2.0

@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 
-from bench.effort import Effort
-from bench.figure import Figure, percentile
-from bench.items import changes
-from bench.rig import Rig, best
-from bench.role_process import RoleProcess, drained
-from bench.schedule import wait_until
-from bench.stores import vectors_part
+from bench.rig.effort import Effort
+from bench.rig.figure import Figure, percentile
+from bench.rig.items import changes
+from bench.rig.rig import Rig, best
+from bench.rig.role_process import RoleProcess, drained
+from bench.rig.schedule import wait_until
+from bench.rig.stores import vectors_part
 from outbox.kafka import lag
 from outbox.settings import Settings
 from schemas.catalog import CatalogCreated, ItemEvent
@@ -73,7 +73,7 @@ async def _measure(
     """Milliseconds of each event after the warm-up."""
     waits = {"AFTERCOMMIT_FETCH_WAIT_MILLISECONDS": "20"} if broker.stand_in else {}
     consumer = RoleProcess(
-        rig.settings, "-m", "bench.observed_projection", projection,
+        rig.settings, "-m", "bench.rig.observed_projection", projection,
         ready="consuming", environment={**there, **waits},
     )  # fmt: skip
     async with RoleProcess(rig.settings), consumer:

@@ -18,10 +18,10 @@ from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from time import monotonic
 
-from bench.figure import Figure
-from bench.rig import Rig, fresh
-from bench.writer import READY, THINGS
-from outbox.connection import connect
+from bench.rig.figure import Figure
+from bench.rig.rig import Rig, fresh
+from bench.rig.writer import READY, THINGS
+from outbox.postgres.connection import connect
 from outbox.settings import Settings
 
 WRITERS = 8
@@ -82,7 +82,7 @@ async def _start(rig: Rig, way: str, seed: int) -> Process:
     effort = rig.effort
     arguments = (way, str(effort.write_slices), str(effort.write_slice_seconds), str(seed))
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.writer", *arguments, stdin=PIPE, stdout=PIPE,
+        sys.executable, "-m", "bench.rig.writer", *arguments, stdin=PIPE, stdout=PIPE,
         env=os.environ | {"POSTGRES_URL": rig.settings.libpq_url()},
     )  # fmt: skip
 

@@ -6,16 +6,16 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import typer
 
 from consumers.assembly import PROJECTIONS, catalog_commands
-from consumers.cli import drift, letters, rebuild
+from consumers.cli import dead_letters, drift, rebuild
 from consumers.cli.replay_preview import replay_preview
-from consumers.cli.skip_removed import skip_removed
+from consumers.cli.skip_lost import skip_removed
 from consumers.cli.status import status
-from consumers.projection import ProjectionReaction
-from consumers.reaction import Reaction
-from consumers.runner import Runner
+from consumers.projections.projection import ProjectionReaction
+from consumers.runner.reaction import Reaction
+from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import DependencyDown, Halted
-from outbox.process import run_command, run_role
+from outbox.runtime.lifecycle import run_command, run_role
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -43,7 +43,7 @@ app.add_typer(rebuild.app, name="rebuild")
 app.command()(replay_preview)
 app.command()(skip_removed)
 app.command()(status)
-app.add_typer(letters.app, name="dead-letters")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 class _Role:

@@ -5,14 +5,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from qdrant_client import AsyncQdrantClient
 
-from consumers.catalog import catalog_graph_generations, catalog_vector_generations
 from consumers.commands import CommandReaction
-from consumers.generations import LiveProjection
-from consumers.neo4j import connect
+from consumers.mappings.catalog import catalog_graph_generations, catalog_vector_generations
+from consumers.neo4j.projection import connect
+from consumers.projections.generations import LiveProjection
+from consumers.read_your_writes import WaitedStores
 from consumers.settings import Settings
-from consumers.waited_stores import WaitedStores
-from outbox.database import Database
-from outbox.own_rows import OwnRows
+from outbox.streams.own_rows import OwnRows
+from outbox.write.database import Database
 from services.assembly import catalog, embedder_of, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
 from services.catalog.own_rows import CatalogRows

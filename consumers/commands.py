@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from schemas.envelope import Envelope
-from services.registry import Dispatcher
+from services.dispatcher import Dispatcher
 
 
 class CommandReaction:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from outbox.address import checked_neo4j
+from outbox.environment.postgres_address import checked_neo4j
 from services.settings import Settings as ServiceSettings
 
 

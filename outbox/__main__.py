@@ -8,11 +8,11 @@ from outbox.cli.doctor import doctor
 from outbox.cli.reconcile import reconcile
 from outbox.cli.status import status
 from outbox.cli.topics import topics
-from outbox.migrate import migrate as run_migrations
-from outbox.migrate import outbox_migrations
-from outbox.output import say
-from outbox.process import answer, run_command, run_role
-from outbox.relay import Relay
+from outbox.postgres.migrate import migrate as run_migrations
+from outbox.postgres.migrate import outbox_migrations
+from outbox.relay.relay import Relay
+from outbox.runtime.lifecycle import answer, run_command, run_role
+from outbox.runtime.output import say
 from outbox.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)

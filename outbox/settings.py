@@ -9,10 +9,10 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from outbox.address import PostgresAddress, checked_postgres, libpq_form
-from outbox.bootstrap_servers import bootstrap_servers
-from outbox.environment import EnvironmentSettings
-from outbox.operator import operator as this_operator
+from outbox.environment.bootstrap_servers import bootstrap_servers
+from outbox.environment.operator import operator as this_operator
+from outbox.environment.postgres_address import PostgresAddress, checked_postgres, libpq_form
+from outbox.environment.variables import EnvironmentSettings
 
 # Names with commas between them, each as it is or in double quotes; nothing that ends a statement.
 DEFAULT_SEARCH_PATH = '"$user", public'  # PostgreSQL's own

@@ -7,8 +7,8 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic import BaseModel
 
-from outbox.cut import Cut, Snapshot
-from outbox.lineage import inspect
+from outbox.cursor.cut import Cut, Snapshot
+from outbox.cursor.database_identity import inspect
 
 # What the cursor does not show and the present does; inside a large cut, only what follows the
 # last acknowledged position counts. Running transactions are probed one by one, as in a cut.

@@ -1,11 +1,11 @@
 """Limits: what a message may hold, written once for whoever writes one and whoever reads one.
 
-The writers check them before a message commits: `outbox.publishing` in Python, `outbox.publish` in
-SQL. The readers check the same numbers: `schemas.strict_json`, `schemas.wire`, and through them
-consumers, audit, replay and dead letters. So whatever commits can be read, and fits into a record
-of a Kafka with its own defaults (1 MiB): payload and headers together take at most 917,000 bytes.
-A test asks the migrated database about each number, at the limit and just above it. Every limit is
-inclusive.
+The writers check them before a message commits: `outbox.write.publishing` in Python,
+`outbox.publish` in SQL. The readers check the same numbers: `schemas.strict_json`, `schemas.wire`,
+and through them consumers, audit, replay and dead letters. So whatever commits can be read, and
+fits into a record of a Kafka with its own defaults (1 MiB): payload and headers together take at
+most 917,000 bytes. A test asks the migrated database about each number, at the limit and just above
+it. Every limit is inclusive.
 """
 
 import re

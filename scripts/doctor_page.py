@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from outbox.doctor import CHECKS, Check
-from outbox.output import complain
+from outbox.runtime.output import complain
 
 FILE = Path(__file__).parents[1] / "docs" / "doctor.md"
 COLUMNS = ("check", "where it is not so", "what is expected, and why", "what repairs it")

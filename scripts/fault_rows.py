@@ -23,7 +23,7 @@ from typing import Annotated
 
 import typer
 
-from outbox.output import complain, say, say_json
+from outbox.runtime.output import complain, say, say_json
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "faults.md"

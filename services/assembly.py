@@ -3,24 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
-from fastapi import FastAPI
 from qdrant_client import AsyncQdrantClient
-from sqlalchemy import text
 
-from outbox.database import Database
-from outbox.migrate import Migration, outbox_migrations, read, require_current
-from outbox.unit_of_work import driver_connection
+from outbox.postgres.migrate import Migration, outbox_migrations, read
+from outbox.write.database import Database
 from schemas.catalog import CatalogCommandRejected
-from services.app import Mounted, create_app
-from services.body import TIMEOUT_SECONDS
 from services.catalog.embedder import MODELS, WordLlamaEmbedder
 from services.catalog.handlers import HANDLERS, Context
-from services.catalog.routes import Api, routes
-from services.catalog.search import Search, connect
-from services.registry import Dispatcher
+from services.catalog.routes import Api
+from services.catalog.search import Search
+from services.dispatcher import Dispatcher
+from services.prefer_wait import Stores
+from services.qdrant import connect
 from services.settings import Settings
-from services.waiting import Stores
 
 Connect = Callable[[], AsyncQdrantClient]
 
@@ -52,16 +47,3 @@ def catalog(
         database, Context(database, search), HANDLERS, rejection=CatalogCommandRejected
     )
     return Api(dispatcher, search, stores)
-
-
-def application(api: Api, body_timeout_seconds: float = TIMEOUT_SECONDS) -> FastAPI:
-    """The HTTP application with all services; a request's body must be there by then."""
-
-    async def migrated() -> None:
-        async with api.database.ready() as connection:
-            await connection.execute(text("SELECT 1"))
-            driver: psycopg.AsyncConnection = await driver_connection(connection)
-            await require_current(driver, all_migrations())
-
-    checks = {"postgres": migrated, "qdrant": api.search.available}
-    return create_app([Mounted("catalog", routes, api)], checks, body_timeout_seconds)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from outbox.address import checked_qdrant
+from outbox.environment.postgres_address import checked_qdrant
 from outbox.settings import Settings as OutboxSettings
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outbox import logs
 from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, number
-from outbox.output import complain, say, say_json
-from outbox.process import run_command
-from stack.broker import serve
+from outbox.runtime import logs
+from outbox.runtime.lifecycle import run_command
+from outbox.runtime.output import complain, say, say_json
 from stack.errors import StackError
-from stack.interrupt import run_until_signal
+from stack.process.interrupt import run_until_signal
+from stack.servers.mock_broker import serve
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -63,8 +63,8 @@ def demo(
     verbose: Annotated[bool, typer.Option(help="Show the roles' logs.")] = False,
 ) -> None:
     """Send 3,376 airports through every part, and compare the stores."""
-    from stack.demo import DisagreementError, Options, demo  # the broker starts without it
-    from stack.report import Report
+    from stack.demo.demo import DisagreementError, Options, demo  # the broker starts without it
+    from stack.demo.report import Report
 
     logs.configure("console", "info" if verbose else "warning")
     options = Options(once=once, limit=limit, http_port=port, data=data, keep=keep)
@@ -92,8 +92,8 @@ def drift_drill(
 
     Exit code 1 where a check was not exact, or a repair left or touched what it must not.
     """
-    from stack.drill import drill
-    from stack.drilled import Options, Outcome, print_outcome
+    from stack.drill.drill import drill
+    from stack.drill.outcome import Options, Outcome, print_outcome
 
     logs.configure("console", "info" if verbose else "warning")
     options = Options(keys, patience_seconds=patience, seed=seed, keep=keep)

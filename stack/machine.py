@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from stack.broker import broker
 from stack.errors import StackError
-from stack.folder import run_folder
-from stack.graph import graph
 from stack.part import GraphPart, Part, VectorsPart
-from stack.postgres import postgres
+from stack.process.folder import run_folder
+from stack.servers.graph import graph
+from stack.servers.mock_broker import broker
+from stack.servers.postgres import postgres
+from stack.servers.vectors import vectors
 from stack.settings import StackSettings
-from stack.vectors import vectors
 
 T = TypeVar("T")
 

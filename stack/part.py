@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from outbox.address import PostgresAddress
+from outbox.environment.postgres_address import PostgresAddress
 
 PartName = Literal["postgres", "kafka", "graph", "qdrant"]
 

@@ -11,15 +11,15 @@ from functools import partial
 
 from consumers.assembly import catalog_graph, live_vectors
 from consumers.commands import CommandReaction
-from consumers.projection import Projection, ProjectionReaction
-from consumers.runner import Runner
+from consumers.projections.projection import Projection, ProjectionReaction
+from consumers.read_your_writes import WaitedStores
+from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from consumers.waited_stores import WaitedStores
-from outbox.database import Database
-from outbox.relay import Relay
+from outbox.relay.relay import Relay
+from outbox.write.database import Database
 from services.assembly import catalog, embedder_of, qdrant
 from services.catalog.routes import Api
-from services.serving import Serving
+from web.server import Serving
 
 
 @dataclass(frozen=True)

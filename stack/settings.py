@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from outbox.address import checked_neo4j, checked_postgres, checked_qdrant
-from outbox.bootstrap_servers import bootstrap_servers
-from outbox.environment import EnvironmentSettings
+from outbox.environment.bootstrap_servers import bootstrap_servers
+from outbox.environment.postgres_address import checked_neo4j, checked_postgres, checked_qdrant
+from outbox.environment.variables import EnvironmentSettings
 from stack.errors import StackError
 
 

@@ -26,17 +26,17 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from consumers.assembly import catalog_graph
-from consumers.generations import LiveProjection
+from consumers.projections.generations import LiveProjection
 from consumers.settings import Settings
-from outbox import logs
-from outbox.migrate import migrate
+from outbox.postgres.migrate import migrate
+from outbox.runtime import logs
 from services.assembly import all_migrations
-from tests import defaults, skips
-from tests.report import COUNTS, PROVIDERS, say
-from tests.report import pytest_sessionfinish as pytest_sessionfinish
-from tests.report import pytest_terminal_summary as pytest_terminal_summary
-from tests.report import pytest_testnodedown as pytest_testnodedown
-from tests.topics import emptied
+from tests.kit import defaults, skips
+from tests.kit.report import COUNTS, PROVIDERS, say
+from tests.kit.report import pytest_sessionfinish as pytest_sessionfinish
+from tests.kit.report import pytest_terminal_summary as pytest_terminal_summary
+from tests.kit.report import pytest_testnodedown as pytest_testnodedown
+from tests.kit.topics import emptied
 
 TEMPLATE = "aftercommit_template"
 # No example of a test is too slow: how fast the machine is, no test says.

@@ -8,19 +8,19 @@ import psycopg
 import typer
 
 from consumers.assembly import OWN_ROWS
-from consumers.cli.found import LIMIT, Found, found, found_rows, print_found
+from consumers.cli.drift_report import LIMIT, Found, found, found_rows, print_found
+from consumers.cli.options import Limit, Only, Patience, care_of, chosen, opened
 from consumers.cli.repair import repair_command
-from consumers.cli.store import Limit, Only, Patience, care_of, chosen, opened
 from consumers.cli.watch import watch_command
-from consumers.drift import Care, checked
+from consumers.drift.check import Care, checked
 from consumers.settings import Settings
-from outbox.cli.bar import progress
 from outbox.cli.console import Json
-from outbox.connection import connect_command
+from outbox.cli.progress_bar import progress
 from outbox.errors import OutboxError, translated
-from outbox.output import complain, say_json
-from outbox.own_rows import OwnRows
-from outbox.process import answer, calm_the_collector
+from outbox.postgres.connection import connect_command
+from outbox.runtime.lifecycle import answer, calm_the_collector
+from outbox.runtime.output import complain, say_json
+from outbox.streams.own_rows import OwnRows
 
 EXIT_DIFFERS = 1
 EXIT_UNANSWERED = 2

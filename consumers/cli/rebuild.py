@@ -7,20 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from consumers.assembly import PROJECTIONS
-from consumers.cli.store import Patience, care_of
-from consumers.generations import Generation
-from consumers.rebuild import Asked, drop, rebuild_through_outages
+from consumers.cli.options import Patience, care_of
+from consumers.projections.generations import Generation
+from consumers.rebuild.journal import Rebuild, latest
+from consumers.rebuild.rebuild import Asked, drop, rebuild_through_outages
 from consumers.settings import Settings
-from outbox.cli.bar import progress
 from outbox.cli.console import Json, Reason, halted_in_one_line
 from outbox.cli.number import MAX_NUMBER, MAX_RATE, number
-from outbox.connection import connect_command
+from outbox.cli.progress_bar import progress
 from outbox.errors import OutboxError, translated
 from outbox.escape import escape
 from outbox.operations import Operation
-from outbox.output import complain, print_table, say, say_json
-from outbox.process import EXIT_UNANSWERED, answer, calm_the_collector
-from outbox.rebuilds import Rebuild, latest
+from outbox.postgres.connection import connect_command
+from outbox.runtime.lifecycle import EXIT_UNANSWERED, answer, calm_the_collector
+from outbox.runtime.output import complain, print_table, say, say_json
 
 SHOWN = ("action", "generation", "phase", "keys", "differing", "brought", "checks", "operator")
 

@@ -5,19 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from consumers.cli.found import LIMIT, Found, found, print_found
-from consumers.cli.store import Connection, Limit, Only, Patience, care_of, chosen, opened
-from consumers.drift import Care, Drift, checked
-from consumers.projection import Projection
-from consumers.repair import Limits, Repaired, TooMuch, repair
+from consumers.cli.drift_report import LIMIT, Found, found, print_found
+from consumers.cli.options import Connection, Limit, Only, Patience, care_of, chosen, opened
+from consumers.drift.check import Care, Drift, checked
+from consumers.drift.repair import Limits, Repaired, TooMuch, repair
+from consumers.projections.projection import Projection
 from consumers.settings import Settings
-from outbox.cli.bar import progress
 from outbox.cli.console import Json, Reason
 from outbox.cli.number import MAX_RATE, number
+from outbox.cli.progress_bar import progress
 from outbox.errors import OutboxError
 from outbox.operations import Operation
-from outbox.output import complain, print_table, say_json
-from outbox.process import answer, calm_the_collector
+from outbox.runtime.lifecycle import answer, calm_the_collector
+from outbox.runtime.output import complain, print_table, say_json
 
 EXIT_LEFT = 1
 EXIT_UNANSWERED = 2

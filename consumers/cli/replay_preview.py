@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from consumers.assembly import PROJECTIONS
-from consumers.projection import StreamKey
-from consumers.replay_preview import StoreDifference, difference_to
+from consumers.drift.replay_preview import StoreDifference, difference_to
+from consumers.projections.projection import StreamKey
 from consumers.settings import Settings
-from outbox.cli.bar import Tell, progress
 from outbox.cli.console import Json
 from outbox.cli.number import FromPosition, ToPosition
+from outbox.cli.progress_bar import Tell, progress
 from outbox.cli.selection import (
     Aggregates,
     All,
@@ -22,10 +22,10 @@ from outbox.cli.selection import (
     Types,
     selection_of,
 )
-from outbox.connection import connect_command
-from outbox.output import print_table, say_json
-from outbox.process import answer
-from outbox.replay_source import Selection, selected_keys
+from outbox.postgres.connection import connect_command
+from outbox.replay.source import Selection, selected_keys
+from outbox.runtime.lifecycle import answer
+from outbox.runtime.output import print_table, say_json
 
 For = Annotated[str | None, typer.Option("--for", help="Only this consumer's store.")]
 

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from consumers.membership import group_of
+from consumers.runner.membership import group_of
 from consumers.settings import Settings
 from outbox.cli.console import Json
 from outbox.kafka import Standing, standings
-from outbox.output import print_table, say_json
-from outbox.process import answer
+from outbox.runtime.lifecycle import answer
+from outbox.runtime.output import print_table, say_json
 
 Consumers = Annotated[
     list[str] | None, typer.Argument(help="As in dead-letters; all of the catalog without one.")

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from consumers.cli.store import Only, Patience, care_of, chosen, opened
+from consumers.cli.options import Only, Patience, care_of, chosen, opened
+from consumers.drift.watch import Round, Watch
 from consumers.settings import Settings
-from consumers.watch import Round, Watch
 from outbox.cli.number import MAX_RATE, MAX_WAIT_SECONDS, number
-from outbox.output import say_json
-from outbox.process import run_role
+from outbox.runtime.lifecycle import run_role
+from outbox.runtime.output import say_json
 
 log = structlog.get_logger()
 

@@ -1,28 +1,26 @@
 """`python -m outbox audit`."""
 
 import json as to_json
-import re
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from outbox.audit import LIMIT, Audit
-from outbox.audit import audit as compare
-from outbox.cli.bar import progress
+from outbox.audit.audit import LIMIT, Audit
+from outbox.audit.audit import audit as compare
+from outbox.audit.findings import Finding
+from outbox.audit.scope import Range
 from outbox.cli.console import Json, ask
 from outbox.cli.number import FromPosition, ToPosition, ago
+from outbox.cli.progress_bar import progress
+from outbox.cli.selection import DURATION, UNITS
 from outbox.escape import escape
-from outbox.findings import Finding
-from outbox.output import print_table, say_json
-from outbox.process import calm_the_collector
-from outbox.scene import Range
+from outbox.runtime.lifecycle import calm_the_collector
+from outbox.runtime.output import print_table, say_json
 from outbox.settings import Settings
 
 EXIT_FOUND = 1
-DURATION = re.compile(r"([0-9]{1,9})([smhdw])").fullmatch
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Since = Annotated[str | None, typer.Option(help="An ISO time (UTC where it does not say), or 1h.")]
 Until = Annotated[str | None, typer.Option(help="Likewise; not itself included.")]

@@ -7,10 +7,10 @@ from typing import Annotated, Any, TypeVar
 import psycopg
 import typer
 
-from outbox.connection import connect_command
 from outbox.errors import Halted
-from outbox.output import complain, print_table
-from outbox.process import EXIT_HALTED, answer
+from outbox.postgres.connection import connect_command
+from outbox.runtime.lifecycle import EXIT_HALTED, answer
+from outbox.runtime.output import complain, print_table
 from outbox.settings import Settings
 
 __all__ = ["Json", "Reason", "ask", "halted_in_one_line", "print_table"]

@@ -5,8 +5,8 @@ import typer
 from outbox.cli.console import Json
 from outbox.doctor import Diagnosis, Finding, Severity, diagnose
 from outbox.escape import escape
-from outbox.output import print_table, say, say_json
-from outbox.process import answer
+from outbox.runtime.lifecycle import answer
+from outbox.runtime.output import print_table, say, say_json
 from outbox.settings import Settings
 
 

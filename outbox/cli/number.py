@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from outbox.kept import HIGHEST
+from outbox.cursor.cut import HIGHEST
 
 MAX_NUMBER = 2_147_483_647
 MAX_RATE = 1_000_000.0

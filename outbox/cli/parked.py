@@ -10,10 +10,10 @@ import typer
 from outbox.cli.console import Json, Reason, ask
 from outbox.errors import DependencyDown
 from outbox.kafka import existing_topics
-from outbox.kafka.edge import TOPIC_MISSING
+from outbox.kafka.errors import TOPIC_MISSING
 from outbox.operations import Operation
-from outbox.output import complain, print_table, say, say_json
-from outbox.parking import ParkedKey, Selection, discard, list_parked, release
+from outbox.relay.parked_repair import ParkedKey, Selection, discard, list_parked, release
+from outbox.runtime.output import complain, print_table, say, say_json
 from outbox.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Keys that wait behind a message Kafka refused.")

@@ -14,12 +14,12 @@ from rich.text import Text
 from outbox.cli.console import Json, Reason, ask
 from outbox.escape import escape
 from outbox.operations import Operation
-from outbox.output import print_table, say, say_json, terminal
-from outbox.partitions import create
-from outbox.pruned import Pruned
-from outbox.retention import Retention
+from outbox.retention.create_ahead import create
+from outbox.retention.outcome import Pruned
+from outbox.retention.report import Survey, survey
+from outbox.retention.retention import Retention
+from outbox.runtime.output import print_table, say, say_json, terminal
 from outbox.settings import Settings
-from outbox.survey import Survey, survey
 
 app = typer.Typer(help="The days of outbox.messages: made ahead, dropped after retention.")
 log = structlog.get_logger()

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from outbox.cli.console import Json, Reason, ask
+from outbox.cursor.reconcile import Remedy, look
+from outbox.cursor.reconcile import reconcile as repair
 from outbox.operations import Operation
-from outbox.output import print_table, say, say_json
-from outbox.reconcile import Remedy, look
-from outbox.reconcile import reconcile as repair
+from outbox.runtime.output import print_table, say, say_json
 from outbox.settings import Settings
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from outbox.cli.bar import progress
 from outbox.cli.console import Json, Reason, ask
 from outbox.cli.number import MAX_RATE, FromPosition, ToPosition, number
+from outbox.cli.progress_bar import progress
 from outbox.cli.selection import (
     Aggregates,
     All,
@@ -23,15 +23,15 @@ from outbox.cli.selection import (
     selection_of,
     words,
 )
+from outbox.cursor.cut import HIGHEST
 from outbox.errors import rejected
 from outbox.kafka import has_committed
-from outbox.kept import HIGHEST
 from outbox.operations import Operation
-from outbox.output import print_table, say, say_json
-from outbox.process import run_role
-from outbox.replay import Replayer
-from outbox.replay_source import Preview, preview
-from outbox.replays import Replay, cancel, find, list_replays, pause, resume, start
+from outbox.replay.replayer import Replayer
+from outbox.replay.requests import Replay, cancel, find, list_replays, pause, resume, start
+from outbox.replay.source import Preview, preview
+from outbox.runtime.lifecycle import run_role
+from outbox.runtime.output import print_table, say, say_json
 from outbox.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Say published messages again, as duplicates.")

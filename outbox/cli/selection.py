@@ -1,16 +1,19 @@
 """The options that select messages to be said again, alike in every command that takes them."""
 
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from outbox.cli.audit import DURATION, UNITS
 from outbox.cli.number import ago
+from outbox.cursor.cut import HIGHEST
 from outbox.escape import escape
-from outbox.kept import HIGHEST
-from outbox.replay_source import Selection
+from outbox.replay.source import Selection
+
+DURATION = re.compile(r"([0-9]{1,9})([smhdw])").fullmatch
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Aggregates = Annotated[
     list[str] | None, typer.Option("--aggregate", help="Of this aggregate type; repeatable.")

@@ -1,7 +1,7 @@
 """`python -m outbox status`."""
 
 from outbox.cli.console import Json, ask
-from outbox.output import print_table, say_json
+from outbox.runtime.output import print_table, say_json
 from outbox.settings import Settings
 from outbox.status import read_status
 

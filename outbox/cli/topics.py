@@ -7,13 +7,13 @@ import psycopg
 import typer
 
 from outbox.cli.console import Json
-from outbox.connection import connect_command
 from outbox.errors import DependencyDown, translated
 from outbox.kafka import create_topics
-from outbox.output import complain, say, say_json
-from outbox.process import answer
+from outbox.postgres.connection import connect_command
+from outbox.relay.partition_counts import read_needed_topics
+from outbox.runtime.lifecycle import answer
+from outbox.runtime.output import complain, say, say_json
 from outbox.settings import Settings
-from outbox.topics import read_needed_topics
 from schemas.registry import REGISTRY
 
 Named = Annotated[

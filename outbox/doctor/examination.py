@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 
-from outbox.connection import connect
+from outbox.cursor.database_identity import inspect
 from outbox.doctor import (
     brokers,
     limits,
@@ -21,12 +21,12 @@ from outbox.doctor import (
     transactions,
 )
 from outbox.doctor.diagnosis import Check, Diagnosis, Finding, Gravity, unanswered
-from outbox.ending import ended
 from outbox.errors import OutboxError, translated
 from outbox.kafka import ClusterState, describe_cluster
-from outbox.lineage import inspect
+from outbox.postgres.connection import connect
+from outbox.relay.partition_counts import count_keys_without_topic, read_needed_topics, read_topics
+from outbox.runtime.cancellation import ended
 from outbox.settings import Settings
-from outbox.topics import count_keys_without_topic, read_needed_topics, read_topics
 from schemas.registry import REGISTRY
 
 R = TypeVar("R")

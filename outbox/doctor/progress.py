@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
+from outbox.cursor.database_identity import REPAIR, Lineage
 from outbox.doctor.diagnosis import Check, Finding, Gravity
-from outbox.lineage import REPAIR, Lineage
 from outbox.settings import Settings
 from outbox.status import PENDING, RELAY, pending_parameters
 

@@ -10,7 +10,7 @@ from psycopg.rows import class_row
 
 from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each, unanswered
 from outbox.errors import SchemaBehind
-from outbox.migrate import outbox_migrations, require_current
+from outbox.postgres.migrate import outbox_migrations, require_current
 from outbox.settings import Settings
 
 MIGRATIONS = Check(

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
-from outbox.pooler import is_direct
+from outbox.postgres.pooler import is_direct
 from outbox.settings import Settings
 
 OLDEST, NEWEST = 14, 18

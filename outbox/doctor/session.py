@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 
-from outbox.connection import FIXED
 from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
+from outbox.postgres.connection import FIXED
 from outbox.settings import Settings
 
 SESSION = Check(

@@ -1,5 +1,6 @@
 """Publisher and Subscriber: the only package that knows aiokafka."""
 
+from outbox.kafka.admin import cluster_id, create_topics, existing_topics, require_name
 from outbox.kafka.cluster import (
     BrokerState,
     ClusterState,
@@ -7,6 +8,8 @@ from outbox.kafka.cluster import (
     TopicState,
     describe_cluster,
 )
+from outbox.kafka.consumer_record import Partition, Received
+from outbox.kafka.lost_records import Removed, removed, skip
 from outbox.kafka.offsets import count_records, has_committed, lag
 from outbox.kafka.publisher import (
     BATCH_BYTES,
@@ -22,12 +25,9 @@ from outbox.kafka.publisher import (
     partition_of,
     stream_of,
 )
-from outbox.kafka.received import Partition, Received
-from outbox.kafka.removed import Removed, removed, skip
 from outbox.kafka.standing import Standing, standings
 from outbox.kafka.subscriber import Subscriber
 from outbox.kafka.tail import Tail
-from outbox.kafka.topics import cluster_id, create_topics, existing_topics, require_name
 
 __all__ = [
     "BATCH_BYTES",

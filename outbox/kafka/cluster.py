@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 
-from outbox.kafka.topics import admin_client
+from outbox.kafka.admin import admin_client
 
 UNSUPPORTED = "by this broker, which has no such request (a stand-in?)"
 

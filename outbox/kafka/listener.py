@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 
-from outbox.kafka.received import Partition
+from outbox.kafka.consumer_record import Partition
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka says no types

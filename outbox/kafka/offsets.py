@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from aiokafka import TopicPartition
 
 from outbox.kafka.consumer import Consumer
-from outbox.kafka.edge import broker_errors, stop
+from outbox.kafka.errors import broker_errors, stop
 
 
 async def count_records(bootstrap: str, topics: Sequence[str]) -> dict[str, int]:

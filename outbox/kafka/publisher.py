@@ -11,8 +11,8 @@ from aiokafka.partitioner import murmur2
 
 from outbox.errors import DependencyDown
 from outbox.kafka.batch import RecordBatch, encode_headers
-from outbox.kafka.edge import REFUSALS, abandon, broker_errors, reason_of
-from outbox.kafka.routes import Routes
+from outbox.kafka.errors import REFUSALS, abandon, broker_errors, reason_of
+from outbox.kafka.topic_partitions import Routes
 from schemas.wire import Headers
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch

@@ -14,9 +14,9 @@ from aiokafka import TopicPartition
 
 from outbox.errors import DependencyDown
 from outbox.kafka.consumer import BROKEN, Consumer
-from outbox.kafka.edge import broker_errors, stop
+from outbox.kafka.consumer_record import Partition
+from outbox.kafka.errors import broker_errors, stop
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES
-from outbox.kafka.received import Partition
 
 FETCH_BYTES = 4 * 1024 * 1024
 FETCH_PARTITION_BYTES = 1024 * 1024

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 
 from outbox.errors import DependencyDown, Unreadable
-from outbox.kafka.edge import broker_errors
+from outbox.kafka.admin import admin_client
+from outbox.kafka.errors import broker_errors
+from outbox.kafka.lost_records import committed_offsets
 from outbox.kafka.offsets import partitions_of
 from outbox.kafka.reader import Held, Reader
-from outbox.kafka.removed import committed_offsets
-from outbox.kafka.topics import admin_client
 
 LOOK_SECONDS = 5.0  # how long what comes next may keep silent
 

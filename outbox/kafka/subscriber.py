@@ -14,12 +14,12 @@ from typing import Any, Self
 from aiokafka import TopicPartition, errors
 
 from outbox.errors import Halted, Unreadable
-from outbox.failpoints import Failpoint, while_waiting
 from outbox.kafka.consumer import BROKEN, Consumer
-from outbox.kafka.edge import broker_errors, stop
+from outbox.kafka.consumer_record import Fetched, Partition, Received, received
+from outbox.kafka.errors import broker_errors, stop
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES
 from outbox.kafka.listener import Listener
-from outbox.kafka.received import Fetched, Partition, Received, received
+from outbox.runtime.failpoints import Failpoint, while_waiting
 
 UNREADABLE_SECONDS = 10.0  # until a partition that could not be read is tried again
 LOOK_MILLISECONDS = 200

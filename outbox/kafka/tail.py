@@ -7,9 +7,9 @@ from typing import Any, Self
 from aiokafka import TopicPartition
 
 from outbox.errors import DependencyDown
-from outbox.kafka.edge import broker_errors
+from outbox.kafka.consumer_record import Partition, Received, received
+from outbox.kafka.errors import broker_errors
 from outbox.kafka.reader import Reader
-from outbox.kafka.received import Partition, Received, received
 
 
 class Tail(Reader):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from outbox.database import Database
 from outbox.errors import rejected
-from outbox.streams import StreamKey
+from outbox.streams.heads import StreamKey
+from outbox.write.database import Database
 from schemas.catalog import (
     CatalogCommandSucceeded,
     CatalogCreated,
@@ -21,7 +21,7 @@ from schemas.catalog import (
 from schemas.envelope import Command, Envelope
 from services.catalog import store
 from services.catalog.model import Catalog, Item, changed, duplicates
-from services.registry import Handler
+from services.dispatcher import Handler
 
 
 class SearchStore(Protocol):

@@ -23,9 +23,10 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
-from outbox.brief import planned
-from outbox.own_rows import RowDifference
-from outbox.streams import Kind, StreamKey
+from outbox.postgres.transactions import planned
+from outbox.streams.difference import Kind
+from outbox.streams.heads import StreamKey
+from outbox.streams.own_rows import RowDifference
 from schemas.catalog import CatalogCreated, ItemEvent
 
 PAGE_ROWS = 2_000

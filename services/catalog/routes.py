@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from outbox.database import Database
 from outbox.errors import MessageRejected, rejected
-from outbox.streams import compare, read_heads
-from outbox.unit_of_work import driver_connection
+from outbox.streams.difference import compare
+from outbox.streams.heads import read_heads
+from outbox.write.database import Database
+from outbox.write.unit_of_work import driver_connection
 from schemas.catalog import CreateCatalog, Id, RemoveItem, UpsertItems
 from schemas.envelope import Command, Envelope
 from services.catalog import store
@@ -30,12 +31,12 @@ from services.catalog.views import (
     NewCatalog,
 )
 from services.catalog.where import NAME, parse_where
+from services.dispatcher import Dispatcher
 from services.openapi import WITH_BODY, OptionalKey, RequiredKey, Responses, answers
 from services.parameters import DIGITS
+from services.prefer_wait import PendingAnswer, Stores, answered
 from services.problem import from_reply
-from services.registry import Dispatcher
 from services.trace import current_trace
-from services.waiting import PendingAnswer, Stores, answered
 
 View = TypeVar("View")
 

@@ -1,6 +1,5 @@
 """Search: the read side of the catalog's search store."""
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
 from outbox.errors import DependencyDown, SchemaBehind
-from outbox.secret import keep_secret
-from outbox.stored_entries import Foreign, Stored, entry_id, misplaced, read_entry
-from outbox.streams import Entry
+from outbox.streams.heads import Entry
+from outbox.streams.stored_entries import Foreign, Stored, entry_id, misplaced, read_entry
 from schemas.catalog import COLLECTION, Attributes, Id, ItemEvent, Name, item_key
-from services.catalog.local_qdrant import LocalQdrant
 from services.catalog.where import conditions
 
 log = structlog.get_logger()
@@ -57,23 +54,6 @@ class Hit:
     attributes: Mapping[str, Any]
 
 
-def connect(url: str, api_key: str | None, timeout_seconds: int) -> AsyncQdrantClient:
-    """A client of the server at `url`, or of local mode at `file:FOLDER` or `:memory:`.
-
-    Local mode is a stand-in: one process, one client, no index. DependencyDown where another
-    process has its folder, or it is none.
-    """
-    if url == ":memory:":
-        return AsyncQdrantClient(location=url)
-    if url.startswith("file:"):
-        return _local(url.removeprefix("file:"))
-    keep_secret(api_key)
-    # The client's own check of the server's version asks from a thread and only warns.
-    return AsyncQdrantClient(
-        url=url, api_key=api_key, timeout=timeout_seconds, check_compatibility=False
-    )
-
-
 class Fields(BaseModel):
     """What the projection keeps of a live item, beside the entry itself."""
 
@@ -83,17 +63,6 @@ class Fields(BaseModel):
     item_id: Id
     name: Name
     attributes: Attributes
-
-
-def _local(folder: str) -> AsyncQdrantClient:
-    try:
-        return LocalQdrant(folder)
-    except RuntimeError as error:
-        why = f"its folder {folder} belongs to another process, which must end first"
-        raise DependencyDown("qdrant", why) from error
-    except (OSError, ValueError, sqlite3.Error) as error:
-        why = f"its folder {folder} cannot be opened: {type(error).__name__}: {error}"
-        raise DependencyDown("qdrant", why) from error
 
 
 class Search:

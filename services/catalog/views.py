@@ -7,8 +7,9 @@ from typing import Annotated, Any, Self
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from outbox.own_rows import RowDifference
-from outbox.streams import Difference, Entry, Kind
+from outbox.streams.difference import Difference, Kind
+from outbox.streams.heads import Entry
+from outbox.streams.own_rows import RowDifference
 from schemas.catalog import MAX_ITEMS_PER_COMMAND, Attributes, Id, Item, Name, Text, item_key
 from services.catalog.model import Catalog
 from services.catalog.store import VersionedItem

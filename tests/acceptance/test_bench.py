@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
+from bench.rig.writer import VARIANTS
 from bench.write import prepare
-from bench.writer import VARIANTS
 from consumers.settings import Settings
 
 KEYS = {
@@ -60,7 +60,7 @@ async def test_a_writer_that_is_late_for_all_of_its_slices_counts_something(
     """FD8: there is no ratio to nothing."""
     await prepare(settings)
     told = subprocess.run(  # noqa: ASYNC221 - nothing else runs here
-        [sys.executable, "-m", "bench.writer", way, "1", "0", "7"],
+        [sys.executable, "-m", "bench.rig.writer", way, "1", "0", "7"],
         env=os.environ | {"POSTGRES_URL": settings.libpq_url()}, input="0\n",
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip

@@ -6,10 +6,10 @@ import pytest
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient
 
-from stack.graph import graph
 from stack.part import GraphPart
+from stack.servers.graph import graph
 from stack.settings import StackSettings
-from tests.contracts.projection_suite import CountingEmbedder, empty_graph
+from tests.kit.projections.projection_suite import CountingEmbedder, empty_graph
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,15 @@ import pytest
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
-from consumers.catalog import ITEM, catalog_neo4j, catalog_qdrant
-from consumers.points import point_id
-from consumers.projection import Entry, Foreign, Projection, StreamKey
-from consumers.qdrant import QdrantProjection
+from consumers.mappings.catalog import ITEM, catalog_neo4j, catalog_qdrant
+from consumers.projections.projection import Entry, Foreign, Projection, StreamKey
+from consumers.qdrant.points import point_id
+from consumers.qdrant.projection import QdrantProjection
 from outbox.errors import MessageRejected, Violation
 from schemas.catalog import COLLECTION
 from stack.part import GraphPart
-from tests.contracts.projection_suite import DIMENSION, CountingEmbedder, entry, upserted
-from tests.faults.qdrant_stores import ENGINES, over_http, scripted
+from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, entry, upserted
+from tests.kit.projections.qdrant_stores import ENGINES, over_http, scripted
 
 pytestmark = pytest.mark.anyio
 

@@ -7,16 +7,24 @@ import pytest
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
-from consumers import conformance, points
-from consumers.catalog import CATALOG, ITEM, ITEM_SHAPE, ITEM_TOPIC, catalog_neo4j, catalog_qdrant
-from consumers.conformance import BrokenPromise, Promise, assert_shows, entry
-from consumers.memory import MemoryProjection
-from consumers.neo4j import Neo4jProjection, Shape
-from consumers.projection import Change, Entry, StreamKey
-from consumers.sample import catalog_items
+from consumers.mappings.catalog import (
+    CATALOG,
+    ITEM,
+    ITEM_SHAPE,
+    ITEM_TOPIC,
+    catalog_neo4j,
+    catalog_qdrant,
+)
+from consumers.neo4j.projection import Neo4jProjection, Shape
+from consumers.projections.projection import Change, Entry, StreamKey
+from consumers.projections.testing import conformance
+from consumers.projections.testing.conformance import BrokenPromise, Promise, assert_shows, entry
+from consumers.projections.testing.memory import MemoryProjection
+from consumers.projections.testing.sample import catalog_items
+from consumers.qdrant import points
 from schemas.catalog import CatalogCreated
 from stack.part import GraphPart
-from tests.contracts.projection_suite import CountingEmbedder, upserted
+from tests.kit.projections.projection_suite import CountingEmbedder, upserted
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +57,7 @@ async def test_the_suite_notices_a_filter_that_forgets_by_id(
     def by_id(entries: Iterable[Entry]) -> models.Filter:
         return models.Filter(must=points.exactly(entries).must)
 
-    monkeypatch.setattr("consumers.qdrant.exactly", by_id)
+    monkeypatch.setattr("consumers.qdrant.projection.exactly", by_id)
     planted = catalog_qdrant(client, CountingEmbedder())
     await planted.prepare()
     with pytest.raises(BrokenPromise):

@@ -6,14 +6,14 @@ import pytest
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
-from consumers.catalog import catalog_graph_generations, catalog_vector_generations
-from consumers.generations import Generation, Generations, LiveProjection
-from consumers.qdrant_generations import QdrantGenerations
+from consumers.mappings.catalog import catalog_graph_generations, catalog_vector_generations
+from consumers.projections.generations import Generation, Generations, LiveProjection
+from consumers.qdrant.generations import QdrantGenerations
 from outbox.errors import Halted, SchemaBehind
 from schemas.catalog import COLLECTION
 from services.catalog.embedder import MODELS, WordLlamaEmbedder
 from stack.part import GraphPart
-from tests.contracts.projection_suite import (
+from tests.kit.projections.projection_suite import (
     CountingEmbedder,
     assert_shows,
     removed,

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from neo4j import AsyncDriver
 
-from consumers.catalog import CATALOG, ITEM_SHAPE, as_text, catalog_neo4j
-from consumers.neo4j import Edge, Neo4jProjection, Node, Shape, connect
-from consumers.projection import Change, StreamKey
-from consumers.shape import Row
+from consumers.mappings.catalog import CATALOG, ITEM_SHAPE, as_text, catalog_neo4j
+from consumers.neo4j.projection import Edge, Neo4jProjection, Node, Shape, connect
+from consumers.neo4j.shape import Row
+from consumers.projections.projection import Change, StreamKey
 from outbox.errors import DependencyDown, SchemaBehind
 from schemas.catalog import CatalogCreated
 from stack.part import GraphPart
-from stack.port import LOOPBACK, free_ports
-from tests.contracts.projection_suite import (
+from stack.servers.port import LOOPBACK, free_ports
+from tests.kit.projections.projection_suite import (
     assert_shows,
     drop_constraints,
     entry,
@@ -75,7 +75,7 @@ async def test_it_refuses_a_constraint_that_is_missing_after_all(
         return None
 
     await drop_constraints(driver, database)
-    monkeypatch.setattr("consumers.neo4j._create_constraint", nothing)
+    monkeypatch.setattr("consumers.neo4j.projection._create_constraint", nothing)
     with pytest.raises(SchemaBehind, match="Attribute, Catalog, Item"):
         await catalog_neo4j(driver, database).prepare()
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from neo4j import AsyncDriver
 
-from consumers.catalog import CATALOG, ITEM, catalog_neo4j
-from consumers.conformance import assert_shows
-from consumers.neo4j import Edge, Neo4jProjection, Node, Shape
-from consumers.node import MAX_INTEGER, MAX_KEY_BYTES, MIN_INTEGER
-from consumers.projection import Change, StreamKey
-from consumers.sample import catalog_items
+from consumers.mappings.catalog import CATALOG, ITEM, catalog_neo4j
+from consumers.neo4j.node import MAX_INTEGER, MAX_KEY_BYTES, MIN_INTEGER
+from consumers.neo4j.projection import Edge, Neo4jProjection, Node, Shape
+from consumers.projections.projection import Change, StreamKey
+from consumers.projections.testing.conformance import assert_shows
+from consumers.projections.testing.sample import catalog_items
 from outbox.errors import MessageRejected
 from schemas.catalog import CatalogCreated
 from stack.part import GraphPart
-from tests.contracts.projection_suite import CATALOG_ID, removed, upserted
+from tests.kit.projections.projection_suite import CATALOG_ID, removed, upserted
 
 pytestmark = pytest.mark.anyio
 

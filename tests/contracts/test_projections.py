@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient
 
-from consumers import conformance
-from consumers.catalog import ITEM, ITEM_SHAPE, ITEM_TOPIC, catalog_neo4j, catalog_qdrant
-from consumers.conformance import PROMISES, Promise
-from consumers.memory import MemoryProjection
-from consumers.neo4j import Neo4jProjection, Shape
-from consumers.projection import Change, Projection, latest
-from consumers.sample import catalog_items
-from services.catalog.local_qdrant import LocalQdrant
+from consumers.mappings.catalog import ITEM, ITEM_SHAPE, ITEM_TOPIC, catalog_neo4j, catalog_qdrant
+from consumers.neo4j.projection import Neo4jProjection, Shape
+from consumers.projections.projection import Change, Projection, latest
+from consumers.projections.testing import conformance
+from consumers.projections.testing.conformance import PROMISES, Promise
+from consumers.projections.testing.memory import MemoryProjection
+from consumers.projections.testing.sample import catalog_items
+from services.local_qdrant import LocalQdrant
 from stack.part import GraphPart
-from tests.contracts.projection_suite import CountingEmbedder, empty_graph, removed, upserted
+from tests.kit.projections.projection_suite import CountingEmbedder, empty_graph, removed, upserted
 
 DIVERGENCE = (
     conformance.a_divergence_is_loud_and_overwrites_nothing,

@@ -8,13 +8,13 @@ import httpx
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
-from consumers.catalog import ITEM, catalog_qdrant, document
-from consumers.projection import Entry
-from consumers.qdrant import LIVE, Document, QdrantProjection, point_id
+from consumers.mappings.catalog import ITEM, catalog_qdrant, document
+from consumers.projections.projection import Entry
+from consumers.qdrant.projection import LIVE, Document, QdrantProjection, point_id
 from outbox.errors import DependencyDown, Halted, MessageRejected, SchemaBehind
 from schemas.catalog import COLLECTION
-from stack.port import LOOPBACK, free_ports
-from tests.contracts.projection_suite import (
+from stack.servers.port import LOOPBACK, free_ports
+from tests.kit.projections.projection_suite import (
     DIMENSION,
     CountingEmbedder,
     assert_shows,

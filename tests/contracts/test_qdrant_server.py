@@ -7,15 +7,15 @@ from urllib.parse import urlsplit
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
-from consumers.catalog import catalog_qdrant
-from consumers.conformance import PROMISES, Promise, assert_shows
-from consumers.qdrant import LIVE, QdrantProjection
-from consumers.sample import catalog_items
+from consumers.mappings.catalog import catalog_qdrant
+from consumers.projections.testing.conformance import PROMISES, Promise, assert_shows
+from consumers.projections.testing.sample import catalog_items
+from consumers.qdrant.projection import LIVE, QdrantProjection
 from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
 from stack.settings import StackSettings
-from tests.contracts.projection_suite import DIMENSION, CountingEmbedder, StumblingEmbedder
-from tests.faults.proxy import DOWN, Proxy
-from tests.faults.toxics import LimitData
+from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, StumblingEmbedder
+from tests.kit.proxies.proxy import DOWN, Proxy
+from tests.kit.proxies.toxics import LimitData
 
 URL = StackSettings().qdrant_url
 TIMEOUT_SECONDS = 30

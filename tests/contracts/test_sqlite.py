@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from consumers.conformance import PROMISES, Promise, assert_shows
-from consumers.projection import Change, ProjectionReaction
-from consumers.runner import Runner
-from consumers.sample import catalog_items
+from consumers.projections.projection import Change, ProjectionReaction
+from consumers.projections.testing.conformance import PROMISES, Promise, assert_shows
+from consumers.projections.testing.sample import catalog_items
+from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import DependencyDown
 from outbox.kafka import Record
 from schemas.envelope import Envelope
-from stack.upstream import record_of
-from tests.contracts.sqlite_projection import SqliteProjection
-from tests.integration.roles import running, send_records
-from tests.waiting import until
+from stack.demo.upstream import record_of
+from tests.kit.load.roles import running, send_records
+from tests.kit.projections.sqlite_projection import SqliteProjection
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
 

@@ -9,11 +9,11 @@ from pydantic import SecretStr
 from consumers.settings import Settings
 from stack.part import GraphPart
 from tests.conftest import Servers
-from tests.contracts.projection_suite import empty_graph
-from tests.faults.effects import TABLES
-from tests.faults.groups import Connection
-from tests.faults.kafka_proxy import KafkaProxy
-from tests.faults.witness import Witness
+from tests.kit.consumers.effects import TABLES
+from tests.kit.consumers.groups import Connection
+from tests.kit.projections.projection_suite import empty_graph
+from tests.kit.proxies.kafka_proxy import KafkaProxy
+from tests.kit.verdicts.witness import Witness
 
 SESSION_MILLISECONDS = 4_000
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from stack import family
-from stack.broker import BrokerServer, broker
 from stack.errors import PartFailed
+from stack.process import process_tree
+from stack.servers.mock_broker import BrokerServer, broker
 from stack.settings import StackSettings
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ async def test_a_message_comes_back_and_the_process_is_gone_afterwards(
         assert await asyncio.to_thread(there_and_back, part.url) == b"hello"
         assert part.stand_in
         assert part.pid is not None
-    assert family.parent_of(part.pid) is None
+    assert process_tree.parent_of(part.pid) is None
 
 
 async def test_it_may_be_killed_and_started_again(folder: Path, settings: StackSettings) -> None:

@@ -3,10 +3,10 @@
 import mmap
 import time
 
-from stack.contents import Content, touched
-from stack.drilled import Drilled, Measured, Outcome
-from stack.peak import LOOK_SECONDS, peak
-from stack.planting import plan
+from stack.drill.contents import Content, touched
+from stack.drill.outcome import Drilled, Measured, Outcome
+from stack.drill.planting import plan
+from stack.process.memory_peak import LOOK_SECONDS, peak
 
 ONCE = [f"once-{n}" for n in range(2_000)]
 TWICE = [f"twice-{n}" for n in range(100)]

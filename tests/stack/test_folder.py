@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stack.errors import FolderUnusable
-from stack.folder import PREFIX, run_folder
+from stack.process.folder import PREFIX, run_folder
 
 
 def test_a_temporary_folder_is_removed_also_after_a_failure() -> None:

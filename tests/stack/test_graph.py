@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from stack import family
-from stack.arcadedb import ArcadeServer
 from stack.errors import PartFailed
-from stack.graph import graph
 from stack.part import GraphPart
+from stack.process import process_tree
+from stack.servers.arcadedb import ArcadeServer
+from stack.servers.graph import graph
 from stack.settings import StackSettings
-from tests.stack.graphs import query, visible
-from tests.stack.sockets import listeners
+from tests.kit.servers.graph_queries import query, visible
+from tests.kit.servers.sockets import listeners
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ async def test_it_answers_also_as_a_url_and_is_gone_afterwards(
         assert part.pid is not None
         assert listeners(part.pid) == {"0100007F"}
         await uses_url(part, settings)
-    assert family.parent_of(part.pid) is None
+    assert process_tree.parent_of(part.pid) is None
 
 
 async def test_the_password_is_in_no_command_line_environment_or_log(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stack.errors import PartFailed, PartMissing
-from stack.jars import jars_of, name_of
+from stack.servers.jars import jars_of, name_of
 from stack.settings import StackSettings
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stack.errors import PartMissing
-from stack.java import find_java
+from stack.servers.java import find_java
 
 pytestmark = pytest.mark.anyio
 

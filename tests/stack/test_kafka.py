@@ -1,6 +1,7 @@
 """Apache Kafka itself: started from its jars, durable over a kill, and strict about topics.
 
-Skipped where Maven or Java is missing, unless they are meant to be there (tests/jars.py).
+Skipped where Maven or Java is missing, unless they are meant to be there
+(tests/kit/servers/jars.py).
 """
 
 import asyncio
@@ -16,14 +17,14 @@ import pytest
 from outbox.errors import DependencyDown, NotPossible
 from outbox.kafka import Publisher, Received, Record, Subscriber, count_records, create_topics
 from schemas.registry import REGISTRY
-from stack import family
-from stack.broker import broker
-from stack.kafka import POM, KafkaServer
-from stack.port import LOOPBACK
+from stack.process import process_tree
+from stack.servers.kafka import POM, KafkaServer
+from stack.servers.mock_broker import broker
+from stack.servers.port import LOOPBACK
 from stack.settings import StackSettings
-from tests.jars import required_jars
-from tests.stack.sockets import listeners
-from tests.waiting import until
+from tests.kit.servers.jars import required_jars
+from tests.kit.servers.sockets import listeners
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -72,8 +73,8 @@ async def test_it_is_the_real_one_on_loopback_only_and_gone_afterwards(
         assert part.pid is not None
         assert listeners(part.pid) == {"0100007F"}
         assert await create_topics(part.url, [TOPIC], 4) == [TOPIC]
-        assert family.descendants(part.pid) == []
-    assert family.parent_of(part.pid) is None
+        assert process_tree.descendants(part.pid) == []
+    assert process_tree.parent_of(part.pid) is None
 
 
 async def test_what_it_acknowledged_survives_a_kill_in_order_and_at_the_same_address(

@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from stack import family
 from stack.errors import StackError
 from stack.machine import machine
+from stack.process import process_tree
 from stack.settings import StackSettings
 
 pytestmark = pytest.mark.anyio
 
 
 def alive(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if family.parent_of(pid) is not None and not zombie(pid)]
+    return [pid for pid in pids if process_tree.parent_of(pid) is not None and not zombie(pid)]
 
 
 def zombie(pid: int) -> bool:
@@ -42,12 +42,16 @@ def ours() -> Pids:
     """What this test has started; the servers that tests share, and their children, are not."""
     before = children()
     return lambda: [
-        pid for child in children() - before for pid in (child, *family.descendants(child))
+        pid for child in children() - before for pid in (child, *process_tree.descendants(child))
     ]
 
 
 def children() -> set[int]:
-    return {pid for pid in family.descendants(os.getpid()) if family.parent_of(pid) == os.getpid()}
+    return {
+        pid
+        for pid in process_tree.descendants(os.getpid())
+        if process_tree.parent_of(pid) == os.getpid()
+    }
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
@@ -128,7 +132,7 @@ def up(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]
 
 def test_ctrl_c_even_twice_ends_the_command_in_good_order() -> None:
     with up() as (process, said):
-        pids = family.descendants(process.pid)
+        pids = process_tree.descendants(process.pid)
         assert set(said["pids"].values()) <= set(pids)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
@@ -139,7 +143,7 @@ def test_ctrl_c_even_twice_ends_the_command_in_good_order() -> None:
 
 def test_a_kill_of_the_command_takes_its_servers_along(folder: Path) -> None:
     with up("--data", str(folder / "data")) as (process, _):
-        pids = family.descendants(process.pid)
+        pids = process_tree.descendants(process.pid)
         assert len(pids) > 3
         process.kill()
         process.wait(5)
@@ -154,8 +158,8 @@ def test_a_signal_during_the_start_leaves_nothing(folder: Path) -> None:
         env={**os.environ, "TMPDIR": str(folder)},
         cwd=Path(__file__).parents[2],
     ) as process:
-        until(lambda: len(family.descendants(process.pid)) >= 3, 20)
-        pids = family.descendants(process.pid)
+        until(lambda: len(process_tree.descendants(process.pid)) >= 3, 20)
+        pids = process_tree.descendants(process.pid)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
         assert alive(pids) == []

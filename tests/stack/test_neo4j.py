@@ -1,6 +1,7 @@
 """Neo4j itself: started from its jars, on loopback only, and durable over a kill.
 
-Skipped where Maven or Java is missing, unless they are meant to be there (tests/jars.py).
+Skipped where Maven or Java is missing, unless they are meant to be there
+(tests/kit/servers/jars.py).
 """
 
 import hashlib
@@ -9,13 +10,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from stack import family
-from stack.neo4j import IMAGE, POM, Neo4jServer, write_user
-from stack.port import LOOPBACK
+from stack.process import process_tree
+from stack.servers.neo4j import IMAGE, POM, Neo4jServer, write_user
+from stack.servers.port import LOOPBACK
 from stack.settings import StackSettings
-from tests.jars import required_jars
-from tests.stack.graphs import query, visible
-from tests.stack.sockets import listeners
+from tests.kit.servers.graph_queries import query, visible
+from tests.kit.servers.jars import required_jars
+from tests.kit.servers.sockets import listeners
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +47,7 @@ async def test_it_is_the_real_one_and_what_it_committed_survives_a_kill_at_the_s
         assert await query(server.part, CODES) == [["LHR"]]
         after = server.part
     assert after.pid not in (None, before.pid)
-    assert family.parent_of(after.pid or 0) is None
+    assert process_tree.parent_of(after.pid or 0) is None
 
 
 def keeps_to_itself(server: Neo4jServer, folder: Path) -> None:
@@ -54,7 +55,7 @@ def keeps_to_itself(server: Neo4jServer, folder: Path) -> None:
     assert server.pid is not None
     assert server.url.startswith(f"bolt://{LOOPBACK}:")
     assert listeners(server.pid) == {"0100007F"}
-    assert family.descendants(server.pid) == []
+    assert process_tree.descendants(server.pid) == []
     secret = server.part.password.get_secret_value()
     assert len(secret) >= 32
     assert secret not in visible(server.pid, folder / "logs" / "graph.log", "CommunityEntryPoint")

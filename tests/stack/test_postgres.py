@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from stack import family
-from stack.account import Account, others_may
-from stack.binaries import copied, find_binaries, wheel_below
 from stack.errors import FolderUnusable, PartFailed, PartMissing
-from stack.postgres import PostgresServer, ask, postgres
-from stack.probe import Probe, answer_within
+from stack.process import process_tree
+from stack.process.account import Account, others_may
+from stack.process.probe import Probe, answer_within
+from stack.servers.binaries import copied, find_binaries, wheel_below
+from stack.servers.postgres import PostgresServer, ask, postgres
 from stack.settings import StackSettings
 
 pytestmark = pytest.mark.anyio
@@ -50,8 +50,8 @@ async def test_it_answers_on_loopback_only_and_is_gone_afterwards(
         assert await ask(part.url, "SHOW unix_socket_directories") == ""
         assert (part.stand_in, part.provider[:13]) == (False, "PostgreSQL 18")
         assert part.pid is not None
-        processes = [part.pid, *family.descendants(part.pid)]
-    assert [pid for pid in processes if family.parent_of(pid)] == []
+        processes = [part.pid, *process_tree.descendants(part.pid)]
+    assert [pid for pid in processes if process_tree.parent_of(pid)] == []
 
 
 async def test_committed_rows_survive_a_kill_and_a_start_on_the_same_port(
@@ -105,7 +105,7 @@ async def test_a_failure_in_the_block_stops_it(folder: Path, settings: StackSett
             pids.append(part.pid)
             raise ZeroDivisionError
     assert pids[0] is not None
-    assert family.parent_of(pids[0]) is None
+    assert process_tree.parent_of(pids[0]) is None
 
 
 async def test_a_broken_cluster_is_reported_with_its_log(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from stack import family
 from stack.errors import PartFailed, PortTaken
-from stack.probe import Probe, answer_within
-from stack.process import Process, Program
+from stack.process import process_tree
+from stack.process.probe import Probe, answer_within
+from stack.process.process import Process, Program
 from stack.settings import StackSettings
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +43,7 @@ def says(folder: Path, word: str) -> Probe[str]:
 
 
 def alive(pid: int) -> bool:
-    return family.parent_of(pid) is not None
+    return process_tree.parent_of(pid) is not None
 
 
 async def test_a_started_process_has_answered_and_is_gone_after_stop(
@@ -101,8 +101,10 @@ async def test_kill_reaches_descendants_in_other_sessions(
     child = int(answer.split()[1])
     assert alive(child)
     await process.kill()
-    with family.held([child]) as handles:  # killed; at most still to be reaped by its new parent
-        await asyncio.wait_for(asyncio.gather(*map(family.ended, handles)), 60)
+    with process_tree.held(
+        [child]
+    ) as handles:  # killed; at most still to be reaped by its new parent
+        await asyncio.wait_for(asyncio.gather(*map(process_tree.ended, handles)), 60)
     assert not process.running
 
 

@@ -7,8 +7,8 @@ from qdrant_client import models
 
 from outbox.errors import DependencyDown
 from stack.errors import PartFailed
+from stack.servers.vectors import connect, vectors
 from stack.settings import StackSettings
-from stack.vectors import connect, vectors
 
 pytestmark = pytest.mark.anyio
 

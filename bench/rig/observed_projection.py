@@ -1,0 +1,57 @@
+"""A projection that notes when it has applied each change.
+
+It runs as a process of its own: `python -m bench.rig.observed_projection`.
+
+Its name, `qdrant` or `neo4j`, follows. On SIGTERM it writes the notes as JSON to its standard
+output: `key` and `version` by the machine's monotonic clock, which all processes share. The note
+is taken when `apply` has returned, which is when the store shows the change.
+"""
+
+import sys
+from collections.abc import Sequence
+from time import monotonic
+
+from consumers.assembly import PROJECTIONS
+from consumers.projections.projection import ProjectionReaction
+from consumers.runner.runner import Runner
+from consumers.settings import Settings
+from outbox.runtime.lifecycle import run_role
+from outbox.runtime.output import say_json
+from schemas.envelope import Envelope
+
+APPLIED: dict[str, float] = {}
+
+
+class ObservedReaction(ProjectionReaction):
+    """ProjectionReaction, with a note of what each call has applied."""
+
+    async def apply(self, envelopes: Sequence[Envelope]) -> None:
+        await super().apply(envelopes)
+        now = monotonic()
+        for envelope in envelopes:
+            APPLIED.setdefault(f"{envelope.key} {envelope.sequence}", now)
+
+
+class ObservedRole:
+    """The role that `python -m consumers NAME` runs, with the notes."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._runner: Runner | None = None
+
+    async def run(self) -> None:
+        async with PROJECTIONS[self._name](self._settings) as projection:
+            self._runner = Runner(self._settings, ObservedReaction(projection))
+            await self._runner.run()
+
+    def stop(self) -> None:
+        if self._runner is not None:
+            self._runner.stop()
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    role = ObservedRole(settings, sys.argv[1])
+    run_role(settings, role.run, role.stop)
+    say_json(APPLIED)

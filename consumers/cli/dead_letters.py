@@ -1,0 +1,276 @@
+"""`python -m consumers dead-letters list | show | retry | discard | count | prune`."""
+
+import json as to_json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import psycopg
+import typer
+
+from consumers.dead_letters.listing import (
+    OPEN_STATUSES,
+    Letter,
+    LetterStatus,
+    Selection,
+    Shown,
+    count,
+    list_letters,
+    readable,
+    readable_headers,
+    show,
+)
+from consumers.dead_letters.outcome import LetterOutcome, wait_for_outcome
+from consumers.dead_letters.repair import Preview, discard, preview, prune, retry
+from consumers.settings import Settings
+from outbox.cli.console import Json, Reason, ask
+from outbox.cursor.cut import HIGHEST
+from outbox.operations import Operation
+from outbox.runtime.lifecycle import EXIT_UNANSWERED
+from outbox.runtime.output import complain, print_table, say, say_json
+
+app = typer.Typer(help="Messages that could not be applied, and what waits behind them.")
+
+Consumer = Annotated[str | None, typer.Option(help="Only letters of this consumer.")]
+Topic = Annotated[str | None, typer.Option(help="Only messages of this topic.")]
+Key = Annotated[str | None, typer.Option(help="Only messages of this key.")]
+LetterReason = Annotated[str | None, typer.Option(help="Only what failed so, e.g. schema.")]
+Ids = Annotated[
+    list[int] | None, typer.Option("--id", min=0, max=HIGHEST, help="Only this letter; repeatable.")
+]
+All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Letters to show.")]
+After = Annotated[
+    int, typer.Option(min=0, max=HIGHEST, help="Only letters with a higher id: the next page.")
+]
+Statuses = Annotated[
+    list[LetterStatus] | None,
+    typer.Option("--status", help="Repeatable; dead, waiting and retrying if not given."),
+]
+WaitSeconds = Annotated[
+    float,
+    typer.Option(min=0, max=86_400, help="How long to wait for what becomes of them; 0: not."),
+]
+Older = Annotated[
+    int, typer.Option("--older-than-days", min=1, max=36_500, help="Since it was closed.")
+]
+EXIT_DEAD_AGAIN = 1
+Connection = psycopg.AsyncConnection[Any]
+Repair = Callable[[psycopg.AsyncConnection[Any], Selection, Operation], Awaitable[list[int]]]
+
+
+@app.callback(invoke_without_command=True)
+def dead_letters(context: typer.Context, json: Json = False) -> None:
+    """List what needs a person, where no command is given."""
+    if context.invoked_subcommand is None:
+        list_command(json=json)
+
+
+@app.command("list")
+def list_command(
+    consumer: Consumer = None,
+    topic: Topic = None,
+    key: Key = None,
+    letter_reason: LetterReason = None,
+    ids: Ids = None,
+    status: Statuses = None,
+    limit: Limit = 100,
+    after: After = 0,
+    json: Json = False,
+) -> None:
+    """Show letters, oldest first, without their bytes; `--after` the last id for the next page."""
+    selection = Selection(consumer, topic, key, letter_reason, ids or None)
+    statuses = tuple(status) if status else OPEN_STATUSES
+    letters = ask(
+        Settings(),
+        lambda connection: list_letters(
+            connection, selection, statuses=statuses, limit=limit, after=after
+        ),
+    )
+    if json:
+        say_json([asdict(each) for each in letters])
+    else:
+        _print_list(letters)
+
+
+@app.command("show")
+def show_command(
+    letter_id: Annotated[int, typer.Argument(metavar="ID", min=0, max=HIGHEST)], json: Json = False
+) -> None:
+    """Show one letter: its bytes, as text or in base64, what waits behind it, and its history."""
+    shown = _told(ask(Settings(), lambda connection: show(connection, letter_id)))
+    if json:
+        say_json(shown)
+    else:
+        print_table(("field", "value"), [(name, _cell(value)) for name, value in shown.items()])
+
+
+@app.command("retry")
+def retry_command(
+    reason: Reason,
+    consumer: Consumer = None,
+    topic: Topic = None,
+    key: Key = None,
+    letter_reason: LetterReason = None,
+    ids: Ids = None,
+    all_letters: All = False,
+    wait_seconds: WaitSeconds = 5.0,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Try dead letters again, and then what waits behind them, in the order of the key.
+
+    The running consumer does it. A letter that fails again is dead again, and its key waits on.
+    What became of them is told, after some seconds at the latest. Exit code 1 where one is dead
+    again, 2 where one still waits for its consumer.
+    """
+    selection = _selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
+    settings = Settings()
+    operation = Operation(settings.operator, "dead-letters retry", str(selection), reason)
+
+    async def touch(connection: Connection) -> tuple[Preview, LetterOutcome | None]:
+        found = await preview(connection, selection)
+        if dry_run:
+            return found, None
+        letters = await retry(connection, selection, operation)
+        touched = Preview(len(letters), found.waiting)
+        if not wait_seconds:
+            return touched, None
+        return touched, await wait_for_outcome(connection, letters, wait_seconds)
+
+    touched, outcome = ask(settings, touch)
+    _tell(touched, outcome, dry_run=dry_run, json=json)
+    if outcome is not None and (outcome.dead or outcome.waiting):
+        raise typer.Exit(EXIT_DEAD_AGAIN if outcome.dead else EXIT_UNANSWERED)
+
+
+@app.command("discard")
+def discard_command(
+    reason: Reason,
+    consumer: Consumer = None,
+    topic: Topic = None,
+    key: Key = None,
+    letter_reason: LetterReason = None,
+    ids: Ids = None,
+    all_letters: All = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Never apply dead letters; redo what waits behind them.
+
+    To correct a message, publish a new one of the same key through the outbox, which will wait
+    behind the letter, and then discard the letter: a message is never edited where it is, since
+    its bytes are what the topic and every other consumer have.
+    """
+    selection = _selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
+    _repair("dead-letters discard", discard, selection, reason, dry_run=dry_run, json=json)
+
+
+@app.command("count")
+def count_command(json: Json = False) -> None:
+    """Count letters by consumer and status, with the age of the oldest in seconds."""
+    counts = [asdict(each) for each in ask(Settings(), count)]
+    if json:
+        say_json(counts)
+    else:
+        columns = ("consumer", "status", "letters", "oldest_age_seconds")
+        print_table(columns, [[each[name] for name in columns] for each in counts])
+
+
+@app.command("prune")
+def prune_command(
+    reason: Reason, older_than_days: Older = 90, dry_run: DryRun = False, json: Json = False
+) -> None:
+    """Delete letters that were applied or discarded long ago."""
+    settings = Settings()
+    subject = f"older_than_days={older_than_days}"
+    operation = Operation(settings.operator, "dead-letters prune", subject, reason)
+    letters = ask(
+        settings,
+        lambda connection: prune(connection, older_than_days, operation, dry_run=dry_run),
+    )
+    if json:
+        say_json({"letters": letters, "dry_run": dry_run})
+    else:
+        say(f"{letters} letters {'would be deleted' if dry_run else 'deleted'}")
+
+
+def _selection(
+    consumer: str | None,
+    topic: str | None,
+    key: str | None,
+    letter_reason: str | None,
+    ids: list[int] | None,
+    *,
+    all_letters: bool,
+) -> Selection:
+    """Everything only where it is said in so many words."""
+    selection = Selection(consumer, topic, key, letter_reason, ids or None)
+    if selection == Selection() and not all_letters:
+        options = "--id, --consumer, --topic, --key, --letter-reason or --all"
+        raise typer.BadParameter(f"say which: {options}")
+    return selection
+
+
+def _repair(
+    action: str, repair: Repair, selection: Selection, reason: str, *, dry_run: bool, json: bool
+) -> None:
+    settings = Settings()
+    operation = Operation(settings.operator, action, str(selection), reason)
+
+    async def touch(connection: psycopg.AsyncConnection[Any]) -> Preview:
+        found = await preview(connection, selection)
+        if dry_run:
+            return found
+        return Preview(len(await repair(connection, selection, operation)), found.waiting)
+
+    _tell(ask(settings, touch), None, dry_run=dry_run, json=json)
+
+
+def _tell(touched: Preview, outcome: LetterOutcome | None, *, dry_run: bool, json: bool) -> None:
+    if json:
+        told = asdict(touched) | {"dry_run": dry_run}
+        say_json(told | ({"outcome": asdict(outcome)} if outcome else {}))
+        return
+    would = " would be touched" if dry_run else ""
+    say(f"{touched.letters} letters{would}; {touched.waiting} messages wait behind them")
+    if outcome is not None:
+        _tell_outcome(outcome)
+
+
+def _tell_outcome(outcome: LetterOutcome) -> None:
+    say(f"{outcome.applied} applied, {outcome.dead} dead again, {outcome.waiting} waiting")
+    if outcome.failed:
+        rows = [(e.id, e.reason, e.attempts, e.error) for e in outcome.failed]
+        print_table(("id", "reason", "attempts", "error"), rows)
+    if outcome.waiting:
+        why = "their consumer, which does not run or is busy, or for an earlier letter of their key"
+        complain(f"those wait for {why}")
+
+
+def _print_list(letters: list[Letter]) -> None:
+    columns = ("id", "consumer", "status", "reason", "attempts", "key", "since", "error")
+    rows = [
+        (e.id, e.consumer, e.status, e.reason, e.attempts, e.stream or "", e.created_at, e.error)
+        for e in letters
+    ]
+    print_table(columns, rows)
+
+
+def _told(shown: Shown) -> dict[str, Any]:
+    """As JSON says it: bytes are {"text": ...} or {"base64": ...}."""
+    letter = shown.letter
+    read = {
+        "key": readable(letter.key),
+        "value": readable(letter.value),
+        "headers": readable_headers(letter.headers),
+        "operations": [asdict(each) for each in shown.operations],
+    }
+    return asdict(letter) | asdict(shown.around) | read
+
+
+def _cell(value: object) -> str:
+    return (
+        value if isinstance(value, str) else to_json.dumps(value, default=str, ensure_ascii=False)
+    )

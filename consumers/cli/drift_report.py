@@ -1,0 +1,124 @@
+"""Found: what a check says, as JSON and as tables."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from consumers.drift.check import Drift
+from outbox.runtime.output import print_table
+from outbox.streams.difference import Kind, Pair
+from outbox.streams.heads import Entry
+from outbox.streams.own_rows import RowDifference
+from outbox.streams.stored_entries import Foreign
+
+LIMIT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in one projection, or in a service's own rows; `error` is why nothing was.
+
+    Counts are exact; `findings` are at most so many of each kind as were asked for.
+    """
+
+    projection: str
+    error: str | None = None
+    heads: int = 0
+    shown: int = 0
+    seconds: float = 0.0
+    counts: Mapping[Kind, int] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def keys(self) -> int:
+        return sum(self.counts.values())
+
+
+def found(drift: Drift, limit: int) -> Found:
+    """A check's outcome that outlives its temporary file."""
+    findings = [_finding(pair) for pair in _first(drift.pairs(), limit)]
+    findings += [_foreign(each) for each in islice(drift.foreign(), limit)]
+    seconds = round(drift.seconds, 3)
+    return Found(
+        drift.projection, None, drift.heads, drift.shown, seconds, dict(drift.counts), findings
+    )
+
+
+def found_rows(name: str, difference: RowDifference, seconds: float) -> Found:
+    """The same of a service's own rows; what is shown of a key is its row."""
+    findings = [
+        {
+            "kind": kind,
+            "aggregate": stream.aggregate,
+            "key": stream.key,
+            "version": None,
+            "shown_version": None,
+            "digest": None,
+            "shown_digest": None,
+        }
+        for kind in Kind
+        for stream in difference.of(kind)
+    ]
+    counts = {kind: difference.counts[kind] for kind in Kind}
+    return Found(name, None, difference.heads, difference.rows, round(seconds, 3), counts, findings)
+
+
+def print_found(all_found: Iterable[Found]) -> None:
+    """The counts, and then the keys."""
+    all_found = list(all_found)
+    columns = ("projection", "keys", *Kind, "seconds")
+    print_table(columns, [_counts(each) for each in all_found])
+    rows = [(each.projection, *f.values()) for each in all_found for f in each.findings]
+    if rows:
+        print_table(
+            ("projection", "kind", "aggregate", "key", "version", "shown", "digest", "shown"), rows
+        )
+
+
+def _counts(each: Found) -> tuple[object, ...]:
+    if each.error:
+        return (each.projection, "not compared")
+    counts = [f"{each.counts[kind]:,}" for kind in Kind]
+    return (each.projection, f"{each.heads:,}", *counts, f"{each.seconds:.1f}")
+
+
+def _first(pairs: Iterable[Pair], limit: int) -> Iterable[Pair]:
+    seen: Counter[Kind] = Counter()
+    for pair in pairs:
+        if pair.kind and seen[pair.kind] < limit:
+            seen[pair.kind] += 1
+            yield pair
+
+
+def _finding(pair: Pair) -> dict[str, Any]:
+    return {
+        "kind": pair.kind,
+        "aggregate": pair.stream.aggregate,
+        "key": pair.stream.key,
+        "version": pair.head.version if pair.head else None,
+        "shown_version": pair.shown.version if pair.shown else None,
+        "digest": _content(pair.head),
+        "shown_digest": _content(pair.shown),
+    }
+
+
+def _foreign(entry: Foreign) -> dict[str, Any]:
+    """As a finding: its place in the store stands for a key, and why it is foreign for a digest."""
+    return {
+        "kind": Kind.FOREIGN,
+        "aggregate": None,
+        "key": entry.place,
+        "version": None,
+        "shown_version": None,
+        "digest": None,
+        "shown_digest": entry.why,
+    }
+
+
+def _content(entry: Entry | None) -> str | None:
+    """What is to be shown of a deleted key is that it is deleted."""
+    if entry is None:
+        return None
+    return f"{entry.digest} (deleted)" if entry.deleted else entry.digest

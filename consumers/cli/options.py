@@ -1,0 +1,59 @@
+"""What the drift commands share: which stores, and a store with a connection to PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import psycopg
+import typer
+
+from consumers.assembly import PROJECTIONS
+from consumers.drift.check import Care
+from consumers.projections.projection import Projection
+from consumers.settings import Settings
+from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, number
+from outbox.errors import translated
+from outbox.escape import escape
+from outbox.postgres.connection import connect_command
+
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--projection", help=f"One of {', '.join(PROJECTIONS)}; repeatable. Else all."),
+]
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=MAX_WAIT_SECONDS,
+        callback=number,
+        help="Seconds that a message may be under way.",
+    ),
+]
+Limit = Annotated[
+    int, typer.Option(min=0, max=MAX_NUMBER, help="Keys of each kind to show; counts are exact.")
+]
+
+Connection = psycopg.AsyncConnection[Any]
+
+
+def chosen(names: list[str] | None) -> list[str]:
+    """The projections that were named, or all."""
+    for unknown in set(names or ()) - PROJECTIONS.keys():
+        raise typer.BadParameter(f"{escape(unknown)}: must be one of {', '.join(PROJECTIONS)}")
+    return list(dict.fromkeys(names or PROJECTIONS))
+
+
+def care_of(settings: Settings, patience_seconds: float | None) -> Care:
+    patience = settings.drift_patience_seconds if patience_seconds is None else patience_seconds
+    return Care(patience_seconds=patience, run_rows=settings.drift_run_keys)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, name: str) -> AsyncIterator[tuple[Connection, Projection]]:
+    """The store, and a connection in autocommit; DependencyDown where either is away."""
+    with translated():
+        async with (
+            PROJECTIONS[name](settings) as store,
+            await connect_command(settings, "drift") as connection,
+        ):
+            yield connection, store

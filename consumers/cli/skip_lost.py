@@ -1,0 +1,70 @@
+"""`python -m consumers skip-removed`: past what the broker removed before it was read."""
+
+from typing import Annotated
+
+import psycopg
+import typer
+
+from consumers.runner.membership import group_of
+from consumers.settings import Settings
+from outbox.cli.console import Json, Reason, ask, halted_in_one_line
+from outbox.kafka import Removed, removed, skip
+from outbox.operations import Operation
+from outbox.runtime.output import print_table, say, say_json
+
+Consumer = Annotated[str, typer.Argument(help="As in dead-letters: catalog, qdrant, neo4j.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be passed over.")]
+TIMEOUT_SECONDS = 30.0
+COLUMNS = ("topic", "partition", "committed", "earliest", "end", "messages")
+
+
+def skip_removed(
+    consumer: Consumer, reason: Reason, dry_run: DryRun = False, json: Json = False
+) -> None:
+    """Let a consumer that halted go on at the earliest record that the broker still has.
+
+    Stop it first. What it passes over it never applies: then `drift repair` brings a projection
+    what it lacks, from PostgreSQL; a command that was removed must be sent again. Exit code 3
+    where a person has to do something first.
+    """
+    settings = Settings()
+    operation = Operation(settings.operator, "skip-removed", consumer, reason)
+
+    async def passed_over(connection: psycopg.AsyncConnection) -> list[Removed]:
+        with halted_in_one_line():
+            return await _skip(settings, connection, operation, dry_run=dry_run)
+
+    _tell(ask(settings, passed_over), dry_run=dry_run, json=json)
+
+
+async def _skip(
+    settings: Settings,
+    connection: psycopg.AsyncConnection,
+    operation: Operation,
+    *,
+    dry_run: bool,
+) -> list[Removed]:
+    """On record if and only if the broker has taken the new offsets, but for a crash between."""
+    operation.require_reason()
+    group = group_of(operation.subject)
+    found = await removed(settings.kafka_url, group, TIMEOUT_SECONDS)
+    if found and not dry_run:
+        operation.details["partitions"] = [_shown(each) for each in found]
+        async with connection.transaction():
+            await operation.record(connection)
+            await skip(settings.kafka_url, group, found)
+    return found
+
+
+def _shown(each: Removed) -> dict[str, object]:
+    return each._asdict() | {"messages": each.messages}
+
+
+def _tell(found: list[Removed], *, dry_run: bool, json: bool) -> None:
+    if json:
+        shown = [_shown(each) for each in found]
+        say_json({"passed_over": shown, "dry_run": dry_run})
+        return
+    print_table(COLUMNS, [_shown(each).values() for each in found])
+    would = "would go on" if dry_run else "goes on"
+    say(f"{sum(each.messages for each in found)} messages are lost to it; it {would} there")

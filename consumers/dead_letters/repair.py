@@ -1,0 +1,117 @@
+"""What a person does about dead letters: retry, discard, and prune what is history.
+
+Only dead letters are touched; what waits behind one follows by itself, for the consumer that reads
+its partition redoes a key's open letters in order, up to the first dead one.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+
+from consumers.dead_letters.listing import SELECTED, Selection
+from consumers.dead_letters.statements import OPEN
+from outbox.operations import Operation
+
+RETRY = f"""
+UPDATE outbox.dead_letters AS letter SET status = 'retrying'
+WHERE letter.status = 'dead' AND letter.{OPEN} AND {SELECTED}
+RETURNING letter.id
+"""  # noqa: S608 - constants
+DISCARD = f"""
+UPDATE outbox.dead_letters AS letter SET status = 'discarded', closed_at = now()
+WHERE letter.status = 'dead' AND letter.{OPEN} AND {SELECTED}
+RETURNING letter.id
+"""  # noqa: S608 - constants
+# What waits is redone only where no dead letter is left before it; so this is the most that may be.
+PREVIEW = f"""
+WITH touched AS (
+    SELECT letter.id, letter.consumer, letter.stream, letter.partition, letter."offset"
+    FROM outbox.dead_letters AS letter
+    WHERE letter.status = 'dead' AND letter.{OPEN} AND {SELECTED}
+)
+SELECT (SELECT count(*) FROM touched), (
+    SELECT count(*) FROM outbox.dead_letters AS waiting
+    WHERE waiting.status = 'waiting' AND waiting.{OPEN} AND EXISTS (
+        SELECT FROM touched
+        WHERE touched.consumer = waiting.consumer AND touched.stream = waiting.stream
+          AND (touched.partition, touched."offset") < (waiting.partition, waiting."offset")))
+"""  # noqa: S608 - constants
+PRUNE_COUNT = """
+SELECT count(*) FROM outbox.dead_letters
+WHERE closed_at < now() - make_interval(days => %s)
+"""
+PRUNE = """
+DELETE FROM outbox.dead_letters WHERE closed_at < now() - make_interval(days => %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """How many dead letters would be touched, and how many messages wait behind them."""
+
+    letters: int
+    waiting: int
+
+
+async def preview(connection: psycopg.AsyncConnection[Any], selection: Selection) -> Preview:
+    """What `retry` and `discard` would find; nothing is changed."""
+    rows = await connection.execute(PREVIEW.encode(), asdict(selection))
+    ((letters, waiting),) = await rows.fetchall()
+    return Preview(letters, waiting)
+
+
+async def retry(
+    connection: psycopg.AsyncConnection[Any], selection: Selection, operation: Operation
+) -> list[int]:
+    """Let the consumers try these dead letters again, and then what waits; the letters' ids.
+
+    A letter that fails again is dead again, with its attempts counted on.
+    """
+    return await _touch(connection, RETRY, selection, operation)
+
+
+async def discard(
+    connection: psycopg.AsyncConnection[Any], selection: Selection, operation: Operation
+) -> list[int]:
+    """Never apply these dead letters, and let what waits behind them be redone; the letters' ids.
+
+    The row stays, with its bytes; a delivery of the same message is skipped if it fails again.
+    """
+    return await _touch(connection, DISCARD, selection, operation)
+
+
+async def prune(
+    connection: psycopg.AsyncConnection[Any],
+    older_than_days: int,
+    operation: Operation,
+    *,
+    dry_run: bool = False,
+) -> int:
+    """Delete what was closed longer ago; how many. Open letters are never deleted.
+
+    Weakness: what was discarded is then forgotten; delivered again, it is a dead letter again.
+    """
+    if dry_run:
+        rows = await connection.execute(PRUNE_COUNT, [older_than_days])
+        ((count,),) = await rows.fetchall()
+        return int(count)
+    async with connection.transaction():
+        deleted = (await connection.execute(PRUNE, [older_than_days])).rowcount
+        operation.details["deleted"] = deleted
+        await operation.record(connection)
+    return deleted
+
+
+async def _touch(
+    connection: psycopg.AsyncConnection[Any],
+    statement: str,
+    selection: Selection,
+    operation: Operation,
+) -> list[int]:
+    async with connection.transaction():
+        rows = await connection.execute(statement.encode(), asdict(selection))
+        ids = sorted(letter_id for (letter_id,) in await rows.fetchall())
+        operation.details["letters"] = ids
+        await operation.record(connection)
+    return ids

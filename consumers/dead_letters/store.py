@@ -1,0 +1,203 @@
+"""DeadLetters: what a consumer could not apply, with its original bytes, and what waits behind it.
+
+Rows in PostgreSQL, so that they are backed up, counted and repaired like everything else. A letter
+is open (dead, waiting, retrying) until it is closed (applied, discarded). A key is parked while it
+has open letters; they are due in their order, up to the first dead one.
+
+Why nothing overtakes: only whoever reads a partition opens letters of its keys, one message of a
+key at a time, and before each message of a parked key it asks which letter is `first`. All others
+only close letters. So an answer that is out of date errs in one direction: a message waits that
+need not, and is due at once.
+Weakness: where a group's offsets are set back, letters of a key may be redone before its earlier
+messages have come again; reactions are fenced against what comes late.
+"""
+
+import asyncio
+from base64 import b64decode, b64encode
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import orjson
+import psycopg
+
+from consumers.dead_letters.statements import APPLIED, DUE, FAILED, FIRST, PARKED, WRITE
+from outbox.errors import DependencyDown, SchemaBehind, translated
+from outbox.kafka import Partition, Received
+from outbox.postgres.connection import connect
+from outbox.settings import Settings
+
+MAX_ERROR_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One message and why it is here. `stream` is the key that it parks, where it parks one.
+
+    `waiting` marks a message that is not broken itself: an earlier one of its key is.
+    """
+
+    record: Received
+    stream: str | None
+    reason: str
+    error: str
+    attempts: int
+    waiting: bool = False
+
+
+class Retried(NamedTuple):
+    """A message out of a letter that is to be applied now; `stream` as in DeadLetter."""
+
+    id: int
+    record: Received
+    stream: str | None
+
+
+class First(NamedTuple):
+    """The first open letter of a key; None where it is dead, so that a person must act."""
+
+    retried: Retried | None
+
+
+class DeadLetters:
+    """The dead letters of one consumer, over one connection that is made when it is needed.
+
+    DependencyDown where PostgreSQL is away, silent or refuses; then nothing was written, or it was
+    and the same call again changes nothing more. SchemaBehind where migrations are missing.
+    """
+
+    def __init__(self, settings: Settings, consumer: str) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._turn = asyncio.Lock()
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def write(self, letter: DeadLetter) -> int | None:
+        """The letter's number, durable on return.
+
+        None where another process has written it in the same moment.
+        """
+        rows = await self._ask(WRITE, self._parameters(letter))
+        return int(rows[0][0]) if rows else None
+
+    async def parked(self) -> set[str]:
+        """The keys that have open letters."""
+        return {stream for (stream,) in await self._ask(PARKED, {"consumer": self._consumer})}
+
+    async def due(self, partitions: Collection[Partition]) -> list[Retried]:
+        """What may be applied now of these partitions, the messages of a key in their order.
+
+        Due is what a person retries, and what waits with no dead letter before it, until it is
+        settled. Bounded by `retry_messages` and `retry_bytes`, which the last one may exceed.
+        """
+        parameters = {
+            "consumer": self._consumer,
+            "topics": [topic for topic, _ in partitions],
+            "partitions": [partition for _, partition in partitions],
+            "messages": self._settings.retry_messages,
+            "bytes": self._settings.retry_bytes,
+        }
+        return [_retried(*row) for row in await self._ask(DUE, parameters)]
+
+    async def first(self, stream: str) -> First | None:
+        """What comes before anything else of this key; None where it is not parked any more."""
+        parameters = {"consumer": self._consumer, "stream": stream}
+        for *letter, status in await self._ask(FIRST, parameters):
+            return First(None if status == "dead" else _retried(*letter))
+        return None
+
+    async def applied(self, retried: Retried) -> bool:
+        """It was redone; True where its key has no open letter any more.
+
+        Nothing is changed where another member has found otherwise.
+        """
+        parameters = {"id": retried.id, "consumer": self._consumer, "stream": retried.stream}
+        ((unparked,),) = await self._ask(APPLIED, parameters)
+        return bool(unparked)
+
+    async def failed(self, retried: Retried, letter: DeadLetter) -> None:
+        """It is dead again, for this letter's reason; its attempts are added, its key waits on."""
+        failure = self._parameters(letter)
+        names = ("reason", "error", "attempts")
+        await self._ask(FAILED, {name: failure[name] for name in names} | {"id": retried.id})
+
+    def _parameters(self, letter: DeadLetter) -> dict[str, Any]:
+        record = letter.record
+        return {
+            "consumer": self._consumer,
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "key": record.key,
+            "value": record.value,
+            "headers": encode_headers(record.headers),
+            "timestamp_milliseconds": record.timestamp_milliseconds,
+            "stream": None if letter.stream is None else _storable(letter.stream),
+            "reason": _storable(letter.reason),
+            "error": _storable(letter.error)[:MAX_ERROR_CHARACTERS],
+            "attempts": letter.attempts,
+            "status": "waiting" if letter.waiting else "dead",
+        }
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _ask(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows; after any error or cancellation the connection is not used again."""
+        with translated():
+            async with self._turn:
+                try:
+                    async with asyncio.timeout(self._settings.read_timeout_seconds):
+                        return await self._execute(statement, parameters)
+                except TimeoutError as error:
+                    await self._close()
+                    raise DependencyDown("postgres", "silent for too long") from error
+                except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable) as error:
+                    await self._close()
+                    what = error.diag.message_primary
+                    raise SchemaBehind(f"{what}; run `python -m services migrate`") from error
+                except BaseException:
+                    await self._close()
+                    raise
+
+    async def _execute(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            self._connection = await self._connect()
+        cursor = await self._connection.execute(statement.encode(), parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        settings = self._settings
+        return await connect(settings, self._consumer, prepared=settings.prepared_statements)
+
+
+def _retried(letter_id: int, stream: str | None, *record: Any) -> Retried:
+    topic, partition, offset, key, value, headers, timestamp = record
+    decoded = decode_headers(headers)
+    return Retried(
+        letter_id, Received(topic, partition, offset, key, value, decoded, timestamp), stream
+    )
+
+
+def _storable(text: str) -> str:
+    """As PostgreSQL takes text: without NUL and lone surrogates, which are shown as escapes."""
+    return text.replace("\x00", "\\0").encode(errors="backslashreplace").decode()
+
+
+def encode_headers(headers: tuple[tuple[str, bytes], ...]) -> str:
+    """Headers as JSON that keeps every byte: [[name, base64], ...]."""
+    pairs = [[name.replace("\x00", "\\0"), b64encode(raw or b"").decode()] for name, raw in headers]
+    return orjson.dumps(pairs).decode()
+
+
+def decode_headers(pairs: list[list[str]]) -> tuple[tuple[str, bytes], ...]:
+    """What `encode_headers` was given, from the column's value."""
+    return tuple((name, b64decode(raw)) for name, raw in pairs)

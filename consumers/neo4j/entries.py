@@ -1,0 +1,53 @@
+"""Entries in Neo4j: what the nodes of a label show, read with as little trust as a message.
+
+Whoever has the right to write may have made a node, or changed one of ours; so every value may be
+missing, or of another type. Here is the one place where nodes become entries.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from consumers.neo4j.shape import Row
+from consumers.projections.projection import Entry, Foreign
+from outbox.streams.stored_entries import Stored, read_entry
+
+_ENTRY = """n.key AS key, n.version AS version, n.event_id AS event_id, n.digest AS digest,
+  n.deleted AS deleted, elementId(n) AS place"""
+BY_KEY = f"""UNWIND $keys AS key
+MATCH (n:{{label}} {{{{key: key}}}})
+RETURN {_ENTRY}"""
+PAGE = f"""MATCH (n:{{label}}) WHERE n.key > $after
+RETURN {_ENTRY} ORDER BY n.key LIMIT $limit"""
+# Whose key is none of ours: missing, empty, or no text, which compares with none.
+WITHOUT_KEY = f"""MATCH (n:{{label}}) WHERE NOT coalesce(n.key > '', false)
+RETURN {_ENTRY} ORDER BY place SKIP $skip LIMIT $limit"""
+
+
+def shown_by(aggregate: str, nodes: Iterable[Row]) -> Iterator[Entry | Foreign]:
+    """What the nodes show, as the queries above return them; placeholders are not there yet."""
+    for node in nodes:
+        if not _is_placeholder(node):
+            read = _read(aggregate, node)
+            yield Foreign(str(node["place"]), read) if isinstance(read, str) else read.entry
+
+
+def foreign_among(aggregate: str, passed: Iterable[Row]) -> dict[str, Row]:
+    """What those nodes show that are no valid entries of their keys, by key.
+
+    `passed` is what a shape's statement says of the keys that it did not write.
+    """
+    return {
+        row["key"]: row["shown"]
+        for row in passed
+        if isinstance(_read(aggregate, {**row["shown"], "key": row["key"]}), str)
+    }
+
+
+def _read(aggregate: str, node: Row) -> Stored | str:
+    return read_entry({**node, "aggregate": aggregate}, (aggregate,))
+
+
+def _is_placeholder(node: Row) -> bool:
+    """What an edge of somebody else's leads to, until an event of its own comes."""
+    version, rest = node["version"], (node["event_id"], node["digest"], node["deleted"])
+    is_zero = type(version) is int and version == 0
+    return is_zero and isinstance(node["key"], str) and rest == (None, None, None)

@@ -1,0 +1,299 @@
+"""Neo4j as a projection: one node a key, locked, compared and set in one statement.
+
+Works with Neo4j 5.26 or newer, and with ArcadeDB over Bolt. A Shape says for one aggregate what
+its nodes and edges are; the Cypher is built from shapes once, and data travels as parameters only.
+Nodes carry `key, version, event_id, digest, deleted` beside the shape's own properties; a delete
+leaves a node without properties and edges of its own that keeps the version.
+
+Weaknesses:
+- Without the uniqueness constraint MERGE makes duplicates: `prepare` refuses to go on, but nothing
+  stops a person from dropping the constraint later.
+- A neighbour is merged by its key and never removed: a value that no node has any more stays.
+- What a graph cannot hold is refused by the name of the field, also keys of more than 8,000 bytes;
+  consumers/neo4j/node.py says what that is.
+- A transaction that takes longer than the limit on answers counts as an outage and is repeated, for
+  ever if it always does. With the largest it took 5 s where 23 others wanted the same two cores.
+- Two writers may deadlock on a shared neighbour; the driver runs the victim again, for as long as
+  its `max_transaction_retry_time`. Then the store counts as down and the batch is repeated.
+- In a cluster, `versions` and `scan` see at least what this projection wrote itself; another
+  process's writes may be shown late, as an older version.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import structlog
+from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, AsyncSession
+from neo4j.exceptions import ClientError, ConstraintError, DatabaseError, Forbidden
+
+from consumers.neo4j.client import ANSWER_SECONDS, answered, connect, raced, run
+from consumers.neo4j.entries import BY_KEY, PAGE, WITHOUT_KEY, foreign_among, shown_by
+from consumers.neo4j.node import Node
+from consumers.neo4j.shape import Edge, Row, Shape
+from consumers.projections.divergence import Divergence, part, refuse
+from consumers.projections.projection import (
+    Change,
+    Entry,
+    Foreign,
+    Stamp,
+    StreamKey,
+    batches,
+    latest,
+)
+from outbox.errors import MessageRejected, SchemaBehind, Violation
+
+__all__ = ["Edge", "Neo4jProjection", "Node", "Shape", "connect"]
+
+log = structlog.get_logger()
+
+SCAN_PAGE_NODES = 1000
+RACES = 5
+PREPARE_SECONDS = 600.0  # a new constraint looks at all nodes that are there
+
+_UNIQUE = frozenset({"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"})
+
+
+class Guard(NamedTuple):
+    """Cypher before each write, with its parameters; nothing is written where it finds nothing."""
+
+    clause: str
+    parameters: Row
+
+
+class Moved(Exception):
+    """The guard finds nothing any more; of what came first in an `apply`, some may be written."""
+
+
+class Neo4jProjection:
+    """A Projection over one database; see the module for its limits.
+
+    `batch_rows` is how many keys share a transaction, and `batch_neighbours` how many neighbours of
+    theirs; a key with more has one of its own. `answer_seconds` is how long one may take, the
+    driver's repetitions included, before the store counts as down. With a `guard`, `apply` raises
+    Moved where that finds nothing.
+    """
+
+    name = "neo4j"
+
+    def __init__(
+        self,
+        driver: AsyncDriver,
+        database: str,
+        shapes: Iterable[Shape],
+        *,
+        topics: Iterable[str],
+        batch_rows: int = 500,
+        batch_neighbours: int = 5_000,
+        answer_seconds: float = ANSWER_SECONDS,
+        guard: Guard | None = None,
+    ) -> None:
+        self._shapes = {shape.aggregate: shape for shape in shapes}
+        self.aggregates = frozenset(self._shapes)
+        self.topics = tuple(topics)
+        self._driver = driver
+        self._database = database
+        self._bookmarks = AsyncGraphDatabase.bookmark_manager()
+        self._batch_rows = batch_rows
+        self._batch_neighbours = batch_neighbours
+        self._answer_seconds = answer_seconds
+        self._guard = guard or Guard("", {})
+        self._statements = {
+            aggregate: f"{self._guard.clause}\n{shape.statement}".strip()
+            for aggregate, shape in self._shapes.items()
+        }
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """Of all nodes that it writes."""
+        return frozenset().union(*(shape.labels for shape in self._shapes.values()))
+
+    async def prepare(self) -> None:
+        """Create the constraints that are missing; SchemaBehind if one cannot be had."""
+        async with self._session(PREPARE_SECONDS) as session:
+            await constrain(session, self.labels)
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """As in Projection; aggregates and keys in sorted order, so that writers rarely cross."""
+        divergences: list[Divergence] = []
+        for batch in batches(changes, self._batch_rows):
+            flowing, diverging = part(batch, {})
+            divergences += diverging
+            for aggregate, group in groupby(flowing, key=lambda change: change.stream.aggregate):
+                divergences += await self._apply(self._shapes[aggregate], list(group))
+        refuse(self.name, divergences)
+
+    async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
+        """As in Projection; a placeholder at version 0 is not there yet."""
+        entries: dict[StreamKey, Entry] = {}
+        for aggregate, group in groupby(sorted(streams), key=lambda stream: stream.aggregate):
+            keys = [stream.key for stream in group]
+            for start in range(0, len(keys), SCAN_PAGE_NODES):
+                page = keys[start : start + SCAN_PAGE_NODES]
+                found = await self._read(aggregate, BY_KEY, keys=page)
+                shown = shown_by(aggregate, found)
+                entries |= {each.stream: each for each in shown if isinstance(each, Entry)}
+        return entries
+
+    async def scan(self) -> AsyncIterator[Entry | Foreign]:
+        """As in Projection, page by page in key order, aggregate by aggregate."""
+        limit = SCAN_PAGE_NODES
+        for aggregate in sorted(self._shapes):
+            after, skip = "", 0
+            while page := await self._read(aggregate, PAGE, after=after, limit=limit):
+                for entry in shown_by(aggregate, page):
+                    yield entry
+                after = page[-1]["key"]
+            while page := await self._read(aggregate, WITHOUT_KEY, skip=skip, limit=limit):
+                for entry in shown_by(aggregate, page):
+                    yield entry
+                skip += len(page)
+
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection; what others' edges lead to becomes a placeholder again."""
+        ordered = sorted(entries, key=lambda entry: entry.stream)
+        for aggregate, group in groupby(ordered, key=lambda entry: entry.stream.aggregate):
+            rows = [_row_of(entry) for entry in group]
+            for start in range(0, len(rows), self._batch_rows):
+                page = rows[start : start + self._batch_rows]
+                await self._write(self._shapes[aggregate].forgetting, page)
+
+    async def _apply(self, shape: Shape, changes: Sequence[Change]) -> list[Divergence]:
+        """Write the head of each key but of those that diverge, which are what is returned."""
+        claims: dict[str, list[Change]] = {}
+        for change in changes:
+            claims.setdefault(change.stream.key, []).append(change)
+        heads = latest(changes)
+        rows = [
+            shape.row(head, (c for c in claims[head.stream.key] if c is not head)) for head in heads
+        ]
+        divergences: list[Divergence] = []
+        for some in _with_neighbours(rows, self._batch_neighbours):
+            answer = await self._write_guarded(shape, some)
+            if foreign := foreign_among(shape.aggregate, answer["passed"]):
+                answer = await self._displace(shape, some, foreign, answer)
+            divergences += [_divergence(row, claims[row["key"]]) for row in answer["diverged"]]
+        return divergences
+
+    async def _write_guarded(self, shape: Shape, rows: list[Row]) -> Row:
+        (answer,) = await self._write(self._statements[shape.aggregate], rows)
+        if answer["rows"] == 0:
+            raise Moved
+        return answer
+
+    async def _displace(
+        self, shape: Shape, rows: list[Row], foreign: Mapping[str, Row], answer: Row
+    ) -> Row:
+        """Write once more where foreign nodes were in the way; MessageRejected where one stays."""
+        for key in foreign:
+            log.warning("overwrites a foreign entry", store=self.name, label=shape.label, key=key)
+        seen = [{**shown, "key": key} for key, shown in foreign.items()]
+        await self._write(shape.displacing, seen)
+        again = await self._write_guarded(shape, [r for r in rows if r["node"]["key"] in foreign])
+        if left := foreign_among(shape.aggregate, again["passed"]):
+            rule = "must find its place free: remove the foreign {} node from neo4j"
+            rules = [Violation("body", f"{k} {rule.format(shape.label)}") for k in sorted(left)]
+            raise MessageRejected("refused-by-store", *rules)
+        others = [row for row in answer["diverged"] if row["key"] not in foreign]
+        return {"diverged": [*others, *again["diverged"]]}
+
+    async def _write(self, statement: str, rows: list[Row]) -> list[Row]:
+        """Write in one transaction; again where somebody else made or forgot one of its nodes.
+
+        Neo4j locks a key that MERGE does not find. ArcadeDB notices at the later commit, and calls
+        it a broken constraint; the next attempt finds that node. One that is forgotten between our
+        MERGE and our lock is not found; the next attempt makes it.
+        """
+        parameters = {"rows": rows} | self._guard.parameters
+        async with self._session() as session:
+            for _ in range(RACES):
+                try:
+                    return await session.execute_write(run, statement, parameters)
+                except ClientError as error:
+                    if not raced(error):
+                        raise
+            return await session.execute_write(run, statement, parameters)
+
+    async def _read(self, aggregate: str, template: str, **parameters: Any) -> list[Row]:
+        statement = template.format(label=self._shapes[aggregate].label)
+        async with self._session() as session:
+            return await session.execute_read(run, statement, parameters)
+
+    @asynccontextmanager
+    async def _session(self, seconds: float | None = None) -> AsyncIterator[AsyncSession]:
+        async with (
+            answered(seconds or self._answer_seconds),
+            self._driver.session(
+                database=self._database, bookmark_manager=self._bookmarks
+            ) as session,
+        ):
+            yield session
+
+
+def _row_of(entry: Entry) -> Row:
+    """An entry as `Shape.forgetting` compares it."""
+    return {
+        "key": entry.stream.key,
+        "version": entry.version,
+        "digest": entry.digest,
+        "deleted": entry.deleted,
+    }
+
+
+def _with_neighbours(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
+    """As many rows at a time as have so many neighbours together, and at least one."""
+    some: list[Row] = []
+    theirs = 0
+    for row in rows:
+        own = sum(map(len, row["edges"].values()))
+        if some and theirs + own > most:
+            yield some
+            some, theirs = [], 0
+        some.append(row)
+        theirs += own
+    if some:
+        yield some
+
+
+def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
+    """What the statement returned of a key, among the changes that it was given for it."""
+    claim = Stamp(*(row["claim"][name] for name in Stamp._fields))
+    change = next(change for change in claims if change.stamp == claim)
+    return Divergence(change, Stamp(*(row["shown"][name] for name in Stamp._fields)))
+
+
+async def constrain(session: AsyncSession, labels: frozenset[str]) -> None:
+    """Make the constraints that are missing; SchemaBehind where one cannot be had."""
+    for label in sorted(labels - await session.execute_read(_constrained)):
+        await _create_constraint(session, label)
+    if missing := labels - await session.execute_read(_constrained):
+        raise SchemaBehind(_no_constraint(*sorted(missing)))
+
+
+async def _constrained(transaction: AsyncManagedTransaction) -> frozenset[str]:
+    """The labels whose key is unique."""
+    rows = await run(transaction, "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties")
+    return frozenset(
+        row["labelsOrTypes"][0]
+        for row in rows
+        if row["type"] in _UNIQUE and row["properties"] == ["key"]
+    )
+
+
+async def _create_constraint(session: AsyncSession, label: str) -> None:
+    statement = (
+        f"CREATE CONSTRAINT {label.lower()}_key IF NOT EXISTS "
+        f"FOR (n:{label}) REQUIRE n.key IS UNIQUE"
+    )
+    try:
+        await session.execute_write(run, statement)
+    except (ConstraintError, DatabaseError, Forbidden) as error:
+        raise SchemaBehind(_no_constraint(label)) from error
+
+
+def _no_constraint(*labels: str) -> str:
+    return (
+        f"neo4j has no unique `key` for {', '.join(labels)}: merge the nodes that share a key, "
+        "grant the right to create constraints, or create them by hand"
+    )

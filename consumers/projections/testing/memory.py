@@ -1,0 +1,56 @@
+"""The simplest projection: a dict. It shows what a Projection promises, and stands in for one.
+
+Weakness: it is gone with its process.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from consumers.projections.divergence import part, refuse
+from consumers.projections.projection import Change, Entry, StreamKey, latest
+
+
+class MemoryProjection:
+    """A Projection that keeps the highest version of each key, deletes included.
+
+    `state` is what it shows: the last change of each key, for a test or a demo to look at.
+    """
+
+    name = "memory"
+
+    def __init__(self, aggregates: Iterable[str], topics: Iterable[str]) -> None:
+        self.aggregates = frozenset(aggregates)
+        self.topics = tuple(topics)
+        self.state: dict[StreamKey, Change] = {}
+
+    async def prepare(self) -> None:
+        """Nothing to create."""
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """As in Projection; compare and set without an await between, so nobody comes between."""
+        shown = {c.stream: self.state[c.stream].stamp for c in changes if c.stream in self.state}
+        flowing, divergences = part(changes, shown)
+        for change in latest(flowing):
+            known = self.state.get(change.stream)
+            if known is None or known.version < change.version:
+                self.state[change.stream] = change
+        refuse(self.name, divergences)
+
+    async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
+        """As in Projection."""
+        return {stream: _entry(self.state[stream]) for stream in streams if stream in self.state}
+
+    async def scan(self) -> AsyncIterator[Entry]:
+        """As in Projection, over a copy: whoever reads may apply meanwhile."""
+        for change in list(self.state.values()):
+            yield _entry(change)
+
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection."""
+        for entry in entries:
+            known = self.state.get(entry.stream)
+            if known is not None and _entry(known) == entry:
+                del self.state[entry.stream]
+
+
+def _entry(change: Change) -> Entry:
+    return Entry(change.stream, change.version, change.digest, change.deleted)

@@ -1,0 +1,106 @@
+"""Collection: where a projection's points are in Qdrant; made, indexed, and known to be ours."""
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from qdrant_client import AsyncQdrantClient, models
+
+from consumers.qdrant.embedding import Embedder
+from consumers.qdrant.errors import (
+    CONFLICT,
+    MISSING,
+    Refused,
+    is_server,
+    require_version,
+    translated,
+)
+from outbox.errors import DependencyDown, SchemaBehind
+
+T = TypeVar("T")
+Indexes = Mapping[str, models.PayloadSchemaType]
+
+MODEL = "model"  # what a collection remembers; services.catalog.search reads it too
+
+OWN_INDEXES: Indexes = {
+    "aggregate": models.PayloadSchemaType.KEYWORD,
+    "version": models.PayloadSchemaType.INTEGER,
+    "deleted": models.PayloadSchemaType.BOOL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A name at a server, or in local mode; `indexes` are made beside OWN_INDEXES.
+
+    All methods raise DependencyDown where the server is away, and SchemaBehind where what is there
+    cannot serve: then nothing is wrong with any message.
+    """
+
+    client: AsyncQdrantClient
+    name: str
+    embedder: Embedder
+    indexes: Indexes
+
+    async def prepare(self) -> None:
+        """Create it and its indexes where they are missing."""
+        server = is_server(self.client)
+        if server:
+            await require_version(self.client)
+        await self._create()
+        await self.require_ours()
+        if server:  # local mode has none
+            await self._index()
+
+    async def require_ours(self) -> None:
+        """That it is there, and has the embedder's model and dimension."""
+        info = await described(self.client, self.name)
+        params = info.config.params.vectors
+        size = params.size if isinstance(params, models.VectorParams) else None
+        model = (info.config.metadata or {}).get(MODEL, self.embedder.model)
+        if (size, model) != (self.embedder.dimension, self.embedder.model):
+            raise SchemaBehind(
+                f"qdrant collection {self.name} has dimension {size}, of {model}; "
+                f"{self.embedder.model} has {self.embedder.dimension}: "
+                "`python -m consumers rebuild start --model` makes another one"
+            )
+
+    async def asked(self, question: Awaitable[T]) -> T:
+        """The answer to a question; that it is refused says nothing of any message."""
+        try:
+            with translated():
+                return await question
+        except Refused as error:
+            await self.require_ours()
+            raise DependencyDown("qdrant", f"a question is refused: {error}") from error
+
+    async def _create(self) -> None:
+        size = self.embedder.dimension
+        config = models.VectorParams(size=size, distance=models.Distance.COSINE)
+        try:
+            with translated():
+                if not await self.client.collection_exists(self.name):
+                    await self.client.create_collection(
+                        self.name, vectors_config=config, metadata={MODEL: self.embedder.model}
+                    )
+        except Refused as error:
+            if error.status != CONFLICT:  # somebody else was faster
+                raise SchemaBehind(f"qdrant makes no collection {self.name}: {error}") from error
+
+    async def _index(self) -> None:
+        for name, schema in {**OWN_INDEXES, **self.indexes}.items():
+            await self.asked(self.client.create_payload_index(self.name, name, schema, wait=True))
+
+
+async def described(client: AsyncQdrantClient, name: str) -> models.CollectionInfo:
+    """What Qdrant says of a collection; SchemaBehind where it has none of that name."""
+    try:
+        with translated():
+            return await client.get_collection(name)
+    except Refused as error:
+        if error.status not in (None, MISSING):
+            raise DependencyDown("qdrant", str(error)) from error
+        raise SchemaBehind(
+            f"qdrant has no collection {name}: restore it, or start this consumer anew, "
+            "which creates it, and repair the drift"
+        ) from error

@@ -1,0 +1,274 @@
+"""Qdrant as a projection: one point a key, fenced by version in the store itself.
+
+A point's payload keeps our own names at the top and what the caller describes under `fields`:
+`aggregate, key, version, event_id, digest, deleted, model, content_hash, fields`. Search with
+`LIVE`, or at least `deleted = false`: a delete leaves a tombstone point that keeps the version.
+
+Weaknesses:
+- `update_filter` fences an update; an absent point is inserted whatever its version. Hence the
+  tombstones: they must outlive the topic's retention, and nobody else may delete points or change
+  their payload.
+- A point under the id of one of our keys that is no valid entry of it (consumers/qdrant/points.py)
+  counts as absent: an event replaces it, with a warning in the log. What a filter cannot tell from
+  a valid one stays, and the event becomes a dead letter that says so.
+- Two writers that bring two events of one version at the same moment do not see each other: the
+  first one stays, and drift shows the key as different.
+- The store compares versions as 64-bit floats; a version above 2**53 is refused.
+- Local mode is synchronous below the async client: a write blocks the event loop, on disk with a
+  commit a point. `batch_points` bounds each pause, and the loop gets its turn between batches.
+  It has no indexes either, and one process may use it.
+"""
+
+import asyncio
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import Any
+
+import structlog
+from qdrant_client import AsyncQdrantClient, models
+
+from consumers.projections.divergence import Divergence, part, refuse
+from consumers.projections.projection import Change, Entry, StreamKey, batches, latest
+from consumers.qdrant.collection import Collection, Indexes
+from consumers.qdrant.embedding import Embedder, reusable, vectors, worth_keeping
+from consumers.qdrant.errors import Refused, require_completed, translated
+from consumers.qdrant.gather import together
+from consumers.qdrant.points import (
+    LIVE,
+    SHOWN,
+    Document,
+    Held,
+    Vector,
+    exactly,
+    fenced,
+    held_by,
+    newer_than,
+    over_foreign,
+    point,
+    point_id,
+    point_ids,
+    read_point,
+    tombstone,
+)
+from outbox.errors import DependencyDown, MessageRejected, Violation
+from outbox.streams.stored_entries import Foreign
+
+__all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
+
+log = structlog.get_logger()
+
+Fence = Callable[[Iterable[models.PointStruct]], list[models.UpsertOperation]]
+
+BATCHES_SIDE_BY_SIDE = 2  # no two have a key in common; one is made ready while one is written
+KNOWN = [*SHOWN, "model", "content_hash"]
+
+
+class QdrantProjection:
+    """A Projection over a collection that belongs to it alone; see the module for its limits.
+
+    `indexes` names further payload fields to index (`fields.catalog_id`). `describe` is asked for
+    every change and must be a pure function; of a delete the text is ignored, and the fields
+    say what the tombstone belongs to.
+    """
+
+    name = "qdrant"
+    page_points = 1000  # of a scan, or of keys that are asked for
+
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        collection: str,
+        describe: Callable[[Change], Document],
+        embedder: Embedder,
+        *,
+        aggregates: Iterable[str],
+        topics: Iterable[str],
+        indexes: Indexes | None = None,
+        batch_points: int = 256,
+    ) -> None:
+        self.collection = collection
+        self.aggregates = frozenset(aggregates)
+        self.topics = tuple(topics)
+        self._client = client
+        self._describe = describe
+        self._embedder = embedder
+        self._collection = Collection(client, collection, embedder, indexes or {})
+        self._batch_points = batch_points
+
+    @property
+    def model(self) -> str:
+        """What its vectors are made by."""
+        return self._embedder.model
+
+    async def prepare(self) -> None:
+        """Create the collection and its indexes; SchemaBehind where this store cannot serve."""
+        await self._collection.prepare()
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """As in Projection; embeds only what the store does not have, in one call a batch."""
+        free = asyncio.Semaphore(BATCHES_SIDE_BY_SIDE)
+        work = (self._apply(batch, free) for batch in batches(changes, self._batch_points))
+        done = await together(work)
+        refuse(self.name, [each for diverging, _ in done for each in diverging])
+        _reject([rule for _, refused in done for rule in refused])
+
+    async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
+        """As in Projection."""
+        records = await self._retrieve(point_ids(streams), with_payload=SHOWN)
+        read = [read_point(record, self.aggregates) for record in records]
+        entries = [each.entry for each in read if not isinstance(each, Foreign)]
+        return {entry.stream: entry for entry in entries}
+
+    async def scan(self) -> AsyncIterator[Entry | Foreign]:
+        """As in Projection, page by page; a point that came meanwhile may or may not be in it."""
+        offset: Any = None
+        while True:
+            records, offset = await self._collection.asked(
+                self._client.scroll(
+                    self.collection, limit=self.page_points, offset=offset, with_payload=SHOWN
+                )
+            )
+            for record in records:
+                read = read_point(record, self.aggregates)
+                yield read if isinstance(read, Foreign) else read.entry
+            if offset is None:
+                return
+
+    async def forget(self, entries: Sequence[Entry]) -> None:
+        """As in Projection; the filter is the fence, and is judged by the store itself."""
+        for start in range(0, len(entries), self._batch_points):
+            page = entries[start : start + self._batch_points]
+            selector = models.FilterSelector(filter=exactly(page))
+            result = await self._collection.asked(
+                self._client.delete(self.collection, points_selector=selector, wait=True)
+            )
+            require_completed([result], 1)
+            await asyncio.sleep(0)
+
+    async def count(self, condition: models.Filter | None = LIVE) -> int:
+        """How many points match, exactly; the live ones unless told otherwise, None for all."""
+        result = await self._collection.asked(
+            self._client.count(self.collection, count_filter=condition, exact=True)
+        )
+        return int(result.count)
+
+    async def _apply(
+        self, batch: Sequence[Change], free: asyncio.Semaphore
+    ) -> tuple[list[Divergence], list[Violation]]:
+        """What diverges of a batch, and what the store can never take; the rest is written."""
+        async with free:
+            ids = point_ids(dict.fromkeys(change.stream for change in batch))
+            records = await self._retrieve(ids, with_payload=KNOWN)
+            held = held_by(records, self.aggregates)
+            flowing, diverging = part(batch, held.stamps)
+            points = await self._points(flowing, held)
+            refused = await self._write([p for p in points if str(p.id) not in held.foreign])
+            unfit = [*map(_unfit, refused)]
+            unfit += await self._displace([p for p in points if str(p.id) in held.foreign])
+            await asyncio.sleep(0)  # local mode never waits for anything, so others never ran
+            return diverging, unfit
+
+    async def _displace(self, points: Sequence[models.PointStruct]) -> list[Violation]:
+        """Write over foreign entries, and look whether they are gone; what is wrong where not."""
+        for each in points:
+            log.warning("overwrites a foreign entry", store=self.name, place=str(each.id))
+        refused = await self._write(points, over_foreign)
+        left = await self._retrieve([str(each.id) for each in points], with_payload=SHOWN)
+        stays = held_by(left, self.aggregates).foreign
+        others = [p for p in points if str(p.id) in stays and p not in refused]
+        return [*map(_unfit, refused), *(_blocked(p, stays[str(p.id)]) for p in others)]
+
+    async def _points(self, changes: Sequence[Change], held: Held) -> list[models.PointStruct]:
+        """The points to write: of what is newer than what the store holds."""
+        newer = newer_than(latest(changes), held.stamps)
+        documents = {c.stream: self._describe(c) for c in newer}
+        live = [documents[c.stream] for c in newer if not c.deleted]
+        kept = worth_keeping(held.records, live, self._embedder)
+        whole = await self._retrieve(kept, with_payload=["content_hash"], with_vectors=True)
+        made = await vectors(self._embedder, live, reusable(whole))
+        return [self._point(c, documents[c.stream], made) for c in newer]
+
+    def _point(
+        self, change: Change, document: Document, made: Mapping[str, Vector]
+    ) -> models.PointStruct:
+        if change.deleted:
+            return tombstone(change, self._embedder.dimension, document.fields)
+        more = {
+            "model": self._embedder.model,
+            "content_hash": document.content_hash,
+            "fields": dict(document.fields),
+        }
+        return point(change, made[document.content_hash], more)
+
+    async def _write(
+        self, points: Sequence[models.PointStruct], fence: Fence = fenced
+    ) -> list[models.PointStruct]:
+        """Write all but those that the store can never take, which are returned.
+
+        Of a refused request some operations may be done (qdrant #9364): they are fenced, so that
+        it is harmless to send them again.
+        """
+        if not points:
+            return []
+        operations = fence(points)
+        try:
+            with translated():
+                results = await self._client.batch_update_points(
+                    self.collection, operations, wait=True
+                )
+        except Refused as refused:
+            return await self._narrowed(points, refused, fence)
+        require_completed(results, len(operations))
+        return []
+
+    async def _narrowed(
+        self, points: Sequence[models.PointStruct], refused: Refused, fence: Fence
+    ) -> list[models.PointStruct]:
+        """Halve what was refused, until what is left is the one point that is at fault."""
+        await self._collection.require_ours()
+        if not refused.may_be_a_point:
+            raise DependencyDown("qdrant", str(refused)) from refused
+        if len(points) > 1:
+            half = len(points) // 2
+            first = await self._write(points[:half], fence)
+            return [*first, *await self._write(points[half:], fence)]
+        if not refused.by_store:
+            raise DependencyDown("qdrant", f"before it: {refused}") from refused
+        log.warning(
+            "qdrant refuses a point", key=(points[0].payload or {})["key"], why=str(refused)
+        )
+        return list(points)
+
+    async def _retrieve(
+        self, ids: Sequence[str], *, with_payload: list[str], with_vectors: bool = False
+    ) -> list[models.Record]:
+        records: list[models.Record] = []
+        for start in range(0, len(ids), self.page_points):
+            page = ids[start : start + self.page_points]
+            records += await self._collection.asked(
+                self._client.retrieve(
+                    self.collection, page, with_payload=with_payload, with_vectors=with_vectors
+                )
+            )
+        return records
+
+
+def _unfit(point: models.PointStruct) -> Violation:
+    return Violation("body", f"{(point.payload or {})['key']} must be a point that qdrant takes")
+
+
+def _blocked(point: models.PointStruct, foreign: Foreign) -> Violation:
+    key = (point.payload or {})["key"]
+    rule = f"{key} must find its place free: remove the foreign point {foreign.place} from qdrant"
+    return Violation("body", f"{rule} ({foreign.why})")
+
+
+def _reject(rules: Sequence[Violation]) -> None:
+    """MessageRejected that names them; nothing if there are none."""
+    if rules:
+        raise MessageRejected("refused-by-store", *rules)

@@ -1,0 +1,191 @@
+"""Membership: one stay in a consumer group, from joining to leaving.
+
+Each turn receives, hands records and retried dead letters to the share, and commits what is
+finished. At a rebalance the share ends, what it has finished is committed, and a new one begins.
+"""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from time import monotonic
+from typing import Self
+
+import structlog
+
+from consumers.dead_letters.redelivery import Redo
+from consumers.runner.applier import Applier
+from consumers.runner.assignment import Bounds, Share
+from consumers.runner.failures import Backoff, through_outages
+from consumers.runner.reaction import Reaction
+from consumers.settings import Settings
+from outbox.errors import Contention, DependencyDown, Unreadable
+from outbox.kafka import Partition, Subscriber
+from outbox.runtime.failpoints import Failpoint, failpoint
+
+log = structlog.get_logger()
+
+
+class Membership:
+    """Enter to join, leave to give the partitions back. `turn` is called again and again.
+
+    Left by an error it commits what it can; left by a cancellation, nothing.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        reaction: Reaction,
+        applier: Applier,
+        redo: Redo,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._applier = applier
+        self._redo = redo
+        self._stopping = stopping
+        self._backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
+        self._bounds = _bounds(settings, reaction)
+        self._revoke_seconds = settings.rebalance_timeout_milliseconds / 1000 / 2
+        self._stop_seconds = settings.stop_timeout_seconds / 2  # the rest is for leaving
+        self._log = log.bind(consumer=reaction.name)
+        self._errors: list[BaseException] = []
+        self._former: list[Share] = []
+        self._redo_at = 0.0
+        self._redo_seconds = settings.retry_poll_seconds
+        self._subscriber = Subscriber(
+            settings.kafka_url,
+            group_of(reaction.name),
+            reaction.topics,
+            settings.session_timeout_milliseconds,
+            settings.max_fetch_bytes,
+            settings.rebalance_timeout_milliseconds,
+            settings.fetch_wait_milliseconds,
+            revoked=self._revoked,
+            assigned=self._assigned,
+            inflated_batch_bytes=settings.inflated_batch_bytes,
+        )
+        self._share = self._new_share()
+
+    async def __aenter__(self) -> Self:
+        await self._subscriber.__aenter__()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        patience = self._revoke_seconds if kind else self._stop_seconds
+        try:
+            if kind is None or issubclass(kind, Exception):
+                with suppress(DependencyDown):
+                    await self._give_up_share(patience)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        try:
+            await self._share.end(0)
+            await asyncio.gather(*(share.gone() for share in (*self._former, self._share)))
+        finally:
+            await self._subscriber.__aexit__()
+
+    @property
+    def unfinished_messages(self) -> int:
+        """Of this member, received and neither applied nor buried."""
+        return self._share.unfinished_messages
+
+    async def turn(self) -> None:
+        """Raises Halted, DependencyDown, and what no attempt at a message may raise."""
+        if not self._share.knows_parked:
+            await self._learn_parked(self._share)
+        await self._receive()
+        await self._ask_redo()
+        await self._commit()
+        if self._errors:
+            raise self._errors[0]
+
+    async def _receive(self) -> None:
+        settings = self._settings
+        try:
+            fetched = await self._subscriber.receive(
+                settings.receive_messages, settings.receive_wait_milliseconds
+            )
+        except Unreadable as error:
+            topic, partition = error.partition
+            self._log.error(
+                "partition stands still",
+                topic=topic,
+                partition=partition,
+                offset=error.offset,
+                error=str(error),
+            )
+            return
+        if fetched:
+            failpoint(Failpoint.RECORDS_RECEIVED)
+            self._share.accept(fetched)
+
+    async def _learn_parked(self, share: Share) -> None:
+        """Before its first message: whoever had its partitions before us may have parked keys."""
+        await through_outages(self._applier.load_parked, self._backoff, self._stopping)
+        share.knows_parked = True
+
+    async def _ask_redo(self) -> None:
+        """Now and then, and at once when all that was due last time has been done.
+
+        What cannot be answered now is asked again; nothing else waits for it.
+        """
+        share = self._share
+        if not share.partitions or not (share.has_redone or monotonic() >= self._redo_at):
+            return
+        self._redo_at = monotonic() + self._redo_seconds
+        try:
+            share.redo(await self._redo.due(share.partitions))
+        except (DependencyDown, Contention) as error:
+            self._log.warning("dead letters cannot be asked", error=str(error)[:300])
+
+    async def _commit(self) -> None:
+        share = self._share
+        if offsets := share.committable():
+            if await self._subscriber.commit(offsets):
+                share.committed(offsets)
+            else:
+                self._log.warning("commit refused: the group has gone on", offsets=len(offsets))
+
+    async def _revoked(self) -> None:
+        """In aiokafka's own task, while it keeps the session alive."""
+        failpoint(Failpoint.REVOKING)
+        with suppress(DependencyDown):
+            await self._give_up_share(self._revoke_seconds)
+        self._former = [share for share in self._former if not share.is_gone]
+        self._former.append(self._share)
+        self._share = self._new_share()
+
+    async def _give_up_share(self, within_seconds: float) -> None:
+        await self._share.end(within_seconds)
+        await self._commit()
+
+    def _assigned(self, partitions: Collection[Partition]) -> None:
+        self._share.assign(partitions)
+        self._log.info("assigned", partitions=len(partitions))
+
+    def _new_share(self) -> Share:
+        return Share(
+            self._applier,
+            self._bounds,
+            self._backoff,
+            self._subscriber.pause,
+            self._subscriber.resume,
+            self._errors.append,
+        )
+
+
+def group_of(consumer: str) -> str:
+    """The name of its consumer group."""
+    return f"aftercommit.{consumer}"
+
+
+def _bounds(settings: Settings, reaction: Reaction) -> Bounds:
+    """Batches of a projection one after another: two of one process would meet in the store."""
+    return Bounds(
+        batch_messages=reaction.batch_messages,
+        units_side_by_side=settings.keys_side_by_side if reaction.batch_messages == 1 else 1,
+        unfinished_messages=settings.unfinished_messages,
+        unfinished_bytes=settings.unfinished_bytes,
+    )

@@ -1,0 +1,104 @@
+"""Runner: receive, apply, commit the offset.
+
+Records are applied in order for each key, keys side by side; what is committed is the lowest
+offset that is not done. Done is: applied, or a dead letter in PostgreSQL. A message may be applied
+twice, after a crash or by two members around a rebalance; reactions are idempotent and fenced.
+Weakness: a key whose store fails for long holds back its partition's offset, and with it, once
+`unfinished_messages` are in memory, the partition.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from consumers.dead_letters.redelivery import Redo
+from consumers.dead_letters.store import DeadLetters
+from consumers.runner.applier import Applier, Counts
+from consumers.runner.failures import Backoff, Stopped, pause, through_outages
+from consumers.runner.loop_watchdog import Heartbeat
+from consumers.runner.membership import Membership
+from consumers.runner.reaction import Reaction
+from consumers.runner.version_gaps import Gaps
+from consumers.settings import Settings
+from outbox.errors import Contention, DependencyDown
+
+__all__ = ["Counts", "Reaction", "Runner"]
+
+log = structlog.get_logger()
+
+
+class Runner:
+    """Runs one reaction as a member of its consumer group, beside any number of others.
+
+    `redo` is asked for dead letters that are to be tried again; the consumer's own if not given.
+    """
+
+    def __init__(self, settings: Settings, reaction: Reaction, redo: Redo | None = None) -> None:
+        self._settings = settings
+        self._reaction = reaction
+        self._dead_letters = DeadLetters(settings, reaction.name)
+        self._redo = redo or self._dead_letters
+        self._applier = Applier(
+            reaction,
+            self._dead_letters,
+            self._redo,
+            settings.surprise_attempts,
+            Gaps(reaction.name, settings.gap_keys),
+        )
+        self.counts = self._applier.counts
+        self.heartbeat = Heartbeat(settings.session_timeout_milliseconds / 1000)
+        self._backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
+        self._stopping = asyncio.Event()
+        self._log = log.bind(consumer=reaction.name)
+
+    def stop(self) -> None:
+        """Finish what is being applied, commit it and return from `run`."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Consume until stopped; outages of any part are waited out.
+
+        Halted where the broker no longer holds what comes next: only a person can decide that.
+        """
+        try:
+            async with self._dead_letters, _beside(self.heartbeat.run()):
+                await through_outages(self._reaction.prepare, self._backoff, self._stopping)
+                await self._stay()
+        except Stopped:
+            self._log.info("stopped while waiting")
+
+    async def _stay(self) -> None:
+        """In the group; after an error of the broker's leave it, wait and join again."""
+        waits = self._backoff.waits()
+        while not self._stopping.is_set():
+            began = monotonic()
+            try:
+                await self._consume()
+            except (DependencyDown, Contention) as error:
+                if monotonic() - began > self._backoff.longest_seconds:
+                    waits = self._backoff.waits()  # it worked in between
+                self._log.warning("left the group", error=str(error)[:300])
+                await pause(next(waits), self._stopping)
+
+    async def _consume(self) -> None:
+        async with Membership(
+            self._settings, self._reaction, self._applier, self._redo, self._stopping
+        ) as membership:
+            self._log.info("consuming", topics=self._reaction.topics)
+            while not self._stopping.is_set():
+                await membership.turn()
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` for the length of the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

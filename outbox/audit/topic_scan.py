@@ -1,0 +1,123 @@
+"""Topic scan: records as they were read, made into what COPY takes.
+
+Anybody may have sent them, so nothing in them is believed: a header that is not what it should be
+counts as absent.
+"""
+
+import re
+from binascii import hexlify
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import date
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from outbox.audit.scope import Scene
+from outbox.cursor.cut import HIGHEST
+from outbox.kafka import Partition
+from outbox.kafka.reader import Held
+from schemas.attributes import KNOWN
+from schemas.extensions import readable
+
+COPY = "COPY pg_temp.records FROM STDIN"
+
+LINE = b"%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\\\\x%s\t%s\t%s\n"
+NOTHING = b"\\N"
+WHOLE = Held(0, 1 << 63)
+OURS = frozenset({*KNOWN, "id", "replay"})  # headers that extend nothing
+LAST_POSITION = b"%020d" % HIGHEST
+ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+
+
+class TopicScan:
+    """Makes lines of records. `read` counts all; `outside` are not of the range.
+
+    One whose header says a position outside of it is left out, and one that says none where its
+    neighbours are of another range.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._lowest = 0 if scene.open else scene.lowest
+        self._reached: dict[Partition, int] = {}
+        self.read = 0
+        self.outside = 0
+
+    def lines(self, at: Partition, records: Sequence[Any]) -> bytes:
+        """What COPY takes of these records of one partition, which come in order of offset."""
+        topic, partition = self._scene.topics[at[0]], at[1]
+        lowest, highest = self._lowest, self._scene.highest
+        neighbours = self._scene.places.get(at, WHOLE).end
+        reached, lines = self._reached.get(at, -1), []
+        for record in records:  # one at a time, for millions: so what could be calls is spelled out
+            said = dict(record.headers)
+            position, behind = _number(said.get("position")), b"f"
+            if position is NOTHING:
+                if record.offset >= neighbours:
+                    continue
+            elif not lowest <= (stands := int(position)) <= highest:
+                continue
+            elif stands > reached:
+                reached = stands
+            else:
+                behind = b"t"
+            id_, key = said.get("ce_id") or b"", record.key
+            line = (
+                topic, partition, record.offset, position,
+                id_ if ID(id_) else NOTHING,
+                NOTHING if key is None else b"\\\\x" + hexlify(key),
+                _number(said.get("ce_sequence")), _number(said.get("term")),
+                _day((said.get("ce_time") or b"")[:10]),
+                _digest(said.get("ce_type") or b"", record.value),
+                NOTHING if said.keys() <= OURS else _extensions(said),
+                behind,
+            )  # fmt: skip
+            lines.append(LINE % line)
+        self._reached[at] = reached
+        self.read += len(records)
+        self.outside += len(records) - len(lines)
+        return b"".join(lines)
+
+
+def _number(raw: bytes | None) -> bytes:
+    """As it stands, where it is a bigint that is not negative."""
+    if raw is None or not raw.isdigit():
+        return NOTHING
+    digits = len(raw)
+    if (
+        digits < 19
+        or (digits == 20 and raw <= LAST_POSITION)
+        or (digits == 19 and b"0" + raw <= LAST_POSITION)
+    ):
+        return raw
+    return NOTHING
+
+
+@lru_cache(maxsize=1_000)
+def _day(raw: bytes) -> bytes:
+    try:
+        return date.fromisoformat(raw.decode("ascii")).isoformat().encode()
+    except ValueError:
+        return NOTHING
+
+
+def _extensions(said: Mapping[str, bytes | None]) -> bytes:
+    """What is compared of them; Debezium sends all that a message was written with in `headers`."""
+    given: dict[str, object] = {}
+    if said.get("headers"):
+        with suppress(orjson.JSONDecodeError):
+            written = orjson.loads(said["headers"] or b"")
+            given = written if isinstance(written, dict) else {}
+    for name, raw in said.items():
+        if name.startswith("ce_") and name not in OURS:
+            given[name[3:]] = (raw or b"").decode(errors="replace")
+    texts = [f"{name}={text}" for name, text in readable(given).items()]
+    return b"\\\\x" + hexlify(sha256("\n".join(texts).encode()).digest()[:16]) if texts else NOTHING
+
+
+def _digest(type_: bytes, value: bytes | None) -> bytes:
+    content = type_ if value is None else b"%b\n%b" % (type_, value)
+    return hexlify(sha256(content).digest()[:16])

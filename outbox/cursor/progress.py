@@ -1,0 +1,82 @@
+"""Progress: where publishing stands, and the one statement that moves it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from outbox.cursor.cut import Snapshot
+from outbox.cursor.lease import Lease
+from outbox.kafka import Delivery
+from outbox.runtime.failpoints import Failpoint, failpoint, while_waiting
+
+# Guarded by the term: a relay that was replaced moves nothing. The delivery rows are inserted only
+# where the progress moved. expires_at rides along, so a busy relay never renews separately.
+ADVANCE = """
+WITH moved AS (
+    UPDATE outbox.relay
+    SET cursor = %(cursor)s::pg_snapshot, upto = %(upto)s::pg_snapshot, position = %(position)s,
+        published = published + %(messages)s,
+        highest_position = greatest(highest_position, %(position)s),
+        expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+    WHERE HELD
+    RETURNING term, ctid::text AS place
+), delivered AS (
+    INSERT INTO outbox.deliveries
+        (term, topic, partition, first_offset, last_offset, first_position, last_position, messages)
+    SELECT moved.term, batch.*
+    FROM moved, unnest(%(topics)s::text[], %(partitions)s::integer[], %(first_offsets)s::bigint[],
+                       %(last_offsets)s::bigint[], %(first_positions)s::bigint[],
+                       %(last_positions)s::bigint[], %(counts)s::integer[]) AS batch
+)
+SELECT place FROM moved
+"""
+
+READ = "SELECT cursor::text, upto::text, position FROM outbox.relay WHERE name = 'main'"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The cursor, and inside which large cut the relay is, if in one; the last position passed."""
+
+    cursor: Snapshot
+    upto: Snapshot | None = None
+    position: int = 0
+
+
+async def read_progress(connection: psycopg.AsyncConnection[Any]) -> Progress:
+    """Where the last term left off; to be read after the lease is taken."""
+    row = await (await connection.execute(READ)).fetchone()
+    if row is None:
+        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
+    cursor, upto, position = row
+    return Progress(Snapshot.parse(cursor), Snapshot.parse(upto) if upto else None, position)
+
+
+async def advance(
+    connection: psycopg.AsyncConnection[Any],
+    lease: Lease,
+    progress: Progress,
+    deliveries: Sequence[Delivery],
+) -> None:
+    """Keep the progress and what was delivered, and extend the lease; LeaseLost if it is over."""
+    advancing = lease.write(connection, ADVANCE, _parameters(progress, deliveries))
+    await while_waiting(Failpoint.PROGRESS_SENT, advancing)
+    failpoint(Failpoint.PROGRESS_KEPT)
+
+
+def _parameters(progress: Progress, deliveries: Sequence[Delivery]) -> dict[str, Any]:
+    return {
+        "cursor": progress.cursor.text,
+        "upto": progress.upto.text if progress.upto else None,
+        "position": progress.position,
+        "messages": sum(d.messages for d in deliveries),
+        "topics": [d.topic for d in deliveries],
+        "partitions": [d.partition for d in deliveries],
+        "first_offsets": [d.first_offset for d in deliveries],
+        "last_offsets": [d.last_offset for d in deliveries],
+        "first_positions": [d.first_position for d in deliveries],
+        "last_positions": [d.last_position for d in deliveries],
+        "counts": [d.messages for d in deliveries],
+    }

@@ -1,0 +1,258 @@
+"""Reconcile: give the relay a cursor again that is true of the database as it is now.
+
+Nothing that was committed is lost and no key is reordered; what may already be in Kafka is sent
+again only where nobody can tell. Three cases, by what `lineage.inspect` finds:
+
+follow      the transaction ids are those of the cursor's own history (failover, recovery to a point
+            in time, pg_upgrade, a copied database): cursor and rows come from the same WAL, so the
+            cursor is right as it stands, and the new identity is recorded.
+renumber    the ids came with a dump. Published messages take an id that every snapshot shows,
+            all others the id of this transaction, and the cursor becomes a snapshot that does not
+            show it. So the relay's next cut is what was not published, in order of position.
+republish   besides, positions were drawn here that the dump already held, because its sequences
+            were not restored. What was published cannot be told then: every message gets a new
+            position, in order of version for each key, and all are sent once more, also those
+            that a person had discarded.
+
+Weakness: what was published after the dump was made, or the standby had its last commit, is in
+Kafka and not in PostgreSQL. Its versions are said again with other content; `outbox audit` lists
+them.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+
+from outbox.cursor.database_identity import Lineage, inspect, record
+from outbox.errors import DependencyDown, rejected
+from outbox.operations import Operation
+
+
+class Remedy(StrEnum):
+    """What a reconciliation does; see above."""
+
+    NOTHING = "nothing"
+    FOLLOW = "follow"
+    RENUMBER = "renumber"
+    REPUBLISH = "republish"
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What was found, what is done about it, and how many messages are published and are not."""
+
+    changes: list[str]
+    remedy: Remedy
+    published: int = 0
+    to_publish: int = 0
+
+
+# Writers wait from here to the end, in the order in which they lock these tables themselves, so
+# that nobody waits for each other. No row comes or goes meanwhile, no number is drawn and no head
+# is locked: what the statements below see is all there is, one after the other.
+LOCK = """
+LOCK TABLE outbox.streams, outbox.messages, outbox.deliveries, outbox.dead_letters,
+           outbox.operations IN SHARE ROW EXCLUSIVE MODE
+"""
+# The same for a standby that is away: the commit, which ends these locks, does not wait for it.
+LOCK_TIMEOUT = """
+SELECT set_config('lock_timeout', %s, true), set_config('synchronous_commit', 'local', true)
+"""
+PATIENCE_SECONDS = 30.0
+
+# The row lock keeps every relay from taking the lease until the repair is committed.
+RELAY = """
+SELECT coalesce(expires_at > clock_timestamp(), false) FROM outbox.relay WHERE name = 'main'
+"""
+# Whether writers here drew positions that had been drawn before: the sequence is behind, and not as
+# new; or a person has set it since, but messages that were written here stand where the dump's
+# stand, or a key's order shows it. Written here means: the hidden xmin of all rows that came in one
+# transaction is the id that they name. (A restored table is one transaction with many such ids.)
+DRAWN_AGAIN = """
+SELECT (SELECT is_called AND last_value + 1000 <= highest FROM outbox.positions)
+    OR EXISTS (SELECT FROM outbox.messages GROUP BY xmin
+               HAVING min(position) <= relay.highest_position
+                  AND bool_and(xmin::text::bigint = transaction_id::text::numeric % 4294967296))
+    OR EXISTS (SELECT FROM (
+           SELECT position - lag(position) OVER (PARTITION BY aggregatetype, aggregateid
+                                                 ORDER BY version) AS step
+           FROM outbox.messages) AS message WHERE step <= 0)
+FROM outbox.relay,
+     LATERAL (SELECT greatest(relay.highest_position, max(position)) AS highest
+              FROM outbox.messages) AS held
+WHERE relay.name = 'main'
+"""
+
+# Passed by the relay in the history that the dump is of: what its cursor shows, and what its large
+# cut showed up to where it was. A message written here may have an id that the cursor shows too, by
+# accident; its position, drawn after the dump's, is above all that the relay had ever passed.
+PUBLISHED = """(
+    message.position <= relay.highest_position
+    AND (pg_visible_in_snapshot(message.transaction_id, relay.cursor)
+         OR (relay.upto IS NOT NULL AND message.position <= relay.position
+             AND pg_visible_in_snapshot(message.transaction_id, relay.upto)))
+)"""
+COUNT = f"""
+SELECT count(*) FILTER (WHERE {PUBLISHED}), count(*) FILTER (WHERE NOT {PUBLISHED})
+FROM outbox.messages AS message, outbox.relay WHERE relay.name = 'main'
+"""  # noqa: S608 - constants
+
+# '3' is the first normal id: every snapshot shows it, so no cut will ever hold these rows. This
+# transaction took its own id after the new cursor was read, so the cursor does not show it, and the
+# next cut does. Published rows whose id the cursor shows anyway stay as they are.
+RENUMBER = f"""
+UPDATE outbox.messages AS message
+SET transaction_id = CASE WHEN {PUBLISHED} THEN '3'::xid8 ELSE pg_current_xact_id() END
+FROM outbox.relay
+WHERE relay.name = 'main'
+  AND NOT ({PUBLISHED}
+           AND pg_visible_in_snapshot(message.transaction_id, %(cursor)s::pg_snapshot))
+"""  # noqa: S608 - constants
+
+# The head was locked when a version was drawn, so versions tell the order of a key for certain.
+# `reached` is a position that rises with them, and otherwise keeps keys in their old order.
+REPLACE = """
+WITH ordered AS (
+    SELECT tableoid, ctid, aggregatetype, aggregateid, version,
+           max(position) OVER (PARTITION BY aggregatetype, aggregateid ORDER BY version) AS reached
+    FROM outbox.messages
+), placed AS (
+    SELECT *, %(base)s + row_number() OVER (ORDER BY reached, aggregatetype, aggregateid, version)
+              AS place
+    FROM ordered
+), moved AS (
+    UPDATE outbox.messages AS message
+    SET position = placed.place, transaction_id = pg_current_xact_id()
+    FROM placed WHERE message.tableoid = placed.tableoid AND message.ctid = placed.ctid
+)
+UPDATE outbox.streams AS head SET position = placed.place
+FROM placed
+WHERE (head.aggregatetype, head.aggregateid, head.version)
+    = (placed.aggregatetype, placed.aggregateid, placed.version)
+"""
+# Everything is tried again, so what Kafka refuses will be parked again.
+UNPARK = "DELETE FROM outbox.parked_messages; DELETE FROM outbox.parked"
+
+# A multiple of the sequence's step, above all that there is.
+BASE = """
+SELECT (greatest(highest_position, (SELECT max(position) FROM outbox.messages)) / 1000 + 1) * 1000
+FROM outbox.relay WHERE name = 'main'
+"""
+# Sequences may have been left behind by a restore of data alone; none is ever set back. Everybody
+# who draws from them waits for a table's lock, so none is drawn from in between.
+SET_POSITIONS = """
+SELECT setval('outbox.positions', %(next)s::bigint, false) FROM outbox.positions
+WHERE last_value < %(next)s::bigint
+"""
+SET_IDS = """
+SELECT setval(sequence, highest) FROM (
+    SELECT pg_get_serial_sequence('outbox.deliveries', 'id') AS sequence, max(id) AS highest
+    FROM outbox.deliveries
+    UNION ALL
+    SELECT pg_get_serial_sequence('outbox.dead_letters', 'id'), max(id) FROM outbox.dead_letters
+    UNION ALL
+    SELECT pg_get_serial_sequence('outbox.operations', 'id'), max(id) FROM outbox.operations
+) AS numbered
+WHERE highest > coalesce(pg_sequence_last_value(sequence), 0)
+"""
+# A relay that was here before is fenced by the term.
+RESTART = """
+UPDATE outbox.relay
+SET cursor = coalesce(%(cursor)s::pg_snapshot, cursor),
+    upto = CASE WHEN %(cursor)s::text IS NULL THEN upto END,
+    position = CASE WHEN %(cursor)s::text IS NULL THEN position ELSE 0 END,
+    term = term + 1, owner = NULL, expires_at = NULL
+WHERE name = 'main'
+"""
+
+
+async def look(connection: psycopg.AsyncConnection[Any]) -> Reconciliation:
+    """What `reconcile` would do now. The counts read every message."""
+    async with connection.transaction(force_rollback=True):
+        lineage = await inspect(connection)
+        return await _counted(connection, lineage, await _remedy(connection, lineage))
+
+
+async def reconcile(
+    connection: psycopg.AsyncConnection[Any],
+    operation: Operation,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Reconciliation:
+    """Do it, and record it as an operation, in one transaction; nothing where nothing changed.
+
+    MessageRejected while a relay leads. Writers wait for as long as the messages are rewritten; it
+    waits for those at work no longer than `patience_seconds` (LockNotAvailable, and no change).
+    """
+    async with connection.transaction():
+        await connection.execute(LOCK_TIMEOUT, [f"{patience_seconds * 1000:.0f}ms"])
+        # Before anything gives this transaction an id: no snapshot up to here can show it.
+        cursor = await _one(connection, "SELECT pg_current_snapshot()::text")
+        lineage = await _locked(connection)
+        found = await _counted(connection, lineage, await _remedy(connection, lineage))
+        if found.remedy is Remedy.NOTHING:
+            return found
+        if found.remedy is not Remedy.FOLLOW:
+            await _rewrite(connection, found, cursor[0])
+        follows = found.remedy is Remedy.FOLLOW
+        await connection.execute(RESTART, {"cursor": None if follows else cursor[0]})
+        await record(connection, lineage)
+        operation.details.update(changes=found.changes, remedy=found.remedy)
+        await operation.record(connection)
+    return found
+
+
+async def _locked(connection: psycopg.AsyncConnection[Any]) -> Lineage:
+    """Nobody relays until the end of this transaction; nobody writes, where ids are replaced."""
+    (leading,) = await _one(connection, RELAY + "FOR UPDATE")
+    if leading:
+        raise rejected(
+            "reconcile", "relay", "a relay leads, or has just ended: stop it, or wait for its lease"
+        )
+    lineage = await inspect(connection)
+    if lineage.foreign_ids:
+        await connection.execute(LOCK)
+    return lineage
+
+
+async def _remedy(connection: psycopg.AsyncConnection[Any], lineage: Lineage) -> Remedy:
+    if lineage.standby:
+        raise DependencyDown("postgres", "this server is a standby, which takes no writes")
+    if not lineage.foreign_ids:
+        return Remedy.FOLLOW if lineage.changes() else Remedy.NOTHING
+    (drawn_again,) = await _one(connection, DRAWN_AGAIN)
+    return Remedy.REPUBLISH if drawn_again else Remedy.RENUMBER
+
+
+async def _counted(
+    connection: psycopg.AsyncConnection[Any], lineage: Lineage, remedy: Remedy
+) -> Reconciliation:
+    found = Reconciliation(lineage.changes(), remedy)
+    if remedy is Remedy.NOTHING:
+        return found
+    published, rest = await _one(connection, COUNT)
+    if remedy is Remedy.REPUBLISH:
+        return replace(found, to_publish=published + rest)
+    return replace(found, published=published, to_publish=rest)
+
+
+async def _rewrite(
+    connection: psycopg.AsyncConnection[Any], found: Reconciliation, cursor: str
+) -> None:
+    (base,) = await _one(connection, BASE)
+    if found.remedy is Remedy.REPUBLISH:
+        await connection.execute(REPLACE, {"base": base})
+        await connection.execute(UNPARK)
+        base += (found.to_publish // 1000 + 1) * 1000
+    else:
+        await connection.execute(RENUMBER.encode(), {"cursor": cursor})
+    await connection.execute(SET_POSITIONS, {"next": base})
+    await connection.execute(SET_IDS)
+
+
+async def _one(connection: psycopg.AsyncConnection[Any], statement: str) -> tuple[Any, ...]:
+    row = await (await connection.execute(statement.encode())).fetchone()
+    if row is None:
+        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
+    return tuple(row)

@@ -1,0 +1,108 @@
+"""Relay: one cut after another, from PostgreSQL to Kafka.
+
+At least once, in order per key. Progress is recorded after the broker's acknowledgement, in the
+statement that also proves the term, so a crash or a lost lease can repeat what was sent since the
+last acknowledged page, and nothing else. Weaknesses: one relay publishes for a whole database, and
+while a page is unacknowledged, nothing else is sent.
+"""
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any
+
+import psycopg
+import structlog
+
+from outbox.cursor.database_identity import require_same
+from outbox.cursor.lease import Lease, take
+from outbox.errors import DependencyDown, OutboxError, translated
+from outbox.postgres.connection import connect
+from outbox.postgres.deadline import Deadline
+from outbox.postgres.migrate import outbox_migrations, require_current
+from outbox.postgres.pooler import require_direct
+from outbox.relay.page_size import PageSize
+from outbox.relay.term import Term
+from outbox.retention.pruner import Pruner
+from outbox.runtime.backoff import Backoff
+from outbox.runtime.failpoints import Failpoint, failpoint
+from outbox.runtime.poll_interval import Pace
+from outbox.settings import Settings
+
+log = structlog.get_logger()
+
+# A lease must survive a crash here, so that no term is given twice. For a standby it need not wait:
+# whoever is promoted is another history, where a relay halts. And it must not: with a synchronous
+# standby away, what was committed before would not be published either.
+LOCALLY = "SET synchronous_commit = local"
+
+
+class Relay:
+    """Publishes committed messages while it holds the lease; stands by otherwise.
+
+    `run` returns after `stop()`, and within a few seconds even when the broker is deaf.
+    """
+
+    def __init__(self, settings: Settings, owner: str | None = None) -> None:
+        self._settings = settings
+        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
+        self._stopping = asyncio.Event()
+        self._size = PageSize(settings)
+
+    def stop(self) -> None:
+        """Finish the page in flight, release the lease and return from `run`."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Lead or stand by until stopped; failures of PostgreSQL and Kafka are waited out."""
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            try:
+                await self._connect_and_lead()
+                backoff.succeeded()
+            except (OutboxError, psycopg.Error) as error:  # no answer of a database ends a relay
+                if backoff.may_tell():
+                    log.warning("relay interrupted", error=str(error), kind=type(error).__name__)
+                if isinstance(error, DependencyDown) and error.dependency == "kafka":
+                    self._size.shrink()
+                await self._pause(backoff.failed())
+
+    async def _connect_and_lead(self) -> None:
+        with translated():
+            async with await connect(self._settings) as connection:
+                async with Deadline(self._settings.read_timeout_seconds):
+                    lease = await self._take(connection)
+                if lease is None:
+                    await self._pause(self._settings.lease_seconds / 10)
+                else:
+                    await self._lead(connection, lease)
+
+    async def _take(self, connection: psycopg.AsyncConnection[Any]) -> Lease | None:
+        """Where it may publish at all."""
+        await require_direct(connection)
+        await connection.execute(LOCALLY)
+        await require_current(connection, outbox_migrations())
+        await require_same(connection)
+        return await take(connection, self._owner, self._settings.lease_seconds)
+
+    async def _lead(self, connection: psycopg.AsyncConnection[Any], lease: Lease) -> None:
+        log.info("relay leads", term=lease.term, owner=lease.owner)
+        failpoint(Failpoint.LEASE_TAKEN)
+        pace = Pace(self._settings.poll_at_rest_milliseconds / 1000)
+        term = Term(self._settings, connection, lease, self._size)
+        async with term, Pruner(self._settings, connect):
+            while not self._stopping.is_set():
+                work = await term.publish_next_cut(self._stopping)
+                await asyncio.sleep(pace.after(work=work))
+            failpoint(Failpoint.DRAINING)
+        await lease.release(connection)
+        log.info("relay stopped", term=lease.term)
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds == 0:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()

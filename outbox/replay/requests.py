@@ -1,0 +1,191 @@
+"""Replays: what a person asked to be said again, as rows; each change of one is an operation.
+
+    running ⇄ paused
+       │  ╲    │
+     done  cancelled
+
+A replay never disturbs the live order of a key. Each of its records is a duplicate of one that the
+broker has acknowledged: the same id, payload and version, on the same topic and partition. So no
+first occurrence comes from a replay, and none has to wait for one. A replay for one consumer is on
+the topic of all, too: the header `replayfor` names the consumer, and the others pass it over. On a
+topic of its own it would run beside the live one, in another lane, past a key that is parked, and
+past readers that nobody told to subscribe. The price: everybody fetches it. Consumers that do not
+know the header handle a duplicate, as they must anyway.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from outbox.errors import rejected
+from outbox.operations import Operation
+from outbox.replay.source import Preview, Selection
+
+COLUMNS = """id, status, consumer, aggregates, keys, types, topics, since, before, first_position,
+    last_position, position, messages_per_second, selected, sent, refused, operator, reason,
+    created_at, ended_at, term, CASE WHEN expires_at > clock_timestamp() THEN owner END AS owner"""
+LIST = f"""
+SELECT {COLUMNS} FROM outbox.replays
+WHERE (%(id)s::bigint IS NULL OR id = %(id)s) ORDER BY id DESC LIMIT %(limit)s
+"""  # noqa: S608 - constants
+START = f"""
+INSERT INTO outbox.replays
+    (consumer, aggregates, keys, types, topics, since, before, first_position, last_position,
+     position, messages_per_second, selected, operator, reason)
+VALUES (%(consumer)s, %(aggregates)s, %(keys)s, %(types)s, %(topics)s, %(since)s, %(before)s,
+        %(first_position)s, %(last_position)s, %(first_position)s - 1, %(rate)s, %(selected)s,
+        %(operator)s, %(reason)s)
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constants
+# The row lock makes two people, and the process that replays, take turns.
+CHANGE = f"""
+UPDATE outbox.replays
+SET status = %(to)s,
+    messages_per_second = coalesce(%(rate)s, messages_per_second),
+    ended_at = CASE WHEN %(to)s = 'cancelled' THEN clock_timestamp() END
+WHERE id = %(id)s AND status = ANY (%(of)s)
+RETURNING {COLUMNS}
+"""  # noqa: S608 - constants
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A replay and how far it is; `consumer` None is all, `owner` the process that is at it now."""
+
+    id: int
+    status: str
+    consumer: str | None
+    aggregates: list[str] | None
+    keys: list[str] | None
+    types: list[str] | None
+    topics: list[str] | None
+    since: datetime | None
+    before: datetime | None
+    first_position: int
+    last_position: int
+    position: int
+    messages_per_second: float
+    selected: int
+    sent: int
+    refused: int
+    operator: str
+    reason: str
+    created_at: datetime
+    ended_at: datetime | None
+    term: int
+    owner: str | None
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(
+            self.aggregates, self.keys, self.types, self.topics, self.since, self.before,
+            self.first_position, self.last_position,
+        )  # fmt: skip
+
+
+async def start(
+    connection: psycopg.AsyncConnection[Any],
+    selection: Selection,
+    found: Preview,
+    consumer: str | None,
+    messages_per_second: float,
+    operation: Operation,
+) -> Replay:
+    """Record it, to be run; MessageRejected where nothing is selected, or no reason is said."""
+    operation.require_reason()
+    if not found.messages:
+        raise rejected("replay", "selection", "must select a message that is published")
+    values = asdict(selection) | {
+        "last_position": found.last_position, "consumer": consumer, "selected": found.messages,
+        "rate": messages_per_second, "operator": operation.operator,
+        "reason": operation.reason.strip(),
+    }  # fmt: skip
+    async with connection.transaction():
+        replay = await _one(connection, START, values)
+        await _record(connection, operation, replay)
+    return replay
+
+
+async def list_replays(connection: psycopg.AsyncConnection[Any], limit: int) -> list[Replay]:
+    """The newest first."""
+    return await _all(connection, LIST, {"id": None, "limit": limit})
+
+
+async def find(connection: psycopg.AsyncConnection[Any], replay_id: int) -> Replay:
+    """MessageRejected where there is none."""
+    found = await _all(connection, LIST, {"id": replay_id, "limit": 1})
+    if not found:
+        raise rejected("replay", "id", "must be that of a replay; see `outbox replay list`")
+    return found[0]
+
+
+async def pause(
+    connection: psycopg.AsyncConnection[Any], replay_id: int, operation: Operation
+) -> Replay:
+    """Whoever is at it ends after the batch in flight."""
+    return await _change(connection, replay_id, operation, ("running",), "paused")
+
+
+async def resume(
+    connection: psycopg.AsyncConnection[Any],
+    replay_id: int,
+    operation: Operation,
+    messages_per_second: float | None = None,
+) -> Replay:
+    """It may be run again, perhaps at another rate."""
+    return await _change(
+        connection, replay_id, operation, ("paused",), "running", messages_per_second
+    )
+
+
+async def cancel(
+    connection: psycopg.AsyncConnection[Any], replay_id: int, operation: Operation
+) -> Replay:
+    """For good; what was sent stays sent, and is harmless."""
+    return await _change(connection, replay_id, operation, ("running", "paused"), "cancelled")
+
+
+async def _change(
+    connection: psycopg.AsyncConnection[Any],
+    replay_id: int,
+    operation: Operation,
+    of: tuple[str, ...],
+    to: str,
+    rate: float | None = None,
+) -> Replay:
+    values = {"id": replay_id, "of": list(of), "to": to, "rate": rate}
+    async with connection.transaction():
+        changed = await _all(connection, CHANGE, values)
+        if not changed:
+            found = await find(connection, replay_id)
+            raise rejected("replay", "status", f"must be {' or '.join(of)}; it is {found.status}")
+        await _record(connection, operation, changed[0])
+    return changed[0]
+
+
+async def _record(
+    connection: psycopg.AsyncConnection[Any], operation: Operation, replay: Replay
+) -> None:
+    said = asdict(replay)
+    told = ("id", "consumer", "position", "messages_per_second", "selected", "sent", "refused")
+    operation.details.update({name: said[name] for name in told})
+    operation.details["selection"] = asdict(replay.selection)
+    await operation.record(connection)
+
+
+async def _one(
+    connection: psycopg.AsyncConnection[Any], statement: str, values: dict[str, Any]
+) -> Replay:
+    (row,) = await _all(connection, statement, values)
+    return row
+
+
+async def _all(
+    connection: psycopg.AsyncConnection[Any], statement: str, values: dict[str, Any]
+) -> list[Replay]:
+    async with connection.cursor(row_factory=class_row(Replay)) as cursor:
+        await cursor.execute(statement.encode(), values)
+        return await cursor.fetchall()

@@ -1,0 +1,81 @@
+"""Survey: every partition of outbox.messages as it is now, for a person or a monitor."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from outbox.cursor.cut import HIGHEST, Snapshot
+from outbox.cursor.progress import read_progress
+from outbox.postgres.transactions import planned
+from outbox.retention.compaction import Chunk
+from outbox.retention.day_partitions import (
+    Day,
+    count_parked,
+    hides,
+    measure,
+    read_days,
+    read_horizon,
+)
+from outbox.retention.default_partition import count_late
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """One partition. `messages` is exact up to 16 MiB and an estimate beyond; `bytes` with indexes.
+
+    `published`: the relay's cursor shows all of it; `parked` of them wait all the same. `due`: all
+    of it is past retention; of the default partition: it has a message that is.
+    """
+
+    name: str
+    day: str
+    messages: int
+    bytes: int
+    published: bool
+    parked: int
+    due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """`days`, the oldest first, the default partition last; `kept`: rows of outbox.kept."""
+
+    horizon: datetime
+    days: list[Surveyed]
+    kept: int
+
+
+async def survey(connection: psycopg.AsyncConnection[Any], retention_days: int) -> Survey:
+    """Read on one connection in autocommit, each day in a snapshot of its own."""
+    horizon = await read_horizon(connection, retention_days)
+    cursor = (await read_progress(connection)).cursor
+    days = [
+        await _surveyed(connection, day, cursor, horizon) for day in await read_days(connection)
+    ]
+    kept, _ = await measure(connection, "kept")
+    return Survey(horizon, days, kept)
+
+
+async def _surveyed(
+    connection: psycopg.AsyncConnection[Any], day: Day, cursor: Snapshot, horizon: datetime
+) -> Surveyed:
+    messages, size = await measure(connection, day.name)
+    async with planned(connection):
+        return Surveyed(
+            name=day.name,
+            day=str(day),
+            messages=messages,
+            bytes=size,
+            published=not await hides(connection, day, cursor),
+            parked=await count_parked(connection, day),
+            due=await _due(connection, day, horizon),
+        )
+
+
+async def _due(connection: psycopg.AsyncConnection[Any], day: Day, horizon: datetime) -> bool:
+    if day.first is not None:
+        return day.due(horizon)
+    count, _ = await count_late(connection, Chunk(0, HIGHEST), horizon)
+    return count > 0

@@ -1,0 +1,198 @@
+"""How our commands run: roles until a signal ends them in order, questions until the answer."""
+
+import asyncio
+import ctypes
+import gc
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+from pydantic import ValidationError
+
+from outbox.environment.variables import SettingsRefused, broken_rules
+from outbox.errors import Halted, MessageRejected, OutboxError, SchemaBehind, translated
+from outbox.postgres.connection import connect
+from outbox.postgres.foreign_schema import what_is_wrong
+from outbox.runtime import logs
+from outbox.runtime.failpoints import arm
+from outbox.runtime.output import EXIT_NOBODY_READS, accept_any_text, complain, discard_output
+from outbox.settings import Settings
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+INSIST_SECONDS = 1.0
+# mallopt's names for: memory at the end of the heap that is kept; what is not of the heap at all.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 32 * 1024 * 1024
+EXIT_UNANSWERED = 2  # 1 is an answer: something differs
+EXIT_HALTED = 3
+# A table, a column, a function or a schema that is not there, or is another than ours.
+OBJECTS_MISSING = ("42P01", "42703", "42883", "3F000", "42809", "42804")
+
+
+def run_command(app: Callable[[], None]) -> None:
+    """The command line; settings that break a rule are named, one a line, with exit code 2."""
+    accept_any_text()
+    try:
+        _require_utf8(sys.argv[1:])
+        app()
+    except SettingsRefused as error:
+        complain(*error.lines)
+        sys.exit(EXIT_UNANSWERED)
+    except ValidationError as error:
+        complain(*broken_rules(error))
+        sys.exit(EXIT_UNANSWERED)
+    finally:
+        _flush()
+
+
+def _require_utf8(arguments: Sequence[str]) -> None:
+    """Bytes that are no UTF-8 come as lone surrogates, which neither server takes."""
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            complain(f"argument {number}: must be UTF-8")
+            sys.exit(EXIT_UNANSWERED)
+
+
+def _flush() -> None:
+    """What Python does at the end, where a reader that has gone would cost a traceback."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(EXIT_NOBODY_READS)
+    except OSError:
+        discard_output()
+        sys.exit(EXIT_UNANSWERED)
+
+
+def run_role(
+    settings: Settings, role: Callable[[], Coroutine[Any, Any, None]], stop: Callable[[], None]
+) -> None:
+    """Run `role` until it returns.
+
+    The first SIGTERM or Ctrl-C calls `stop`; a role that does not return within
+    `stop_timeout_seconds`, because what it waits for is deaf, is cancelled, as by a second signal.
+    What only a person can repair is one line, and exit code 3.
+    """
+    logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
+    arm(settings.failpoints)
+    calm_the_collector()
+    _keep_freed_memory()
+    try:
+        asyncio.run(_with_signals(role, stop, settings.stop_timeout_seconds))
+    except (Halted, SchemaBehind) as error:
+        _tell_halt(settings, str(error))
+        sys.exit(EXIT_HALTED)
+
+
+def _tell_halt(settings: Settings, why: str) -> None:
+    """Whoever reads a role's log as JSON reads this, too."""
+    if settings.log_format == "json":
+        log.critical(why)
+    else:
+        complain(why)
+
+
+def calm_the_collector() -> None:
+    """Look for cycles once in 100,000 new objects instead of 700, and never among what is loaded.
+
+    For roles, and for questions that read as much: they make millions of short-lived tuples and
+    hardly any cycle, and looking for them took a third of the relay's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
+def _keep_freed_memory() -> None:
+    """Keep what a page has freed, because the next page needs as much.
+
+    Giving it back to the kernel, to be asked for it again page by page, was a tenth of the relay's
+    time. Only glibc has this setting; without it all is as right, and slower.
+    """
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(MMAP_THRESHOLD, KEPT_BYTES)
+
+
+def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
+    """Run a command that answers and ends; what stands in its way is one line and exit code 2."""
+    logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
+    arm(settings.failpoints)
+    try:
+        with translated():
+            return asyncio.run(question)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except (OutboxError, MessageRejected) as error:
+        complain(_in_words(settings, error))
+    except psycopg.Error as error:
+        complain(_in_words(settings, error))
+    sys.exit(EXIT_UNANSWERED)
+
+
+def _in_words(settings: Settings, error: Exception) -> str:
+    """What an operator can act on: a refusal of PostgreSQL may be about what is in its schema."""
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    if not isinstance(cause, psycopg.Error):
+        return str(error)
+    if (cause.sqlstate or "").startswith(OBJECTS_MISSING) and (found := _look(settings)):
+        return found
+    first = next(iter(str(cause).splitlines()), type(cause).__name__)
+    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+        return f"PostgreSQL refused: {first}; grant it to the user of POSTGRES_URL"
+    if isinstance(error, psycopg.Error):
+        return f"PostgreSQL refused: {first}"
+    return str(error)
+
+
+def _look(settings: Settings) -> str | None:
+    """What is wrong with the schema, where it can be asked."""
+
+    async def asked() -> str | None:
+        async with await connect(settings, "command") as connection:
+            return await what_is_wrong(connection)
+
+    with suppress(psycopg.Error):
+        return asyncio.run(asked())
+    return None
+
+
+async def _with_signals(
+    role: Callable[[], Coroutine[Any, Any, None]], stop: Callable[[], None], patience: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(role())
+    asked = asyncio.Event()
+
+    def insist() -> None:
+        """Again and again: psycopg answers a first cancellation by asking the server for its own,
+        which may be deaf too, and gives up its connection at the second one."""
+        if task.cancel():
+            loop.call_later(INSIST_SECONDS, insist)
+
+    def end() -> None:
+        if asked.is_set():
+            task.cancel()
+            return
+        asked.set()
+        stop()
+        loop.call_later(patience, insist)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    with suppress(asyncio.CancelledError):
+        await task
+    if task.cancelled():
+        log.warning("cancelled; what was not finished will be done again")

@@ -1,0 +1,86 @@
+"""Stored entries: what a store of ours holds of a key, read with as little trust as a message.
+
+A store may be written to by others, too: by hand, by a script, by another program that shares the
+server. So whoever reads one of our stores reads each entry here, and gets either an Entry, which a
+writer of ours can have put there, or the rule that it breaks. Nothing is assumed of the types.
+"""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeGuard
+from uuid import UUID, uuid5
+
+from outbox.streams.heads import Entry, StreamKey
+
+MAX_VERSION = 2**63 - 1
+SHOWN_CHARACTERS = 200
+
+_NAMESPACE = UUID("5c75b895-8be5-49ec-ae29-0136bf1d97bd")
+
+
+class Stored(NamedTuple):
+    """A valid entry, and the id of the event that it shows."""
+
+    entry: Entry
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """An entry that no writer of ours can have put there as it is.
+
+    `place` is its id in the store, and `why` the first rule that it breaks. Both come in part from
+    another program: escape them where they are shown.
+    """
+
+    place: str
+    why: str
+
+
+def entry_id(stream: StreamKey) -> str:
+    """The id of a key's entry in a store that wants UUIDs: the same everywhere and for ever."""
+    return str(uuid5(_NAMESPACE, f"{stream.aggregate}\n{stream.key}"))
+
+
+def read_entry(
+    values: Mapping[str, Any], aggregates: Container[str], max_version: int = MAX_VERSION
+) -> Stored | str:
+    """The entry that the values are, or the first rule that they break.
+
+    `aggregates` are those that the store follows, and `max_version` the highest version that it
+    can compare.
+    """
+    for name in ("aggregate", "key", "event_id", "digest"):
+        if not _is_text(values.get(name)):
+            return f"{name} must be a text without NUL, is {_shown(values, name)}"
+    version, deleted = values.get("version"), values.get("deleted")
+    if type(version) is not int or not 1 <= version <= max_version:
+        return f"version must be a whole number from 1 to {max_version}, is " + _shown(
+            values, "version"
+        )
+    if type(deleted) is not bool:
+        return f"deleted must be true or false, is {_shown(values, 'deleted')}"
+    stream = StreamKey(values["aggregate"], values["key"])
+    if stream.aggregate not in aggregates:
+        return f"aggregate {_shown(values, 'aggregate')} is not one that this store follows"
+    return Stored(Entry(stream, version, values["digest"], deleted), values["event_id"])
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """What PostgreSQL takes as text, to be compared with; never empty."""
+    if not isinstance(value, str) or not value or "\x00" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def misplaced(stream: StreamKey) -> str:
+    """What is wrong with an entry under the id of another key."""
+    return f"its id is not the one of its key {stream.key[:SHOWN_CHARACTERS]}"
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name])[:SHOWN_CHARACTERS] if name in values else "missing"

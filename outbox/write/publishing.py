@@ -1,0 +1,221 @@
+"""Publishing: from collected events to rows of outbox.messages, in one statement.
+
+Sent when every row lock of the domain is held. Why it keeps order per key:
+- the head of each key is upserted, in key order, so two units that share keys cannot deadlock here,
+  and the second waits until the first has ended;
+- version and position are drawn in DO UPDATE, after the head is locked. A key's very first position
+  is drawn before its insert, but whoever comes second conflicts, waits, and draws again there;
+- the messages of one key are numbered upwards to the head's version and position.
+So versions are gapless, and positions of one key rise in commit order.
+
+Why synchronous_commit: what the relay reads and sends must survive a crash of PostgreSQL, whatever
+the role's default is. Saying so inside the statement spares a statement of its own.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import psycopg
+
+from outbox.errors import rejected
+from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, at_once
+from schemas.document import write_document
+from schemas.envelope import Envelope, Event, digest
+from schemas.limits import (
+    AGGREGATE_CHARACTERS,
+    ATTRIBUTE_BYTES,
+    KEY_CHARACTERS,
+    MESSAGES_PER_KEY,
+    TOPIC_CHARACTERS,
+    TYPE_CHARACTERS,
+    fits_attribute,
+)
+
+_is_topic = re.compile(f"[a-zA-Z0-9._-]{{1,{TOPIC_CHARACTERS}}}").fullmatch
+
+PUBLISH_ONE = Statement.of("""
+WITH head AS (
+    INSERT INTO outbox.streams AS head
+        (aggregatetype, aggregateid, version, position, digest, deleted)
+    SELECT %(aggregatetype)b, %(key)b, 1, nextval('outbox.positions'), %(digest)b, %(deletes)b
+    WHERE set_config('synchronous_commit', 'on', true) = 'on'
+    ON CONFLICT (aggregatetype, aggregateid) DO UPDATE SET
+        version  = head.version + 1,
+        position = nextval('outbox.positions'),
+        digest   = EXCLUDED.digest,
+        deleted  = EXCLUDED.deleted
+    RETURNING version, position
+)
+INSERT INTO outbox.messages
+    (position, id, aggregatetype, aggregateid, type, version, topic, payload, headers)
+SELECT position, %(id)b, %(aggregatetype)b, %(key)b, %(type)b, version, %(topic)b, %(payload)b,
+       %(headers)b::jsonb
+FROM head
+RETURNING aggregatetype, aggregateid, version, position
+""")
+
+# `steps` messages of a key come in `step` 1, 2, ...; the last one of a key writes its head.
+PUBLISH_SEVERAL = Statement.of("""
+WITH given AS (
+    SELECT *
+    FROM unnest(%(ids)b::uuid[], %(aggregatetypes)b::text[], %(keys)b::text[], %(types)b::text[],
+                %(topics)b::text[], %(payloads)b::text[], %(digests)b::text[],
+                %(deletes)b::boolean[], %(steps)b::integer[], %(lasts)b::integer[])
+         AS message (id, aggregatetype, aggregateid, type, topic, payload, digest, deletes,
+                     step, steps)
+), heads AS (
+    INSERT INTO outbox.streams AS head
+        (aggregatetype, aggregateid, version, position, digest, deleted)
+    SELECT aggregatetype, aggregateid, steps, nextval('outbox.positions') + steps - 1,
+           digest, deletes
+    FROM given, set_config('synchronous_commit', 'on', true) AS durable
+    WHERE step = steps AND durable = 'on'
+    ORDER BY aggregatetype COLLATE "C", aggregateid COLLATE "C"
+    ON CONFLICT (aggregatetype, aggregateid) DO UPDATE SET
+        version  = head.version + EXCLUDED.version,
+        position = nextval('outbox.positions') + EXCLUDED.version - 1,
+        digest   = EXCLUDED.digest,
+        deleted  = EXCLUDED.deleted
+    RETURNING aggregatetype, aggregateid, version, position
+), inserted AS (
+    INSERT INTO outbox.messages
+        (position, id, aggregatetype, aggregateid, type, version, topic, payload, headers)
+    SELECT position - steps + step, id, aggregatetype, aggregateid, type, version - steps + step,
+           topic, payload, %(headers)b::jsonb
+    FROM given JOIN heads USING (aggregatetype, aggregateid)
+)
+SELECT aggregatetype, aggregateid, version, position FROM heads
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a committed message stands in the outbox."""
+
+    aggregatetype: str
+    key: str
+    version: int
+    position: int
+
+
+def publish(events: Sequence[Event], cause: Envelope | None) -> Request:
+    """What inserts them in the open transaction; MessageRejected where one never could be sent."""
+    _check_number(events)
+    for event in events:
+        _check_names(event.type, event.topic, event.aggregate)
+        check_key(event.key())
+    payloads = [write_document(event) for event in events]
+    headers = {"headers": orjson.dumps(_headers(cause)).decode()}
+    if len(events) == 1:
+        return Request(PUBLISH_ONE, _of_one(events[0], payloads[0]) | headers)
+    return Request(PUBLISH_SEVERAL, _of_several(events, payloads) | headers)
+
+
+def published(events: Sequence[Event], rows: Rows) -> list[Published]:
+    """Where they stand, in the order of `events`, from the rows that `publish` gave."""
+    ends = {(aggregate, key): (version, position) for aggregate, key, version, position in rows}
+    streams = list(map(_stream, events))
+    steps, lasts = _steps(streams)
+    return [
+        Published(*stream, *(end - last + step for end in ends[stream]))
+        for stream, step, last in zip(streams, steps, lasts, strict=True)
+    ]
+
+
+async def commit_messages(
+    driver: psycopg.AsyncConnection[Any], events: Sequence[Event], cause: Envelope | None = None
+) -> list[Published]:
+    """Insert them and commit, for programs that use psycopg without UnitOfWork."""
+    rows, _ = await at_once(driver, [publish(events, cause), COMMIT])
+    return published(events, rows)
+
+
+def check_key(key: str) -> None:
+    """MessageRejected where no record could have this key."""
+    _check_text("key", key, KEY_CHARACTERS)
+
+
+@lru_cache(maxsize=4_096)
+def _check_names(type_: str, topic: str, aggregate: str) -> None:
+    """Of a class of events; each class is asked once."""
+    _check_text("type", type_, TYPE_CHARACTERS)
+    _check_text("aggregate", aggregate, AGGREGATE_CHARACTERS)
+    if not _is_topic(topic) or topic in (".", ".."):
+        rule = f"1 to {TOPIC_CHARACTERS} of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'"
+        raise rejected("envelope", "topic", rule)
+
+
+def _check_text(name: str, text: str, characters: int) -> None:
+    plain = text.isascii() and text.isprintable()  # as nearly all are: nothing need be searched
+    if not 1 <= len(text) <= characters or not (plain or fits_attribute(text)):
+        rule = f"1 to {characters} characters, none of them a control character"
+        raise rejected("envelope", name, rule)
+
+
+def _of_one(event: Event, payload: bytes) -> dict[str, Any]:
+    return {
+        "id": uuid4(),
+        "aggregatetype": event.aggregate,
+        "key": event.key(),
+        "type": event.type,
+        "topic": event.topic,
+        "payload": payload.decode(),
+        "digest": digest(payload),
+        "deletes": event.deletes,
+    }
+
+
+def _of_several(events: Sequence[Event], payloads: Sequence[bytes]) -> dict[str, Any]:
+    streams = list(map(_stream, events))
+    steps, lasts = _steps(streams)
+    return {
+        "ids": [uuid4() for _ in events],
+        "aggregatetypes": [aggregate for aggregate, _ in streams],
+        "keys": [key for _, key in streams],
+        "types": [event.type for event in events],
+        "topics": [event.topic for event in events],
+        "payloads": [payload.decode() for payload in payloads],
+        "digests": [digest(payload) for payload in payloads],
+        "deletes": [event.deletes for event in events],
+        "steps": steps,
+        "lasts": lasts,
+    }
+
+
+def _stream(event: Event) -> tuple[str, str]:
+    return event.aggregate, event.key()
+
+
+def _steps(streams: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
+    """Of each message: which one of its key it is, and how many that key has."""
+    reached: Counter[tuple[str, str]] = Counter()
+    steps = []
+    for stream in streams:
+        reached[stream] += 1
+        steps.append(reached[stream])
+    return steps, [reached[stream] for stream in streams]
+
+
+def _headers(cause: Envelope | None) -> dict[str, str]:
+    """What an event says of its cause. Extensions of the cause are the cause's own."""
+    if cause is None:
+        return {}
+    headers = {"correlationid": cause.correlation_id or cause.id, "causationid": cause.id}
+    headers |= {"traceparent": cause.traceparent} if cause.traceparent else {}
+    for name, text in headers.items():
+        if not fits_attribute(text):
+            rule = f"at most {ATTRIBUTE_BYTES} bytes of text without control characters"
+            raise rejected("envelope", name, rule)
+    return headers
+
+
+def _check_number(events: Sequence[Event]) -> None:
+    if len(events) > MESSAGES_PER_KEY < max(Counter(map(_stream, events)).values()):
+        rule = f"at most {MESSAGES_PER_KEY} of one key in one unit of work"
+        raise rejected("too-large", "messages", rule)

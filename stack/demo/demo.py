@@ -1,0 +1,211 @@
+"""The demo: real input through every part, then a comparison of all four stores.
+
+An upstream producer sends 3,376 airports as commands to Kafka, changes 300 and removes 50. What is
+reported at the end is counted in the store that each figure names.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import psycopg
+from pydantic import BaseModel, SecretStr
+
+from consumers.drift import check
+from consumers.projections.projection import Entry, Projection
+from consumers.settings import Settings
+from outbox.kafka import Publisher, count_records, create_topics
+from outbox.postgres.connection import connect
+from outbox.postgres.migrate import migrate
+from outbox.status import read_status
+from schemas.catalog import CatalogCommandSucceeded
+from schemas.registry import REGISTRY
+from services.assembly import all_migrations
+from services.catalog.search import Hit
+from stack.demo import airports, upstream
+from stack.demo.report import Report, Steps
+from stack.machine import Machine, machine
+from stack.roles import Roles, roles
+
+COMMANDS = "catalog.commands"
+EVENTS = ("catalog.catalog.events", "catalog.item.events", "catalog.command.events")
+QUESTIONS = ("airport near new york", "international airport in chicago", "airport in anchorage")
+HITS = 3
+PARTITIONS = 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `python -m stack demo` was asked for."""
+
+    once: bool
+    limit: int | None
+    http_port: int
+    data: Path | None
+    keep: bool
+    patience_seconds: float = 300.0
+
+
+class Summary(BaseModel):
+    """The outcome. `commands` and `published` are counted in Kafka, `committed` in PostgreSQL,
+    the rest in the store that they name; `drift_*` are the keys that differ from PostgreSQL.
+    """
+
+    commands: int
+    committed: int
+    published: int
+    live_items: int
+    deleted_items: int
+    qdrant_points: int
+    qdrant_tombstones: int
+    graph_nodes: int
+    graph_tombstones: int
+    drift_qdrant: int
+    drift_graph: int
+    dead_letters: int
+    seconds: float
+
+    @property
+    def agrees(self) -> bool:
+        return (
+            self.drift_qdrant == self.drift_graph == self.dead_letters == 0
+            and self.committed == self.published
+            and self.live_items == self.qdrant_points == self.graph_nodes
+        )
+
+
+class DisagreementError(Exception):
+    """The stores do not agree at the end of the demo."""
+
+
+async def demo(options: Options, report: Report) -> None:
+    """Run it all; DisagreementError where a store lost, doubled or kept something."""
+    async with machine(options.data, keep=options.keep) as parts:
+        report.providers(parts.providers())
+        settings = settings_for(parts, options.http_port)
+        await migrate(settings.libpq_url(), all_migrations())
+        if not parts.kafka.stand_in:  # which has no such request, and makes every topic itself
+            await create_topics(settings.kafka_url, REGISTRY.topics(), PARTITIONS)
+        async with roles(settings) as running:
+            summary = await _work(options, settings, running, report)
+            report.comparison(summary.model_dump())
+            for question in QUESTIONS:
+                report.hits(question, await _search(running, question))
+            report.summary(summary.model_dump())
+            if not summary.agrees:
+                raise DisagreementError(summary.model_dump_json())
+            if not options.once:
+                report.waiting(running.http_url)
+                await asyncio.Event().wait()
+
+
+def settings_for(parts: Machine, http_port: int) -> Settings:
+    """The roles' settings over these parts."""
+    key = parts.qdrant.api_key
+    return Settings(
+        postgres_url=SecretStr(parts.postgres.url),
+        kafka_url=parts.kafka.url,
+        # The mock broker answers a fetch that finds nothing after its whole wait, come what may.
+        fetch_wait_milliseconds=50 if parts.kafka.stand_in else 500,
+        qdrant_url=parts.qdrant.url,
+        qdrant_api_key=SecretStr(key.get_secret_value()) if key else None,
+        neo4j_url=parts.graph.url,
+        neo4j_user=parts.graph.user,
+        neo4j_password=parts.graph.password,
+        neo4j_database=parts.graph.database,
+        http_port=http_port,
+    )
+
+
+async def _work(options: Options, settings: Settings, running: Roles, report: Report) -> Summary:
+    commands = list(airports.commands(airports.read(options.limit)))
+    started = monotonic()
+    async with (
+        Publisher(settings.kafka_url, 30.0) as publisher,
+        await connect(settings, "demo") as connection,
+    ):
+        with report.progress(len(commands) + 1) as steps:
+            watching = asyncio.create_task(_watch(connection, running, steps))
+            try:
+                await _create_catalog(publisher, settings)
+                steps.sent(1)
+                await upstream.send(publisher, commands, steps.sent)
+                async with asyncio.timeout(options.patience_seconds):
+                    await watching
+            finally:
+                watching.cancel()
+        seconds = monotonic() - started
+        return await _count(connection, settings, running.projections, seconds)
+
+
+async def _create_catalog(publisher: Publisher, settings: Settings) -> None:
+    """The items need their catalog, and they have other keys: so its answer is awaited."""
+    answer = await upstream.ask(publisher, settings.kafka_url, airports.create(), 60.0)
+    if answer.type != CatalogCommandSucceeded.type:
+        raise DisagreementError(f"CreateCatalog was answered by {answer.type}")
+
+
+async def _watch(connection: psycopg.AsyncConnection, running: Roles, steps: Steps) -> None:
+    """Move the bars until every command has had its effect in both stores."""
+    runners = running.runners
+    while not steps.done:
+        rows = await connection.execute(
+            "SELECT (SELECT count(*) FROM outbox.receipts),"
+            " (SELECT published FROM outbox.relay WHERE name = 'main')"
+        )
+        row = await rows.fetchone()
+        committed, published = row or (0, 0)
+        embedded, graphed = runners["qdrant"].counts.applied, runners["graph"].counts.applied
+        steps.show(committed, published, embedded, graphed)
+        await asyncio.sleep(0.1)
+
+
+async def _count(
+    connection: psycopg.AsyncConnection,
+    settings: Settings,
+    projections: tuple[Projection, Projection],
+    seconds: float,
+) -> Summary:
+    """Ask every store itself."""
+    vectors, graph = projections
+    points = [entry async for entry in vectors.scan() if isinstance(entry, Entry)]
+    nodes = [
+        entry
+        async for entry in graph.scan()
+        if isinstance(entry, Entry) and entry.stream.aggregate == "catalog.item"
+    ]
+    records = await count_records(settings.kafka_url, [COMMANDS, *EVENTS])
+    commands = records.pop(COMMANDS)
+    return Summary(
+        commands=commands,
+        committed=await _number(connection, "SELECT count(*) FROM outbox.messages"),
+        published=sum(records.values()),
+        live_items=await _number(connection, "SELECT count(*) FROM catalog.items"),
+        deleted_items=await _number(
+            connection,
+            "SELECT count(*) FROM outbox.streams WHERE aggregatetype = 'catalog.item' AND deleted",
+        ),
+        qdrant_points=_counted(points, lambda entry: not entry.deleted),
+        qdrant_tombstones=_counted(points, lambda entry: entry.deleted),
+        graph_nodes=_counted(nodes, lambda entry: not entry.deleted),
+        graph_tombstones=_counted(nodes, lambda entry: entry.deleted),
+        drift_qdrant=(await check.check(connection, vectors)).keys,
+        drift_graph=(await check.check(connection, graph)).keys,
+        dead_letters=(await read_status(connection)).dead_letters,
+        seconds=round(seconds, 2),
+    )
+
+
+async def _number(connection: psycopg.AsyncConnection, query: str) -> int:
+    row = await (await connection.execute(query.encode())).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _counted(entries: list[Entry], condition: Callable[[Entry], bool]) -> int:
+    return sum(map(condition, entries))
+
+
+async def _search(running: Roles, question: str) -> list[Hit]:
+    return await running.api.search.query(airports.CATALOG_ID, question, {}, HITS, 0)

@@ -1,0 +1,107 @@
+"""Planting: what is broken in a store, and where, straight through the store's own client."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neo4j import AsyncDriver
+from qdrant_client import AsyncQdrantClient, models
+
+from consumers.projections.projection import Change, StreamKey
+from consumers.qdrant.points import own_payload, point_id
+from outbox.streams.difference import Kind
+from schemas.catalog import ItemEvent
+
+ALTERED = "0" * 32
+
+DELETE = "MATCH (n:Item) WHERE n.key IN $keys DETACH DELETE n"
+# As the store was when this version was the latest.
+ROLL_BACK = """UNWIND $rows AS row
+MATCH (n:Item {key: row.key})
+SET n.version = row.version, n.event_id = row.event_id, n.digest = row.digest"""
+ALTER = "MATCH (n:Item) WHERE n.key IN $keys SET n.digest = $digest, n.name = 'altered'"
+CREATE = "UNWIND $rows AS row CREATE (n:Item) SET n = row"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which keys are broken, and how. No key is in two of them."""
+
+    missing: tuple[str, ...]
+    stale: tuple[str, ...]
+    different: tuple[str, ...]
+    orphaned: tuple[str, ...]
+
+    def streams(self) -> dict[Kind, set[StreamKey]]:
+        """What a check must find."""
+        return {
+            kind: {StreamKey(ItemEvent.aggregate, key) for key in getattr(self, kind, ())}
+            for kind in Kind
+        }
+
+    @property
+    def keys(self) -> int:
+        return sum(map(len, self.streams().values()))
+
+
+def plan(once: Sequence[str], twice: Sequence[str], keys: int, seed: int) -> Plan:
+    """Of so many keys 500, 300, 200 and 100 in 100,000, drawn: those to roll back from `twice`."""
+    chance = random.Random(seed)  # noqa: S311 - repeatable, not a secret
+    missing, stale, different, orphaned = (
+        max(1, keys * share // 100_000) for share in (500, 300, 200, 100)
+    )
+    stales = chance.sample(list(twice), stale)
+    rest = chance.sample([*once, *(set(twice) - set(stales))], missing + different)
+    ghosts = tuple(f"ghosts/{number}" for number in range(orphaned))
+    return Plan(tuple(rest[:missing]), tuple(stales), tuple(rest[missing:]), ghosts)
+
+
+async def plant_points(
+    client: AsyncQdrantClient,
+    collection: str,
+    planned: Plan,
+    older: Mapping[str, Change],
+    dimension: int,
+) -> None:
+    """`older` has the version that each stale key is rolled back to."""
+    await client.delete(collection, models.PointIdsList(points=_ids(planned.missing)), wait=True)
+    for key in planned.stale:
+        await client.set_payload(collection, own_payload(older[key]), points=_ids([key]))
+    altered = {"digest": ALTERED, "fields": {"name": "altered"}}
+    await client.set_payload(collection, altered, points=_ids(planned.different))
+    vector = [1.0] + [0.0] * (dimension - 1)
+    ghosts = [
+        models.PointStruct(id=_ids([key])[0], vector=vector, payload=_ghost(key))
+        for key in planned.orphaned
+    ]
+    await client.upsert(collection, ghosts, wait=True)
+
+
+async def plant_nodes(
+    driver: AsyncDriver, database: str, planned: Plan, older: Mapping[str, Change]
+) -> None:
+    """The same faults in the graph."""
+
+    async def run(statement: str, **parameters: Any) -> None:
+        await driver.execute_query(statement, parameters, database_=database)
+
+    await run(DELETE, keys=list(planned.missing))
+    await run(ROLL_BACK, rows=[own_payload(older[key]) for key in planned.stale])
+    await run(ALTER, keys=list(planned.different), digest=ALTERED)
+    await run(CREATE, rows=[_ghost(key) for key in planned.orphaned])
+
+
+def _ids(keys: Sequence[str]) -> list[models.ExtendedPointId]:
+    return [point_id(StreamKey(ItemEvent.aggregate, key)) for key in keys]
+
+
+def _ghost(key: str) -> dict[str, Any]:
+    return {
+        "aggregate": ItemEvent.aggregate,
+        "key": key,
+        "version": 3,
+        "event_id": "ghost",
+        "digest": ALTERED,
+        "deleted": False,
+    }

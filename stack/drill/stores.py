@@ -1,0 +1,67 @@
+"""Stores: both of them, by our projections and by their own clients, which go round every fence."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain
+
+from neo4j import AsyncDriver
+from qdrant_client import AsyncQdrantClient
+
+from consumers.mappings.catalog import catalog_neo4j, catalog_qdrant
+from consumers.neo4j.projection import connect
+from consumers.projections.projection import Change, Projection
+from consumers.settings import Settings
+from schemas.catalog import COLLECTION
+from services.assembly import qdrant
+from services.catalog.embedder import WordLlamaEmbedder
+from stack.drill import contents, planting
+from stack.drill.planting import Plan
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Both stores, by our projections and by their own clients."""
+
+    qdrant: Projection
+    graph: Projection
+    client: AsyncQdrantClient
+    driver: AsyncDriver
+    database: str
+
+    @property
+    def projections(self) -> tuple[Projection, Projection]:
+        return self.qdrant, self.graph
+
+    async def contents(self, planned: Plan) -> dict[str, contents.Contents]:
+        """Of each, by the projection's name."""
+        rewritten = frozenset(stream.key for stream in chain(*planned.streams().values()))
+        return {
+            self.qdrant.name: await contents.points(self.client, COLLECTION, rewritten),
+            self.graph.name: await contents.nodes(self.driver, self.database),
+        }
+
+    async def plant(self, planned: Plan, older: Mapping[str, Change]) -> None:
+        dimension = WordLlamaEmbedder().dimension
+        await planting.plant_points(self.client, COLLECTION, planned, older, dimension)
+        await planting.plant_nodes(self.driver, self.database, planned, older)
+
+
+@asynccontextmanager
+async def both_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """Over a client and a driver of their own; the caller has them prepared."""
+    client = qdrant(settings)
+    password = settings.neo4j_password.get_secret_value()
+    try:
+        async with connect(settings.neo4j_url, settings.neo4j_user, password) as driver:
+            vectors = catalog_qdrant(client, WordLlamaEmbedder())
+            vectors.page_points = contents.PAGE  # local mode sorts all points for each page
+            yield Stores(
+                vectors,
+                catalog_neo4j(driver, settings.neo4j_database),
+                client,
+                driver,
+                settings.neo4j_database,
+            )
+    finally:
+        await client.close()

@@ -1,0 +1,175 @@
+"""Neo4j Community itself: one server, from its Maven artifacts or its image."""
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from stack.errors import PartMissing
+from stack.part import GraphPart
+from stack.process.probe import Probe, answer_within
+from stack.process.process import Process, Program
+from stack.servers.bolt import NOT_YET, PORT, answers
+from stack.servers.container import Image, container
+from stack.servers.jars import can_run_jars, jars_of
+from stack.servers.java import find_java
+from stack.servers.password import kept_password, new_password
+from stack.servers.port import LOOPBACK, Ports, free_ports, on_ports
+from stack.servers.server import Server
+from stack.settings import StackSettings
+
+POM = Path(__file__).with_name("neo4j.pom.xml")
+OLDEST_JAVA = 17
+IMAGE = "neo4j:5.26.31-community"
+USER = "neo4j"
+DATABASE = "neo4j"
+MAIN = "org.neo4j.server.CommunityEntryPoint"
+OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
+JVM = (
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-Dlog4j2.disable.jmx=true",
+    *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED),
+)
+QUICK = ("-XX:TieredStopAtLevel=1",)  # without the slow compiler: a start in half the time
+# A client with a wrong password must not lock the others out: nobody guesses a random one.
+UNLOCKED = {"dbms.security.auth_max_failed_attempts": "0"}
+HASH_ROUNDS = 1024
+SALT_BYTES = 32
+
+
+class Neo4jServer(Server):
+    """A server as in production, but alone, and with Bolt only.
+
+    The jars come from Maven once (see jars.py). The password is random, and in a file that only we
+    may read: never in the command line, the environment or the log. Started again on the same
+    folder it keeps its data, password and port.
+
+    Weaknesses: little memory, and, where it shall start quickly, no optimizing compiler, so that
+    its speed says nothing; no cluster, as in every Community edition: no leader ever changes.
+    """
+
+    def __init__(self, folder: Path, settings: StackSettings | None = None) -> None:
+        self._home = folder.resolve() / "graph"
+        self._log = folder.resolve() / "logs" / "graph.log"
+        self._settings = settings or StackSettings()
+        self._password = SecretStr("")
+        self._ports: Ports = ()
+        self._java = Path()
+        self._jars = Path()
+
+    @property
+    def url(self) -> str:
+        """Where Bolt answers; the same after every start."""
+        return f"bolt://{LOOPBACK}:{self._ports[0] if self._ports else 0}"
+
+    @property
+    def part(self) -> GraphPart:
+        """This server now; the pid changes when it is started again."""
+        provider = f"Neo4j Community {version_in(self._jars)} (Maven artifacts)"
+        return part_at(self.url, self._password, provider, self.pid)
+
+    async def start(self) -> None:
+        """Return when a query over Bolt is answered."""
+        self._java = await find_java(self._settings.java_home, OLDEST_JAVA)
+        self._jars = await jars_of(POM, self._settings)
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._password = kept_password(self._home / "password")
+        write_user(self._home / "data" / "dbms" / "auth.ini", self._password)
+        known = self._ports
+        self._ports = await on_ports(lambda: known or free_ports(1), self._start_on)
+
+    async def _start_on(self, ports: Ports) -> None:
+        self._ports = ports
+        lines = [f"{name}={value}\n" for name, value in options(ports[0]).items()]
+        (self._home / "neo4j.conf").write_text("".join(lines), encoding="ascii")
+        program = Program(name="graph", argv=self._argv(), folder=self._home, log=self._log)
+        probe = Probe(lambda: answers(self.part), NOT_YET)
+        self._process, _ = await Process.start(program, probe, self._settings)
+
+    def _argv(self) -> tuple[str, ...]:
+        quick = QUICK if self._settings.graph_quick_start else ()
+        java = (str(self._java), *JVM, *quick, "-cp", str(self._jars / "*"))
+        folders = (f"--home-dir={self._home}", f"--config-dir={self._home}")
+        return (*java, MAIN, *folders, "--console-mode")
+
+
+def options(port: int) -> dict[str, str]:
+    """What the server is told."""
+    return {
+        "server.default_listen_address": LOOPBACK,
+        "server.bolt.listen_address": f"{LOOPBACK}:{port}",
+        "server.http.enabled": "false",
+        "server.https.enabled": "false",
+        "server.memory.pagecache.size": "64m",
+        "db.tx_log.preallocate": "false",  # 256 MiB a database otherwise
+        "db.logs.query.enabled": "OFF",  # it would hold what the queries hold
+        **UNLOCKED,
+        "dbms.security.allow_csv_import_from_file_urls": "false",
+        "dbms.usage_report.enabled": "false",  # reports to nobody
+        "client.allow_telemetry": "false",
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",  # twice 5 s at every stop
+    }
+
+
+def write_user(file: Path, password: SecretStr) -> None:
+    """The one user, as the server reads it at its first start; ignored at all others.
+
+    Neo4j's own tool writes the same, and takes as long as a server to start.
+    """
+    salt = secrets.token_bytes(SALT_BYTES)
+    hashed = salt + password.get_secret_value().encode()
+    for _ in range(HASH_ROUNDS):
+        hashed = hashlib.sha256(hashed).digest()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    line = f"{USER}:SHA-256,{hashed.hex()},{salt.hex()},{HASH_ROUNDS}:\n"
+    file.write_text(line, encoding="ascii")
+
+
+@asynccontextmanager
+async def in_container(settings: StackSettings) -> AsyncIterator[GraphPart]:
+    """The same server from its image, with a random password, gone with its data at the end."""
+    (port,) = free_ports(1)
+    password = new_password()
+    told = {"NEO4J_AUTH": f"{USER}/{password}", **variables(UNLOCKED)}
+    image = Image(name=IMAGE, port=PORT, environment=told)
+    url = f"bolt://{LOOPBACK}:{port}"
+    part = part_at(url, SecretStr(password), f"Neo4j Community (image {IMAGE})")
+    async with container(image, port):
+        probe = Probe(lambda: answers(part), NOT_YET)
+        await answer_within(probe, settings.ready_timeout_seconds, f"Neo4j (image {IMAGE})")
+        yield part
+
+
+def variables(options: Mapping[str, str]) -> dict[str, str]:
+    """Options as the image takes them."""
+    escapes = str.maketrans({"_": "__", ".": "_"})
+    return {f"NEO4J_{name.translate(escapes)}": value for name, value in options.items()}
+
+
+async def has_means(settings: StackSettings) -> bool:
+    """Whether this machine can run it from its jars."""
+    return await can_run_jars(POM, OLDEST_JAVA, settings)
+
+
+def part_at(url: str, password: SecretStr, provider: str, pid: int | None = None) -> GraphPart:
+    """The only database of the only user."""
+    return GraphPart(
+        name="graph",
+        provider=provider,
+        url=url,
+        pid=pid,
+        user=USER,
+        password=password,
+        database=DATABASE,
+    )
+
+
+def version_in(jars: Path) -> str:
+    """Neo4j's version, as its server's jar is named."""
+    for jar in jars.glob("neo4j-kernel-5*.jar"):
+        return jar.stem.removeprefix("neo4j-kernel-")
+    raise PartMissing(f"{jars} holds no Neo4j")

@@ -1,0 +1,98 @@
+"""kill -9 of a replay at each of its failpoints, while live traffic flows on the same keys; O2."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from itertools import pairwise
+from typing import Any
+
+import psycopg
+import pytest
+
+from consumers.settings import Settings
+from outbox.relay.relay import Relay
+from outbox.replay.requests import find
+from outbox.runtime.failpoints import Failpoint
+from tests.faults.relay.test_failpoint_kills import points, writing
+from tests.kit.load.kills import KILLS, Killer, reported
+from tests.kit.load.roles import running
+from tests.kit.replaying import Seen, on_topic, recorded, relayed, replayed
+from tests.kit.verdicts.history import TOPIC
+from tests.kit.verdicts.witness import Witness
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
+
+PAGE = 50
+MESSAGES = (KILLS * 12 + 2) * PAGE  # no life comes to its end
+BEFORE = """
+SELECT outbox.publish('faults.thing', 'thing-' || n %% 12, 'faults.happened.v1',
+                      jsonb_build_object('thing', 'thing-' || n %% 12))
+FROM generate_series(1, %s) AS n
+"""
+# Where nothing is in flight, and where all that was sent is recorded, a death repeats nothing.
+REPEATS_NOTHING = {Failpoint.REPLAY_READ, Failpoint.REPLAY_KEPT}
+
+
+@pytest.fixture
+def quick(settings: Settings) -> Settings:
+    """The shortest lease there is: the next process waits for the dead one's."""
+    return settings.model_copy(update={"lease_seconds": 1.0, "page_messages": PAGE})
+
+
+@pytest.mark.parametrize("point", points("replay"))
+async def test_a_replay_that_is_killed_there_goes_on_from_its_checkpoint(
+    point: Failpoint, quick: Settings, witness: Witness, postgres: psycopg.AsyncConnection[Any]
+) -> None:
+    """O2, I2-I5: all is said again in order, and at most a batch twice; live order is as ever."""
+    await postgres.execute(BEFORE, [MESSAGES])
+    await relayed(quick, postgres)
+    replay = await recorded(postgres)
+    killer = Killer(point, quick)
+    with reported(killer) as counted:
+        async with running(Relay(quick)):
+            async with writing(quick, pause_seconds=0.02):
+                await kill_replays(killer, str(replay.id))
+                ended = await replayed(quick, postgres, await find(postgres, replay.id))
+            verdict = await witness.saw_all()
+        again = [each for each in await on_topic(quick, TOPIC) if each.is_replayed]
+        counted["repeated"] = len(again) - MESSAGES
+    assert verdict.at_least_once, verdict
+    assert verdict.committed > MESSAGES, "there was no live traffic"
+    assert (ended.status, ended.sent) == ("done", MESSAGES)
+    in_order_but_for_deaths(again)
+    assert len(again) - MESSAGES <= (0 if point in REPEATS_NOTHING else KILLS * PAGE)
+    if point is Failpoint.REPLAY_ACKNOWLEDGED:
+        assert len(again) - MESSAGES == KILLS * PAGE
+
+
+async def kill_replays(killer: Killer, replay_id: str) -> None:
+    """The next process stands by already, so that its start takes no time."""
+    async with AsyncExitStack() as held:
+        at_it = await held.enter_async_context(killer.victim("replay", replay_id))
+        await at_it.ready()
+        for _ in range(KILLS - 1):
+            next_one = await held.enter_async_context(killer.victim("replay", replay_id))
+            await killer.die(at_it)
+            at_it = next_one
+        await killer.die(at_it)  # nobody stands by: it would die, too, before it is ended
+
+
+def in_order_but_for_deaths(again: Sequence[Seen]) -> None:
+    """Every message once or more; in a partition, positions fall only where a life began."""
+    copies = Counter(each.envelope.position for each in again)
+    assert len(copies) == MESSAGES
+    lives: Counter[int] = Counter()
+    for earlier, later in pairwise(again):
+        if earlier.partition == later.partition:
+            lives[later.partition] += _position(later) <= _position(earlier)
+    assert max(lives.values()) <= KILLS
+    first: dict[str, int] = {}
+    for each in again:
+        version, highest = each.envelope.sequence or 0, first.get(each.envelope.key, 0)
+        assert version <= highest + 1, "a version was passed over"
+        first[each.envelope.key] = max(version, highest)
+
+
+def _position(seen: Seen) -> int:
+    assert seen.envelope.position is not None
+    return seen.envelope.position

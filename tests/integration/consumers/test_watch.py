@@ -1,0 +1,128 @@
+"""Watching: a line a round, a failed round has no counts, and a stop is heard at once."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from consumers.drift.check import Care
+from consumers.drift.watch import Round, Watch
+from consumers.projections.projection import Entry, Projection
+from consumers.projections.testing.memory import MemoryProjection
+from consumers.settings import Settings
+from outbox.errors import DependencyDown
+from outbox.streams.difference import Kind
+from tests.kit.load.role import environment
+from tests.kit.projections.catalogued import Connection, follow, memory, publish, stream
+
+pytestmark = pytest.mark.anyio
+
+AT_ONCE = Care(patience_seconds=0)
+
+
+class Flaky(MemoryProjection):
+    """A stand-in whose scan fails when it is told to."""
+
+    away = False
+
+    async def scan(self) -> AsyncIterator[Entry]:
+        async for entry in super().scan():
+            yield entry
+        if self.away:
+            raise DependencyDown("memory", "the last page does not come")
+
+
+async def rounds(
+    postgres: Connection, store: Projection, care: Care, after: Callable[[int], None], wanted: int
+) -> list[Round]:
+    """So many rounds; `after` is told the number of each that is over."""
+    told: list[Round] = []
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[tuple[Connection, Projection]]:
+        yield postgres, store
+
+    def tell(done: Round) -> None:
+        told.append(done)
+        after(len(told))
+        if len(told) == wanted:
+            watch.stop()
+
+    watch = Watch("memory", opened, care, 0, tell)
+    async with asyncio.timeout(60):
+        await watch.run()
+    return told
+
+
+async def test_each_round_has_four_counts_and_a_failed_one_has_none(postgres: Connection) -> None:
+    """And the round after it has them again."""
+    store = Flaky(memory().aggregates, memory().topics)
+    await publish(postgres, "a", "b")
+    await follow(postgres, store, [stream("a")])
+
+    def after(number: int) -> None:
+        store.away = number == 1
+
+    first, second, third = await rounds(postgres, store, AT_ONCE, after, 3)
+    assert first.counts == third.counts == dict.fromkeys(Kind, 0) | {Kind.MISSING: 1}
+    assert (first.heads, first.shown, first.error) == (2, 1, None)
+    assert second.counts is None
+    assert second.error == "memory is down (the last page does not come)"
+
+
+async def test_a_round_keeps_its_rate(postgres: Connection) -> None:
+    """As a lower bound: 40 keys at 40 a second."""
+    store, items = memory(), [f"i{n}" for n in range(40)]
+    await publish(postgres, *items)
+    await follow(postgres, store, map(stream, items))
+    slow = Care(patience_seconds=0, keys_per_second=40)
+    (done,) = await rounds(postgres, store, slow, lambda _: None, 1)
+    assert done.seconds >= 0.95
+
+
+async def test_a_stop_ends_the_round_that_is_going_on(postgres: Connection) -> None:
+    reached = asyncio.Event()
+
+    class Endless(MemoryProjection):
+        async def scan(self) -> AsyncIterator[Entry]:
+            reached.set()
+            await asyncio.Event().wait()
+            yield Entry(stream("never"), 1, "", deleted=False)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[tuple[Connection, Projection]]:
+        yield postgres, Endless(memory().aggregates, memory().topics)
+
+    told: list[Round] = []
+    watch = Watch("memory", opened, AT_ONCE, 0, told.append)
+    running = asyncio.create_task(watch.run())
+    async with asyncio.timeout(30):
+        await reached.wait()
+        watch.stop()
+        await running
+    assert told == []
+
+
+async def test_the_command_writes_a_line_a_round_until_sigterm(settings: Settings) -> None:
+    """Of a store that is in step and of one that is not there; exit code 0."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "consumers", "drift", "watch", "--pause", "0.1", "--patience", "0",
+        env=environment(settings), stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines: dict[str, dict[str, object]] = {}
+    async with asyncio.timeout(60):
+        while len(lines) < 2:
+            line = json.loads(await process.stdout.readline())
+            lines[line["projection"]] = line
+        process.send_signal(signal.SIGTERM)
+        _, logged = await process.communicate()
+    assert process.returncode == 0, logged
+    assert lines["neo4j"]["missing"] == lines["neo4j"]["keys"] == 0
+    assert lines["qdrant"].keys() == {"projection", "error"}
+    assert b'"event": "drift"' in logged

@@ -1,0 +1,319 @@
+"""F8, P13, P14: a relay whose cursor is of another history halts, and a person lets it go on."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from consumers.settings import Settings
+from outbox.cursor.database_identity import inspect, require_same
+from outbox.cursor.reconcile import Remedy, look, reconcile
+from outbox.errors import Contention, Halted, MessageRejected, translated
+from outbox.operations import Operation
+from outbox.postgres.connection import connect
+from outbox.relay.relay import Relay
+from outbox.status import read_status
+from schemas.envelope import Envelope
+from tests.integration.operations.test_command_line import run
+from tests.kit.load.roles import Collector, running
+from tests.kit.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+Connection = psycopg.AsyncConnection
+
+TOPIC = "test.note.events"
+PUBLISH = "SELECT outbox.publish('test.note', %s, 'test.noted.v1', '{}')"
+FAR = 4_000_000_000_000  # transactions ahead of any cluster of a test
+WITHIN_SECONDS = 30
+
+
+async def publish(connection: Connection, *keys: str) -> None:
+    for key in keys:
+        await connection.execute(PUBLISH, [key])
+
+
+async def fetch(connection: Connection, statement: str) -> list[tuple[object, ...]]:
+    return await (await connection.execute(statement.encode())).fetchall()
+
+
+def operation(reason: str = "restored") -> Operation:
+    return Operation("tester", "reconcile", "relay", reason)
+
+
+async def another_identity(connection: Connection) -> None:
+    """As if the cursor had been taken on another timeline of another cluster."""
+    await connection.execute(
+        "INSERT INTO outbox.lineage (number, system_identifier, timeline) VALUES (7, 'other', 99)"
+    )
+
+
+# What a restore of a dump leaves: rows with the ids of a cluster that was far ahead of this one,
+# and a lineage that another transaction wrote than the one that it names.
+AS_RESTORED = f"""
+CREATE FUNCTION far(pg_snapshot) RETURNS pg_snapshot RETURN (
+    SELECT (pg_snapshot_xmin($1)::text::bigint + {FAR}) || ':'
+        || (pg_snapshot_xmax($1)::text::bigint + {FAR}) || ':'
+        || coalesce((SELECT string_agg((xid::text::bigint + {FAR})::text, ',')
+                     FROM pg_snapshot_xip($1) AS xid), ''))::pg_snapshot;
+UPDATE outbox.messages SET transaction_id = (transaction_id::text::bigint + {FAR})::text::xid8;
+UPDATE outbox.lineage SET transaction_id = (transaction_id::text::bigint + {FAR})::text::xid8;
+UPDATE outbox.relay SET cursor = far(cursor), upto = far(upto);
+"""  # noqa: S608 - constants
+
+
+@asynccontextmanager
+async def collecting(settings: Settings) -> AsyncIterator[Collector]:
+    collector = Collector(settings, TOPIC)
+    async with running(collector):
+        yield collector
+
+
+def said(envelopes: list[Envelope]) -> dict[str, list[int | None]]:
+    """The versions of each key, in the order in which they came."""
+    versions: dict[str, list[int | None]] = {}
+    for envelope in envelopes:
+        versions.setdefault(envelope.key, []).append(envelope.sequence)
+    return versions
+
+
+async def published(settings: Settings, connection: Connection) -> None:
+    """Run a relay until nothing is pending."""
+
+    async def nothing_pending() -> bool:
+        return (await read_status(connection)).pending == 0
+
+    async with running(Relay(settings)):
+        await until(nothing_pending, WITHIN_SECONDS, 0.02)
+
+
+async def test_the_first_relay_records_where_it_is_and_later_ones_find_it_unchanged(
+    postgres: Connection,
+) -> None:
+    for _ in range(2):
+        await require_same(postgres)
+    found = await fetch(postgres, "SELECT number, system_identifier, timeline FROM outbox.lineage")
+    told = """SELECT 1, system_identifier::text, timeline_id
+              FROM pg_control_system(), pg_control_checkpoint()"""
+    assert found == await fetch(postgres, told)
+    assert (await read_status(postgres)).halted is None
+
+
+async def test_rewriting_its_table_does_not_make_a_lineage_foreign(postgres: Connection) -> None:
+    await require_same(postgres)
+    await postgres.execute("VACUUM (FULL, FREEZE) outbox.lineage")
+    await require_same(postgres)
+
+
+async def test_any_role_may_compare(postgres: Connection) -> None:
+    await require_same(postgres)
+    await postgres.execute("CREATE ROLE tester_of_lineage")
+    try:
+        await postgres.execute("GRANT USAGE ON SCHEMA outbox TO tester_of_lineage")
+        await postgres.execute("GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO tester_of_lineage")
+        await postgres.execute("SET ROLE tester_of_lineage")
+        await require_same(postgres)
+    finally:
+        await postgres.execute("RESET ROLE")
+        await postgres.execute("DROP OWNED BY tester_of_lineage; DROP ROLE tester_of_lineage")
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+    """One entry for each time that a relay has compared, and was not let through."""
+    halted: list[Connection] = []
+
+    async def counted(connection: Connection) -> None:
+        try:
+            await require_same(connection)
+        except Halted:
+            halted.append(connection)
+            raise
+
+    monkeypatch.setattr("outbox.relay.relay.require_same", counted)
+    return halted
+
+
+async def test_a_relay_of_another_history_publishes_nothing_and_goes_on_after_reconcile(
+    settings: Settings, postgres: Connection, looks: list[Connection]
+) -> None:
+    async def looked_thrice() -> bool:
+        return len(looks) >= 3
+
+    await require_same(postgres)
+    await another_identity(postgres)
+    await publish(postgres, "k", "k")
+    async with collecting(settings) as collector, running(Relay(settings)):
+        await until(looked_thrice, WITHIN_SECONDS, 0.02)
+        assert "the timeline was 99 and is 1" in ((await read_status(postgres)).halted or "")
+        assert (await read_status(postgres)).relay_term == 0
+        assert collector.envelopes == []
+        done = await reconcile(postgres, operation())
+        assert (done.remedy, done.published, done.to_publish) == (Remedy.FOLLOW, 0, 2)
+        assert said(await collector.collected(2)) == {"k": [1, 2]}
+    assert (await read_status(postgres)).halted is None
+
+
+async def test_the_command_tells_first_then_repairs_and_is_written_down(
+    settings: Settings, postgres: Connection
+) -> None:
+    await require_same(postgres)
+    await another_identity(postgres)
+    looked = run(settings, "outbox", "reconcile", "--reason", "failover", "--dry-run", "--json")
+    assert looked.returncode == 0, looked.stderr
+    assert json.loads(looked.stdout)["remedy"] == "follow"
+    assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(0,)]
+    told = run(settings, "outbox", "reconcile", "--reason", "failover", AFTERCOMMIT_OPERATOR="ann")
+    assert "audit" in told.stdout
+    assert await fetch(postgres, "SELECT operator, action, reason FROM outbox.operations") == [
+        ("ann", "reconcile", "failover")
+    ]
+    again = run(settings, "outbox", "reconcile", "--reason", "failover", "--json")
+    assert json.loads(again.stdout)["remedy"] == "nothing"
+    assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(1,)]
+
+
+async def test_reconcile_is_refused_while_a_relay_leads(
+    settings: Settings, postgres: Connection
+) -> None:
+    async def leads() -> bool:
+        return (await read_status(postgres)).relay_leading
+
+    async with running(Relay(settings)):
+        await until(leads, WITHIN_SECONDS)
+        await another_identity(postgres)
+        with pytest.raises(MessageRejected, match="a relay leads"):
+            await reconcile(postgres, operation())
+
+
+async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones_do_not(
+    settings: Settings, postgres: Connection
+) -> None:
+    """Also what was written here before the repair, and what is open while it runs."""
+    await publish(postgres, "a", "b", "a")
+    async with collecting(settings) as collector:
+        await published(settings, postgres)
+        await publish(postgres, "a", "b")
+        await postgres.execute(AS_RESTORED)
+        await publish(postgres, "a", "c")
+        lineage = await inspect(postgres)
+        assert lineage.copied
+        assert lineage.cursor_ahead
+        assert lineage.messages_ahead
+        with pytest.raises(Halted, match="outbox reconcile"):
+            await require_same(postgres)
+
+        assert await look(postgres) == (found := await reconcile(postgres, operation()))
+        assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 3, 4)
+        await require_same(postgres)
+        await publish(postgres, "b")
+        await published(settings, postgres)
+        told = said(await collector.collected(8))
+    assert told == {"a": [1, 2, 3, 4], "b": [1, 2, 3], "c": [1]}
+
+
+async def test_a_message_with_an_id_that_the_old_cursor_shows_is_published_all_the_same(
+    settings: Settings, postgres: Connection
+) -> None:
+    """Restored into a younger cluster, the cursor shows every id that is drawn here for years."""
+    await publish(postgres, "old")
+    async with collecting(settings) as collector:
+        await published(settings, postgres)
+        await postgres.execute(AS_RESTORED)
+        await publish(postgres, "new")
+        assert (await read_status(postgres)).pending == 0  # it passes for published
+        assert (await reconcile(postgres, operation())).to_publish == 1
+        await published(settings, postgres)
+        assert said(await collector.collected(2)) == {"old": [1], "new": [1]}
+
+
+async def test_a_restored_large_cut_goes_on_where_it_was(
+    settings: Settings, postgres: Connection
+) -> None:
+    """Its positions are lower than what was published before: they were drawn before, too."""
+    async with collecting(settings) as collector:
+        async with await Connection.connect(settings.libpq_url()) as slow:
+            await publish(slow, *["slow"] * 6)
+            await publish(postgres, "quick")
+            await published(settings, postgres)
+        await postgres.execute(
+            "UPDATE outbox.relay SET upto = pg_current_snapshot(), position = ("
+            " SELECT position FROM outbox.messages WHERE aggregateid = 'slow' AND version = 3)"
+        )
+        await postgres.execute(AS_RESTORED)
+        found = await reconcile(postgres, operation())
+        assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 4, 3)
+        await published(settings, postgres)
+        assert said(await collector.collected(4)) == {"quick": [1], "slow": [4, 5, 6]}
+
+
+async def test_positions_that_were_drawn_twice_are_told_apart_by_versions(
+    settings: Settings, postgres: Connection
+) -> None:
+    """Data was restored without the sequence, and writers began before the repair."""
+    await publish(postgres, *"aabba")
+    async with collecting(settings) as collector:
+        await published(settings, postgres)
+        await publish(postgres, "a", "b")
+        await postgres.execute(AS_RESTORED)
+        await postgres.execute("ALTER SEQUENCE outbox.positions RESTART")
+        await publish(postgres, "b", "a", "c")
+        found = await reconcile(postgres, operation())
+        assert (found.remedy, found.published, found.to_publish) == (Remedy.REPUBLISH, 0, 10)
+        await publish(postgres, "c")
+        await published(settings, postgres)
+        told = said(await collector.collected(16))
+    assert told == {"a": [1, 2, 3, 1, 2, 3, 4, 5], "b": [1, 2, 1, 2, 3, 4], "c": [1, 2]}
+    heads = """SELECT count(*) FROM outbox.streams JOIN outbox.messages
+               USING (aggregatetype, aggregateid, version, position)"""
+    assert await fetch(postgres, heads) == [(3,)]
+    distinct = "SELECT count(DISTINCT position) = count(*) FROM outbox.messages"
+    assert await fetch(postgres, distinct) == [(True,)]
+
+
+async def test_a_sequence_that_was_not_restored_is_set_ahead_before_anybody_draws_from_it(
+    settings: Settings, postgres: Connection
+) -> None:
+    await publish(postgres, "k", "k")
+    await published(settings, postgres)
+    await postgres.execute(AS_RESTORED)
+    await postgres.execute("ALTER SEQUENCE outbox.positions RESTART")
+    await postgres.execute("ALTER SEQUENCE outbox.deliveries_id_seq RESTART")
+    found = await reconcile(postgres, operation())
+    assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 2, 0)
+    await publish(postgres, "k")
+    await published(settings, postgres)
+    rising = "SELECT array_agg(version ORDER BY position) FROM outbox.messages"
+    assert await fetch(postgres, rising) == [([1, 2, 3],)]
+
+
+async def test_a_sequence_that_a_person_set_ahead_too_late_is_noticed(
+    settings: Settings, postgres: Connection
+) -> None:
+    await publish(postgres, "k", "k", "k")
+    await published(settings, postgres)
+    await postgres.execute(AS_RESTORED)
+    await postgres.execute("ALTER SEQUENCE outbox.positions RESTART")
+    await publish(postgres, "new")
+    await postgres.execute("SELECT setval('outbox.positions', 1000000)")
+    assert (await look(postgres)).remedy is Remedy.REPUBLISH
+
+
+async def test_writers_at_work_are_waited_for_and_what_they_write_is_published(
+    settings: Settings, postgres: Connection
+) -> None:
+    await publish(postgres, "k")
+    await published(settings, postgres)
+    await postgres.execute(AS_RESTORED)
+    async with (
+        await Connection.connect(settings.libpq_url()) as writer,
+        await connect(settings) as person,
+    ):
+        await publish(writer, "k")
+        with pytest.raises(Contention), translated():
+            await reconcile(person, operation(), patience_seconds=0.05)
+        assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(0,)]
+        await writer.commit()
+        assert (await reconcile(person, operation())).to_publish == 1

@@ -1,0 +1,150 @@
+"""FC6: whoever publishes all tables does not keep us from deleting what retention deletes."""
+
+import psycopg
+import pytest
+
+from consumers.settings import Settings
+from outbox.doctor import Severity
+from outbox.doctor.examination import examine_postgres
+from outbox.relay.relay import Relay
+from outbox.retention.create_ahead import create
+from outbox.retention.outcome import Pruned
+from outbox.retention.retention import Retention
+from outbox.status import read_status
+from tests.kit.aged import past_day, publish, publish_aged
+from tests.kit.load.roles import running
+from tests.kit.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+Connection = psycopg.AsyncConnection
+
+WITHIN_SECONDS = 60
+PUBLICATIONS = [
+    "CREATE PUBLICATION p FOR ALL TABLES",
+    "CREATE PUBLICATION p FOR TABLES IN SCHEMA outbox, catalog",
+    "CREATE PUBLICATION p FOR TABLE outbox.messages WITH (publish_via_partition_root)",
+    "CREATE PUBLICATION p FOR TABLE outbox.messages_default, outbox.kept, outbox.deliveries",
+]
+IDENTITY = "outbox-replica-identities"
+
+
+async def published(settings: Settings, connection: Connection) -> None:
+    async def nothing_pending() -> bool:
+        return (await read_status(connection)).pending == 0
+
+    async with running(Relay(settings)):
+        await until(nothing_pending, WITHIN_SECONDS, 0.02)
+
+
+async def aged(settings: Settings, connection: Connection) -> None:
+    """For each step of a prune something to do: a day, a late message, a copy that is no longer the
+    latest and one that is replaced, old deliveries."""
+    await past_day(connection, 20)
+    await publish_aged(connection, 20, "a", "b")
+    await published(settings, connection)
+    pruned = await prune(settings, connection)
+    assert len(pruned.dropped) == 1
+    await past_day(connection, 9)
+    await publish_aged(connection, 9, "b")
+    await publish(connection, "a")
+    await connection.execute(LATE)
+    await published(settings, connection)
+    await connection.execute(
+        "UPDATE outbox.deliveries SET delivered_at = now() - interval '1 year'"
+    )
+
+
+LATE = """
+    INSERT INTO outbox.messages_default (position, id, aggregatetype, aggregateid, type, version,
+                                         topic, created_at)
+    VALUES (1, gen_random_uuid(), 'test.note', 'late', 'test.noted.v1', 1, 'test.note.events',
+            now() - interval '90 days')"""
+
+
+async def prune(settings: Settings, connection: Connection) -> Pruned:
+    return await Retention(connection, settings).prune()
+
+
+async def found(settings: Settings) -> list[tuple[Severity, str]]:
+    findings = (await examine_postgres(settings)).findings
+    return [(each.severity, each.subject) for each in findings if each.check.name == IDENTITY]
+
+
+@pytest.mark.parametrize("publication", PUBLICATIONS)
+async def test_a_prune_does_all_its_steps_beside_any_publication(
+    settings: Settings, postgres: Connection, publication: str
+) -> None:
+    """The days that are made from now on among them."""
+    if "IN SCHEMA" in publication and postgres.info.server_version < 150_000:
+        pytest.skip("PostgreSQL 15 and newer publish a schema")
+    own = settings.model_copy(update={"prune_check_seconds": 0.0})
+    await aged(own, postgres)
+    await postgres.execute(publication.encode())
+    assert await create(postgres, 9) > 0
+    pruned = await prune(own, postgres)
+    assert (len(pruned.dropped), pruned.left) == (1, {})
+    assert pruned.late == 1
+    assert pruned.kept == 1
+    assert pruned.deliveries > 0
+    assert await found(own) == [(Severity.OK, "")]
+
+
+@pytest.mark.parametrize(
+    "publication",
+    [
+        "CREATE PUBLICATION p FOR TABLE outbox.kept (aggregatetype)",
+        "CREATE PUBLICATION p FOR TABLE outbox.kept WHERE (version > 1)",
+    ],
+)
+async def test_doctor_names_a_table_of_which_columns_or_rows_are_published(
+    settings: Settings, postgres: Connection, publication: str
+) -> None:
+    """It has its identity, and PostgreSQL refuses all the same."""
+    if postgres.info.server_version < 150_000:
+        pytest.skip("PostgreSQL 15 and newer publish columns and rows of a table")
+    await postgres.execute(publication.encode())
+    with pytest.raises(psycopg.Error, match="cannot delete from table"):
+        await postgres.execute("DELETE FROM outbox.kept")
+    assert await found(settings) == [(Severity.WARNING, "outbox.kept")]
+
+
+async def test_every_table_of_ours_can_be_updated_and_deleted_from_while_all_are_published(
+    postgres: Connection,
+) -> None:
+    await postgres.execute("CREATE PUBLICATION p FOR ALL TABLES")
+    rows = await postgres.execute("""
+        SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+        WHERE schemaname IN ('outbox', 'catalog')""")
+    tables = [name for (name,) in await rows.fetchall()]
+    assert "outbox.messages_default" in tables
+    assert "catalog.items" in tables
+    for table in tables:
+        async with postgres.transaction(force_rollback=True):
+            # Refused before it looks at rows.
+            await postgres.execute(f"DELETE FROM {table}".encode())  # noqa: S608 - ours
+
+
+async def test_a_step_that_fails_is_told_and_the_others_are_done(
+    settings: Settings, postgres: Connection
+) -> None:
+    """And doctor names the table that somebody has taken its identity from."""
+    own = settings.model_copy(update={"prune_check_seconds": 0.0})
+    await aged(own, postgres)
+    await postgres.execute("ALTER TABLE outbox.messages_default REPLICA IDENTITY NOTHING")
+    await postgres.execute("ALTER TABLE outbox.kept REPLICA IDENTITY NOTHING")
+    await postgres.execute("CREATE PUBLICATION p FOR ALL TABLES")
+    pruned = await prune(own, postgres)
+    (day,) = pruned.left.keys() - {"late", "kept"}
+    assert "replica identity" in pruned.left["late"]
+    assert "replica identity" in pruned.left["kept"]
+    assert "replica identity" in pruned.left[day], "the copies are updated before a day is dropped"
+    assert await found(own) == [
+        (Severity.WARNING, "outbox.kept"),
+        (Severity.WARNING, "outbox.messages_default"),
+    ]
+    await postgres.execute("ALTER TABLE outbox.kept REPLICA IDENTITY DEFAULT")
+    pruned = await prune(own, postgres)
+    assert len(pruned.dropped) == 1
+    assert pruned.left.keys() == {"late"}
+    assert "replica identity" in pruned.left["late"]

@@ -1,0 +1,391 @@
+"""FA4: whoever else ends a unit's transaction, its rows and events are kept together or not at all.
+
+An ORM session on the unit's connection, the connection itself, its driver, and statements: each can
+end a transaction, and each is tried, with the exception after it and without.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from outbox.settings import Settings
+from outbox.write.database import Database
+from outbox.write.unit_of_work import UnitOfWork
+from outbox.write.unit_transaction import NotItsTransaction
+from schemas.envelope import Envelope, Event
+
+pytestmark = pytest.mark.anyio
+
+Connection = psycopg.AsyncConnection[Any]
+CAUSE = Envelope("m-1", "/test", "test.do.v1", "k", b"{}")
+
+
+class Placed(Event):
+    type: ClassVar[str] = "test.placed.v1"
+    topic: ClassVar[str] = "test.order.events"
+    aggregate: ClassVar[str] = "test.order"
+
+    order_id: str
+
+    def key(self) -> str:
+        return self.order_id
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Order(Base):
+    __tablename__ = "orders"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    total: Mapped[int] = mapped_column(default=0)
+
+
+class UndoneError(Exception):
+    """Raised inside a unit."""
+
+
+@pytest.fixture
+async def database(postgres_url: str, postgres: Connection) -> AsyncIterator[Database]:
+    await postgres.execute("CREATE TABLE orders (id text PRIMARY KEY, total integer NOT NULL)")
+    settings = Settings(postgres_url=SecretStr(postgres_url), pool_connections=1)
+    async with Database(settings, "tests") as database:
+        yield database
+
+
+@pytest.fixture(params=[None, CAUSE], ids=["without a cause", "with a cause"])
+def cause(request: pytest.FixtureRequest) -> Envelope | None:
+    """A unit with a cause has begun at the server, by its receipt; one without has not."""
+    found: Envelope | None = request.param
+    return found
+
+
+async def kept(connection: Connection) -> tuple[list[str], list[str]]:
+    """The orders that have a row, and those that have an event."""
+    rows = await connection.execute("SELECT id FROM orders ORDER BY 1")
+    events = await connection.execute("SELECT aggregateid FROM outbox.messages ORDER BY 1")
+    return [row[0] for row in await rows.fetchall()], [row[0] for row in await events.fetchall()]
+
+
+async def receipts(connection: Connection) -> int:
+    row = await (await connection.execute("SELECT count(*) FROM outbox.receipts")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def session_of(uow: UnitOfWork, **options: Any) -> AsyncSession:
+    return AsyncSession(bind=uow.connection, **options)
+
+
+async def insert(uow: UnitOfWork) -> None:
+    await uow.connection.execute(text("INSERT INTO orders VALUES ('o', 1)"))
+
+
+# What a session holds is written, and what it ends is refused.
+
+
+async def test_what_was_added_to_a_session_is_kept_with_its_event(
+    database: Database, postgres: Connection, cause: Envelope | None
+) -> None:
+    async with database.unit_of_work("place", cause=cause) as uow:
+        session = session_of(uow)
+        session.add(Order(id="o"))
+        uow.publish(Placed(order_id="o"))
+        await uow.commit()
+    assert await kept(postgres) == (["o"], ["o"])
+
+
+async def test_what_was_changed_and_deleted_in_a_session_is_kept_with_its_event(
+    database: Database, postgres: Connection
+) -> None:
+    await postgres.execute("INSERT INTO orders VALUES ('a', 1), ('b', 1)")
+    async with database.unit_of_work("change") as uow:
+        session = session_of(uow)
+        changed, gone = await session.get(Order, "a"), await session.get(Order, "b")
+        assert changed is not None
+        changed.total = 2
+        await session.delete(gone)
+        uow.publish(Placed(order_id="a"))
+        await uow.commit()
+    found = await (await postgres.execute("SELECT id, total FROM orders")).fetchall()
+    assert found == [("a", 2)]
+
+
+async def test_a_row_that_breaks_a_rule_takes_its_event_along(
+    database: Database, postgres: Connection
+) -> None:
+    await postgres.execute("INSERT INTO orders VALUES ('o', 1)")
+    with pytest.raises(Exception, match="duplicate key"):
+        async with database.unit_of_work("place") as uow:
+            session = session_of(uow)
+            session.add(Order(id="o"))
+            uow.publish(Placed(order_id="o"))
+            await uow.commit()
+    assert await kept(postgres) == (["o"], [])
+
+
+async def test_a_session_of_another_connection_is_left_alone(
+    database: Database, postgres: Connection
+) -> None:
+    other = AsyncSession()
+    other.add(Order(id="elsewhere"))
+    async with database.unit_of_work("place") as uow:
+        session = session_of(uow)
+        session.add(Order(id="o"))
+        uow.publish(Placed(order_id="o"))
+        await uow.commit()
+    assert await kept(postgres) == (["o"], ["o"])
+    assert len(other.new) == 1
+
+
+@pytest.mark.parametrize(
+    "mode", ["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
+)
+async def test_after_a_commit_of_the_session_an_exception_leaves_nothing(
+    database: Database, postgres: Connection, cause: Envelope | None, mode: Any
+) -> None:
+    with pytest.raises((UndoneError, NotItsTransaction)):
+        async with database.unit_of_work("place", cause=cause) as uow:
+            session = session_of(uow, join_transaction_mode=mode)
+            session.add(Order(id="o"))
+            uow.publish(Placed(order_id="o"))
+            await session.commit()
+            raise UndoneError
+    assert await kept(postgres) == ([], [])
+    assert await receipts(postgres) == 0
+
+
+@pytest.mark.parametrize("mode", ["conditional_savepoint", "rollback_only", "create_savepoint"])
+async def test_a_commit_of_the_session_writes_and_the_unit_keeps(
+    database: Database, postgres: Connection, cause: Envelope | None, mode: Any
+) -> None:
+    async with database.unit_of_work("place", cause=cause) as uow:
+        session = session_of(uow, join_transaction_mode=mode)
+        session.add(Order(id="o"))
+        await session.commit()
+        uow.publish(Placed(order_id="o"))
+        await uow.commit()
+    assert await kept(postgres) == (["o"], ["o"])
+
+
+async def test_a_rollback_of_the_session_ends_the_unit(
+    database: Database, postgres: Connection, cause: Envelope | None
+) -> None:
+    with pytest.raises(NotItsTransaction):
+        async with database.unit_of_work("place", cause=cause) as uow:
+            session = session_of(uow)
+            session.add(Order(id="o"))
+            uow.publish(Placed(order_id="o"))
+            await session.flush()
+            await session.rollback()
+            await uow.commit()
+    assert await kept(postgres) == ([], [])
+
+
+async def test_a_savepoint_that_is_open_at_the_commit_is_refused(
+    database: Database, postgres: Connection
+) -> None:
+    with pytest.raises(NotItsTransaction, match="savepoint"):
+        async with database.unit_of_work("place") as uow:
+            await uow.connection.begin_nested()
+            await insert(uow)
+            uow.publish(Placed(order_id="o"))
+            await uow.commit()
+    assert await kept(postgres) == ([], [])
+
+
+async def test_a_commit_inside_a_savepoint_is_refused(
+    database: Database, postgres: Connection
+) -> None:
+    with pytest.raises(NotItsTransaction, match="savepoint"):
+        async with database.unit_of_work("place") as uow, uow.savepoint():
+            await insert(uow)
+            uow.publish(Placed(order_id="o"))
+            await uow.commit()
+    assert await kept(postgres) == ([], [])
+
+
+# Whoever ends it.
+
+Ending = Callable[[UnitOfWork], Awaitable[object]]
+
+
+async def driver_of(uow: UnitOfWork) -> Connection:
+    raw = await uow.connection.get_raw_connection()
+    driver = raw.driver_connection
+    assert isinstance(driver, psycopg.AsyncConnection)
+    return driver
+
+
+async def commit_the_transaction(uow: UnitOfWork) -> None:
+    transaction = uow.connection.get_transaction()
+    assert transaction is not None
+    await transaction.commit()
+
+
+async def roll_back_the_transaction(uow: UnitOfWork) -> None:
+    transaction = uow.connection.get_transaction()
+    assert transaction is not None
+    await transaction.rollback()
+
+
+async def commit_the_driver(uow: UnitOfWork) -> None:
+    await (await driver_of(uow)).commit()
+
+
+async def roll_back_the_driver(uow: UnitOfWork) -> None:
+    await (await driver_of(uow)).rollback()
+
+
+def by_sql(statement: str) -> Ending:
+    async def end(uow: UnitOfWork) -> None:
+        await uow.connection.execute(text(statement))
+
+    return end
+
+
+def by_driver_sql(statement: str) -> Ending:
+    async def end(uow: UnitOfWork) -> None:
+        await (await driver_of(uow)).execute(statement.encode())
+
+    return end
+
+
+STATEMENTS = [
+    "COMMIT",
+    "commit work",
+    "  End",
+    "-- a word\n/* and more */ COMMIT",
+    "ROLLBACK",
+    "ABORT",
+    "COMMIT AND CHAIN",
+    "PREPARE TRANSACTION 'x'",
+]
+ENDINGS: dict[str, Ending] = {
+    "connection.commit": lambda uow: uow.connection.commit(),
+    "connection.rollback": lambda uow: uow.connection.rollback(),
+    "transaction.commit": commit_the_transaction,
+    "transaction.rollback": roll_back_the_transaction,
+    "driver.commit": commit_the_driver,
+    "driver.rollback": roll_back_the_driver,
+    **{f"sql {each!r}": by_sql(each) for each in STATEMENTS},
+    **{f"driver sql {each!r}": by_driver_sql(each) for each in STATEMENTS},
+}
+
+
+async def left_by(
+    database: Database,
+    postgres: Connection,
+    cause: Envelope | None,
+    then: Callable[[UnitOfWork], Awaitable[object]],
+) -> dict[str, object]:
+    """What a unit left that somebody ended, by how; empty is right.
+
+    Inside the unit an order is inserted and its event published; then comes the end, then `then`.
+    """
+    left: dict[str, object] = {}
+    for name, end in ENDINGS.items():
+        with pytest.raises((UndoneError, NotItsTransaction)):
+            async with database.unit_of_work("place", cause=cause) as uow:
+                await insert(uow)
+                uow.publish(Placed(order_id="o"))
+                await end(uow)
+                await then(uow)
+        found = (*await kept(postgres), await receipts(postgres))
+        if found != ([], [], 0):
+            left[name] = found
+            await postgres.execute("TRUNCATE orders, outbox.messages, outbox.receipts")
+    return left
+
+
+async def test_whoever_ends_the_transaction_keeps_no_row_without_its_event(
+    database: Database, postgres: Connection, cause: Envelope | None
+) -> None:
+    async def fail(_: UnitOfWork) -> None:
+        raise UndoneError
+
+    assert await left_by(database, postgres, cause, fail) == {}
+
+
+async def test_a_unit_whose_transaction_was_ended_keeps_nothing_more(
+    database: Database, postgres: Connection, cause: Envelope | None
+) -> None:
+    assert await left_by(database, postgres, cause, lambda uow: uow.commit()) == {}
+
+
+async def test_nor_does_it_where_another_transaction_has_begun_in_its_place(
+    database: Database, postgres: Connection, cause: Envelope | None
+) -> None:
+    async def go_on(uow: UnitOfWork) -> None:
+        await uow.connection.execute(text("INSERT INTO orders VALUES ('later', 1)"))
+        await uow.commit()
+
+    assert await left_by(database, postgres, cause, go_on) == {}
+
+
+async def test_a_refused_end_that_is_swallowed_ends_the_unit_or_nothing(
+    database: Database, postgres: Connection
+) -> None:
+    """Code that catches the refusal and carries on keeps all of the unit, or nothing of it."""
+    for end in ENDINGS.values():
+        with suppress(NotItsTransaction):
+            async with database.unit_of_work("place") as uow:
+                await insert(uow)
+                uow.publish(Placed(order_id="o"))
+                with suppress(NotItsTransaction):
+                    await end(uow)
+                await uow.commit()
+        rows, events = await kept(postgres)
+        assert rows == events
+        await postgres.execute("TRUNCATE orders, outbox.messages, outbox.streams")
+
+
+async def test_an_end_by_another_class_of_cursor_is_noticed_before_an_event_is_written(
+    database: Database, postgres: Connection
+) -> None:
+    """It cannot be refused before it is sent."""
+    with pytest.raises(NotItsTransaction):
+        async with database.unit_of_work("place") as uow:
+            async with psycopg.AsyncClientCursor(await driver_of(uow)) as cursor:
+                await cursor.execute("SELECT 1; COMMIT")
+            await uow.connection.execute(text("SELECT 1"))
+            uow.publish(Placed(order_id="o"))
+    assert await kept(postgres) == ([], [])
+
+
+async def test_the_connection_of_a_unit_that_was_ended_serves_the_next(
+    database: Database, postgres: Connection
+) -> None:
+    for ending in ENDINGS.values():
+        with pytest.raises((UndoneError, NotItsTransaction)):
+            async with database.unit_of_work("place") as uow:
+                await insert(uow)
+                await ending(uow)
+                raise UndoneError
+    async with database.unit_of_work("place") as uow:
+        await insert(uow)
+        uow.publish(Placed(order_id="o"))
+        await uow.commit()
+    assert await kept(postgres) == (["o"], ["o"])
+
+
+@pytest.mark.parametrize("statement", ["ROLLBACK TO s", "rollback work to savepoint s"])
+async def test_a_savepoint_by_hand_is_no_end(
+    database: Database, postgres: Connection, statement: str
+) -> None:
+    async with database.unit_of_work("place") as uow:
+        await insert(uow)
+        await uow.connection.execute(text("SAVEPOINT s"))
+        await uow.connection.execute(text("DELETE FROM orders"))
+        await uow.connection.execute(text(statement))
+        uow.publish(Placed(order_id="o"))
+        await uow.commit()
+    assert await kept(postgres) == (["o"], ["o"])

@@ -1,0 +1,97 @@
+"""Aged: messages of days that lie behind, and a cursor as the relay would leave it."""
+
+import psycopg
+
+from outbox.cursor.database_identity import require_same
+
+PUBLISH = "SELECT outbox.publish(%s, %s, 'test.noted.v1', jsonb_build_object('said', %s::text), %s)"
+AGGREGATE = "test.note"
+
+# As outbox.create_partitions makes the days from today on.
+PAST_DAY = """
+DO $$ DECLARE
+    day date := (now() AT TIME ZONE 'UTC')::date - {ago};
+    name text := 'messages_' || to_char(day, 'YYYYMMDD');
+BEGIN
+    EXECUTE format('CREATE TABLE IF NOT EXISTS outbox.%I PARTITION OF outbox.messages'
+        ' FOR VALUES FROM (%L) TO (%L)',
+        name, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
+    EXECUTE format('ALTER TABLE outbox.%I REPLICA IDENTITY FULL', name);
+END $$
+"""
+# A row moves to the partition where it belongs then, as it is.
+AGE = """
+UPDATE outbox.messages SET created_at = created_at - make_interval(days => %s)
+WHERE created_at >= date_trunc('day', now(), 'UTC')
+"""
+NAME = "SELECT 'messages_' || to_char((now() AT TIME ZONE 'UTC')::date - %s::integer, 'YYYYMMDD')"
+ALL_PUBLISHED = """
+UPDATE outbox.relay SET cursor = pg_current_snapshot(), upto = NULL, position = 0,
+    highest_position = greatest(highest_position, (SELECT max(position) FROM outbox.messages))
+"""
+
+Connection = psycopg.AsyncConnection
+
+
+async def past_day(connection: Connection, ago: int) -> str:
+    """Make the partition of that day; its name."""
+    await connection.execute(PAST_DAY.replace("{ago}", str(ago)).encode())
+    row = await (await connection.execute(NAME, [ago])).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+async def publish(
+    connection: Connection, *keys: str, said: str = "so", deletes: bool = False
+) -> None:
+    """A message of each of these keys, each in a transaction of its own, today."""
+    for key in keys:
+        await connection.execute(PUBLISH, [AGGREGATE, key, said, deletes])
+
+
+async def publish_aged(connection: Connection, ago: int, *keys: str, deletes: bool = False) -> None:
+    """The same, as if it had been said so many days ago; nothing of today may be there."""
+    await publish(connection, *keys, deletes=deletes)
+    await connection.execute(AGE, [ago])
+
+
+async def all_published(connection: Connection) -> None:
+    """As if a relay had published all that is committed."""
+    await require_same(connection)
+    await connection.execute(ALL_PUBLISHED)
+
+
+async def fetch(connection: Connection, statement: str) -> list[tuple[object, ...]]:
+    return await (await connection.execute(statement.encode())).fetchall()
+
+
+async def days_there(connection: Connection) -> list[str]:
+    """The names of the partitions that lie behind today."""
+    found = await fetch(
+        connection,
+        "SELECT inhrelid::regclass::text FROM pg_inherits"
+        " WHERE inhparent = 'outbox.messages'::regclass"
+        "   AND inhrelid::regclass::text"
+        "     < 'outbox.messages_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')"
+        " ORDER BY 1",
+    )
+    return [str(name).removeprefix("outbox.") for (name,) in found]
+
+
+# One row a head, with the message that the head speaks of; everything else is wrong.
+WRONG = """
+SELECT latest.aggregateid, head.version, latest.id FROM outbox.streams AS head
+FULL JOIN outbox.latest AS latest USING (aggregatetype, aggregateid)
+WHERE latest.id IS NULL OR head.version IS NULL OR outbox.digest(latest.payload) <> head.digest
+   OR latest.version <> head.version OR latest.position <> head.position
+"""
+ONE_EACH = """
+SELECT (SELECT count(*) FROM outbox.latest) = (SELECT count(*) FROM outbox.streams),
+       NOT EXISTS (SELECT FROM outbox.kept GROUP BY aggregatetype, aggregateid HAVING count(*) > 1)
+"""
+
+
+async def require_latest(connection: Connection) -> None:
+    """outbox.latest has exactly one row a head, with the head's version, position and digest."""
+    assert await fetch(connection, WRONG) == []
+    assert await fetch(connection, ONE_EACH) == [(True, True)]

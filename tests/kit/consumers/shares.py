@@ -1,0 +1,161 @@
+"""A share over a reaction and letters of the test's own, and what happens in it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+
+from consumers.dead_letters.redelivery import First, Redo, Retried
+from consumers.dead_letters.store import DeadLetter, DeadLetters
+from consumers.runner.applier import Applier
+from consumers.runner.assignment import Bounds, Share
+from consumers.runner.failures import Backoff
+from consumers.runner.version_gaps import Gaps
+from consumers.settings import Settings
+from outbox.errors import DependencyDown
+from outbox.kafka import Partition, Received
+from schemas.envelope import Envelope
+from tests.kit.consumers.tasks import TOPIC
+from tests.kit.waiting import until
+
+PARTITION = (TOPIC, 0)
+ATTEMPTS = 3
+WITHIN_SECONDS = 30.0
+
+
+class Letters(DeadLetters):
+    """Kept in a list; away where the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings(), "test")
+        self.written: list[DeadLetter] = []
+        self.refused = 0
+        self.away = False
+
+    async def write(self, letter: DeadLetter) -> int:
+        if self.away:
+            self.refused += 1
+            raise DependencyDown("postgres", "planted")
+        self.written.append(letter)
+        return len(self.written)
+
+    async def parked(self) -> set[str]:
+        return {letter.stream for letter in self.written if letter.stream}
+
+
+class Script:
+    """A reaction that keeps the ids of what it was given, and fails as `fails` says of one."""
+
+    name = "test"
+    topics = (TOPIC,)
+    parks_keys = True
+
+    def __init__(self, batch_messages: int = 1) -> None:
+        self.batch_messages = batch_messages
+        self.fails: Callable[[Envelope], Exception | None] = lambda _: None
+        self.applied: list[str] = []
+        self.calls: list[list[str]] = []
+        self.running = 0
+        self.most_running = 0
+        self.held = asyncio.Event()
+        self.held.set()
+
+    async def prepare(self) -> None:
+        """Nothing."""
+
+    async def apply(self, envelopes: Sequence[Envelope]) -> None:
+        self.calls.append([envelope.id for envelope in envelopes])
+        self.running += 1
+        self.most_running = max(self.running, self.most_running)
+        try:
+            await self.held.wait()
+            await asyncio.sleep(0)  # so that others run meanwhile
+            for envelope in envelopes:
+                if (error := self.fails(envelope)) is not None:
+                    raise error
+            self.applied += [envelope.id for envelope in envelopes]
+        finally:
+            self.running -= 1
+
+    def of_key(self, key: str) -> list[str]:
+        """What was applied of it, in order."""
+        return [each for each in self.applied if each.startswith(f"{key}@")]
+
+
+class Bench:
+    """The share, and all that it was told to do."""
+
+    def __init__(self, script: Script, redo: Redo, side_by_side: int, messages: int) -> None:
+        self.script = script
+        self.letters = Letters()
+        self.paused: list[Partition] = []
+        self.resumed: list[Partition] = []
+        self.errors: list[BaseException] = []
+        self.applier = Applier(script, self.letters, redo, ATTEMPTS, Gaps("test", 100))
+        self.share = Share(
+            self.applier,
+            Bounds(script.batch_messages, side_by_side, messages, 1 << 30),
+            Backoff(0.001, 0.01),
+            self.paused.append,
+            self.resumed.append,
+            self.errors.append,
+        )
+        self.share.assign([PARTITION])
+
+    def accept(self, *records: Received) -> None:
+        self.share.accept({PARTITION: records})
+
+    def committable(self) -> int | None:
+        return self.share.committable().get(PARTITION)
+
+    async def finished(self) -> None:
+        """All that was accepted is applied or buried."""
+        await until(self._finished, WITHIN_SECONDS, 0.001)
+
+    async def _finished(self) -> bool:
+        return self.share.unfinished_messages == 0
+
+
+@asynccontextmanager
+async def bench(
+    batch: int = 1, side_by_side: int = 4, messages: int = 1_000, redo: Redo | None = None
+) -> AsyncIterator[Bench]:
+    made = Bench(Script(batch), redo or Asked(), side_by_side, messages)
+    try:
+        yield made
+    finally:
+        made.script.held.set()
+        await made.share.end(0)
+        await made.share.gone()
+    assert made.errors == []
+
+
+class Asked:
+    """A Redo that keeps what it is told; of a key with `dead` ones more waits."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+        self.dead: list[int] = []
+        self.open: dict[str, list[Retried]] = {}
+
+    def opens(self, *retried: Retried) -> Sequence[Retried]:
+        """Due from now on; these are handed to the share, too."""
+        for each in retried:
+            self.open.setdefault(each.stream or "", []).append(each)
+        return retried
+
+    async def first(self, stream: str) -> First | None:
+        """A key with nothing that is due waits behind a dead letter."""
+        return First(self.open[stream][0] if self.open.get(stream) else None)
+
+    async def due(self, partitions: Collection[Partition]) -> Sequence[Retried]:
+        raise NotImplementedError("the share is handed what is due")
+
+    async def applied(self, retried: Retried) -> bool:
+        self.done.append(retried.id)
+        self.open[retried.stream or ""].remove(retried)
+        return not self.open[retried.stream or ""]
+
+    async def failed(self, retried: Retried, letter: DeadLetter) -> None:
+        assert letter.record == retried.record
+        self.dead.append(retried.id)
+        self.open[retried.stream or ""].clear()

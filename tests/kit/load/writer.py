@@ -1,0 +1,147 @@
+"""Writer: changes a row and says so, again and again, whatever befalls its database.
+
+`python -m tests.kit.load.writer 17` does so from unit 17 on until it is ended, as a process that a
+test can kill; a line of JSON names each unit that was acknowledged.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+import psycopg
+from sqlalchemy import text
+
+from outbox.errors import AlreadyHandled, Contention, DependencyDown
+from outbox.runtime import logs
+from outbox.runtime.failpoints import arm
+from outbox.settings import Settings
+from outbox.write.database import Database
+from schemas.envelope import Envelope
+from tests.kit.verdicts.history import Happened
+
+KEYS = 12
+TABLE = "CREATE TABLE things (id text PRIMARY KEY, n int NOT NULL)"
+CHANGE = text("INSERT INTO things VALUES (:id, 1) ON CONFLICT (id) DO UPDATE SET n = things.n + 1")
+
+
+def quiet(_: int) -> None:
+    """Whom nobody has to tell."""
+
+
+class Writer:
+    """One unit of work after another; what may or may not have happened is repeated.
+
+    Its units are `<name>-<number>`, from `done` on; `told` hears each number that is acknowledged,
+    and `refused` counts how often the database was down or chose us as its victim.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name: str = "unit",
+        done: int = 0,
+        *,
+        pause_seconds: float = 0.0,
+        told: Callable[[int], None] = quiet,
+    ) -> None:
+        self._database = database
+        self._name = name
+        self._pause_seconds = pause_seconds
+        self._told = told
+        self.done = done
+        self.refused = 0
+
+    @classmethod
+    async def prepared(cls, database: Database, url: str) -> Self:
+        """With the table that it changes."""
+        await make_things(url)
+        return cls(database)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.repeat(1)
+            await asyncio.sleep(self._pause_seconds)
+
+    async def repeat(self, units: int) -> None:
+        """So many units; those that were done before are left as they are."""
+        for _ in range(units):
+            with suppress(AlreadyHandled):
+                await self._unit()
+            self._told(self.done)
+            self.done += 1
+
+    async def _unit(self) -> None:
+        cause = Envelope(f"{self._name}-{self.done}", "/test", "faults.do.v1", "k", b"{}")
+        thing = f"thing-{self.done % KEYS}"
+        while True:
+            try:
+                async with self._database.unit_of_work("change", cause=cause) as uow:
+                    await uow.connection.execute(CHANGE, {"id": thing})
+                    uow.publish(Happened(thing=thing))
+                    await uow.commit()
+                return
+            except (DependencyDown, Contention):
+                self.refused += 1
+                await asyncio.sleep(0.05)
+
+
+async def make_things(url: str) -> None:
+    """The table that writers change."""
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute(TABLE)
+
+
+async def things(url: str) -> dict[str, int]:
+    """How often each row says that it was changed."""
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        rows = await connection.execute("SELECT id, n FROM things")
+        return dict(await rows.fetchall())
+
+
+# A row that was changed as often as its key has messages, numbered from 1, up to its head, agrees.
+DISAGREE = """
+    SELECT coalesce(things.id, said.id, head.id)
+    FROM things
+    FULL JOIN (SELECT aggregateid AS id, count(*) AS n, max(version) AS last
+               FROM outbox.messages GROUP BY aggregateid) AS said ON said.id = things.id
+    FULL JOIN (SELECT aggregateid AS id, version FROM outbox.streams) AS head
+      ON head.id = coalesce(things.id, said.id)
+    WHERE NOT coalesce(things.n = said.n AND said.n = said.last AND said.last = head.version, false)
+"""
+
+
+async def disagreeing(url: str) -> list[str]:
+    """I1: the things whose row, messages and head do not say the same number of changes."""
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        return [row[0] for row in await (await connection.execute(DISAGREE)).fetchall()]
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def tell(unit: int) -> None:
+    """At once: lines of the log would wait, and die with us."""
+    line = json.dumps({"event": "acknowledged", "unit": unit})
+    os.write(sys.stderr.fileno(), f"{line}\n".encode())
+
+
+async def main(first: int) -> None:
+    """This process, until somebody ends it."""
+    settings = Settings()
+    logs.configure("json", "info")
+    arm(settings.failpoints)
+    async with Database(settings, "writer") as database:
+        writer = Writer(database, done=first, told=tell)
+        await writer.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))

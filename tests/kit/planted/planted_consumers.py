@@ -1,0 +1,104 @@
+"""Bugs planted into the real consumer, in this process, to prove that the harness sees them."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import RecordTooLargeError
+
+from consumers.dead_letters.store import DeadLetter, DeadLetters
+from consumers.runner.in_flight_offsets import Unfinished
+from outbox.errors import AlreadyHandled, DependencyDown
+from outbox.kafka import Subscriber, subscriber
+from outbox.kafka.consumer import Consumer
+from outbox.write import database
+from outbox.write.publishing import Published
+from outbox.write.unit_of_work import READ_RECEIPT, TAKE_RECEIPT, UnitOfWork, driver_connection
+from schemas.envelope import Envelope, Event
+
+
+@contextmanager
+def committed_before_the_effect() -> Iterator[None]:
+    """M03: what was received may be committed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Unfinished, "lowest", property(lambda unfinished: unfinished._next))
+        yield
+
+
+@contextmanager
+def auto_commit() -> Iterator[None]:
+    """M04: the client commits where it has read to, by itself."""
+
+    class Automatic(Consumer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self._enable_auto_commit, self._auto_commit_interval_ms = True, 50
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subscriber, "Consumer", Automatic)
+        yield
+
+
+class LateReceipt(UnitOfWork):
+    """M12: looks for the receipt first, and writes it when all is committed, without the guard."""
+
+    async def _take_receipt(self, cause: Envelope) -> None:
+        driver = await driver_connection(self.connection)
+        if await (await driver.execute(READ_RECEIPT, [self._consumer, cause.id])).fetchone():
+            raise AlreadyHandled(cause.id, None)
+
+    async def commit(self, reply: Event | None = None) -> list[Published]:
+        done = await super().commit(reply)
+        assert self._cause is not None
+        self._transaction.release()
+        driver = await driver_connection(self.connection)
+        await driver.execute(TAKE_RECEIPT, [self._consumer, self._cause.id, ""])
+        await self.connection.commit()
+        return done
+
+
+@contextmanager
+def receipt_after_the_effect() -> Iterator[None]:
+    """M12, for the length of the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "UnitOfWork", LateReceipt)
+        yield
+
+
+@contextmanager
+def letters_without_wait() -> Iterator[None]:
+    """M13: a dead letter is on its way when its offset is committed, and may never arrive."""
+    write = DeadLetters.write
+    on_their_way: set[asyncio.Task[None]] = set()
+
+    async def send(letters: DeadLetters, letter: DeadLetter) -> None:
+        with suppress(DependencyDown):
+            await write(letters, letter)
+
+    async def write_later(letters: DeadLetters, letter: DeadLetter) -> None:
+        on_their_way.add(asyncio.create_task(send(letters, letter)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DeadLetters, "write", write_later)
+        yield
+
+
+@contextmanager
+def too_large_is_swallowed() -> Iterator[None]:
+    """M18: aiokafka has stepped over the record when it says that it is too large."""
+    receive = Subscriber._receive
+
+    async def swallowing(
+        self: Subscriber, partitions: Iterable[TopicPartition], records: int, milliseconds: int
+    ) -> Any:
+        try:
+            return await receive(self, partitions, records, milliseconds)
+        except RecordTooLargeError:
+            return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Subscriber, "_receive", swallowing)
+        yield

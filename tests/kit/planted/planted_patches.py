@@ -1,0 +1,124 @@
+"""Bugs planted into the real relay, in this process, to prove that the harness sees them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import ClassVar, Self
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from outbox.cursor.cut import Cut, CutReader, Row, Snapshot
+from outbox.cursor.lease import Lease
+from outbox.cursor.progress import Progress, advance
+from outbox.kafka import Publisher
+from outbox.kafka.errors import abandon
+from outbox.postgres.pipeline import COMMIT, Request, Rows, at_once
+from outbox.relay import relay, sender
+from outbox.relay.term import Term
+from outbox.write import database, publishing
+from outbox.write.unit_of_work import UnitOfWork, driver_connection
+
+
+@contextmanager
+def no_lease_check() -> Iterator[None]:
+    """M10: for the length of the block every relay takes its term for endless."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lease, "remaining", lambda lease: lease.seconds)
+        yield
+
+
+class ReusedPublisher(Publisher):
+    """M09: goes on with one producer, whatever has happened to it."""
+
+    kept: ClassVar[AIOKafkaProducer | None] = None
+
+    async def __aenter__(self) -> Self:
+        if ReusedPublisher.kept is None:
+            await super().__aenter__()
+            ReusedPublisher.kept = self._producer
+        self._producer = ReusedPublisher.kept
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """The bug."""
+
+
+@asynccontextmanager
+async def reused_producer() -> AsyncIterator[None]:
+    """M09, for the length of the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sender, "Publisher", ReusedPublisher)
+        yield
+    if ReusedPublisher.kept is not None:
+        await abandon(ReusedPublisher.kept)
+        ReusedPublisher.kept = None
+
+
+@contextmanager
+def ordered_by_creation() -> Iterator[None]:
+    """M21: a cut is published in the order in which its transactions began."""
+    small = CutReader.small
+
+    async def by_creation(reader: CutReader, cut: Cut) -> list[Row] | None:
+        rows = await small(reader, cut)
+        return rows and sorted(rows, key=lambda row: row.time)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CutReader, "small", by_creation)
+        yield
+
+
+# Statement to what draws its position anew, once the head is locked, and what keeps the early one.
+DRAWS = {
+    "PUBLISH_ONE": ("position = nextval('outbox.positions'),", "position = EXCLUDED.position,"),
+    "PUBLISH_SEVERAL": (
+        "position = nextval('outbox.positions') + EXCLUDED.version - 1,",
+        "position = EXCLUDED.position,",
+    ),
+}
+
+
+@contextmanager
+def drawn_before_the_lock() -> Iterator[None]:
+    """M16: a message keeps the position that was drawn before it waited for its head."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (right, wrong) in DRAWS.items():
+            statement = getattr(publishing, name)
+            assert right.encode() in statement.sql
+            early = statement.sql.replace(right.encode(), wrong.encode())
+            patch.setattr(publishing, name, replace(statement, sql=early))
+        yield
+
+
+class MarkingTerm(Term):
+    """M08: says in the database that a cut is published, and then publishes it."""
+
+    async def _publish_upto(self, upto: Snapshot, stopping: asyncio.Event) -> bool:
+        await advance(self._connection, self._lease, Progress(upto), [])
+        return await super()._publish_upto(upto, stopping)
+
+
+@contextmanager
+def marked_before_acknowledged() -> Iterator[None]:
+    """M08, for the length of the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay, "Term", MarkingTerm)
+        yield
+
+
+class SilentUnit(UnitOfWork):
+    """M11: commits the rows, and says so in a second transaction."""
+
+    async def _write_and_commit(self, requests: list[Request]) -> Rows:
+        await at_once(await driver_connection(self.connection), [COMMIT])
+        return await super()._write_and_commit(requests)
+
+
+@contextmanager
+def two_transactions() -> Iterator[None]:
+    """M11, for the length of the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "UnitOfWork", SilentUnit)
+        yield

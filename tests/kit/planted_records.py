@@ -1,0 +1,110 @@
+"""Records and rows that no relay would leave: what an audit must find."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from aiokafka import AIOKafkaProducer
+
+from consumers.settings import Settings
+from outbox.kafka import Partition, partition_of
+from schemas.envelope import Envelope
+from schemas.wire import Headers, encode
+from tests.kit.topics import PARTITIONS
+
+TOPIC = "test.note.events"
+
+WRITE = """
+    SELECT position FROM outbox.publish('test.note', %s, 'test.noted.v1', '{"text": "a"}',
+                                        headers => %s::jsonb)
+"""
+READ = """
+    SELECT position, id, aggregateid, type, version, topic, payload, created_at
+    FROM outbox.messages WHERE position = %s
+"""
+MOVE_CURSOR = "UPDATE outbox.relay SET cursor = pg_current_snapshot()"
+RECORD = """
+    INSERT INTO outbox.deliveries (term, topic, partition, first_offset, last_offset,
+                                   first_position, last_position, messages)
+    VALUES (1, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A row of outbox.messages."""
+
+    position: int
+    id: UUID
+    key: str
+    type: str
+    version: int
+    topic: str
+    payload: str
+    created_at: datetime
+
+    @property
+    def home(self) -> Partition:
+        """Where the relay sends it."""
+        return self.topic, partition_of(self.key.encode(), PARTITIONS)
+
+    def envelope(self) -> Envelope:
+        return Envelope(
+            str(self.id), "/test", self.type, self.key, self.payload.encode(),
+            time=self.created_at, sequence=self.version, position=self.position, term=1,
+        )  # fmt: skip
+
+
+async def write(
+    connection: psycopg.AsyncConnection[Any], key: str, headers: Mapping[str, str] | None = None
+) -> Message:
+    """Commit one message."""
+    row = await (await connection.execute(WRITE, [key, json.dumps(headers or {})])).fetchone()
+    assert row is not None
+    return await read(connection, row[0])
+
+
+async def read(connection: psycopg.AsyncConnection[Any], position: int) -> Message:
+    row = await (await connection.execute(READ, [position])).fetchone()
+    assert row is not None
+    return Message(*row)
+
+
+async def passed(connection: psycopg.AsyncConnection[Any]) -> None:
+    """As if a relay had published all that is committed."""
+    await connection.execute(MOVE_CURSOR)
+
+
+async def recorded(
+    connection: psycopg.AsyncConnection[Any], messages: Sequence[Message], at: Partition, first: int
+) -> None:
+    """As if a relay had them acknowledged at these offsets."""
+    positions = [message.position for message in messages]
+    last = first + len(messages) - 1
+    values = [*at, first, last, min(positions), max(positions), len(messages)]
+    await connection.execute(RECORD, values)
+
+
+async def send(settings: Settings, envelope: Envelope, at: Partition) -> int:
+    """Past the outbox; its offset."""
+    key, value, headers = encode(envelope)
+    return await send_raw(settings, at, key, value, headers)
+
+
+async def send_raw(
+    settings: Settings, at: Partition, key: bytes | None, value: bytes | None, headers: Headers
+) -> int:
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_url) as producer:
+        topic, partition = at
+        acknowledged = await producer.send_and_wait(
+            topic, value, key, partition=partition, headers=headers
+        )
+    return int(acknowledged.offset)
+
+
+def altered(envelope: Envelope, **changes: Any) -> Envelope:
+    return replace(envelope, **changes)

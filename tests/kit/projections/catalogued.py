@@ -1,0 +1,68 @@
+"""Catalogued: items as programs in SQL publish them, and stores that are in step with them."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+import psycopg
+
+from consumers.mappings.catalog import ITEM, ITEM_TOPIC
+from consumers.projections.projection import Entry, Projection, StreamKey, change_of
+from consumers.projections.testing.memory import MemoryProjection
+from outbox.streams.latest import read_latest
+from schemas.catalog import ItemRemoved, ItemUpserted
+
+CATALOG = "drifting"
+PUBLISH = "SELECT outbox.publish('catalog.item', %s, %s, %s::jsonb, %s)"
+# As retention does it before it drops a day.
+KEEP = """
+INSERT INTO outbox.kept (aggregatetype, aggregateid, position, id, type, version, topic, payload,
+                         headers, created_at)
+SELECT aggregatetype, aggregateid, position, id, type, messages.version, topic, payload, headers,
+       created_at
+FROM outbox.messages JOIN outbox.streams USING (aggregatetype, aggregateid, position)
+"""
+
+Connection = psycopg.AsyncConnection
+
+
+def stream(item_id: str) -> StreamKey:
+    return StreamKey(ITEM, f"{CATALOG}/{item_id}")
+
+
+async def publish(postgres: Connection, *items: str, text: str = "so") -> None:
+    """The next version of each item, each in a transaction of its own."""
+    for item in items:
+        event = ItemUpserted(catalog_id=CATALOG, item_id=item, name=item, text=text)
+        parameters = [event.key(), event.type, event.payload().decode(), False]
+        await postgres.execute(PUBLISH, parameters)
+
+
+async def remove(postgres: Connection, *items: str) -> None:
+    for item in items:
+        event = ItemRemoved(catalog_id=CATALOG, item_id=item)
+        parameters = [event.key(), event.type, event.payload().decode(), True]
+        await postgres.execute(PUBLISH, parameters)
+
+
+async def follow(
+    postgres: Connection, projection: Projection, streams: Iterable[StreamKey]
+) -> None:
+    """What consumers do with the latest messages of these keys."""
+    found = (await read_latest(postgres, streams)).values()
+    await projection.apply([change_of(envelope) for envelope in found if envelope])
+
+
+def memory() -> MemoryProjection:
+    """A stand-in for a store."""
+    return MemoryProjection([ITEM], [ITEM_TOPIC])
+
+
+class Scripted(MemoryProjection):
+    """A stand-in whose scan is what a test says; `versions` stays what it really shows."""
+
+    def __init__(self, scanned: Sequence[Entry]) -> None:
+        super().__init__([ITEM], [ITEM_TOPIC])
+        self.scanned = scanned
+
+    async def scan(self) -> AsyncIterator[Entry]:
+        for entry in self.scanned:
+            yield entry

@@ -1,0 +1,51 @@
+"""Stores for the tests of Qdrant: a scripted server, and a projection over HTTP."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from qdrant_client import AsyncQdrantClient
+
+from consumers.mappings.catalog import catalog_qdrant
+from consumers.qdrant.projection import QdrantProjection
+from tests.kit.projections.projection_suite import CountingEmbedder
+from tests.kit.servers.qdrant_engine import EdgeEngine, Engine
+from tests.kit.servers.qdrant_local import LocalEngine
+from tests.kit.servers.qdrant_server import QdrantServer, serving
+
+ENGINES = ("local mode", "own engine")
+NO_ENGINE = "Qdrant's own engine is in the wheel qdrant-edge-py, which is not installed"
+TIMEOUT_SECONDS = 30
+
+
+def engine_of(kind: str, folder: Path) -> Engine:
+    """Skips the test where Qdrant's own engine is not installed."""
+    if kind == "local mode":
+        return LocalEngine()
+    pytest.importorskip("qdrant_edge", reason=NO_ENGINE)
+    folder.mkdir(exist_ok=True)
+    return EdgeEngine(folder)
+
+
+@asynccontextmanager
+async def scripted(kind: str, folder: Path) -> AsyncIterator[QdrantServer]:
+    async with serving(QdrantServer(engine_of(kind, folder))) as server:
+        yield server
+
+
+@asynccontextmanager
+async def over_http(
+    address: str, embedder: CountingEmbedder, timeout_seconds: int = TIMEOUT_SECONDS
+) -> AsyncIterator[QdrantProjection]:
+    """The catalog's items at `host:port`, not prepared yet."""
+    client = AsyncQdrantClient(
+        url=f"http://{address}",
+        timeout=timeout_seconds,
+        check_compatibility=False,
+        verify=False,  # reads no certificates, which would be what takes longest
+    )
+    try:
+        yield catalog_qdrant(client, embedder)
+    finally:
+        await client.close()

@@ -1,0 +1,99 @@
+"""Rebuilding: a store with items, writers that go on, and what is asked of a rebuild."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+
+from consumers.drift.check import Care, check
+from consumers.projections.generations import LiveProjection
+from consumers.projections.projection import Projection
+from consumers.rebuild.rebuild import Asked
+from consumers.settings import Settings
+from outbox.operations import Operation
+from schemas.catalog import ItemRemoved, ItemUpserted
+from tests.kit.load.length import seconds
+from tests.kit.load.seed import seed
+
+BUSY = "busy"
+SEARCHED = 300  # so many of a catalog's items say that they are to be searched
+PUBLISH = "SELECT outbox.publish('catalog.item', %s, %s, %s::jsonb, %s)"
+MANY = """
+    SELECT outbox.publish('catalog.item', key, type, payload::jsonb, false)
+    FROM unnest(%s::text[], %s::text[], %s::text[]) AS event (key, type, payload)
+"""
+PATIENT = Care(patience_seconds=seconds(240, 3_000))
+
+Connection = psycopg.AsyncConnection
+
+
+def asked(action: str = "rebuild", *, projection: str = "qdrant", **more: object) -> Asked:
+    """By somebody, for some reason; patient enough for a busy machine."""
+    operation = Operation("ann", action, projection, "a test")
+    return Asked(operation, PATIENT, **more)  # type: ignore[arg-type] # as Asked has them
+
+
+def item(catalog: str, number: int, words: str) -> ItemUpserted:
+    attributes: dict[str, str | bool | float] = {}
+    if number < SEARCHED:
+        attributes["searched"] = "yes"
+    return ItemUpserted(
+        catalog_id=catalog, item_id=f"i{number}", name="n", text=words, attributes=attributes
+    )
+
+
+def mixture(number: int) -> str:
+    """Words in a proportion of its own, so that no two items are as near to any question."""
+    return f"tower {'runway ' * (number % 25 + 1)} {'gate ' * (number // 25 % 100 + 1)}"
+
+
+async def publish_items(postgres: Connection, catalog: str, number: int) -> None:
+    """One version each of so many items."""
+    events = [item(catalog, n, mixture(n)) for n in range(number)]
+    for start in range(0, number, 500):
+        page = events[start : start + 500]
+        columns = [[e.key() for e in page], [e.type for e in page]]
+        await postgres.execute(MANY, [*columns, [e.payload().decode() for e in page]])
+
+
+@asynccontextmanager
+async def writing(settings: Settings, items: int = 50) -> AsyncIterator[list[int]]:
+    """Versions of BUSY's items, a fifth of them deletes, for the length of the block; how many."""
+    rng, written = random.Random(seed(7)), [0]
+    stop = asyncio.Event()
+
+    async def write() -> None:
+        url = settings.libpq_url()
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            while not stop.is_set():
+                number = rng.randrange(items)
+                await connection.execute(PUBLISH, _event(number, rng.random() < 0.2, written[0]))
+                written[0] += 1
+                await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(write())
+    try:
+        yield written
+    finally:
+        stop.set()
+        await task
+
+
+def _event(number: int, gone: bool, version: int) -> list[object]:
+    if gone:
+        event = ItemRemoved(catalog_id=BUSY, item_id=f"i{number}")
+        return [event.key(), event.type, event.payload().decode(), True]
+    put = item(BUSY, number, f"version {version} of {number}")
+    return [put.key(), put.type, put.payload().decode(), False]
+
+
+async def in_step(postgres: Connection, projection: Projection) -> None:
+    """It shows exactly what the heads say."""
+    difference = await check(postgres, projection, PATIENT)
+    assert difference.keys == 0, difference
+
+
+async def live_number(store: LiveProjection) -> int:
+    return next(each.number for each in await store.generations.existing() if each.live)

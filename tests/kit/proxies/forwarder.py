@@ -1,0 +1,116 @@
+"""Forwarder: plain TCP between a client and PostgreSQL, to be cut, or pointed elsewhere."""
+
+import asyncio
+from contextlib import suppress
+from enum import Enum
+from typing import Self
+
+from sqlalchemy import make_url
+
+from stack.servers.port import LOOPBACK
+
+CHUNK_BYTES = 64 * 1024
+
+
+class Lost(Enum):
+    """What a client loses with its connection: the words that it was cut at, or their answer."""
+
+    REQUEST = "request"
+    ANSWER = "answer"
+
+
+class Forwarder:
+    """Forwards each new connection to where `target` points at that moment."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.accepted = 0
+        self._cut: tuple[bytes, Lost] | None = None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """The target's, with our port in it."""
+        assert self._server is not None
+        port = self._server.sockets[0].getsockname()[1]
+        return make_url(self.target).set(port=port).render_as_string(hide_password=False)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, LOOPBACK, 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self.cut()
+
+    async def cut(self) -> None:
+        """End all connections that live now."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def cut_at(self, words: bytes, lost: Lost) -> None:
+        """The next client that says these words loses its connection; once.
+
+        Where the answer is lost, the server has given it: what the words asked for is done.
+        """
+        self._cut = (words, lost)
+
+    @property
+    def was_cut(self) -> bool:
+        return self._cut is None
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = make_url(self.target)
+        with suppress(OSError):
+            try:
+                back, there = await asyncio.open_connection(target.host, target.port)
+            except OSError:
+                writer.transport.abort()
+                raise
+            down = asyncio.create_task(_copy(back, writer))
+            try:
+                await self._up(reader, back, there, down)
+            finally:
+                down.cancel()
+                writer.transport.abort()
+                there.transport.abort()
+
+    async def _up(
+        self,
+        reader: asyncio.StreamReader,
+        back: asyncio.StreamReader,
+        there: asyncio.StreamWriter,
+        down: asyncio.Task[None],
+    ) -> None:
+        """Until the client ends, or is cut."""
+        while chunk := await reader.read(CHUNK_BYTES):
+            cut = self._cut if self._cut and self._cut[0] in chunk else None
+            if cut is None:
+                there.write(chunk)
+                await there.drain()
+                continue
+            down.cancel()
+            self._cut = None
+            if cut[1] is Lost.ANSWER:
+                await asyncio.wait({down})  # it reads no more
+                there.write(chunk)
+                await back.read(1)
+            return
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while chunk := await reader.read(CHUNK_BYTES):
+            writer.write(chunk)
+            await writer.drain()
+        writer.close()

@@ -1,0 +1,107 @@
+"""Pooling: what a pooler does with the first packet of a client, where no pooler is installed.
+
+REFUSE is PgBouncer as it comes, DROP one that was told to ignore `options`; ECHO asks for the
+password and repeats it in its refusal, as no server should. Apart from that packet
+the client talks with PostgreSQL itself. Weakness: sessions are not lent to others here; that is
+shown with PgBouncer, in test_postgres_pooler.
+"""
+
+import asyncio
+import struct
+from contextlib import suppress
+from enum import Enum
+from typing import Self
+
+from sqlalchemy import make_url
+
+from stack.servers.port import LOOPBACK
+from tests.kit.proxies.forwarder import _copy as copied
+
+SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
+HEAD = struct.Struct("!ii")
+
+
+class Answer(Enum):
+    REFUSE = "refuse"
+    DROP = "drop"
+    ECHO = "echo"
+
+
+class Pooling:
+    """Stands before the server of `target`."""
+
+    def __init__(self, target: str, answer: Answer) -> None:
+        self._target = make_url(target)
+        self._answer = answer
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        port = self._server.sockets[0].getsockname()[1]
+        return self._target.set(port=port).render_as_string(hide_password=False)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, LOOPBACK, 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            try:
+                code, asked = await _first_packet(reader, writer)
+                if "options" in asked and self._answer is Answer.REFUSE:
+                    writer.write(_refusal("unsupported startup parameter: options"))
+                    return
+                if self._answer is Answer.ECHO:
+                    await _repeat_password(reader, writer)
+                    return
+                asked.pop("options", None)
+                back, there = await asyncio.open_connection(self._target.host, self._target.port)
+                there.write(_packet(code, asked))
+                down = asyncio.create_task(copied(back, writer))
+                await copied(reader, there)
+                await down
+            finally:
+                writer.close()
+
+
+async def _first_packet(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> tuple[int, dict[str, str]]:
+    while True:
+        length, code = HEAD.unpack(await reader.readexactly(HEAD.size))
+        body = await reader.readexactly(length - HEAD.size)
+        if code not in (SSL_REQUEST, GSS_REQUEST):
+            words = body.decode().split("\0")
+            return code, dict(zip(words[0:-2:2], words[1:-2:2], strict=True))
+        writer.write(b"N")
+
+
+async def _repeat_password(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"R" + HEAD.pack(8, 3))  # in clear text
+    _, length = struct.unpack("!ci", await reader.readexactly(5))
+    said = (await reader.readexactly(length - 4)).rstrip(b"\0").decode()
+    writer.write(_refusal(f"nobody has the password {said}"))
+
+
+def _packet(code: int, asked: dict[str, str]) -> bytes:
+    body = "".join(f"{name}\0{value}\0" for name, value in asked.items()).encode() + b"\0"
+    return HEAD.pack(len(body) + HEAD.size, code) + body
+
+
+def _refusal(message: str) -> bytes:
+    body = f"SFATAL\0C08P01\0M{message}\0\0".encode()
+    return b"E" + struct.pack("!i", len(body) + 4) + body

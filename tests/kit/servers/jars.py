@@ -1,0 +1,38 @@
+"""Jars that a test needs: they are there, or it is skipped, or it fails where they were meant.
+
+STACK_KAFKA=maven, or STACK_GRAPH=maven for Neo4j's, means them; `best`, as in CI, means them
+wherever Java and Maven are.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stack.errors import PartMissing, StackError
+from stack.servers.jars import jars_of
+from stack.servers.java import find_java
+from stack.servers.kafka import OLDEST_JAVA
+from stack.servers.neo4j import POM as NEO4J_POM
+from stack.settings import StackSettings
+
+KAFKA_PROVIDER = os.environ.get("STACK_KAFKA")
+GRAPH_PROVIDER = os.environ.get("STACK_GRAPH")
+ABSENT: dict[Path, str] = {}  # why the jars of a pom are not here; looked for once
+
+
+async def required_jars(pom: Path, settings: StackSettings) -> Path:
+    """The folder with the jars of `pom`, so that no test waits for a download."""
+    if pom not in ABSENT:
+        try:
+            await find_java(settings.java_home, OLDEST_JAVA)
+            return await jars_of(pom, settings)
+        except StackError as absent:  # also where Maven is there and reaches no repository
+            if meant(absent, GRAPH_PROVIDER if pom == NEO4J_POM else KAFKA_PROVIDER):
+                raise
+            ABSENT[pom] = str(absent)
+    pytest.skip(ABSENT[pom])
+
+
+def meant(absent: StackError, provider: str | None) -> bool:
+    return provider == "maven" or (provider == "best" and not isinstance(absent, PartMissing))

@@ -1,0 +1,95 @@
+"""Intake: memory is bounded by partition; a full one is paused, at half of it resumed."""
+
+from collections.abc import Sequence
+
+from consumers.runner.flow_control import Intake
+from outbox.kafka import Partition
+
+A, B = ("topic", 0), ("topic", 1)
+
+
+class Broker:
+    def __init__(self) -> None:
+        self.said: list[tuple[str, Partition]] = []
+
+    def pause(self, partition: Partition) -> None:
+        self.said.append(("pause", partition))
+
+    def resume(self, partition: Partition) -> None:
+        self.said.append(("resume", partition))
+
+
+def intake(
+    broker: Broker, partitions: Sequence[Partition] = (A, B), messages: int = 20, size: int = 1_000
+) -> Intake:
+    made = Intake(messages, size, broker.pause, broker.resume)
+    made.divide(partitions)
+    return made
+
+
+def test_a_partition_is_paused_at_its_share_of_the_messages_and_resumed_at_half() -> None:
+    broker = Broker()
+    bounded = intake(broker)
+    bounded.took(A, 9, 9)
+    assert broker.said == []
+    bounded.took(A, 1, 1)
+    assert broker.said == [("pause", A)]
+    for _ in range(4):
+        bounded.released(A, 1, 1)
+    assert bounded.paused == {A}
+    bounded.released(A, 1, 1)
+    assert broker.said == [("pause", A), ("resume", A)]
+    assert bounded.messages == 5
+
+
+def test_bytes_bound_it_too() -> None:
+    broker = Broker()
+    bounded = intake(broker)
+    bounded.took(A, 1, 500)
+    assert bounded.paused == {A}
+    bounded.released(A, 1, 500)
+    assert bounded.paused == set()
+
+
+def test_a_full_partition_leaves_the_others_their_room() -> None:
+    """C11: a key that waits for its store takes nothing from other partitions."""
+    broker = Broker()
+    bounded = intake(broker)
+    bounded.took(A, 19, 100)
+    bounded.took(B, 9, 9)
+    assert broker.said == [("pause", A)]
+
+
+def test_one_partition_may_have_all_of_it() -> None:
+    broker = Broker()
+    bounded = intake(broker, [A])
+    bounded.took(A, 19, 19)
+    assert broker.said == []
+
+
+def test_many_partitions_that_are_over_their_share_are_all_paused_until_that_is_less() -> None:
+    """C23: each by one receive only; but there are two hundred."""
+    broker, many = Broker(), [("topic", number) for number in range(200)]
+    bounded = intake(broker, many, messages=400)
+    for partition in many[:13]:
+        bounded.took(partition, 17, 17)
+    assert bounded.paused == set(many[:13])
+    bounded.took(many[13], 17, 17)
+    assert bounded.paused == set(many), "14 times 15 over two each is more than half of 400"
+    for partition in many[:7]:
+        bounded.released(partition, 17, 17)
+        assert bounded.paused == set(many)
+    bounded.released(many[7], 17, 17)
+    assert bounded.paused == set(many[8:14]), "what is under way goes on as it did"
+
+
+def test_what_came_before_the_partitions_were_known_counts_as_well() -> None:
+    broker = Broker()
+    bounded = intake(broker, [])
+    bounded.took(A, 15, 15)
+    bounded.divide([A, B])
+    bounded.took(B, 15, 15)
+    assert bounded.paused == {A, B}
+    bounded.released(A, 10, 10)
+    bounded.released(B, 10, 10)
+    assert bounded.paused == set()

@@ -1,0 +1,43 @@
+"""Unfinished: what may be committed is below every record that is not done (I9)."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.runner.in_flight_offsets import Unfinished
+
+
+def test_before_the_first_record_nothing_may_be_committed() -> None:
+    assert Unfinished().lowest is None
+
+
+def test_a_record_that_comes_twice_is_refused() -> None:
+    unfinished = Unfinished()
+    unfinished.receive(7)
+    with pytest.raises(ValueError, match="offset 7 after 7"):
+        unfinished.receive(7)
+
+
+@given(
+    gaps=st.lists(st.integers(1, 5), min_size=1, max_size=40),
+    rng=st.randoms(use_true_random=False),
+)
+def test_the_lowest_is_that_of_a_set_in_whatever_order_records_end(
+    gaps: list[int], rng: Random
+) -> None:
+    """Offsets have gaps, as compaction and transactions make them."""
+    unfinished, model, position = Unfinished(), set[int](), 0
+    waiting = list(gaps)
+    while waiting or model:
+        if waiting and (not model or rng.random() < 0.5):
+            position += waiting.pop()
+            unfinished.receive(position)
+            model.add(position)
+        else:
+            offset = rng.choice(sorted(model))
+            unfinished.finish(offset)
+            model.remove(offset)
+        assert unfinished.lowest == min(model, default=position + 1)
+        assert len(unfinished) == len(model)

@@ -1,0 +1,58 @@
+"""Gaps: a missing version is seen as soon as a later one is applied (C15)."""
+
+import pytest
+
+from consumers.runner import version_gaps
+from consumers.runner.version_gaps import Gaps
+from consumers.runner.work_item import Task, task_of
+from tests.kit.captured import captured
+from tests.kit.consumers.tasks import TOPIC, record_of
+
+
+def version(key: str, number: int | None) -> Task:
+    return task_of(record_of(key, 0, version=number))
+
+
+def gaps_in(*tasks: Task, keys: int = 100) -> int:
+    return Gaps("test", keys).saw(tasks)
+
+
+def test_a_version_that_never_came_is_said_with_those_around_it() -> None:
+    """C15."""
+    with captured(version_gaps) as logs:
+        assert gaps_in(version("a", 4), version("a", 6), version("a", 7)) == 1
+    assert logs == [
+        {
+            "event": "versions are missing",
+            "log_level": "warning",
+            "consumer": "test",
+            "stream": f"{TOPIC}/a",
+            "after": 4,
+            "before": 6,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        [version("a", 1), version("a", 2), version("b", 1), version("b", 2)],
+        [version("a", 7)],  # where retention or a new group begins
+        [version("a", 1), version("a", 2), version("a", 1), version("a", 2), version("a", 3)],
+        [version("a", None), version("a", None)],  # commands have none
+    ],
+)
+def test_repetitions_and_beginnings_are_no_gaps(tasks: list[Task]) -> None:
+    assert gaps_in(*tasks) == 0
+
+
+def test_memory_is_bounded_by_forgetting_the_key_that_changed_longest_ago() -> None:
+    tasks = [version("a", 1), version("b", 1), version("b", 2), version("c", 1)]
+    seen = Gaps("test", 2)
+    seen.saw(tasks)
+    assert seen.saw([version("b", 4)]) == 1
+    assert seen.saw([version("a", 9)]) == 0
+
+
+def test_none_are_remembered_where_the_setting_says_so() -> None:
+    assert gaps_in(version("a", 1), version("a", 5), keys=0) == 0

@@ -1,0 +1,28 @@
+"""FA2, FC1: no reader of ours can be made without what `outbox.kafka.consumer` fixes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outbox.kafka.consumer import Consumer
+
+ROOT = Path(__file__).parents[4]
+PACKAGES = ("outbox", "schemas", "services", "consumers", "web", "stack", "bench")
+MADE = re.compile(r"AIOKafkaConsumer\(|\(AIOKafkaConsumer\)|confluent_kafka\.Consumer\(")
+
+
+def test_only_one_module_makes_a_consumer() -> None:
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    made = [file for file in files if MADE.search(file.read_text(encoding="utf-8"))]
+    assert [str(file.relative_to(ROOT)) for file in made] == ["outbox/kafka/consumer.py"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "option", [{"isolation_level": "read_uncommitted"}, {"enable_auto_commit": True}]
+)
+async def test_what_it_fixes_cannot_be_chosen(option: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="multiple values"):
+        Consumer(bootstrap_servers="127.0.0.1:1", **option)

@@ -1,0 +1,30 @@
+"""The pace of polling: none while busy, doubling to the rest, and back at once."""
+
+import pytest
+
+from outbox.runtime.poll_interval import FIRST_SECONDS, Pace
+
+
+def test_work_is_followed_at_once() -> None:
+    assert Pace(0.025).after(work=True) == 0.0
+
+
+def test_idle_looks_double_up_to_the_rest_and_stay_there() -> None:
+    pace = Pace(0.025)
+    waits = [pace.after(work=False) for _ in range(12)]
+    assert waits[:3] == pytest.approx([FIRST_SECONDS, 2 * FIRST_SECONDS, 4 * FIRST_SECONDS])
+    assert waits == sorted(waits)
+    assert waits[-1] == 0.025
+    assert max(waits) == 0.025
+
+
+def test_work_ends_the_rest() -> None:
+    pace = Pace(0.025)
+    for _ in range(12):
+        pace.after(work=False)
+    pace.after(work=True)
+    assert pace.after(work=False) == FIRST_SECONDS
+
+
+def test_a_rest_shorter_than_the_first_wait_is_kept() -> None:
+    assert Pace(0.0001).after(work=False) == 0.0001

@@ -1,0 +1,42 @@
+"""A rate is kept, and a pause is not made up for."""
+
+import pytest
+
+from outbox.runtime.rate_limit import Rate
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    """A stand-in for the clock: it goes on only by sleeping, and when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def test_so_many_take_as_long_as_the_rate_says() -> None:
+    clock = Clock()
+    rate = Rate(100, clock, clock.sleep)
+    for _ in range(250):
+        await rate.spend(1)
+    assert clock.now == pytest.approx(2.5, abs=0.02)
+
+
+async def test_time_that_passed_unused_is_not_saved_up() -> None:
+    clock = Clock()
+    rate = Rate(100, clock, clock.sleep)
+    clock.now = 60.0
+    await rate.spend(100)
+    assert clock.now == pytest.approx(61.0)
+
+
+async def test_without_a_limit_it_never_waits() -> None:
+    clock = Clock()
+    await Rate(None, clock, clock.sleep).spend(10**9)
+    assert clock.now == 0.0
