@@ -13,8 +13,8 @@ from bench.rig.figure import Figure
 from bench.rig.items import changes
 from bench.rig.rig import Rig, fresh
 from bench.rig.stores import graph_store
-from consumers.drift.check import Care, checked
-from consumers.drift.repair import Limits, repair
+from consumers.drift.check import Care, open_check
+from consumers.drift.repair import RepairLimits, repair
 from consumers.mappings.catalog import ITEM_SHAPE
 from consumers.neo4j.projection import Neo4jProjection
 from consumers.projections.projection import Projection
@@ -26,7 +26,7 @@ from schemas.catalog import ItemEvent
 PUBLISH = """
     SELECT outbox.publish(%s, %s, %s, %s::jsonb, topic => %s)
 """
-EVERYTHING = Limits(max_share=1.0, keys_per_second=None)
+EVERYTHING = RepairLimits(max_share=1.0, keys_per_second=None)
 AT_ONCE = Care(patience_seconds=0)
 
 
@@ -65,7 +65,7 @@ async def _publish(settings: Settings, keys: int) -> None:
 
 async def _fill(connection: psycopg.AsyncConnection, projection: Projection) -> None:
     operation = Operation("bench", "drift repair", projection.name, "to have something to compare")
-    async with checked(connection, projection, AT_ONCE) as drift:
+    async with open_check(connection, projection, AT_ONCE) as drift:
         await repair(connection, projection, drift, EVERYTHING, operation)
 
 
@@ -79,7 +79,7 @@ async def _scan(projection: Projection) -> float:
 async def _check(connection: psycopg.AsyncConnection, projection: Projection) -> float:
     """Seconds; of a store that is in step, or the figure would be of something else."""
     started = perf_counter()
-    async with checked(connection, projection, Care()) as drift:
+    async with open_check(connection, projection, Care()) as drift:
         if drift.keys:
             raise RuntimeError(f"{drift.keys} keys differ")
     return perf_counter() - started

@@ -26,7 +26,7 @@ from bench.rig.stores import graph_store, vector_store
 from consumers.mappings.catalog import catalog_neo4j, catalog_qdrant, document, item_node
 from consumers.neo4j.projection import Node
 from consumers.projections.projection import Change, Projection
-from consumers.qdrant.points import Document, point, tombstone
+from consumers.qdrant.points import Document, build_point, build_tombstone
 
 BATCH = 500
 WARM_KEYS = 10_000
@@ -124,13 +124,13 @@ async def _vectors(store: Any) -> Contest:
 
 def _point(change: Change, described: Document, vector: list[float]) -> models.PointStruct:
     if change.deleted:
-        return tombstone(change, DIMENSION, described.fields)
+        return build_tombstone(change, DIMENSION, described.fields)
     more = {
         "model": DrawnEmbedder.model,
         "content_hash": described.content_hash,
         "fields": dict(described.fields),
     }
-    return point(change, vector, more)
+    return build_point(change, vector, more)
 
 
 async def _graph(store: Any) -> Contest:

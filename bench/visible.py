@@ -24,7 +24,7 @@ from bench.rig.rig import Rig, best
 from bench.rig.role_process import RoleProcess, drained
 from bench.rig.schedule import wait_until
 from bench.rig.stores import vectors_part
-from outbox.kafka import lag
+from outbox.kafka import count_unread
 from outbox.settings import Settings
 from schemas.catalog import CatalogCreated, ItemEvent
 from stack.part import Part
@@ -88,7 +88,7 @@ async def _caught_up(settings: Settings, projection: str) -> None:
     topics, group = [ItemEvent.topic], f"aftercommit.{projection}"
     async with asyncio.timeout(SETTLE_SECONDS):
         await drained(settings)
-        while await lag(settings.kafka_url, group, topics):  # noqa: ASYNC110 - another process's
+        while await count_unread(settings.kafka_url, group, topics):  # noqa: ASYNC110 - another process's
             await asyncio.sleep(0.2)
 
 

@@ -18,8 +18,8 @@ import structlog
 from consumers.projections.projection import Entry, Projection, StreamKey
 from consumers.settings import Settings
 from outbox.errors import OutboxError
-from outbox.kafka import lag
-from outbox.runtime.poll_interval import Pace
+from outbox.kafka import count_unread
+from outbox.runtime.poll_interval import PollInterval
 from outbox.streams.heads import heads_of
 from outbox.write.database import Database
 from outbox.write.unit_of_work import driver_connection
@@ -78,7 +78,7 @@ async def wait_for(
     down, or cannot serve, is asked again until the time is up; nothing is raised for it.
     """
     until = monotonic() + within_seconds
-    waited, pace = Waited(dict(wanted)), Pace(REST_SECONDS)
+    waited, pace = Waited(dict(wanted)), PollInterval(REST_SECONDS)
     while True:
         await _look(projection, waited, max(LOOK_SECONDS, until - monotonic()))
         left = until - monotonic()
@@ -227,7 +227,7 @@ class _Store:
             return self._behind[1]
 
     async def _ask(self, projection: Projection) -> str:
-        asking: Coroutine[Any, Any, int] = lag(
+        asking: Coroutine[Any, Any, int] = count_unread(
             self._settings.kafka_url, f"aftercommit.{projection.name}", projection.topics
         )
         try:

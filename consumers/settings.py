@@ -4,14 +4,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from outbox.environment.postgres_address import checked_neo4j
+from outbox.environment.postgres_address import check_neo4j
 from services.settings import Settings as ServiceSettings
 
 
 class Settings(ServiceSettings):
     """What a consumer can be told; see outbox.settings for where it is read from."""
 
-    neo4j_url: Annotated[str, AfterValidator(checked_neo4j)] = Field(
+    neo4j_url: Annotated[str, AfterValidator(check_neo4j)] = Field(
         default="bolt://127.0.0.1:7687", validation_alias="NEO4J_URL"
     )
     neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")

@@ -25,7 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from outbox.secret import without_secrets
 from outbox.sqlstate import Meaning, meaning_of
-from schemas.errors import MessageRejected, Violation, rejected
+from schemas.errors import MessageRejected, Violation, build_rejection
 
 __all__ = [
     "AlreadyHandled",
@@ -40,9 +40,9 @@ __all__ = [
     "SchemaForeign",
     "Unreadable",
     "Violation",
-    "in_our_words",
-    "rejected",
-    "translated",
+    "build_rejection",
+    "to_outbox_error",
+    "translate_errors",
 ]
 
 
@@ -112,18 +112,18 @@ class SchemaForeign(OutboxError, ValueError):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn the driver's errors into this tree, once, at the edge; others pass unchanged."""
     try:
         yield
     except Exception as error:
-        meant = in_our_words(error)
+        meant = to_outbox_error(error)
         if meant is None:
             raise
         raise meant from error
 
 
-def in_our_words(error: BaseException) -> OutboxError | None:
+def to_outbox_error(error: BaseException) -> OutboxError | None:
     """DependencyDown or Contention, where PostgreSQL is behind this error; None where it is not.
 
     Behind it: it is the driver's or SQLAlchemy's, or was raised from one, or while one was handled,
@@ -131,7 +131,7 @@ def in_our_words(error: BaseException) -> OutboxError | None:
     """
     if isinstance(error, OutboxError | MessageRejected):
         return None
-    found = {_meaning(each): each for each in _behind(error)}
+    found = {_read_meaning(each): each for each in _behind(error)}
     if cause := found.get(Meaning.WORLD):
         away = cause.dependency if isinstance(cause, DependencyDown) else "postgres"
         return DependencyDown(away, _drivers(cause) or cause)
@@ -156,7 +156,7 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
         left += [led for led in (each.__cause__, context, *inside) if led is not None]
 
 
-def _meaning(error: BaseException) -> Meaning:
+def _read_meaning(error: BaseException) -> Meaning:
     """Of this error alone."""
     if isinstance(error, DependencyDown | PoolTimeout):
         return Meaning.WORLD

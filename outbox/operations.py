@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import psycopg
 
-from outbox.errors import rejected
+from outbox.errors import build_rejection
 
 RECORD = """
 INSERT INTO outbox.operations (operator, action, subject, reason, details)
@@ -34,7 +34,7 @@ class Operation:
         """The same, before anything is done at all."""
         if not 1 <= len(self.reason.strip()) <= MAX_REASON_CHARACTERS:
             rule = f"1 to {MAX_REASON_CHARACTERS} characters that say why"
-            raise rejected("operation", "reason", rule)
+            raise build_rejection("operation", "reason", rule)
 
     def _parameters(self) -> dict[str, Any]:
         return {

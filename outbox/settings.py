@@ -10,8 +10,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from outbox.environment.bootstrap_servers import bootstrap_servers
-from outbox.environment.operator import operator as this_operator
-from outbox.environment.postgres_address import PostgresAddress, checked_postgres, libpq_form
+from outbox.environment.operator import name_operator as this_operator
+from outbox.environment.postgres_address import PostgresAddress, check_postgres, to_libpq_form
 from outbox.environment.variables import EnvironmentSettings
 
 # Names with commas between them, each as it is or in double quotes; nothing that ends a statement.
@@ -93,7 +93,7 @@ class Settings(EnvironmentSettings):
     @field_validator("postgres_url")
     @classmethod
     def _postgres_url_is_an_address(cls, url: SecretStr) -> SecretStr:
-        return SecretStr(checked_postgres(url.get_secret_value()))
+        return SecretStr(check_postgres(url.get_secret_value()))
 
     @model_validator(mode="after")
     def _production_is_whole(self) -> Self:
@@ -103,7 +103,7 @@ class Settings(EnvironmentSettings):
 
     def libpq_url(self) -> str:
         """The address as libpq reads it, also when it was given in SQLAlchemy's form."""
-        return libpq_form(self.postgres_url.get_secret_value())
+        return to_libpq_form(self.postgres_url.get_secret_value())
 
     def postgres_address(self) -> PostgresAddress:
         """The same in parts."""

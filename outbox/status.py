@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 from pydantic import BaseModel
 
 from outbox.cursor.cut import Cut, Snapshot
-from outbox.cursor.database_identity import inspect
+from outbox.cursor.database_identity import read_identity
 
 # What the cursor does not show and the present does; inside a large cut, only what follows the
 # last acknowledged position counts. Running transactions are probed one by one, as in a cut.
@@ -68,7 +68,7 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
         relay = await _one(cursor, RELAY, {})
         pending = await _one(cursor, PENDING, pending_parameters(relay))
         counts = await _one(cursor, COUNTS, {})
-        lineage = await inspect(connection)
+        lineage = await read_identity(connection)
     return Status(
         pending=pending["messages"],
         oldest_pending_age_seconds=_age(pending["oldest"], counts["now"]),

@@ -11,11 +11,11 @@ capitals counts where the proper one is absent. All else is a stranger's and lef
 import re
 from collections.abc import Iterable
 
-from schemas.errors import rejected
-from schemas.extensions import NO_EXTENSIONS, TRACING, Extensions, is_name, readable
+from schemas.errors import build_rejection
+from schemas.extensions import NO_EXTENSIONS, TRACING, Extensions, is_name, keep_readable
 from schemas.limits import ATTRIBUTE_BYTES, SEQUENCE_DIGITS, fits_attribute, holds_control
 from schemas.media_type import media_type
-from schemas.strict_json import printable
+from schemas.strict_json import make_printable
 
 Raw = bytes | None
 
@@ -52,7 +52,7 @@ class Attributes:
     def used(self, name: str) -> str:
         """Its text, '' where it is absent; MessageRejected where it cannot be read."""
         raw = self._found.get(name)
-        return "" if raw is None else text_of(name, raw)
+        return "" if raw is None else read_text(name, raw)
 
     def carried(self, name: str) -> str | None:
         """Its text, None where it is absent or no reader could take it."""
@@ -63,10 +63,10 @@ class Attributes:
         if first == raw or (name == "content-type" and _is_same_type(first, raw)):
             return
         if name in USED:
-            raise rejected("envelope", name, "may appear only once")
+            raise build_rejection("envelope", name, "may appear only once")
         if name in NUMBERS:
             self._found[name] = b""  # of two numbers neither is known to be the right one
-        elif name == "traceparent" and trace_of(_text_or_none(first)) is None:
+        elif name == "traceparent" and read_trace(_text_or_none(first)) is None:
             self._found[name] = raw
 
     def _of_others(self, others: Iterable[tuple[str, Raw]]) -> Extensions:
@@ -80,29 +80,31 @@ class Attributes:
                 self._found.setdefault(attribute, raw)
             elif lower.startswith("ce_") and is_name(lower[3:]):
                 found.setdefault(lower[3:], _text_or_none(raw))
-        return readable(found) if found else NO_EXTENSIONS
+        return keep_readable(found) if found else NO_EXTENSIONS
 
 
-def text_of(name: str, raw: bytes) -> str:
+def read_text(name: str, raw: bytes) -> str:
     """The text of an attribute that is used; MessageRejected where it cannot be shown."""
-    name = printable(name)
+    name = make_printable(name)
     if len(raw) > ATTRIBUTE_BYTES:
-        raise rejected("envelope", name, f"must have a value of at most {ATTRIBUTE_BYTES} bytes")
+        raise build_rejection(
+            "envelope", name, f"must have a value of at most {ATTRIBUTE_BYTES} bytes"
+        )
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        raise rejected("envelope", name, "must be UTF-8") from None
+        raise build_rejection("envelope", name, "must be UTF-8") from None
     if holds_control(text):
-        raise rejected("envelope", name, "must not contain control characters")
+        raise build_rejection("envelope", name, "must not contain control characters")
     return text
 
 
-def trace_of(text: str | None) -> str | None:
+def read_trace(text: str | None) -> str | None:
     """A trace context as W3C defines it; None for anything else."""
     return text if text is not None and _TRACE.fullmatch(text) else None
 
 
-def number_of(text: str | None) -> int | None:
+def read_number(text: str | None) -> int | None:
     """A number as our relay writes it; None for anything else, which is the sender's business."""
     if text and text.isascii() and text.isdigit() and len(text) <= SEQUENCE_DIGITS:
         return int(text)

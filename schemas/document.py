@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from schemas import strict_json
 from schemas.envelope import Event, Message
-from schemas.errors import rejected
+from schemas.errors import build_rejection
 from schemas.limits import (
     DEPTH_LEVELS,
     INTEGER_DIGITS,
@@ -32,9 +32,9 @@ def write_document(event: Event) -> bytes:
         payload = event.payload()
     except (PydanticSerializationError, UnicodeError) as error:
         kind = type(error).__name__
-        raise rejected("json", "payload", f"cannot be written as JSON ({kind})") from None
+        raise build_rejection("json", "payload", f"cannot be written as JSON ({kind})") from None
     if len(payload) > PAYLOAD_BYTES:
-        raise rejected("too-large", "payload", f"at most {PAYLOAD_BYTES} bytes")
+        raise build_rejection("too-large", "payload", f"at most {PAYLOAD_BYTES} bytes")
     if type(event).payload is not Message.payload or _may_be_refused(payload):
         strict_json.load(payload)
     return payload

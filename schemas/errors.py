@@ -28,6 +28,6 @@ class MessageRejected(ValueError):
         super().__init__(f"{reason}: " + "; ".join(map(str, violations)))
 
 
-def rejected(reason: str, field: str, rule: str) -> MessageRejected:
+def build_rejection(reason: str, field: str, rule: str) -> MessageRejected:
     """A rejection with one violation."""
     return MessageRejected(reason, Violation(field, rule))

@@ -9,7 +9,7 @@ special. The effects of a message do not inherit them.
 import re
 from collections.abc import Iterator, Mapping
 
-from schemas.errors import rejected
+from schemas.errors import build_rejection
 from schemas.limits import ATTRIBUTE_BYTES, EXTENSION_NAME_CHARACTERS, EXTENSIONS, fits_attribute
 
 # Those of ours that have a header of their own, under just this name.
@@ -38,7 +38,7 @@ class Extensions(Mapping[str, str]):
         for name, text in self._pairs.items():
             _require(name, text)
         if len(self._pairs) > EXTENSIONS:
-            raise rejected("envelope", "extensions", f"at most {EXTENSIONS}")
+            raise build_rejection("envelope", "extensions", f"at most {EXTENSIONS}")
 
     def __getitem__(self, name: str) -> str:
         return self._pairs[name]
@@ -64,7 +64,7 @@ def is_name(name: str) -> bool:
     return _is_word(name) is not None and name not in RESERVED
 
 
-def readable(given: Mapping[str, object]) -> Extensions:
+def keep_readable(given: Mapping[str, object]) -> Extensions:
     """Those of `given` that are extensions by name and value; no reader takes the others."""
     found = {
         name: text
@@ -77,7 +77,7 @@ def readable(given: Mapping[str, object]) -> Extensions:
 def _require(name: str, text: str) -> None:
     if not is_name(name):
         rule = f"a name has 1 to {EXTENSION_NAME_CHARACTERS} of a-z and 0-9, and is not reserved"
-        raise rejected("envelope", ascii(name)[1:-1][:100] or "''", rule)
+        raise build_rejection("envelope", ascii(name)[1:-1][:100] or "''", rule)
     if not fits_attribute(text):
         rule = f"must be text of at most {ATTRIBUTE_BYTES} bytes without control characters"
-        raise rejected("envelope", name, rule)
+        raise build_rejection("envelope", name, rule)

@@ -7,8 +7,8 @@ be JSON; a record that names none is taken for JSON, as CloudEvents says of its 
 
 from functools import lru_cache
 
-from schemas.errors import rejected
-from schemas.strict_json import printable
+from schemas.errors import build_rejection
+from schemas.strict_json import make_printable
 
 STRUCTURED = "application/cloudevents+json"
 _CLOUDEVENTS = "application/cloudevents"
@@ -22,10 +22,12 @@ def is_structured(content_type: str) -> bool:
     if name == STRUCTURED:
         return True
     if name.startswith(f"{_CLOUDEVENTS}-batch"):
-        rule = f"{printable(name)} is a batch of events; accepted is one a record: {ACCEPTED}"
-        raise rejected("envelope", "content-type", rule)
+        rule = f"{make_printable(name)} is a batch of events; accepted is one a record: {ACCEPTED}"
+        raise build_rejection("envelope", "content-type", rule)
     if name.startswith(_CLOUDEVENTS):
-        raise rejected("envelope", "content-type", f"{_unread(name)}; accepted is {ACCEPTED}")
+        raise build_rejection(
+            "envelope", "content-type", f"{_unread(name)}; accepted is {ACCEPTED}"
+        )
     return False
 
 
@@ -34,7 +36,7 @@ def require_json(content_type: str, field: str = "content-type") -> None:
     """MessageRejected that names a content type which is not JSON."""
     name = media_type(content_type)
     if name and name not in ("application/json", "text/json") and not name.endswith("+json"):
-        raise rejected("envelope", field, f"{_unread(name)}; accepted is {ACCEPTED}")
+        raise build_rejection("envelope", field, f"{_unread(name)}; accepted is {ACCEPTED}")
 
 
 def media_type(content_type: str) -> str:
@@ -43,4 +45,4 @@ def media_type(content_type: str) -> str:
 
 
 def _unread(name: str) -> str:
-    return f"{printable(name)} is a format that is not read here"
+    return f"{make_printable(name)} is a format that is not read here"

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from schemas import catalog, strict_json
 from schemas.envelope import Command, Envelope, Event, Message
-from schemas.errors import MessageRejected, Violation, rejected
+from schemas.errors import MessageRejected, Violation, build_rejection
 
 AnyMessage = type[Command] | type[Event]
 Upcaster = Callable[[Any], Message]
@@ -50,7 +50,7 @@ class Registry:
         """
         cls = self._classes.get(envelope.type)
         if cls is None:
-            raise rejected("unknown-type", "type", "must be a type of the registry")
+            raise build_rejection("unknown-type", "type", "must be a type of the registry")
         message: Message = parse_as(cls, envelope.payload or b"null")
         while upcast := self._upcasters.get(message.type):
             message = upcast(message)
@@ -72,7 +72,7 @@ def parse_as(cls: type[M], document: bytes) -> M:
 def violations(error: ValidationError) -> Iterator[Violation]:
     """What pydantic found, without the values and without its own words for the union tried."""
     for detail in error.errors(include_url=False, include_input=False)[:SHOWN_VIOLATIONS]:
-        path = ".".join(strict_json.printable(str(part)) for part in detail["loc"]) or "body"
+        path = ".".join(strict_json.make_printable(str(part)) for part in detail["loc"]) or "body"
         yield Violation(path, detail["msg"])
 
 

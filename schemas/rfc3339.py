@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-from schemas.errors import rejected
+from schemas.errors import build_rejection
 
 # A lower-case t and z are allowed, so is any number of digits of a second, and its 61st.
 _LEAP_SECOND = re.compile(r"(.{10}[Tt ]\d\d:\d\d:)60(?:\.\d+)?(.*)", re.ASCII)
@@ -24,5 +24,5 @@ def read(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text.upper())
     except ValueError:
-        raise rejected("envelope", "time", "must be RFC 3339") from None
+        raise build_rejection("envelope", "time", "must be RFC 3339") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -15,12 +15,12 @@ from math import isfinite
 from typing import Any
 
 from schemas import limits as written
-from schemas.errors import MessageRejected, rejected
+from schemas.errors import MessageRejected, build_rejection
 from schemas.number import is_same_number
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class JsonLimits:
     """What a document may hold; each limit is inclusive."""
 
     size_bytes: int = written.DOCUMENT_BYTES
@@ -29,7 +29,7 @@ class Limits:
     string_bytes: int = written.TEXT_BYTES
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = JsonLimits()
 
 
 # A float gives back every decimal of so many significant digits; the point is one character more.
@@ -43,10 +43,10 @@ class _Inexact(float):
     """A float that was written as another number."""
 
 
-def load(document: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
+def load(document: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> Any:
     """Parse `document`, or raise MessageRejected that names the path and the rule."""
     if len(document) > limits.size_bytes:
-        raise rejected("too-large", "body", f"at most {limits.size_bytes} bytes")
+        raise build_rejection("too-large", "body", f"at most {limits.size_bytes} bytes")
     value = _parse(document)
     for path, part, depth in _walk(value):
         _check(path, part, depth, limits)
@@ -59,15 +59,15 @@ def _parse(document: bytes) -> Any:
     except MessageRejected:
         raise
     except UnicodeDecodeError as error:
-        raise rejected("json", "body", f"must be UTF-8 (byte {error.start})") from None
+        raise build_rejection("json", "body", f"must be UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
-        raise rejected(
+        raise build_rejection(
             "json", "body", f"must be JSON ({error.msg}, character {error.pos})"
         ) from None
     except RecursionError:
-        raise rejected("json", "body", "nested too deeply") from None
+        raise build_rejection("json", "body", "nested too deeply") from None
     except ValueError:  # an integer of more digits than Python converts
-        raise rejected("json", "body", "a number has too many digits") from None
+        raise build_rejection("json", "body", "a number has too many digits") from None
 
 
 def _float(literal: str) -> float:
@@ -82,7 +82,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise rejected("json", printable(twice), "a key may appear only once in an object")
+        raise build_rejection(
+            "json", make_printable(twice), "a key may appear only once in an object"
+        )
     return result
 
 
@@ -100,38 +102,40 @@ def _walk(value: Any) -> Iterator[tuple[str, Any, int]]:
             stack.extend((_join(path, i), child, depth + 1) for i, child in enumerate(part))
 
 
-def _check(path: str, part: Any, depth: int, limits: Limits) -> None:
+def _check(path: str, part: Any, depth: int, limits: JsonLimits) -> None:
     if isinstance(part, str):
         _check_string(path, part, limits)
     elif isinstance(part, float):
         if not isfinite(part):
-            raise rejected("json", path or "body", "must be a finite number")
+            raise build_rejection("json", path or "body", "must be a finite number")
         if isinstance(part, _Inexact):
-            raise rejected("json", path or "body", INEXACT_NUMBER)
+            raise build_rejection("json", path or "body", INEXACT_NUMBER)
     elif isinstance(part, dict | list):
         if depth > limits.depth_levels:
             field = path.split(".")[0] or "body"
-            raise rejected("json", field, f"nested at most {limits.depth_levels} levels")
+            raise build_rejection("json", field, f"nested at most {limits.depth_levels} levels")
         if isinstance(part, dict) and len(part) > limits.object_keys:
-            raise rejected("json", path or "body", f"at most {limits.object_keys} keys")
+            raise build_rejection("json", path or "body", f"at most {limits.object_keys} keys")
 
 
-def _check_string(path: str, text: str, limits: Limits) -> None:
+def _check_string(path: str, text: str, limits: JsonLimits) -> None:
     if "\x00" in text:
-        raise rejected("json", path or "body", "must not contain NUL")
+        raise build_rejection("json", path or "body", "must not contain NUL")
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
-        raise rejected("json", path or "body", "must not contain a lone surrogate") from None
+        raise build_rejection("json", path or "body", "must not contain a lone surrogate") from None
     if size > limits.string_bytes:
-        raise rejected("json", path or "body", f"at most {limits.string_bytes} bytes of text")
+        raise build_rejection(
+            "json", path or "body", f"at most {limits.string_bytes} bytes of text"
+        )
 
 
 def _join(path: str, part: object) -> str:
-    name = printable(str(part))
+    name = make_printable(str(part))
     return f"{path}.{name}" if path else name
 
 
-def printable(name: str) -> str:
+def make_printable(name: str) -> str:
     """A key as it may appear in an error or a log: short, and without control characters."""
     return ascii(name)[1:-1][:100] or "''"

@@ -18,9 +18,9 @@ from datetime import datetime
 from typing import Any
 
 from schemas import rfc3339, strict_json
-from schemas.attributes import USED, Attributes, number_of, text_of, trace_of
+from schemas.attributes import USED, Attributes, read_number, read_text, read_trace
 from schemas.envelope import Envelope
-from schemas.errors import MessageRejected, rejected
+from schemas.errors import MessageRejected, build_rejection
 from schemas.limits import (
     ID_CHARACTERS,
     KEY_CHARACTERS,
@@ -46,7 +46,9 @@ def encode(envelope: Envelope) -> tuple[bytes, bytes | None, Headers]:
         "ce_type": envelope.type,
         "ce_subject": envelope.key,
         "ce_time": timestamp(envelope.time) if envelope.time else None,
-        "ce_sequence": sequence(envelope.sequence) if envelope.sequence is not None else None,
+        "ce_sequence": format_sequence(envelope.sequence)
+        if envelope.sequence is not None
+        else None,
         "content-type": "application/json",
         "id": envelope.id,
         "correlationid": envelope.correlation_id,
@@ -63,7 +65,7 @@ def encode(envelope: Envelope) -> tuple[bytes, bytes | None, Headers]:
     return envelope.key.encode(), envelope.payload, headers
 
 
-def sequence(version: int) -> str:
+def format_sequence(version: int) -> str:
     """A version as `ce_sequence` carries it: zero-padded, so that text order is number order."""
     return str(version).zfill(SEQUENCE_DIGITS)
 
@@ -84,10 +86,10 @@ def decode(
 def _structured(key: bytes | None, value: bytes | None, outside: Attributes) -> Envelope:
     """An event that is all in the value; tracing and our own marks may stand beside it."""
     if value is None:
-        raise rejected("envelope", "value", "structured mode needs a value")
+        raise build_rejection("envelope", "value", "structured mode needs a value")
     event = strict_json.load(value)
     if not isinstance(event, dict):
-        raise rejected("envelope", "body", "must be a JSON object")
+        raise build_rejection("envelope", "body", "must be a JSON object")
     _require_texts(event)
     inside = Attributes(
         (f"ce_{name}", _canonical(part).encode())
@@ -101,7 +103,7 @@ def _require_texts(event: dict[str, Any]) -> None:
     """MessageRejected where an attribute that is used is neither a text nor null, which is none."""
     for name in (*USED, "datacontenttype"):
         if not isinstance(event.get(name), str | None):
-            raise rejected("envelope", name, "must be text")
+            raise build_rejection("envelope", name, "must be text")
 
 
 def _canonical(part: str | int) -> str:
@@ -124,7 +126,7 @@ def _from_base64(text: object) -> bytes:
     if isinstance(text, str):
         with suppress(ValueError):  # not its alphabet, not its length, or not ASCII
             return base64.b64decode(text, validate=True)
-    raise rejected("envelope", "data_base64", "must be base64")
+    raise build_rejection("envelope", "data_base64", "must be base64")
 
 
 def _envelope(
@@ -137,7 +139,7 @@ def _envelope(
         return outside.carried(name) if text is None and outside is not None else text
 
     if event.used("specversion") != SPEC_VERSION:
-        raise rejected("envelope", "specversion", f"must be {SPEC_VERSION}")
+        raise build_rejection("envelope", "specversion", f"must be {SPEC_VERSION}")
     subject = _subject(event)
     message_id = _required(event, "id", ID_CHARACTERS)
     return Envelope(
@@ -147,12 +149,12 @@ def _envelope(
         key=subject or _text_of_key(key) or message_id,
         payload=payload,
         time=_time(event),
-        sequence=number_of(event.carried("sequence")),
+        sequence=read_number(event.carried("sequence")),
         correlation_id=carried("correlationid"),
         causation_id=carried("causationid"),
-        traceparent=trace_of(carried("traceparent")),
-        position=number_of(carried("position")),
-        term=number_of(carried("term")),
+        traceparent=read_trace(carried("traceparent")),
+        position=read_number(carried("position")),
+        term=read_number(carried("term")),
         replay_for=event.used("replayfor") or (outside and outside.used("replayfor")) or None,
         extensions=event.extensions,
         names_subject=bool(subject),
@@ -164,7 +166,7 @@ def _required(attributes: Attributes, name: str, characters: int | None = None) 
     value = attributes.used(name)
     if not value or (characters is not None and len(value) > characters):
         size = f"1 to {characters}" if characters else "some"
-        raise rejected("envelope", name, f"must have {size} characters")
+        raise build_rejection("envelope", name, f"must have {size} characters")
     return value
 
 
@@ -172,14 +174,14 @@ def _subject(attributes: Attributes) -> str:
     """'' where it is absent."""
     text = attributes.used("subject")
     if len(text) > KEY_CHARACTERS:
-        raise rejected("envelope", "subject", f"must have 1 to {KEY_CHARACTERS} characters")
+        raise build_rejection("envelope", "subject", f"must have 1 to {KEY_CHARACTERS} characters")
     return text
 
 
 def _text_of_key(key: bytes | None) -> str:
     """'' where the record has none, or one that is no name, as a number in binary."""
     try:
-        text = text_of("key", key) if key else ""
+        text = read_text("key", key) if key else ""
     except MessageRejected:
         return ""
     return text if len(text) <= KEY_CHARACTERS else ""

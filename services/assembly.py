@@ -13,7 +13,7 @@ from services.catalog.handlers import HANDLERS, Context
 from services.catalog.routes import Api
 from services.catalog.search import Search
 from services.dispatcher import Dispatcher
-from services.prefer_wait import Stores
+from services.prefer_wait import AwaitedStores
 from services.qdrant import connect
 from services.settings import Settings
 
@@ -39,7 +39,7 @@ def catalog(
     database: Database,
     connect_qdrant: Connect,
     embedder: WordLlamaEmbedder,
-    stores: Stores | None = None,
+    stores: AwaitedStores | None = None,
 ) -> Api:
     """The catalog service over this database and search store; `stores` can be waited for."""
     search = Search(connect_qdrant, embedder)

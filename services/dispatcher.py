@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from outbox.errors import AlreadyHandled, MessageRejected, rejected
+from outbox.errors import AlreadyHandled, MessageRejected, build_rejection
 from outbox.runtime.failpoints import Failpoint, failpoint
 from outbox.write.database import Database
 from schemas.envelope import Command, Envelope, Message
@@ -60,9 +60,9 @@ class Dispatcher:
     async def _handle(self, cause: Envelope, message: Message) -> Reply:
         handler = self.handlers.get(type(message)) if isinstance(message, Command) else None
         if handler is None:
-            raise rejected("unknown-type", "type", "must be a command of this service")
+            raise build_rejection("unknown-type", "type", "must be a command of this service")
         if message.key() != cause.key:
-            raise rejected("envelope", "subject", "must be the key of the command")
+            raise build_rejection("envelope", "subject", "must be the key of the command")
         reply = await self.database.retrying(lambda: handler(self.context, message, cause))
         failpoint(Failpoint.REPLY_READY)
         return _document(reply)

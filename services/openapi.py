@@ -68,7 +68,7 @@ RequiredKey = Annotated[str, IdempotencyKey]
 OptionalKey = Annotated[str | None, IdempotencyKey]
 
 
-async def may_trace(
+async def accept_traceparent(
     traceparent: Annotated[
         str | None,
         Header(
@@ -81,16 +81,16 @@ async def may_trace(
     """Names the header where the routes are described; services/trace.py reads it."""
 
 
-def answers(*reasons: str) -> Responses:
+def declare_answers(*reasons: str) -> Responses:
     """What a route is declared with that refuses for these reasons, beside those of every route."""
-    every = sorted({*reasons, *EVERYWHERE}, key=lambda reason: (status_of(reason), reason))
+    every = sorted({*reasons, *EVERYWHERE}, key=lambda reason: (find_status(reason), reason))
     return {
         status: _response(status, list(group))
-        for status, group in groupby(every, key=status_of)
+        for status, group in groupby(every, key=find_status)
     }  # fmt: skip
 
 
-def status_of(reason: str) -> int:
+def find_status(reason: str) -> int:
     return STATUS.get(reason, 422)
 
 

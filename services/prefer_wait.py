@@ -49,7 +49,7 @@ class Pending:
     detail: str
 
 
-class Stores(Protocol):
+class AwaitedStores(Protocol):
     """The stores that follow the services' events."""
 
     @property
@@ -96,15 +96,15 @@ class PendingAnswer(BaseModel):
     pending: list[PendingView] = Field(max_length=MAX_TOLD)
 
 
-async def answered(
+async def answer_command(
     request: Request,
     document: dict[str, Any],
     status: int,
-    stores: Stores | None,
+    stores: AwaitedStores | None,
     streams: Sequence[StreamKey],
 ) -> JSONResponse:
     """The answer of a command that is committed; 202 where a wait was asked for and is not over."""
-    asked = preferred_seconds(request.headers.getlist("prefer"))
+    asked = read_preferred_seconds(request.headers.getlist("prefer"))
     if stores is None or asked is None:
         return JSONResponse(document, status)
     seconds = min(asked, stores.longest_seconds)
@@ -117,7 +117,7 @@ async def answered(
     return JSONResponse(answer.model_dump(mode="json"), 202, headers)
 
 
-def preferred_seconds(fields: Iterable[str]) -> float | None:
+def read_preferred_seconds(fields: Iterable[str]) -> float | None:
     """The first `wait` of the header's fields; what is not a number of seconds is ignored."""
     found = _WAIT.search(",".join(_QUOTED.sub(_unquoted, field) for field in fields))
     if found is None:

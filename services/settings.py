@@ -4,14 +4,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from outbox.environment.postgres_address import checked_qdrant
+from outbox.environment.postgres_address import check_qdrant
 from outbox.settings import Settings as OutboxSettings
 
 
 class Settings(OutboxSettings):
     """What a service can be told; see outbox.settings for where it is read from."""
 
-    qdrant_url: Annotated[str, AfterValidator(checked_qdrant)] = Field(
+    qdrant_url: Annotated[str, AfterValidator(check_qdrant)] = Field(
         default="http://127.0.0.1:6333", validation_alias="QDRANT_URL"
     )
     qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")

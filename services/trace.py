@@ -15,7 +15,7 @@ from secrets import token_hex
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from schemas.strict_json import printable
+from schemas.strict_json import make_printable
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ def tracing(trace: Trace, method: str, path: str) -> Iterator[None]:
     """
     token = _current.set(trace)
     try:
-        with bound_contextvars(trace_id=trace.trace_id, method=method, path=printable(path)):
+        with bound_contextvars(trace_id=trace.trace_id, method=method, path=make_printable(path)):
             yield
     finally:
         _current.reset(token)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, number
+from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan
 from outbox.runtime import logs
 from outbox.runtime.lifecycle import run_command
 from outbox.runtime.output import complain, say, say_json
@@ -63,11 +63,11 @@ def demo(
     verbose: Annotated[bool, typer.Option(help="Show the roles' logs.")] = False,
 ) -> None:
     """Send 3,376 airports through every part, and compare the stores."""
-    from stack.demo.demo import DisagreementError, Options, demo  # the broker starts without it
+    from stack.demo.demo import DemoOptions, DisagreementError, demo  # the broker starts without it
     from stack.demo.report import Report
 
     logs.configure("console", "info" if verbose else "warning")
-    options = Options(once=once, limit=limit, http_port=port, data=data, keep=keep)
+    options = DemoOptions(once=once, limit=limit, http_port=port, data=data, keep=keep)
     try:
         code = run_until_signal(demo(options, Report(as_json=as_json)))
     except (StackError, DisagreementError) as error:
@@ -82,7 +82,7 @@ def drift_drill(
     seed: Annotated[int, typer.Option(help="Which of them are broken.")] = 1,
     patience: Annotated[
         float,
-        typer.Option(min=0, max=MAX_WAIT_SECONDS, callback=number, help="Seconds; of a check."),
+        typer.Option(min=0, max=MAX_WAIT_SECONDS, callback=refuse_nan, help="Seconds; of a check."),
     ] = 20.0,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
     keep: Annotated[bool, typer.Option(help="Keep the temporary folder.")] = False,
@@ -93,11 +93,11 @@ def drift_drill(
     Exit code 1 where a check was not exact, or a repair left or touched what it must not.
     """
     from stack.drill.drill import drill
-    from stack.drill.outcome import Options, Outcome, print_outcome
+    from stack.drill.outcome import DrillOptions, DrillOutcome, print_outcome
 
     logs.configure("console", "info" if verbose else "warning")
-    options = Options(keys, patience_seconds=patience, seed=seed, keep=keep)
-    outcomes: list[Outcome] = []
+    options = DrillOptions(keys, patience_seconds=patience, seed=seed, keep=keep)
+    outcomes: list[DrillOutcome] = []
 
     async def drilled() -> None:
         outcomes.append(await drill(options, complain))
@@ -119,13 +119,13 @@ async def stay_up(data: Path | None, *, keep: bool, as_json: bool) -> None:
 
     async with machine(data, keep=keep) as running:
         if as_json:
-            say_json(described_as_json(running))
+            say_json(describe_as_json(running))
         else:
-            say(*described(running))
+            say(*describe_environment(running))
         await asyncio.Event().wait()
 
 
-def described(running: "Machine") -> list[str]:
+def describe_environment(running: "Machine") -> list[str]:
     """Lines for a shell: the providers as comments, the environment as exports."""
     comments = [f"# {line}" for line in running.providers()]
     exports = [
@@ -134,7 +134,7 @@ def described(running: "Machine") -> list[str]:
     return [*comments, f"# folder: {running.folder}", *exports]
 
 
-def described_as_json(running: "Machine") -> dict[str, object]:
+def describe_as_json(running: "Machine") -> dict[str, object]:
     """The same for a program."""
     return {
         "environment": running.environment(),

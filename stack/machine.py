@@ -71,10 +71,10 @@ async def machine(
     settings = settings or StackSettings()
     with run_folder(data_folder, keep=keep) as folder:
         async with AsyncExitStack() as exits:
-            yield await started(exits, folder, settings, durable=durable)
+            yield await start_parts(exits, folder, settings, durable=durable)
 
 
-async def started(
+async def start_parts(
     exits: AsyncExitStack, folder: Path, settings: StackSettings, *, durable: bool
 ) -> Machine:
     """All parts at once; what is ready stops with `exits`, what is not undoes itself."""
@@ -92,7 +92,7 @@ async def started(
         expected, surprises = errors.split(StackError)
         if expected is None or surprises is not None:
             raise
-        raise one_error(expected) from errors
+        raise merge_errors(expected) from errors
     return Machine(
         folder=folder,
         postgres=database.result(),
@@ -102,6 +102,6 @@ async def started(
     )
 
 
-def one_error(errors: BaseExceptionGroup[StackError]) -> StackError:
+def merge_errors(errors: BaseExceptionGroup[StackError]) -> StackError:
     """One error that says everything, for a person at a terminal."""
     return StackError("\n".join(str(error) for error in errors.exceptions))

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from outbox.environment.bootstrap_servers import bootstrap_servers
-from outbox.environment.postgres_address import checked_neo4j, checked_postgres, checked_qdrant
+from outbox.environment.postgres_address import check_neo4j, check_postgres, check_qdrant
 from outbox.environment.variables import EnvironmentSettings
 from stack.errors import StackError
 
@@ -57,14 +57,14 @@ class StackSettings(EnvironmentSettings):
     graph_quick_start: bool = Field(default=True, validation_alias="STACK_GRAPH_QUICK_START")
     cache: Path | None = Field(default=None, validation_alias="AFTERCOMMIT_CACHE")
     xdg_cache_home: Path | None = Field(default=None, validation_alias="XDG_CACHE_HOME")
-    neo4j_url: Annotated[str, AfterValidator(checked_neo4j)] | None = Field(
+    neo4j_url: Annotated[str, AfterValidator(check_neo4j)] | None = Field(
         default=None, validation_alias="NEO4J_URL"
     )
     neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")
     neo4j_password: SecretStr | None = Field(default=None, validation_alias="NEO4J_PASSWORD")
     neo4j_password_file: Path | None = Field(default=None, validation_alias="NEO4J_PASSWORD_FILE")
     neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
-    qdrant_url: Annotated[str, AfterValidator(checked_qdrant)] | None = Field(
+    qdrant_url: Annotated[str, AfterValidator(check_qdrant)] | None = Field(
         default=None, validation_alias="QDRANT_URL"
     )
     qdrant_api_key: SecretStr | None = Field(default=None, validation_alias="QDRANT_API_KEY")
@@ -79,7 +79,7 @@ class StackSettings(EnvironmentSettings):
     @classmethod
     def _postgres_url_is_an_address(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            checked_postgres(url.get_secret_value())
+            check_postgres(url.get_secret_value())
         return url
 
     def cache_folder(self) -> Path:

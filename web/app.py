@@ -54,7 +54,7 @@ def create_app(
     problem.install(app)
     for service in services:
         setattr(app.state, service.name, service.api)
-        app.include_router(service.routes, dependencies=[Depends(openapi.may_trace)])
+        app.include_router(service.routes, dependencies=[Depends(openapi.accept_traceparent)])
     app.include_router(_health(checks))
     openapi.describe(app)
     return app
@@ -76,12 +76,14 @@ def application(api: Api, body_timeout_seconds: float = TIMEOUT_SECONDS) -> Fast
 def _health(checks: Mapping[str, Check]) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
-    @routes.get("/livez", responses=openapi.answers())
+    @routes.get("/livez", responses=openapi.declare_answers())
     async def live() -> dict[str, str]:
         """The process answers."""
         return {"status": "live"}
 
-    @routes.get("/readyz", response_model=dict[str, str], responses=NOT_READY | openapi.answers())
+    @routes.get(
+        "/readyz", response_model=dict[str, str], responses=NOT_READY | openapi.declare_answers()
+    )
     async def ready() -> JSONResponse:
         """Each dependency answers; 503 names those that do not."""
         states = {name: await _state(check) for name, check in checks.items()}

@@ -9,7 +9,7 @@ READINESS = "/readyz"
 CLOSE = (b"connection", b"close")
 
 
-class Farewell:
+class Draining:
     """ASGI middleware: once `begin` was called, whoever asks is sent elsewhere from then on.
 
     Readiness answers 503, so that a balancer sends nothing more; each answer closes its

@@ -14,7 +14,7 @@ from services.trace import new_trace, tracing
 log = structlog.get_logger()
 
 
-class Connection(H11Protocol):
+class TimedConnection(H11Protocol):
     """Ends where the next request has no whole head within `head_timeout_seconds`.
 
     uvicorn knows no such limit: a client that says nothing, or a byte a minute, would keep its
@@ -68,6 +68,6 @@ class Connection(H11Protocol):
             self._head = None
 
 
-def limited(head_timeout_seconds: float) -> type[Connection]:
+def limit_header_time(head_timeout_seconds: float) -> type[TimedConnection]:
     """With this limit; uvicorn makes its connections from a class."""
-    return type("Limited", (Connection,), {"head_timeout_seconds": head_timeout_seconds})
+    return type("Limited", (TimedConnection,), {"head_timeout_seconds": head_timeout_seconds})

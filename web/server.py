@@ -11,8 +11,8 @@ import uvicorn
 from services.catalog.routes import Api
 from services.settings import Settings
 from web.app import application
-from web.draining import Farewell
-from web.header_timeout import limited
+from web.draining import Draining
+from web.header_timeout import limit_header_time
 from web.target import Target
 
 
@@ -59,7 +59,7 @@ class Serving:
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self._drain_seconds = settings.drain_seconds
-        self._farewell = Farewell(application(api, settings.body_timeout_seconds))
+        self._farewell = Draining(application(api, settings.body_timeout_seconds))
         self._server = _Server(_config(settings, Target(self._farewell)))
 
     async def run(self) -> None:
@@ -110,7 +110,7 @@ def _config(settings: Settings, app: Target) -> uvicorn.Config:
         app,
         host=settings.http_host,
         port=settings.http_port,
-        http=limited(settings.head_timeout_seconds),
+        http=limit_header_time(settings.head_timeout_seconds),
         ws="none",  # whatever is installed: no route speaks it, and an upgrade may be ignored
         log_config=None,
         access_log=False,

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from outbox.errors import MessageRejected, rejected
+from outbox.errors import MessageRejected, build_rejection
 from schemas import strict_json
 from services.methods import is_routed
 from services.problem import problem
@@ -60,7 +60,7 @@ class StrictBody:
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         if any(coding.lower() != "identity" for coding in _values(scope, b"content-encoding")):
-            raise rejected("encoding", "content-encoding", "must be identity")
+            raise build_rejection("encoding", "content-encoding", "must be identity")
         if _announced_bytes(scope) > self._max_bytes:
             raise self._too_large()
         try:
@@ -68,7 +68,7 @@ class StrictBody:
                 return await self._all(receive)
         except TimeoutError:
             rule = f"must be there within {self._timeout_seconds:g} seconds"
-            raise rejected("too-slow", "body", rule) from None
+            raise build_rejection("too-slow", "body", rule) from None
 
     async def _all(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
@@ -86,7 +86,7 @@ class StrictBody:
                 return b"".join(chunks)
 
     def _too_large(self) -> MessageRejected:
-        return rejected("too-large", "body", f"at most {self._max_bytes} bytes")
+        return build_rejection("too-large", "body", f"at most {self._max_bytes} bytes")
 
 
 def _check_type(scope: Scope) -> None:
@@ -95,10 +95,12 @@ def _check_type(scope: Scope) -> None:
     header = EmailMessage()  # FastAPI reads it so, too
     header["content-type"] = values[0] if len(values) == 1 else ""
     if len(values) != 1 or not _JSON_TYPE.fullmatch(header.get_content_type()):
-        raise rejected("media-type", "content-type", f"must be {JSON}")
+        raise build_rejection("media-type", "content-type", f"must be {JSON}")
     for name, value in header.get_params(failobj=[])[1:]:
         if name.lower().startswith("charset") and str(value).lower() not in UTF8:
-            raise rejected("media-type", "content-type", "must have no charset other than utf-8")
+            raise build_rejection(
+                "media-type", "content-type", "must have no charset other than utf-8"
+            )
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:

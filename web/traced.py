@@ -3,7 +3,7 @@
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from outbox.errors import in_our_words
+from outbox.errors import to_outbox_error
 from services.problem import problem
 from services.trace import describe, read_trace, tracing
 
@@ -53,7 +53,7 @@ class Traced:
 
 def _log_error(error: Exception) -> str:
     """The reason of the problem: a dependency's error may stand in a group, or be a cause."""
-    if away := in_our_words(error):
+    if away := to_outbox_error(error):
         log.warning("dependency down", error=str(away))
         return "unavailable"
     log.error("unexpected error", **describe(error))

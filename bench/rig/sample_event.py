@@ -5,7 +5,7 @@ from typing import ClassVar
 from schemas.envelope import Event
 
 
-class ThingHappened(Event):
+class SampleEvent(Event):
     """One small fact about one row."""
 
     type: ClassVar[str] = "bench.happened.v1"

@@ -17,7 +17,7 @@ from time import monotonic
 import psycopg
 from sqlalchemy import text
 
-from bench.rig.sample_event import ThingHappened
+from bench.rig.sample_event import SampleEvent
 from outbox.runtime import logs
 from outbox.runtime.output import say, say_json
 from outbox.settings import Settings
@@ -32,10 +32,10 @@ READY = b"ready"
 Transaction = Callable[[str, int], Awaitable[None]]
 
 
-def events(variant: str, thing: int) -> list[ThingHappened]:
+def events(variant: str, thing: int) -> list[SampleEvent]:
     """What a transaction says: about its own thing, or about ten things."""
     step = 1 if variant == "ten_keys" else 0
-    return [ThingHappened(thing=f"t{thing + n * step}") for n in range(VARIANTS[variant])]
+    return [SampleEvent(thing=f"t{thing + n * step}") for n in range(VARIANTS[variant])]
 
 
 @asynccontextmanager

@@ -11,17 +11,17 @@ import typer
 from consumers.dead_letters.listing import (
     OPEN_STATUSES,
     Letter,
+    LetterSelection,
     LetterStatus,
-    Selection,
-    Shown,
-    count,
+    ShownLetter,
+    count_letters,
     list_letters,
-    readable,
-    readable_headers,
-    show,
+    make_headers_readable,
+    make_readable,
+    read_letter,
 )
 from consumers.dead_letters.outcome import LetterOutcome, wait_for_outcome
-from consumers.dead_letters.repair import Preview, discard, preview, prune, retry
+from consumers.dead_letters.repair import LetterPreview, discard, preview_repair, prune, retry
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, ask
 from outbox.cursor.cut import HIGHEST
@@ -57,7 +57,7 @@ Older = Annotated[
 ]
 EXIT_DEAD_AGAIN = 1
 Connection = psycopg.AsyncConnection[Any]
-Repair = Callable[[psycopg.AsyncConnection[Any], Selection, Operation], Awaitable[list[int]]]
+Repair = Callable[[psycopg.AsyncConnection[Any], LetterSelection, Operation], Awaitable[list[int]]]
 
 
 @app.callback(invoke_without_command=True)
@@ -80,7 +80,7 @@ def list_command(
     json: Json = False,
 ) -> None:
     """Show letters, oldest first, without their bytes; `--after` the last id for the next page."""
-    selection = Selection(consumer, topic, key, letter_reason, ids or None)
+    selection = LetterSelection(consumer, topic, key, letter_reason, ids or None)
     statuses = tuple(status) if status else OPEN_STATUSES
     letters = ask(
         Settings(),
@@ -99,7 +99,7 @@ def show_command(
     letter_id: Annotated[int, typer.Argument(metavar="ID", min=0, max=HIGHEST)], json: Json = False
 ) -> None:
     """Show one letter: its bytes, as text or in base64, what waits behind it, and its history."""
-    shown = _told(ask(Settings(), lambda connection: show(connection, letter_id)))
+    shown = _told(ask(Settings(), lambda connection: read_letter(connection, letter_id)))
     if json:
         say_json(shown)
     else:
@@ -129,12 +129,12 @@ def retry_command(
     settings = Settings()
     operation = Operation(settings.operator, "dead-letters retry", str(selection), reason)
 
-    async def touch(connection: Connection) -> tuple[Preview, LetterOutcome | None]:
-        found = await preview(connection, selection)
+    async def touch(connection: Connection) -> tuple[LetterPreview, LetterOutcome | None]:
+        found = await preview_repair(connection, selection)
         if dry_run:
             return found, None
         letters = await retry(connection, selection, operation)
-        touched = Preview(len(letters), found.waiting)
+        touched = LetterPreview(len(letters), found.waiting)
         if not wait_seconds:
             return touched, None
         return touched, await wait_for_outcome(connection, letters, wait_seconds)
@@ -170,7 +170,7 @@ def discard_command(
 @app.command("count")
 def count_command(json: Json = False) -> None:
     """Count letters by consumer and status, with the age of the oldest in seconds."""
-    counts = [asdict(each) for each in ask(Settings(), count)]
+    counts = [asdict(each) for each in ask(Settings(), count_letters)]
     if json:
         say_json(counts)
     else:
@@ -204,31 +204,39 @@ def _selection(
     ids: list[int] | None,
     *,
     all_letters: bool,
-) -> Selection:
+) -> LetterSelection:
     """Everything only where it is said in so many words."""
-    selection = Selection(consumer, topic, key, letter_reason, ids or None)
-    if selection == Selection() and not all_letters:
+    selection = LetterSelection(consumer, topic, key, letter_reason, ids or None)
+    if selection == LetterSelection() and not all_letters:
         options = "--id, --consumer, --topic, --key, --letter-reason or --all"
         raise typer.BadParameter(f"say which: {options}")
     return selection
 
 
 def _repair(
-    action: str, repair: Repair, selection: Selection, reason: str, *, dry_run: bool, json: bool
+    action: str,
+    repair: Repair,
+    selection: LetterSelection,
+    reason: str,
+    *,
+    dry_run: bool,
+    json: bool,
 ) -> None:
     settings = Settings()
     operation = Operation(settings.operator, action, str(selection), reason)
 
-    async def touch(connection: psycopg.AsyncConnection[Any]) -> Preview:
-        found = await preview(connection, selection)
+    async def touch(connection: psycopg.AsyncConnection[Any]) -> LetterPreview:
+        found = await preview_repair(connection, selection)
         if dry_run:
             return found
-        return Preview(len(await repair(connection, selection, operation)), found.waiting)
+        return LetterPreview(len(await repair(connection, selection, operation)), found.waiting)
 
     _tell(ask(settings, touch), None, dry_run=dry_run, json=json)
 
 
-def _tell(touched: Preview, outcome: LetterOutcome | None, *, dry_run: bool, json: bool) -> None:
+def _tell(
+    touched: LetterPreview, outcome: LetterOutcome | None, *, dry_run: bool, json: bool
+) -> None:
     if json:
         told = asdict(touched) | {"dry_run": dry_run}
         say_json(told | ({"outcome": asdict(outcome)} if outcome else {}))
@@ -258,13 +266,13 @@ def _print_list(letters: list[Letter]) -> None:
     print_table(columns, rows)
 
 
-def _told(shown: Shown) -> dict[str, Any]:
+def _told(shown: ShownLetter) -> dict[str, Any]:
     """As JSON says it: bytes are {"text": ...} or {"base64": ...}."""
     letter = shown.letter
     read = {
-        "key": readable(letter.key),
-        "value": readable(letter.value),
-        "headers": readable_headers(letter.headers),
+        "key": make_readable(letter.key),
+        "value": make_readable(letter.value),
+        "headers": make_headers_readable(letter.headers),
         "operations": [asdict(each) for each in shown.operations],
     }
     return asdict(letter) | asdict(shown.around) | read

@@ -8,15 +8,28 @@ import psycopg
 import typer
 
 from consumers.assembly import OWN_ROWS
-from consumers.cli.drift_report import LIMIT, Found, found, found_rows, print_found
-from consumers.cli.options import Limit, Only, Patience, care_of, chosen, opened
+from consumers.cli.drift_report import (
+    LIMIT,
+    DriftSummary,
+    print_summary,
+    summarize_drift,
+    summarize_rows,
+)
+from consumers.cli.options import (
+    Limit,
+    Only,
+    Patience,
+    build_care,
+    choose_projections,
+    open_projection,
+)
 from consumers.cli.repair import repair_command
 from consumers.cli.watch import watch_command
-from consumers.drift.check import Care, checked
+from consumers.drift.check import Care, open_check
 from consumers.settings import Settings
 from outbox.cli.console import Json
-from outbox.cli.progress_bar import progress
-from outbox.errors import OutboxError, translated
+from outbox.cli.progress_bar import show_progress
+from outbox.errors import OutboxError, translate_errors
 from outbox.postgres.connection import connect_command
 from outbox.runtime.lifecycle import answer, calm_the_collector
 from outbox.runtime.output import complain, say_json
@@ -42,19 +55,19 @@ def check_command(
     a row was deleted, inserted or altered by hand. Exit code 1 when keys differ, 2 when a store
     could not be compared.
     """
-    settings, names = Settings(), chosen(projection)
+    settings, names = Settings(), choose_projections(projection)
     calm_the_collector()
-    care = care_of(settings, patience)
+    care = build_care(settings, patience)
     rows = () if projection else OWN_ROWS
     all_found = answer(settings, _check_all(settings, names, rows, care, limit, quiet=json))
     if json:
         say_json({each.projection: asdict(each) for each in all_found})
     else:
-        print_found(all_found)
+        print_summary(all_found)
     raise typer.Exit(_exit_code(all_found))
 
 
-def _exit_code(all_found: list[Found]) -> int:
+def _exit_code(all_found: list[DriftSummary]) -> int:
     """What could not be compared is never in sync."""
     if any(each.error for each in all_found):
         return EXIT_UNANSWERED
@@ -69,34 +82,36 @@ async def _check_all(
     limit: int,
     *,
     quiet: bool,
-) -> list[Found]:
+) -> list[DriftSummary]:
     """One after the other; one that fails does not keep the others from being compared."""
     stores = [await _check(settings, name, care, limit, quiet=quiet) for name in names]
     return [*stores, *[await _check_rows(settings, each, limit) for each in rows]]
 
 
-async def _check_rows(settings: Settings, rows: OwnRows, limit: int) -> Found:
+async def _check_rows(settings: Settings, rows: OwnRows, limit: int) -> DriftSummary:
     started = monotonic()
     try:
-        with translated():
+        with translate_errors():
             async with await connect_command(settings, "drift") as connection:
                 difference = await rows.compare(connection, limit)
     except (OutboxError, psycopg.errors.UndefinedTable) as error:
         is_known = isinstance(error, OutboxError)
         why = str(error) if is_known else "has no tables here; run `python -m services migrate`"
         complain(f"{rows.name}: {why}")
-        return Found(rows.name, error=why)
-    return found_rows(rows.name, difference, monotonic() - started)
+        return DriftSummary(rows.name, error=why)
+    return summarize_rows(rows.name, difference, monotonic() - started)
 
 
-async def _check(settings: Settings, name: str, care: Care, limit: int, *, quiet: bool) -> Found:
+async def _check(
+    settings: Settings, name: str, care: Care, limit: int, *, quiet: bool
+) -> DriftSummary:
     try:
-        with progress(f"{name} keys read", quiet=quiet) as tell:
+        with show_progress(f"{name} keys read", quiet=quiet) as tell:
             async with (
-                opened(settings, name) as (connection, store),
-                checked(connection, store, care, tell) as drift,
+                open_projection(settings, name) as (connection, store),
+                open_check(connection, store, care, tell) as drift,
             ):
-                return found(drift, limit)
+                return summarize_drift(drift, limit)
     except OutboxError as error:
         complain(f"{name}: {error}")
-        return Found(name, error=str(error))
+        return DriftSummary(name, error=str(error))

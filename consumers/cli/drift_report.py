@@ -8,16 +8,16 @@ from typing import Any
 
 from consumers.drift.check import Drift
 from outbox.runtime.output import print_table
-from outbox.streams.difference import Kind, Pair
+from outbox.streams.difference import DifferenceKind, Pair
 from outbox.streams.heads import Entry
 from outbox.streams.own_rows import RowDifference
-from outbox.streams.stored_entries import Foreign
+from outbox.streams.stored_entries import ForeignEntry
 
 LIMIT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DriftSummary:
     """What was found in one projection, or in a service's own rows; `error` is why nothing was.
 
     Counts are exact; `findings` are at most so many of each kind as were asked for.
@@ -28,7 +28,7 @@ class Found:
     heads: int = 0
     shown: int = 0
     seconds: float = 0.0
-    counts: Mapping[Kind, int] = field(default_factory=dict)
+    counts: Mapping[DifferenceKind, int] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -36,17 +36,17 @@ class Found:
         return sum(self.counts.values())
 
 
-def found(drift: Drift, limit: int) -> Found:
+def summarize_drift(drift: Drift, limit: int) -> DriftSummary:
     """A check's outcome that outlives its temporary file."""
     findings = [_finding(pair) for pair in _first(drift.pairs(), limit)]
     findings += [_foreign(each) for each in islice(drift.foreign(), limit)]
     seconds = round(drift.seconds, 3)
-    return Found(
+    return DriftSummary(
         drift.projection, None, drift.heads, drift.shown, seconds, dict(drift.counts), findings
     )
 
 
-def found_rows(name: str, difference: RowDifference, seconds: float) -> Found:
+def summarize_rows(name: str, difference: RowDifference, seconds: float) -> DriftSummary:
     """The same of a service's own rows; what is shown of a key is its row."""
     findings = [
         {
@@ -58,17 +58,19 @@ def found_rows(name: str, difference: RowDifference, seconds: float) -> Found:
             "digest": None,
             "shown_digest": None,
         }
-        for kind in Kind
+        for kind in DifferenceKind
         for stream in difference.of(kind)
     ]
-    counts = {kind: difference.counts[kind] for kind in Kind}
-    return Found(name, None, difference.heads, difference.rows, round(seconds, 3), counts, findings)
+    counts = {kind: difference.counts[kind] for kind in DifferenceKind}
+    return DriftSummary(
+        name, None, difference.heads, difference.rows, round(seconds, 3), counts, findings
+    )
 
 
-def print_found(all_found: Iterable[Found]) -> None:
+def print_summary(all_found: Iterable[DriftSummary]) -> None:
     """The counts, and then the keys."""
     all_found = list(all_found)
-    columns = ("projection", "keys", *Kind, "seconds")
+    columns = ("projection", "keys", *DifferenceKind, "seconds")
     print_table(columns, [_counts(each) for each in all_found])
     rows = [(each.projection, *f.values()) for each in all_found for f in each.findings]
     if rows:
@@ -77,15 +79,15 @@ def print_found(all_found: Iterable[Found]) -> None:
         )
 
 
-def _counts(each: Found) -> tuple[object, ...]:
+def _counts(each: DriftSummary) -> tuple[object, ...]:
     if each.error:
         return (each.projection, "not compared")
-    counts = [f"{each.counts[kind]:,}" for kind in Kind]
+    counts = [f"{each.counts[kind]:,}" for kind in DifferenceKind]
     return (each.projection, f"{each.heads:,}", *counts, f"{each.seconds:.1f}")
 
 
 def _first(pairs: Iterable[Pair], limit: int) -> Iterable[Pair]:
-    seen: Counter[Kind] = Counter()
+    seen: Counter[DifferenceKind] = Counter()
     for pair in pairs:
         if pair.kind and seen[pair.kind] < limit:
             seen[pair.kind] += 1
@@ -104,10 +106,10 @@ def _finding(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _foreign(entry: Foreign) -> dict[str, Any]:
+def _foreign(entry: ForeignEntry) -> dict[str, Any]:
     """As a finding: its place in the store stands for a key, and why it is foreign for a digest."""
     return {
-        "kind": Kind.FOREIGN,
+        "kind": DifferenceKind.FOREIGN,
         "aggregate": None,
         "key": entry.place,
         "version": None,

@@ -11,8 +11,8 @@ from consumers.assembly import PROJECTIONS
 from consumers.drift.check import Care
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
-from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, number
-from outbox.errors import translated
+from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan
+from outbox.errors import translate_errors
 from outbox.escape import escape
 from outbox.postgres.connection import connect_command
 
@@ -25,7 +25,7 @@ Patience = Annotated[
     typer.Option(
         min=0,
         max=MAX_WAIT_SECONDS,
-        callback=number,
+        callback=refuse_nan,
         help="Seconds that a message may be under way.",
     ),
 ]
@@ -36,22 +36,24 @@ Limit = Annotated[
 Connection = psycopg.AsyncConnection[Any]
 
 
-def chosen(names: list[str] | None) -> list[str]:
+def choose_projections(names: list[str] | None) -> list[str]:
     """The projections that were named, or all."""
     for unknown in set(names or ()) - PROJECTIONS.keys():
         raise typer.BadParameter(f"{escape(unknown)}: must be one of {', '.join(PROJECTIONS)}")
     return list(dict.fromkeys(names or PROJECTIONS))
 
 
-def care_of(settings: Settings, patience_seconds: float | None) -> Care:
+def build_care(settings: Settings, patience_seconds: float | None) -> Care:
     patience = settings.drift_patience_seconds if patience_seconds is None else patience_seconds
     return Care(patience_seconds=patience, run_rows=settings.drift_run_keys)
 
 
 @asynccontextmanager
-async def opened(settings: Settings, name: str) -> AsyncIterator[tuple[Connection, Projection]]:
+async def open_projection(
+    settings: Settings, name: str
+) -> AsyncIterator[tuple[Connection, Projection]]:
     """The store, and a connection in autocommit; DependencyDown where either is away."""
-    with translated():
+    with translate_errors():
         async with (
             PROJECTIONS[name](settings) as store,
             await connect_command(settings, "drift") as connection,

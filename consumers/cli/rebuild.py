@@ -7,15 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from consumers.assembly import PROJECTIONS
-from consumers.cli.options import Patience, care_of
+from consumers.cli.options import Patience, build_care
 from consumers.projections.generations import Generation
-from consumers.rebuild.journal import Rebuild, latest
-from consumers.rebuild.rebuild import Asked, drop, rebuild_through_outages
+from consumers.rebuild.journal import Rebuild, find_latest
+from consumers.rebuild.rebuild import RebuildRequest, drop, rebuild_through_outages
 from consumers.settings import Settings
-from outbox.cli.console import Json, Reason, halted_in_one_line
-from outbox.cli.number import MAX_NUMBER, MAX_RATE, number
-from outbox.cli.progress_bar import progress
-from outbox.errors import OutboxError, translated
+from outbox.cli.console import Json, Reason, report_halt
+from outbox.cli.number import MAX_NUMBER, MAX_RATE, refuse_nan
+from outbox.cli.progress_bar import show_progress
+from outbox.errors import OutboxError, translate_errors
 from outbox.escape import escape
 from outbox.operations import Operation
 from outbox.postgres.connection import connect_command
@@ -30,7 +30,7 @@ app = typer.Typer(
 Name = Annotated[str, typer.Option("--projection", help=f"One of {', '.join(PROJECTIONS)}.")]
 Rate = Annotated[
     float | None,
-    typer.Option(min=0.1, max=MAX_RATE, callback=number, help="Keys a second; else no limit."),
+    typer.Option(min=0.1, max=MAX_RATE, callback=refuse_nan, help="Keys a second; else no limit."),
 ]
 Model = Annotated[str | None, typer.Option(help="The embedding model; else the live one's.")]
 AllowLeft = Annotated[
@@ -58,9 +58,9 @@ def start_command(
     person has to do something first, which it names.
     """
     settings = Settings()
-    asked = Asked(
+    asked = RebuildRequest(
         _operation(settings, "rebuild", projection, reason),
-        care_of(settings, patience),
+        build_care(settings, patience),
         model,
         rate,
         allow_left,
@@ -80,9 +80,9 @@ def rollback_command(
 ) -> None:
     """Bring the former generation up to date, and make it the live one again; as `start`."""
     settings = Settings()
-    asked = Asked(
+    asked = RebuildRequest(
         _operation(settings, "rollback", projection, reason),
-        care_of(settings, patience),
+        build_care(settings, patience),
         keys_per_second=rate,
         allow_left=allow_left,
         now=now,
@@ -132,7 +132,7 @@ def _operation(settings: Settings, action: str, projection: str, reason: str) ->
     return Operation(settings.operator, action, projection, reason)
 
 
-def _carry_out(settings: Settings, asked: Asked, *, json: bool) -> None:
+def _carry_out(settings: Settings, asked: RebuildRequest, *, json: bool) -> None:
     calm_the_collector()
     done = _answered(settings, _rebuilt(settings, asked, quiet=json))
     if json:
@@ -143,29 +143,29 @@ def _carry_out(settings: Settings, asked: Asked, *, json: bool) -> None:
 
 def _answered(settings: Settings, question: Coroutine[Any, Any, Any]) -> Any:
     async def asked() -> Any:
-        with halted_in_one_line(), translated():
+        with report_halt(), translate_errors():
             return await question
 
     return answer(settings, asked())
 
 
-async def _rebuilt(settings: Settings, asked: Asked, *, quiet: bool) -> Rebuild:
+async def _rebuilt(settings: Settings, asked: RebuildRequest, *, quiet: bool) -> Rebuild:
     asked.operation.require_reason()
     name = asked.operation.subject
-    with progress(f"{name} keys", quiet=quiet) as tell:
+    with show_progress(f"{name} keys", quiet=quiet) as tell:
         async with PROJECTIONS[name](settings) as store:
             return await rebuild_through_outages(settings, store.generations, asked, tell)
 
 
 async def _status(settings: Settings) -> dict[str, Any]:
-    with translated():
+    with translate_errors():
         async with await connect_command(settings, "rebuild") as connection:
             return {name: await _status_of(settings, connection, name) for name in PROJECTIONS}
 
 
 async def _status_of(settings: Settings, connection: Any, name: str) -> dict[str, Any]:
     """What a store does not answer leaves what PostgreSQL says; `error` is None where it does."""
-    row = await latest(connection, name)
+    row = await find_latest(connection, name)
     said: dict[str, Any] = {"rebuild": asdict(row) if row else None, "error": None}
     try:
         async with PROJECTIONS[name](settings) as store:

@@ -5,15 +5,23 @@ from typing import Annotated, Any
 
 import typer
 
-from consumers.cli.drift_report import LIMIT, Found, found, print_found
-from consumers.cli.options import Connection, Limit, Only, Patience, care_of, chosen, opened
-from consumers.drift.check import Care, Drift, checked
-from consumers.drift.repair import Limits, Repaired, TooMuch, repair
+from consumers.cli.drift_report import LIMIT, DriftSummary, print_summary, summarize_drift
+from consumers.cli.options import (
+    Connection,
+    Limit,
+    Only,
+    Patience,
+    build_care,
+    choose_projections,
+    open_projection,
+)
+from consumers.drift.check import Care, Drift, open_check
+from consumers.drift.repair import Repaired, RepairLimits, TooMuch, repair
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason
-from outbox.cli.number import MAX_RATE, number
-from outbox.cli.progress_bar import progress
+from outbox.cli.number import MAX_RATE, refuse_nan
+from outbox.cli.progress_bar import show_progress
 from outbox.errors import OutboxError
 from outbox.operations import Operation
 from outbox.runtime.lifecycle import answer, calm_the_collector
@@ -26,20 +34,22 @@ REPAIRED = ("applied", "forgotten", "settled", "failed", "seconds")
 
 AllowShare = Annotated[
     float | None,
-    typer.Option(min=0, max=1, callback=number, help="How much of all keys it may touch; 1: all."),
+    typer.Option(
+        min=0, max=1, callback=refuse_nan, help="How much of all keys it may touch; 1: all."
+    ),
 ]
 Rate = Annotated[
-    float | None, typer.Option(min=0.1, max=MAX_RATE, callback=number, help="Keys a second.")
+    float | None, typer.Option(min=0.1, max=MAX_RATE, callback=refuse_nan, help="Keys a second.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RepairRequest:
     """What was asked for."""
 
     care: Care
-    limits: Limits
+    limits: RepairLimits
     operation: Operation
     dry_run: bool
     limit: int
@@ -47,10 +57,10 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RepairOutcome:
     """What was found in one projection, and what became of it; `refused` is why nothing did."""
 
-    found: Found
+    found: DriftSummary
     repaired: Repaired | None = None
     refused: str | None = None
 
@@ -81,10 +91,10 @@ def repair_command(
     Exit code 1 where keys are left, 2 when a store could not be repaired, 3 when so many differ
     that it was refused.
     """
-    settings, names = Settings(), chosen(projection)
+    settings, names = Settings(), choose_projections(projection)
     calm_the_collector()
-    asked = Asked(
-        care_of(settings, patience),
+    asked = RepairRequest(
+        build_care(settings, patience),
         _limits(settings, allow_share, rate),
         Operation(settings.operator, "drift repair", "", reason),
         dry_run,
@@ -96,56 +106,58 @@ def repair_command(
     raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
 
 
-def _limits(settings: Settings, share: float | None, rate: float | None) -> Limits:
+def _limits(settings: Settings, share: float | None, rate: float | None) -> RepairLimits:
     """The settings', or what a person says instead."""
-    return Limits(
+    return RepairLimits(
         settings.repair_max_share if share is None else share,
         settings.repair_free_keys,
         settings.repair_keys_per_second if rate is None else rate,
     )
 
 
-async def _repair_all(settings: Settings, names: list[str], asked: Asked) -> list[Outcome]:
+async def _repair_all(
+    settings: Settings, names: list[str], asked: RepairRequest
+) -> list[RepairOutcome]:
     """One after the other; one that fails does not keep the others from being repaired."""
     asked.operation.require_reason()
     return [await _repair(settings, name, asked) for name in names]
 
 
-async def _repair(settings: Settings, name: str, asked: Asked) -> Outcome:
+async def _repair(settings: Settings, name: str, asked: RepairRequest) -> RepairOutcome:
     try:
-        with progress(f"{name} keys read", quiet=asked.quiet) as tell:
+        with show_progress(f"{name} keys read", quiet=asked.quiet) as tell:
             async with (
-                opened(settings, name) as (connection, store),
-                checked(connection, store, asked.care, tell) as drift,
+                open_projection(settings, name) as (connection, store),
+                open_check(connection, store, asked.care, tell) as drift,
             ):
                 return await _repair_found(connection, store, drift, asked)
     except OutboxError as error:
         complain(f"{name}: {error}")
-        return Outcome(Found(name, error=str(error)))
+        return RepairOutcome(DriftSummary(name, error=str(error)))
 
 
 async def _repair_found(
-    connection: Connection, store: Projection, drift: Drift, asked: Asked
-) -> Outcome:
-    told = found(drift, asked.limit)
+    connection: Connection, store: Projection, drift: Drift, asked: RepairRequest
+) -> RepairOutcome:
+    told = summarize_drift(drift, asked.limit)
     operation = replace(asked.operation, subject=store.name, details={})
     try:
         asked.limits.require(drift)
         if asked.dry_run or not drift.keys:
-            return Outcome(told)
-        with progress(f"{store.name} keys repaired", quiet=asked.quiet) as tell:
+            return RepairOutcome(told)
+        with show_progress(f"{store.name} keys repaired", quiet=asked.quiet) as tell:
             done = await repair(connection, store, drift, asked.limits, operation, tell)
-        return Outcome(told, repaired=done)
+        return RepairOutcome(told, repaired=done)
     except TooMuch as refusal:
         complain(str(refusal))
-        return Outcome(told, refused=str(refusal))
+        return RepairOutcome(told, refused=str(refusal))
 
 
-def _show(outcomes: list[Outcome], *, json: bool) -> None:
+def _show(outcomes: list[RepairOutcome], *, json: bool) -> None:
     if json:
         say_json({each.found.projection: _as_json(each) for each in outcomes})
         return
-    print_found(each.found for each in outcomes)
+    print_summary(each.found for each in outcomes)
     columns = ("projection", "applied", "forgotten", "settled", "left", "seconds")
     print_table(columns, [_row(each.found.projection, each.repaired) for each in outcomes])
 
@@ -157,7 +169,7 @@ def _row(projection: str, done: Repaired | None) -> tuple[object, ...]:
     return (projection, *(f"{count:,}" for count in counts), f"{done.seconds:.1f}")
 
 
-def _as_json(outcome: Outcome) -> dict[str, Any]:
+def _as_json(outcome: RepairOutcome) -> dict[str, Any]:
     done = outcome.repaired
     nothing: dict[str, Any] = {"repaired": None, "left": [], "foreign": []}
     told = asdict(outcome.found) | nothing | {"refused": outcome.refused}

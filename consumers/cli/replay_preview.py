@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from consumers.assembly import PROJECTIONS
-from consumers.drift.replay_preview import StoreDifference, difference_to
+from consumers.drift.replay_preview import StoreDifference, find_difference
 from consumers.projections.projection import StreamKey
 from consumers.settings import Settings
 from outbox.cli.console import Json
 from outbox.cli.number import FromPosition, ToPosition
-from outbox.cli.progress_bar import Tell, progress
+from outbox.cli.progress_bar import Tell, show_progress
 from outbox.cli.selection import (
     Aggregates,
     All,
@@ -20,10 +20,10 @@ from outbox.cli.selection import (
     Since,
     Topics,
     Types,
-    selection_of,
+    build_selection,
 )
 from outbox.postgres.connection import connect_command
-from outbox.replay.source import Selection, selected_keys
+from outbox.replay.source import ReplaySelection, read_selected_keys
 from outbox.runtime.lifecycle import answer
 from outbox.runtime.output import print_table, say_json
 
@@ -47,14 +47,14 @@ def replay_preview(
 
     It takes the options of `python -m outbox replay start`, and sends nothing.
     """
-    selection = selection_of(
+    selection = build_selection(
         aggregate, key, type_, topic, since, before, from_position, to_position,
         everything=everything,
     )  # fmt: skip
     if consumer is not None and consumer not in PROJECTIONS:
         raise typer.BadParameter(f"must be one of {', '.join(PROJECTIONS)}")
     settings = Settings()
-    with progress("positions read", quiet=json) as tell:
+    with show_progress("positions read", quiet=json) as tell:
         found = answer(settings, _compare(settings, selection, consumer, tell))
     if json:
         say_json([asdict(each) for each in found])
@@ -64,16 +64,16 @@ def replay_preview(
 
 
 async def _compare(
-    settings: Settings, selection: Selection, consumer: str | None, tell: Tell
+    settings: Settings, selection: ReplaySelection, consumer: str | None, tell: Tell
 ) -> list[StoreDifference]:
     found = []
     async with await connect_command(settings, "replay preview") as connection:
         selected = {
             StreamKey(*stream): version
-            for stream, version in (await selected_keys(connection, selection, tell)).items()
+            for stream, version in (await read_selected_keys(connection, selection, tell)).items()
         }
         for name, assemble in PROJECTIONS.items():
             if consumer in (None, name):
                 async with assemble(settings) as projection:
-                    found.append(await difference_to(connection, projection, selected))
+                    found.append(await find_difference(connection, projection, selected))
     return found

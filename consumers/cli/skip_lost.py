@@ -7,8 +7,8 @@ import typer
 
 from consumers.runner.membership import group_of
 from consumers.settings import Settings
-from outbox.cli.console import Json, Reason, ask, halted_in_one_line
-from outbox.kafka import Removed, removed, skip
+from outbox.cli.console import Json, Reason, ask, report_halt
+from outbox.kafka import LostRecords, find_lost_records, skip_lost_records
 from outbox.operations import Operation
 from outbox.runtime.output import print_table, say, say_json
 
@@ -30,8 +30,8 @@ def skip_removed(
     settings = Settings()
     operation = Operation(settings.operator, "skip-removed", consumer, reason)
 
-    async def passed_over(connection: psycopg.AsyncConnection) -> list[Removed]:
-        with halted_in_one_line():
+    async def passed_over(connection: psycopg.AsyncConnection) -> list[LostRecords]:
+        with report_halt():
             return await _skip(settings, connection, operation, dry_run=dry_run)
 
     _tell(ask(settings, passed_over), dry_run=dry_run, json=json)
@@ -43,24 +43,24 @@ async def _skip(
     operation: Operation,
     *,
     dry_run: bool,
-) -> list[Removed]:
+) -> list[LostRecords]:
     """On record if and only if the broker has taken the new offsets, but for a crash between."""
     operation.require_reason()
     group = group_of(operation.subject)
-    found = await removed(settings.kafka_url, group, TIMEOUT_SECONDS)
+    found = await find_lost_records(settings.kafka_url, group, TIMEOUT_SECONDS)
     if found and not dry_run:
         operation.details["partitions"] = [_shown(each) for each in found]
         async with connection.transaction():
             await operation.record(connection)
-            await skip(settings.kafka_url, group, found)
+            await skip_lost_records(settings.kafka_url, group, found)
     return found
 
 
-def _shown(each: Removed) -> dict[str, object]:
+def _shown(each: LostRecords) -> dict[str, object]:
     return each._asdict() | {"messages": each.messages}
 
 
-def _tell(found: list[Removed], *, dry_run: bool, json: bool) -> None:
+def _tell(found: list[LostRecords], *, dry_run: bool, json: bool) -> None:
     if json:
         shown = [_shown(each) for each in found]
         say_json({"passed_over": shown, "dry_run": dry_run})

@@ -7,7 +7,7 @@ import typer
 from consumers.runner.membership import group_of
 from consumers.settings import Settings
 from outbox.cli.console import Json
-from outbox.kafka import Standing, standings
+from outbox.kafka import Standing, read_standings
 from outbox.runtime.lifecycle import answer
 from outbox.runtime.output import print_table, say_json
 
@@ -36,7 +36,7 @@ async def _ask(
     settings: Settings, consumers: list[str] | tuple[str, ...]
 ) -> dict[str, list[Standing]]:
     return {
-        name: await standings(
+        name: await read_standings(
             settings.kafka_url, group_of(name), TIMEOUT_SECONDS, settings.inflated_batch_bytes
         )
         for name in consumers

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from consumers.cli.options import Only, Patience, care_of, chosen, opened
+from consumers.cli.options import Only, Patience, build_care, choose_projections, open_projection
 from consumers.drift.watch import Round, Watch
 from consumers.settings import Settings
-from outbox.cli.number import MAX_RATE, MAX_WAIT_SECONDS, number
+from outbox.cli.number import MAX_RATE, MAX_WAIT_SECONDS, refuse_nan
 from outbox.runtime.lifecycle import run_role
 from outbox.runtime.output import say_json
 
@@ -19,11 +19,15 @@ log = structlog.get_logger()
 
 Rate = Annotated[
     float | None,
-    typer.Option(min=0.1, max=MAX_RATE, callback=number, help="Keys of a store to read a second."),
+    typer.Option(
+        min=0.1, max=MAX_RATE, callback=refuse_nan, help="Keys of a store to read a second."
+    ),
 ]
 Pause = Annotated[
     float | None,
-    typer.Option(min=0, max=MAX_WAIT_SECONDS, callback=number, help="Seconds between two rounds."),
+    typer.Option(
+        min=0, max=MAX_WAIT_SECONDS, callback=refuse_nan, help="Seconds between two rounds."
+    ),
 ]
 
 
@@ -34,15 +38,16 @@ def watch_command(
 
     Each round is a line of log, and a line of JSON on standard output for a collector of metrics.
     """
-    settings, names = Settings(), chosen(projection)
+    settings, names = Settings(), choose_projections(projection)
     per_second = settings.drift_keys_per_second if rate is None else rate
-    care = replace(care_of(settings, patience), keys_per_second=per_second)
+    care = replace(build_care(settings, patience), keys_per_second=per_second)
     seconds = settings.drift_pause_seconds if pause is None else pause
     watches: list[Watch] = []
 
     async def main() -> None:
         watches.extend(
-            Watch(name, partial(opened, settings, name), care, seconds, tell) for name in names
+            Watch(name, partial(open_projection, settings, name), care, seconds, tell)
+            for name in names
         )
         async with asyncio.TaskGroup() as group:
             for watch in watches:

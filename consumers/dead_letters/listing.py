@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 
 from consumers.dead_letters.statements import OPEN
 from consumers.dead_letters.store import decode_headers
-from outbox.errors import rejected
+from outbox.errors import build_rejection
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ FROM outbox.dead_letters GROUP BY consumer, status ORDER BY consumer, status
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class LetterSelection:
     """Which letters; all of them where nothing is said. `letter_reason` is why one is dead."""
 
     consumer: str | None = None
@@ -145,7 +145,7 @@ class Around:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownLetter:
     """All that is known of one letter."""
 
     letter: Bytes
@@ -165,7 +165,7 @@ class Count:
 
 async def list_letters(
     connection: psycopg.AsyncConnection[Any],
-    selection: Selection | None = None,
+    selection: LetterSelection | None = None,
     *,
     statuses: tuple[LetterStatus, ...] = OPEN_STATUSES,
     limit: int = 100,
@@ -174,20 +174,22 @@ async def list_letters(
     """The oldest first; the last one's id is `after` of the next page."""
     statement = LIST_OPEN if statuses == OPEN_STATUSES else LIST
     page = {"statuses": list(statuses), "limit": limit, "after": after}
-    return await _rows(connection, Letter, statement, asdict(selection or Selection()) | page)
+    return await _rows(connection, Letter, statement, asdict(selection or LetterSelection()) | page)
 
 
-async def show(connection: psycopg.AsyncConnection[Any], letter_id: int) -> Shown:
+async def read_letter(connection: psycopg.AsyncConnection[Any], letter_id: int) -> ShownLetter:
     """One letter, whatever its status; MessageRejected where there is none."""
     letters = await _rows(connection, Bytes, SHOW, [letter_id])
     if not letters:
-        raise rejected("dead-letter", "id", f"must be the id of a letter; there is no {letter_id}")
+        raise build_rejection(
+            "dead-letter", "id", f"must be the id of a letter; there is no {letter_id}"
+        )
     asked = {"id": letter_id, "limit": AROUND_LETTERS}
     (around,) = await _rows(connection, Around, AROUND, asked)
-    return Shown(letters[0], around, await _rows(connection, Act, OPERATIONS, [letter_id]))
+    return ShownLetter(letters[0], around, await _rows(connection, Act, OPERATIONS, [letter_id]))
 
 
-async def count(connection: psycopg.AsyncConnection[Any]) -> list[Count]:
+async def count_letters(connection: psycopg.AsyncConnection[Any]) -> list[Count]:
     """By consumer and status. A consumer's open ones are parked, retrying or dead (I12).
 
     Reads every letter, closed ones too, until they are pruned.
@@ -195,7 +197,7 @@ async def count(connection: psycopg.AsyncConnection[Any]) -> list[Count]:
     return await _rows(connection, Count, COUNT, [])
 
 
-def readable(raw: bytes | None) -> dict[str, str] | None:
+def make_readable(raw: bytes | None) -> dict[str, str] | None:
     """Bytes as a person can read them: as text if they are any, else in base64."""
     if raw is None:
         return None
@@ -205,9 +207,9 @@ def readable(raw: bytes | None) -> dict[str, str] | None:
         return {"base64": b64encode(raw).decode()}
 
 
-def readable_headers(pairs: list[list[str]]) -> list[dict[str, str]]:
+def make_headers_readable(pairs: list[list[str]]) -> list[dict[str, str]]:
     """Each header's name, and its value as in `readable`."""
-    return [{"name": name} | (readable(raw) or {}) for name, raw in decode_headers(pairs)]
+    return [{"name": name} | (make_readable(raw) or {}) for name, raw in decode_headers(pairs)]
 
 
 async def _rows(

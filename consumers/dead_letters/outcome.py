@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from outbox.runtime.poll_interval import Pace
+from outbox.runtime.poll_interval import PollInterval
 
 NAMED_LETTERS = 100
 REST_SECONDS = 0.5
@@ -59,7 +59,7 @@ async def wait_for_outcome(
     connection: Connection, letters: Sequence[int], within_seconds: float
 ) -> LetterOutcome:
     """Once none waits any more, or the time is up; `connection` is in autocommit."""
-    until, pace = monotonic() + within_seconds, Pace(REST_SECONDS)
+    until, pace = monotonic() + within_seconds, PollInterval(REST_SECONDS)
     while True:
         row = await (await connection.execute(COUNTS, [list(letters)])).fetchone()
         applied, dead, waiting = row or (0, 0, 0)

@@ -11,10 +11,10 @@ from typing import Protocol
 from consumers.dead_letters.store import DeadLetter, First, Retried
 from outbox.kafka import Partition
 
-__all__ = ["First", "Redo", "Retried"]
+__all__ = ["First", "Redelivery", "Retried"]
 
 
-class Redo(Protocol):
+class Redelivery(Protocol):
     """Each raises DependencyDown where it cannot be answered; then it is called again."""
 
     async def due(self, partitions: Collection[Partition]) -> Sequence[Retried]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from consumers.dead_letters.listing import SELECTED, Selection
+from consumers.dead_letters.listing import SELECTED, LetterSelection
 from consumers.dead_letters.statements import OPEN
 from outbox.operations import Operation
 
@@ -47,22 +47,24 @@ DELETE FROM outbox.dead_letters WHERE closed_at < now() - make_interval(days => 
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class LetterPreview:
     """How many dead letters would be touched, and how many messages wait behind them."""
 
     letters: int
     waiting: int
 
 
-async def preview(connection: psycopg.AsyncConnection[Any], selection: Selection) -> Preview:
+async def preview_repair(
+    connection: psycopg.AsyncConnection[Any], selection: LetterSelection
+) -> LetterPreview:
     """What `retry` and `discard` would find; nothing is changed."""
     rows = await connection.execute(PREVIEW.encode(), asdict(selection))
     ((letters, waiting),) = await rows.fetchall()
-    return Preview(letters, waiting)
+    return LetterPreview(letters, waiting)
 
 
 async def retry(
-    connection: psycopg.AsyncConnection[Any], selection: Selection, operation: Operation
+    connection: psycopg.AsyncConnection[Any], selection: LetterSelection, operation: Operation
 ) -> list[int]:
     """Let the consumers try these dead letters again, and then what waits; the letters' ids.
 
@@ -72,7 +74,7 @@ async def retry(
 
 
 async def discard(
-    connection: psycopg.AsyncConnection[Any], selection: Selection, operation: Operation
+    connection: psycopg.AsyncConnection[Any], selection: LetterSelection, operation: Operation
 ) -> list[int]:
     """Never apply these dead letters, and let what waits behind them be redone; the letters' ids.
 
@@ -106,7 +108,7 @@ async def prune(
 async def _touch(
     connection: psycopg.AsyncConnection[Any],
     statement: str,
-    selection: Selection,
+    selection: LetterSelection,
     operation: Operation,
 ) -> list[int]:
     async with connection.transaction():

@@ -22,8 +22,8 @@ import orjson
 import psycopg
 
 from consumers.dead_letters.statements import APPLIED, DUE, FAILED, FIRST, PARKED, WRITE
-from outbox.errors import DependencyDown, SchemaBehind, translated
-from outbox.kafka import Partition, Received
+from outbox.errors import DependencyDown, SchemaBehind, translate_errors
+from outbox.kafka import ConsumerRecord, Partition
 from outbox.postgres.connection import connect
 from outbox.settings import Settings
 
@@ -37,7 +37,7 @@ class DeadLetter:
     `waiting` marks a message that is not broken itself: an earlier one of its key is.
     """
 
-    record: Received
+    record: ConsumerRecord
     stream: str | None
     reason: str
     error: str
@@ -49,7 +49,7 @@ class Retried(NamedTuple):
     """A message out of a letter that is to be applied now; `stream` as in DeadLetter."""
 
     id: int
-    record: Received
+    record: ConsumerRecord
     stream: str | None
 
 
@@ -152,7 +152,7 @@ class DeadLetters:
 
     async def _ask(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """The rows; after any error or cancellation the connection is not used again."""
-        with translated():
+        with translate_errors():
             async with self._turn:
                 try:
                     async with asyncio.timeout(self._settings.read_timeout_seconds):
@@ -183,7 +183,7 @@ def _retried(letter_id: int, stream: str | None, *record: Any) -> Retried:
     topic, partition, offset, key, value, headers, timestamp = record
     decoded = decode_headers(headers)
     return Retried(
-        letter_id, Received(topic, partition, offset, key, value, decoded, timestamp), stream
+        letter_id, ConsumerRecord(topic, partition, offset, key, value, decoded, timestamp), stream
     )
 
 

@@ -27,21 +27,21 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.recheck import Inquiry
+from consumers.drift.recheck import Recheck
 from consumers.drift.sorted_spool import (
     RUN_ROWS,
-    Spool,
-    entries,
-    foreigners,
-    pairs,
+    SortedSpool,
+    read_entries,
+    read_foreign,
+    read_pairs,
     row_of_entry,
     row_of_foreign,
     row_of_pair,
 )
-from consumers.projections.projection import Foreign, Projection
-from outbox.errors import Halted, translated
-from outbox.runtime.rate_limit import Rate
-from outbox.streams.difference import Difference, Kind, Pair, merge
+from consumers.projections.projection import ForeignEntry, Projection
+from outbox.errors import Halted, translate_errors
+from outbox.runtime.rate_limit import RateLimit
+from outbox.streams.difference import Difference, DifferenceKind, Pair, merge
 from outbox.streams.heads import count_heads, heads_in_order
 
 TOLD_KEYS = 1_000
@@ -74,10 +74,10 @@ class Drift:
     projection: str
     heads: int
     shown: int
-    counts: Mapping[Kind, int]
+    counts: Mapping[DifferenceKind, int]
     seconds: float
-    found: Spool
-    strangers: Spool
+    found: SortedSpool
+    strangers: SortedSpool
 
     @property
     def keys(self) -> int:
@@ -87,12 +87,12 @@ class Drift:
     @property
     def repairable(self) -> int:
         """How many keys a repair may touch: foreign entries that are in no key's way stay."""
-        return self.keys - self.counts[Kind.FOREIGN]
+        return self.keys - self.counts[DifferenceKind.FOREIGN]
 
     @property
     def whole(self) -> int:
         """How many keys there are on both sides together."""
-        return self.heads + self.counts[Kind.ORPHANED]
+        return self.heads + self.counts[DifferenceKind.ORPHANED]
 
     @property
     def share(self) -> float:
@@ -101,19 +101,19 @@ class Drift:
 
     def pairs(self) -> Iterator[Pair]:
         """Every key that differs, in order, as it was when that was certain."""
-        return pairs(self.found)
+        return read_pairs(self.found)
 
-    def foreign(self) -> Iterator[Foreign]:
+    def foreign(self) -> Iterator[ForeignEntry]:
         """Every foreign entry, in the order of its place."""
-        return foreigners(self.strangers)
+        return read_foreign(self.strangers)
 
 
-async def check(
+async def check_in_memory(
     connection: Connection, projection: Projection, care: Care | None = None
 ) -> Difference:
     """The keys that differ, in memory: for those who expect few."""
     difference = Difference()
-    async with checked(connection, projection, care or Care()) as drift:
+    async with open_check(connection, projection, care or Care()) as drift:
         for pair in drift.pairs():
             difference.add(pair)
         difference.foreign.extend(each.place for each in drift.foreign())
@@ -121,7 +121,7 @@ async def check(
 
 
 @asynccontextmanager
-async def checked(
+async def open_check(
     connection: Connection, projection: Projection, care: Care, tell: Tell = lambda *_: None
 ) -> AsyncIterator[Drift]:
     """Compare all there is. `connection` is in autocommit: each look is of its own moment.
@@ -129,8 +129,8 @@ async def checked(
     `tell` hears how many keys of the store were read, and about how many there are. Raises
     DependencyDown where a side or the disk fails, Halted where the store names a key twice.
     """
-    with Spool(care.run_rows) as found, Spool(care.run_rows) as strangers:
-        with translated():
+    with SortedSpool(care.run_rows) as found, SortedSpool(care.run_rows) as strangers:
+        with translate_errors():
             drift = await _check(connection, projection, care, tell, found, strangers)
         yield drift
 
@@ -140,34 +140,34 @@ async def _check(
     projection: Projection,
     care: Care,
     tell: Tell,
-    found: Spool,
-    strangers: Spool,
+    found: SortedSpool,
+    strangers: SortedSpool,
 ) -> Drift:
     started = monotonic()
-    inquiry = Inquiry(connection, projection, found)
-    with Spool(care.run_rows) as suspects:
-        with Spool(care.run_rows) as shown:
+    inquiry = Recheck(connection, projection, found)
+    with SortedSpool(care.run_rows) as suspects:
+        with SortedSpool(care.run_rows) as shown:
             await _scan(connection, projection, shown, strangers, care, tell)
             heads = await _suspect(connection, projection, shown, suspects)
         await inquiry.settle(suspects, care.patience_seconds)
     seconds = monotonic() - started
-    counts = dict(inquiry.counts) | {Kind.FOREIGN: strangers.rows}
+    counts = dict(inquiry.counts) | {DifferenceKind.FOREIGN: strangers.rows}
     return Drift(projection.name, heads, shown.rows, counts, seconds, found, strangers)
 
 
 async def _scan(
     connection: Connection,
     projection: Projection,
-    shown: Spool,
-    strangers: Spool,
+    shown: SortedSpool,
+    strangers: SortedSpool,
     care: Care,
     tell: Tell,
 ) -> None:
     """Write down what the store shows, and apart from it what is foreign."""
     whole = await count_heads(connection, projection.aggregates)
-    rate = Rate(care.keys_per_second)
+    rate = RateLimit(care.keys_per_second)
     async for entry in projection.scan():
-        if isinstance(entry, Foreign):
+        if isinstance(entry, ForeignEntry):
             strangers.add(row_of_foreign(entry))
         else:
             shown.add(row_of_entry(entry))
@@ -179,12 +179,14 @@ async def _scan(
 
 
 async def _suspect(
-    connection: Connection, projection: Projection, shown: Spool, suspects: Spool
+    connection: Connection, projection: Projection, shown: SortedSpool, suspects: SortedSpool
 ) -> int:
     """Write down what is not the same on both sides; how many heads there are."""
     heads = 0
     try:
-        async for pair in merge(heads_in_order(connection, projection.aggregates), entries(shown)):
+        async for pair in merge(
+            heads_in_order(connection, projection.aggregates), read_entries(shown)
+        ):
             heads += pair.head is not None
             if pair.kind is not None:
                 suspects.add(row_of_pair(pair))

@@ -18,9 +18,9 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.sorted_spool import Spool, pages, pairs, row_of_pair
+from consumers.drift.sorted_spool import SortedSpool, paginate, read_pairs, row_of_pair
 from consumers.projections.projection import Projection
-from outbox.streams.difference import Kind, Pair
+from outbox.streams.difference import DifferenceKind, Pair
 from outbox.streams.heads import StreamKey, heads_of
 
 PAGE_KEYS = 1_000
@@ -38,7 +38,7 @@ class Verdict(Enum):
     UNDER_WAY = "under way"
 
 
-async def look(
+async def read_pairs_now(
     connection: Connection, projection: Projection, streams: Sequence[StreamKey]
 ) -> dict[StreamKey, Pair]:
     """What both sides say of these keys now, the store first."""
@@ -47,14 +47,14 @@ async def look(
     return {stream: Pair(heads.get(stream), shown.get(stream)) for stream in streams}
 
 
-def judge(suspected: Pair, now: Pair) -> Verdict:
+def judge_candidate(suspected: Pair, now: Pair) -> Verdict:
     """A key whose head moved on meanwhile is judged by its new head; see the module.
 
     It is only late where the store has reached the head that it was suspected for.
     """
     if now.kind is None:
         return Verdict.SETTLED
-    if now.kind in (Kind.ORPHANED, Kind.DIFFERENT):
+    if now.kind in (DifferenceKind.ORPHANED, DifferenceKind.DIFFERENT):
         return Verdict.CERTAIN
     missed = suspected.head or now.head
     if now.shown and missed and now.shown.version >= missed.version:
@@ -62,16 +62,16 @@ def judge(suspected: Pair, now: Pair) -> Verdict:
     return Verdict.UNDER_WAY
 
 
-class Inquiry:
+class Recheck:
     """Looks at suspects again and again; keeps in `found`, and counts, what is certain."""
 
-    def __init__(self, connection: Connection, projection: Projection, found: Spool) -> None:
-        self.counts = Counter(dict.fromkeys(Kind, 0))
+    def __init__(self, connection: Connection, projection: Projection, found: SortedSpool) -> None:
+        self.counts = Counter(dict.fromkeys(DifferenceKind, 0))
         self._connection = connection
         self._projection = projection
         self._found = found
 
-    async def settle(self, suspects: Spool, patience_seconds: float) -> None:
+    async def settle(self, suspects: SortedSpool, patience_seconds: float) -> None:
         """Return once each is certain or settled; after the patience, what still differs is."""
         deadline = monotonic() + patience_seconds
         with ExitStack() as exits:
@@ -85,15 +85,17 @@ class Inquiry:
                 suspects = waiting
                 await asyncio.sleep(min(wait, max(0.0, left)))
 
-    async def _look_again(self, suspects: Spool, waiting: Spool, *, patient: bool) -> None:
+    async def _look_again(
+        self, suspects: SortedSpool, waiting: SortedSpool, *, patient: bool
+    ) -> None:
         """Those that are still under way wait, and keep the head that they were suspected for."""
-        for page in pages(pairs(suspects), PAGE_KEYS):
-            now = await look(self._connection, self._projection, [p.stream for p in page])
+        for page in paginate(read_pairs(suspects), PAGE_KEYS):
+            now = await read_pairs_now(self._connection, self._projection, [p.stream for p in page])
             for suspected in page:
                 self._judge(suspected, now[suspected.stream], waiting, patient=patient)
 
-    def _judge(self, suspected: Pair, now: Pair, waiting: Spool, *, patient: bool) -> None:
-        verdict = judge(suspected, now)
+    def _judge(self, suspected: Pair, now: Pair, waiting: SortedSpool, *, patient: bool) -> None:
+        verdict = judge_candidate(suspected, now)
         if verdict is Verdict.UNDER_WAY and patient:
             waiting.add(row_of_pair(Pair(suspected.head or now.head, now.shown)))
         elif verdict is not Verdict.SETTLED and now.kind is not None:

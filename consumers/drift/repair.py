@@ -29,14 +29,14 @@ from typing import Any
 import psycopg
 
 from consumers.drift.check import Drift, Tell
-from consumers.drift.recheck import look
-from consumers.drift.sorted_spool import pages
-from consumers.projections.projection import Change, Foreign, Projection, change_of
-from outbox.cursor.database_identity import inspect
-from outbox.errors import Halted, MessageRejected, translated
+from consumers.drift.recheck import read_pairs_now
+from consumers.drift.sorted_spool import paginate
+from consumers.projections.projection import Change, ForeignEntry, Projection, read_change
+from outbox.cursor.database_identity import read_identity
+from outbox.errors import Halted, MessageRejected, translate_errors
 from outbox.operations import Operation
-from outbox.runtime.rate_limit import Rate
-from outbox.streams.difference import Kind, Pair
+from outbox.runtime.rate_limit import RateLimit
+from outbox.streams.difference import DifferenceKind, Pair
 from outbox.streams.heads import Entry, StreamKey
 from outbox.streams.latest import read_latest
 
@@ -51,7 +51,7 @@ class TooMuch(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RepairLimits:
     """How much a repair may touch, and how fast.
 
     `max_share` of all keys, from 0 to 1, or `free_keys`, whichever is more.
@@ -68,11 +68,11 @@ class Limits:
             raise TooMuch(
                 f"{drift.projection}: {drift.repairable:,} of {drift.whole:,} keys differ, and a "
                 f"repair may touch {int(allowed):,}: is it the right database? With "
-                f"`--allow-share {_rounded_up(drift.share)}` it does"
+                f"`--allow-share {_round_up(drift.share)}` it does"
             )
 
 
-def _rounded_up(share: float) -> float:
+def _round_up(share: float) -> float:
     return min(1.0, ceil(share * 100) / 100)
 
 
@@ -90,7 +90,7 @@ class Repaired:
     failed: int = 0
     seconds: float = 0.0
     left: dict[StreamKey, str] = field(default_factory=dict)
-    foreign: list[Foreign] = field(default_factory=list)
+    foreign: list[ForeignEntry] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -101,7 +101,7 @@ class Repaired:
         if len(self.left) < NAMED_KEYS:
             self.left[stream] = why
 
-    def leave(self, foreign: Foreign) -> None:
+    def leave(self, foreign: ForeignEntry) -> None:
         self.failed += 1
         if len(self.foreign) < NAMED_KEYS:
             self.foreign.append(foreign)
@@ -111,7 +111,7 @@ async def repair(
     connection: Connection,
     projection: Projection,
     drift: Drift,
-    limits: Limits,
+    limits: RepairLimits,
     operation: Operation,
     tell: Tell = lambda *_: None,
 ) -> Repaired:
@@ -123,21 +123,21 @@ async def repair(
     """
     limits.require(drift)
     repairing = _Repairing(connection, projection)
-    with translated():
+    with translate_errors():
         await _require_same_history(connection)
-        operation.details.update(_described(drift))
+        operation.details.update(_describe(drift))
         await operation.record(connection)
-        await repairing.run(drift, Rate(limits.keys_per_second), tell)
+        await repairing.run(drift, RateLimit(limits.keys_per_second), tell)
     return repairing.repaired
 
 
 async def _require_same_history(connection: Connection) -> None:
     """Heads of a database that was restored are behind the stores, which hold the truth then."""
-    if why := (await inspect(connection)).halted():
+    if why := (await read_identity(connection)).halted():
         raise Halted(why)
 
 
-def _described(drift: Drift) -> dict[str, Any]:
+def _describe(drift: Drift) -> dict[str, Any]:
     return {
         "keys": drift.whole,
         "found": {str(kind): count for kind, count in drift.counts.items()},
@@ -152,25 +152,25 @@ class _Repairing:
         self._connection = connection
         self._projection = projection
 
-    async def run(self, drift: Drift, rate: Rate, tell: Tell) -> None:
+    async def run(self, drift: Drift, rate: RateLimit, tell: Tell) -> None:
         started = monotonic()
         streams = (pair.stream for pair in drift.pairs())
-        for page in pages(streams, PAGE_KEYS):
+        for page in paginate(streams, PAGE_KEYS):
             await self._repair(page)
             tell(self.repaired.done, drift.keys)
             await rate.spend(len(page))
-        if drift.counts[Kind.FOREIGN]:
+        if drift.counts[DifferenceKind.FOREIGN]:
             await self._leave_foreign()
         self.repaired.seconds = monotonic() - started
 
     async def _leave_foreign(self) -> None:
         """Those that were in a key's place are gone by now; the others are named."""
         async for entry in self._projection.scan():
-            if isinstance(entry, Foreign):
+            if isinstance(entry, ForeignEntry):
                 self.repaired.leave(entry)
 
     async def _repair(self, streams: Sequence[StreamKey]) -> None:
-        seen = await look(self._connection, self._projection, streams)
+        seen = await read_pairs_now(self._connection, self._projection, streams)
         differing = [pair for pair in seen.values() if pair.kind is not None]
         self.repaired.settled += len(streams) - len(differing)
         headed = [pair.stream for pair in differing if pair.head is not None]
@@ -189,7 +189,7 @@ class _Repairing:
                 self.repaired.fail(stream, "its latest message is in no table")
                 continue
             try:
-                changes[stream] = change_of(envelope)
+                changes[stream] = read_change(envelope)
             except MessageRejected as error:
                 self.repaired.fail(stream, str(error))
         return changes
@@ -213,6 +213,6 @@ def _unaccounted(pairs: Sequence[Pair], changes: Container[StreamKey]) -> Iterat
     What cannot be replaced stays: wrong is better than nothing, and it is named.
     """
     for pair in pairs:
-        replaceable = pair.kind is Kind.DIFFERENT and pair.stream in changes
-        if pair.shown is not None and (replaceable or pair.kind is Kind.ORPHANED):
+        replaceable = pair.kind is DifferenceKind.DIFFERENT and pair.stream in changes
+        if pair.shown is not None and (replaceable or pair.kind is DifferenceKind.ORPHANED):
             yield pair.shown

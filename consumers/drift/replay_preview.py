@@ -63,7 +63,7 @@ class StoreDifference:
             self.left += 1
 
 
-async def difference_to(
+async def find_difference(
     connection: psycopg.AsyncConnection[Any], projection: Projection, selected: Brings
 ) -> StoreDifference:
     """What the store lacks of these keys; DependencyDown where it cannot be asked."""

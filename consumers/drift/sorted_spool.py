@@ -21,7 +21,7 @@ import orjson
 from outbox.errors import DependencyDown
 from outbox.streams.difference import Pair
 from outbox.streams.heads import Entry, StreamKey
-from outbox.streams.stored_entries import Foreign
+from outbox.streams.stored_entries import ForeignEntry
 
 RUN_ROWS = 20_000
 BLOCK_BYTES = 16 * 1024
@@ -37,7 +37,7 @@ class Run(NamedTuple):
     end: int
 
 
-class Spool:
+class SortedSpool:
     """Rows that begin with aggregate and key; iterating gives them in the order of those.
 
     It may be read again, and while it is added to only what was there is read. DependencyDown
@@ -62,9 +62,9 @@ class Spool:
         if self._file is not None:
             self._file.close()
 
-    def sibling(self) -> "Spool":
+    def sibling(self) -> "SortedSpool":
         """An empty one with the same limit; whoever asks closes it."""
-        return Spool(self._run_rows)
+        return SortedSpool(self._run_rows)
 
     def add(self, row: Row) -> None:
         self._open.append(row)
@@ -109,7 +109,7 @@ def _disk_errors() -> Iterator[None]:
         raise DependencyDown("disk", error) from error
 
 
-def pages(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def paginate(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """The items, `size` at a time; the last page may be shorter."""
     rest = iter(items)
     while page := list(islice(rest, size)):
@@ -124,19 +124,19 @@ def row_of_entry(entry: Entry) -> Row:
     return (*entry.stream, entry.version, entry.digest, entry.deleted)
 
 
-def entries(spool: Iterable[Row]) -> Iterator[Entry]:
+def read_entries(spool: Iterable[Row]) -> Iterator[Entry]:
     for aggregate, key, version, digest, deleted in spool:
         yield Entry(StreamKey(aggregate, key), version, digest, deleted)
 
 
-def row_of_foreign(foreign: Foreign) -> Row:
+def row_of_foreign(foreign: ForeignEntry) -> Row:
     """What another program wrote may hold half a character, which no file takes."""
     return (_writable(foreign.place), _writable(foreign.why))
 
 
-def foreigners(spool: Iterable[Row]) -> Iterator[Foreign]:
+def read_foreign(spool: Iterable[Row]) -> Iterator[ForeignEntry]:
     for place, why in spool:
-        yield Foreign(place, why)
+        yield ForeignEntry(place, why)
 
 
 def _writable(text: str) -> str:
@@ -147,7 +147,7 @@ def row_of_pair(pair: Pair) -> Row:
     return (*pair.stream, *_side(pair.head), *_side(pair.shown))
 
 
-def pairs(spool: Iterable[Row]) -> Iterator[Pair]:
+def read_pairs(spool: Iterable[Row]) -> Iterator[Pair]:
     for aggregate, key, *sides in spool:
         stream = StreamKey(aggregate, key)
         yield Pair(_entry(stream, *sides[:3]), _entry(stream, *sides[3:]))

@@ -12,10 +12,10 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.check import Care, checked
+from consumers.drift.check import Care, open_check
 from consumers.projections.projection import Projection
 from outbox.errors import OutboxError
-from outbox.streams.difference import Kind
+from outbox.streams.difference import DifferenceKind
 
 Open = Callable[[], AbstractAsyncContextManager[tuple[psycopg.AsyncConnection[Any], Projection]]]
 
@@ -25,7 +25,7 @@ class Round:
     """What one round found. `counts` is None where there was an `error`."""
 
     projection: str
-    counts: dict[Kind, int] | None = None
+    counts: dict[DifferenceKind, int] | None = None
     heads: int = 0
     shown: int = 0
     seconds: float = 0.0
@@ -75,7 +75,7 @@ class Watch:
         try:
             async with (
                 self._opened() as (connection, store),
-                checked(connection, store, self._care) as drift,
+                open_check(connection, store, self._care) as drift,
             ):
                 counts, seconds = dict(drift.counts), round(drift.seconds, 3)
                 return Round(self._projection, counts, drift.heads, drift.shown, seconds)

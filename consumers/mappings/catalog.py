@@ -37,7 +37,7 @@ def item_node(change: Change) -> Node:
     """The item, its catalog, and a node for each `name=value` that items share."""
     item = _item(change)
     pairs = item.attributes.items()
-    attributes = [{"key": f"{n}={as_text(v)}", "name": n, "value": v} for n, v in pairs]
+    attributes = [{"key": f"{n}={to_text(v)}", "name": n, "value": v} for n, v in pairs]
     return Node(
         {"item_id": item.item_id, "catalog_id": item.catalog_id, "name": item.name},
         {"CONTAINS": [{"key": item.catalog_id}], "HAS": attributes},
@@ -51,7 +51,7 @@ def catalog_node(change: Change) -> Node:
     return Node({"name": change.event.name})
 
 
-def as_text(value: str | bool | float) -> str:
+def to_text(value: str | bool | float) -> str:
     """A value in the key of its attribute's node: `true`, `3`, `2.5`, or the text itself.
 
     Two values have one node only if they are the same: a text that reads as one of the others, or
@@ -69,7 +69,7 @@ def _reads_otherwise(text: str) -> bool:
     if text in {"true", "false"}:
         return True
     try:
-        return as_text(float(text)) == text
+        return to_text(float(text)) == text
     except ValueError:
         return False
 

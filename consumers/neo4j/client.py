@@ -19,7 +19,7 @@ from neo4j.exceptions import (
     TransientError,
 )
 
-from outbox.errors import DependencyDown, MessageRejected, rejected
+from outbox.errors import DependencyDown, MessageRejected, build_rejection
 from outbox.secret import keep_secret
 
 CONNECT_SECONDS = 5.0
@@ -71,12 +71,12 @@ def connect(
 
 
 @asynccontextmanager
-async def answered(within_seconds: float) -> AsyncIterator[None]:
+async def require_answer(within_seconds: float) -> AsyncIterator[None]:
     """The driver's errors in our tree; DependencyDown where the block takes longer.
 
     The driver itself waits for an answer for ever: a server that hangs keeps its connections open.
     """
-    with translated():
+    with translate_errors():
         try:
             async with asyncio.timeout(within_seconds):
                 yield
@@ -92,13 +92,13 @@ async def run(
     return [record.data() async for record in result]
 
 
-def raced(error: ClientError) -> bool:
+def is_race(error: ClientError) -> bool:
     """Whether another transaction came between: then the next attempt finds what it has left."""
     return isinstance(error, ConstraintError) or error.code == GONE
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """The driver's errors in our tree, once; a surprise passes unchanged."""
     try:
         yield
@@ -120,4 +120,4 @@ def _raise_translated(error: Neo4jError) -> None:
 
 
 def _refused(what: str) -> MessageRejected:
-    return rejected("refused-by-store", "body", f"must be a node that neo4j takes ({what})")
+    return build_rejection("refused-by-store", "body", f"must be a node that neo4j takes ({what})")

@@ -7,8 +7,8 @@ missing, or of another type. Here is the one place where nodes become entries.
 from collections.abc import Iterable, Iterator
 
 from consumers.neo4j.shape import Row
-from consumers.projections.projection import Entry, Foreign
-from outbox.streams.stored_entries import Stored, read_entry
+from consumers.projections.projection import Entry, ForeignEntry
+from outbox.streams.stored_entries import StoredEntry, read_entry
 
 _ENTRY = """n.key AS key, n.version AS version, n.event_id AS event_id, n.digest AS digest,
   n.deleted AS deleted, elementId(n) AS place"""
@@ -22,15 +22,15 @@ WITHOUT_KEY = f"""MATCH (n:{{label}}) WHERE NOT coalesce(n.key > '', false)
 RETURN {_ENTRY} ORDER BY place SKIP $skip LIMIT $limit"""
 
 
-def shown_by(aggregate: str, nodes: Iterable[Row]) -> Iterator[Entry | Foreign]:
+def read_nodes(aggregate: str, nodes: Iterable[Row]) -> Iterator[Entry | ForeignEntry]:
     """What the nodes show, as the queries above return them; placeholders are not there yet."""
     for node in nodes:
         if not _is_placeholder(node):
             read = _read(aggregate, node)
-            yield Foreign(str(node["place"]), read) if isinstance(read, str) else read.entry
+            yield ForeignEntry(str(node["place"]), read) if isinstance(read, str) else read.entry
 
 
-def foreign_among(aggregate: str, passed: Iterable[Row]) -> dict[str, Row]:
+def find_foreign(aggregate: str, passed: Iterable[Row]) -> dict[str, Row]:
     """What those nodes show that are no valid entries of their keys, by key.
 
     `passed` is what a shape's statement says of the keys that it did not write.
@@ -42,7 +42,7 @@ def foreign_among(aggregate: str, passed: Iterable[Row]) -> dict[str, Row]:
     }
 
 
-def _read(aggregate: str, node: Row) -> Stored | str:
+def _read(aggregate: str, node: Row) -> StoredEntry | str:
     return read_entry({**node, "aggregate": aggregate}, (aggregate,))
 
 

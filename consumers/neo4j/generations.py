@@ -17,7 +17,7 @@ from typing import Any
 from neo4j import AsyncDriver, AsyncSession
 from neo4j.exceptions import ConstraintError
 
-from consumers.neo4j.client import ANSWER_SECONDS, answered, run
+from consumers.neo4j.client import ANSWER_SECONDS, require_answer, run
 from consumers.neo4j.projection import Guard, Moved, Neo4jProjection, constrain
 from consumers.neo4j.shape import Row, Shape
 from consumers.projections.generations import Generation
@@ -157,7 +157,7 @@ class Neo4jGenerations:
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[AsyncSession]:
         async with (
-            answered(self._answer_seconds),
+            require_answer(self._answer_seconds),
             self._driver.session(database=self._database) as session,
         ):
             yield session

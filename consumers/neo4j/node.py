@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from outbox.errors import rejected
+from outbox.errors import build_rejection
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -90,4 +90,4 @@ def _check_number(where: str, number: float) -> None:
 
 def refused(where: str, rule: str) -> Exception:
     """What parks the key, and says which field is to blame."""
-    return rejected("refused-by-store", where, rule)
+    return build_rejection("refused-by-store", where, rule)

@@ -28,19 +28,19 @@ import structlog
 from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, AsyncSession
 from neo4j.exceptions import ClientError, ConstraintError, DatabaseError, Forbidden
 
-from consumers.neo4j.client import ANSWER_SECONDS, answered, connect, raced, run
-from consumers.neo4j.entries import BY_KEY, PAGE, WITHOUT_KEY, foreign_among, shown_by
+from consumers.neo4j.client import ANSWER_SECONDS, connect, is_race, require_answer, run
+from consumers.neo4j.entries import BY_KEY, PAGE, WITHOUT_KEY, find_foreign, read_nodes
 from consumers.neo4j.node import Node
 from consumers.neo4j.shape import Edge, Row, Shape
-from consumers.projections.divergence import Divergence, part, refuse
+from consumers.projections.divergence import Divergence, refuse_divergent, split_divergent
 from consumers.projections.projection import (
     Change,
     Entry,
-    Foreign,
-    Stamp,
+    EventIdentity,
+    ForeignEntry,
     StreamKey,
-    batches,
-    latest,
+    batch_by_key,
+    keep_latest,
 )
 from outbox.errors import MessageRejected, SchemaBehind, Violation
 
@@ -117,12 +117,12 @@ class Neo4jProjection:
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; aggregates and keys in sorted order, so that writers rarely cross."""
         divergences: list[Divergence] = []
-        for batch in batches(changes, self._batch_rows):
-            flowing, diverging = part(batch, {})
+        for batch in batch_by_key(changes, self._batch_rows):
+            flowing, diverging = split_divergent(batch, {})
             divergences += diverging
             for aggregate, group in groupby(flowing, key=lambda change: change.stream.aggregate):
                 divergences += await self._apply(self._shapes[aggregate], list(group))
-        refuse(self.name, divergences)
+        refuse_divergent(self.name, divergences)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection; a placeholder at version 0 is not there yet."""
@@ -132,21 +132,21 @@ class Neo4jProjection:
             for start in range(0, len(keys), SCAN_PAGE_NODES):
                 page = keys[start : start + SCAN_PAGE_NODES]
                 found = await self._read(aggregate, BY_KEY, keys=page)
-                shown = shown_by(aggregate, found)
+                shown = read_nodes(aggregate, found)
                 entries |= {each.stream: each for each in shown if isinstance(each, Entry)}
         return entries
 
-    async def scan(self) -> AsyncIterator[Entry | Foreign]:
+    async def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
         """As in Projection, page by page in key order, aggregate by aggregate."""
         limit = SCAN_PAGE_NODES
         for aggregate in sorted(self._shapes):
             after, skip = "", 0
             while page := await self._read(aggregate, PAGE, after=after, limit=limit):
-                for entry in shown_by(aggregate, page):
+                for entry in read_nodes(aggregate, page):
                     yield entry
                 after = page[-1]["key"]
             while page := await self._read(aggregate, WITHOUT_KEY, skip=skip, limit=limit):
-                for entry in shown_by(aggregate, page):
+                for entry in read_nodes(aggregate, page):
                     yield entry
                 skip += len(page)
 
@@ -164,14 +164,14 @@ class Neo4jProjection:
         claims: dict[str, list[Change]] = {}
         for change in changes:
             claims.setdefault(change.stream.key, []).append(change)
-        heads = latest(changes)
+        heads = keep_latest(changes)
         rows = [
             shape.row(head, (c for c in claims[head.stream.key] if c is not head)) for head in heads
         ]
         divergences: list[Divergence] = []
         for some in _with_neighbours(rows, self._batch_neighbours):
             answer = await self._write_guarded(shape, some)
-            if foreign := foreign_among(shape.aggregate, answer["passed"]):
+            if foreign := find_foreign(shape.aggregate, answer["passed"]):
                 answer = await self._displace(shape, some, foreign, answer)
             divergences += [_divergence(row, claims[row["key"]]) for row in answer["diverged"]]
         return divergences
@@ -191,7 +191,7 @@ class Neo4jProjection:
         seen = [{**shown, "key": key} for key, shown in foreign.items()]
         await self._write(shape.displacing, seen)
         again = await self._write_guarded(shape, [r for r in rows if r["node"]["key"] in foreign])
-        if left := foreign_among(shape.aggregate, again["passed"]):
+        if left := find_foreign(shape.aggregate, again["passed"]):
             rule = "must find its place free: remove the foreign {} node from neo4j"
             rules = [Violation("body", f"{k} {rule.format(shape.label)}") for k in sorted(left)]
             raise MessageRejected("refused-by-store", *rules)
@@ -211,7 +211,7 @@ class Neo4jProjection:
                 try:
                     return await session.execute_write(run, statement, parameters)
                 except ClientError as error:
-                    if not raced(error):
+                    if not is_race(error):
                         raise
             return await session.execute_write(run, statement, parameters)
 
@@ -223,7 +223,7 @@ class Neo4jProjection:
     @asynccontextmanager
     async def _session(self, seconds: float | None = None) -> AsyncIterator[AsyncSession]:
         async with (
-            answered(seconds or self._answer_seconds),
+            require_answer(seconds or self._answer_seconds),
             self._driver.session(
                 database=self._database, bookmark_manager=self._bookmarks
             ) as session,
@@ -258,9 +258,11 @@ def _with_neighbours(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
 
 def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
     """What the statement returned of a key, among the changes that it was given for it."""
-    claim = Stamp(*(row["claim"][name] for name in Stamp._fields))
+    claim = EventIdentity(*(row["claim"][name] for name in EventIdentity._fields))
     change = next(change for change in claims if change.stamp == claim)
-    return Divergence(change, Stamp(*(row["shown"][name] for name in Stamp._fields)))
+    return Divergence(
+        change, EventIdentity(*(row["shown"][name] for name in EventIdentity._fields))
+    )
 
 
 async def constrain(session: AsyncSession, labels: frozenset[str]) -> None:

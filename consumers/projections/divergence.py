@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import structlog
 
-from consumers.projections.projection import Change, Stamp, StreamKey
+from consumers.projections.projection import Change, EventIdentity, StreamKey
 from outbox.errors import MessageRejected, Violation
 
 log = structlog.get_logger()
@@ -22,11 +22,11 @@ class Divergence(NamedTuple):
     """A change whose version is another event's: one in the store, or earlier in the batch."""
 
     change: Change
-    shown: Stamp
+    shown: EventIdentity
 
 
-def part(
-    changes: Iterable[Change], shown: Mapping[StreamKey, Stamp]
+def split_divergent(
+    changes: Iterable[Change], shown: Mapping[StreamKey, EventIdentity]
 ) -> tuple[list[Change], list[Divergence]]:
     """Those that may be applied, and what each diverging key stops at, in the order of arrival.
 
@@ -47,7 +47,7 @@ def part(
     return flowing, list(stopped.values())
 
 
-def refuse(projection: str, divergences: Sequence[Divergence]) -> None:
+def refuse_divergent(projection: str, divergences: Sequence[Divergence]) -> None:
     """Log each, and raise MessageRejected `diverged` that names their keys; nothing if none.
 
     To be called once everything else of the batch is durable.

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumers.projections.projection import Change, Entry, Foreign, Projection, StreamKey
+from consumers.projections.projection import Change, Entry, ForeignEntry, Projection, StreamKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class LiveProjection:
         live = await self.generations.live()
         return await live.versions(streams)
 
-    async def scan(self) -> AsyncIterator[Entry | Foreign]:
+    async def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
         """As in Projection: all of the generation that is live at the beginning."""
         live = await self.generations.live()
         async for entry in live.scan():

@@ -10,26 +10,26 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from outbox.streams.heads import Entry, StreamKey
-from outbox.streams.stored_entries import Foreign
+from outbox.streams.stored_entries import ForeignEntry
 from schemas.envelope import Envelope, Event
-from schemas.errors import rejected
+from schemas.errors import build_rejection
 from schemas.registry import REGISTRY
 
 __all__ = [
     "Change",
     "Entry",
-    "Foreign",
+    "EventIdentity",
+    "ForeignEntry",
     "Projection",
     "ProjectionReaction",
-    "Stamp",
     "StreamKey",
-    "batches",
-    "change_of",
-    "latest",
+    "batch_by_key",
+    "keep_latest",
+    "read_change",
 ]
 
 
-class Stamp(NamedTuple):
+class EventIdentity(NamedTuple):
     """What a store keeps of the event that it shows, to know it from another of that version."""
 
     version: int
@@ -49,8 +49,8 @@ class Change:
     event: Event
 
     @property
-    def stamp(self) -> Stamp:
-        return Stamp(self.version, self.event_id, self.digest)
+    def stamp(self) -> EventIdentity:
+        return EventIdentity(self.version, self.event_id, self.digest)
 
 
 class Projection(Protocol):
@@ -86,7 +86,7 @@ class Projection(Protocol):
         or raises MessageRejected that says where it is.
         """
 
-    def scan(self) -> AsyncIterator[Entry | Foreign]:
+    def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
         """Everything that the store holds, tombstones included, in no particular order.
 
         Also what no writer of ours can have put there as it is; whoever reads decides about it.
@@ -101,15 +101,15 @@ class Projection(Protocol):
         """
 
 
-def change_of(envelope: Envelope) -> Change:
+def read_change(envelope: Envelope) -> Change:
     """The change that an event carries, or MessageRejected."""
     event = REGISTRY.parse(envelope)
     if not isinstance(event, Event):
-        raise rejected("unknown-type", "type", "must be the type of an event")
+        raise build_rejection("unknown-type", "type", "must be the type of an event")
     if envelope.sequence is None or envelope.sequence < 1:
-        raise rejected("envelope", "sequence", "must be a version from 1 on")
+        raise build_rejection("envelope", "sequence", "must be a version from 1 on")
     if envelope.names_subject and event.key() != envelope.key:
-        raise rejected("envelope", "subject", "must be the key of the event")
+        raise build_rejection("envelope", "subject", "must be the key of the event")
     return Change(
         stream=StreamKey(event.aggregate, event.key()),
         version=envelope.sequence,
@@ -120,7 +120,7 @@ def change_of(envelope: Envelope) -> Change:
     )
 
 
-def latest(changes: Iterable[Change]) -> list[Change]:
+def keep_latest(changes: Iterable[Change]) -> list[Change]:
     """The highest version of each key, in key order.
 
     A store need not see the versions between; and a statement over a batch reads before it
@@ -134,7 +134,7 @@ def latest(changes: Iterable[Change]) -> list[Change]:
     return [highest[stream] for stream in sorted(highest)]
 
 
-def batches(changes: Iterable[Change], keys: int) -> Iterator[list[Change]]:
+def batch_by_key(changes: Iterable[Change], keys: int) -> Iterator[list[Change]]:
     """All changes of so many keys at a time; keys in order, a key's changes as they came."""
     by_key: dict[StreamKey, list[Change]] = {}
     for change in changes:
@@ -160,6 +160,6 @@ class ProjectionReaction:
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
         """All but what is replayed for another consumer: that one's store lacks it, not this."""
-        mine = [change_of(each) for each in envelopes if each.is_for(self.name)]
+        mine = [read_change(each) for each in envelopes if each.is_for(self.name)]
         if mine:
             await self._projection.apply(mine)

@@ -10,10 +10,10 @@ from consumers.qdrant.embedding import Embedder
 from consumers.qdrant.errors import (
     CONFLICT,
     MISSING,
-    Refused,
+    QdrantRefused,
     is_server,
     require_version,
-    translated,
+    translate_errors,
 )
 from outbox.errors import DependencyDown, SchemaBehind
 
@@ -54,7 +54,7 @@ class Collection:
 
     async def require_ours(self) -> None:
         """That it is there, and has the embedder's model and dimension."""
-        info = await described(self.client, self.name)
+        info = await describe_collection(self.client, self.name)
         params = info.config.params.vectors
         size = params.size if isinstance(params, models.VectorParams) else None
         model = (info.config.metadata or {}).get(MODEL, self.embedder.model)
@@ -68,9 +68,9 @@ class Collection:
     async def asked(self, question: Awaitable[T]) -> T:
         """The answer to a question; that it is refused says nothing of any message."""
         try:
-            with translated():
+            with translate_errors():
                 return await question
-        except Refused as error:
+        except QdrantRefused as error:
             await self.require_ours()
             raise DependencyDown("qdrant", f"a question is refused: {error}") from error
 
@@ -78,12 +78,12 @@ class Collection:
         size = self.embedder.dimension
         config = models.VectorParams(size=size, distance=models.Distance.COSINE)
         try:
-            with translated():
+            with translate_errors():
                 if not await self.client.collection_exists(self.name):
                     await self.client.create_collection(
                         self.name, vectors_config=config, metadata={MODEL: self.embedder.model}
                     )
-        except Refused as error:
+        except QdrantRefused as error:
             if error.status != CONFLICT:  # somebody else was faster
                 raise SchemaBehind(f"qdrant makes no collection {self.name}: {error}") from error
 
@@ -92,12 +92,12 @@ class Collection:
             await self.asked(self.client.create_payload_index(self.name, name, schema, wait=True))
 
 
-async def described(client: AsyncQdrantClient, name: str) -> models.CollectionInfo:
+async def describe_collection(client: AsyncQdrantClient, name: str) -> models.CollectionInfo:
     """What Qdrant says of a collection; SchemaBehind where it has none of that name."""
     try:
-        with translated():
+        with translate_errors():
             return await client.get_collection(name)
-    except Refused as error:
+    except QdrantRefused as error:
         if error.status not in (None, MISSING):
             raise DependencyDown("qdrant", str(error)) from error
         raise SchemaBehind(

@@ -31,7 +31,7 @@ class Embedder(Protocol):
         """One vector a text, in the same order: lists, or the rows of an array."""
 
 
-async def vectors(
+async def embed_documents(
     embedder: Embedder, documents: Iterable[Document], known: Mapping[str, Vector]
 ) -> dict[str, Vector]:
     """A vector for each content hash: a known one, or one of a single call to the embedder.
@@ -57,7 +57,7 @@ def _rows(made: Iterable[Iterable[float]]) -> Rows:
         return numpy.empty(0)
 
 
-def worth_keeping(
+def list_reusable_ids(
     records: Iterable[models.Record], documents: Iterable[Document], embedder: Embedder
 ) -> list[str]:
     """The ids of points whose text stays and was embedded by this model: few, as a rule."""
@@ -71,7 +71,7 @@ def worth_keeping(
     ]
 
 
-def reusable(records: Iterable[models.Record]) -> dict[str, Vector]:
+def read_reusable(records: Iterable[models.Record]) -> dict[str, Vector]:
     """The vectors that need not be made, by content hash."""
     return {
         kept: list(map(float, record.vector))  # type: ignore[arg-type] # a list

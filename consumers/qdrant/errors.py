@@ -25,7 +25,7 @@ MISSING, CONFLICT, TOO_LARGE = 404, 409, 413
 REFUSALS = frozenset({400, MISSING, CONFLICT, TOO_LARGE, 422})
 
 
-class Refused(Exception):
+class QdrantRefused(Exception):
     """The request cannot be right as it is; `status` is None where no server was asked.
 
     `by_store` is false where something else stands before Qdrant and found it too large.
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """DependencyDown, or Refused."""
     try:
         yield
@@ -56,7 +56,7 @@ def translated() -> Iterator[None]:
     except (JSONDecodeError, UnicodeDecodeError, AssertionError) as error:  # no answer of Qdrant's
         raise DependencyDown("qdrant", error) from error
     except ValueError as error:  # local mode's word for 4xx; or what the client cannot even encode
-        raise Refused(str(error)) from error
+        raise QdrantRefused(str(error)) from error
 
 
 def is_server(client: AsyncQdrantClient) -> bool:
@@ -67,7 +67,7 @@ def is_server(client: AsyncQdrantClient) -> bool:
 
 async def require_version(client: AsyncQdrantClient) -> None:
     """SchemaBehind where the server is older than MINIMUM, or does not say how old it is."""
-    with translated():
+    with translate_errors():
         version = (await client.info()).version
     try:
         known = tuple(int(part) for part in version.split(".")[:2])
@@ -90,11 +90,13 @@ def require_completed(results: Sequence[models.UpdateResult], operations: int) -
 def _of_answer(error: UnexpectedResponse) -> Exception:
     reason = _qdrants_reason(error.content)
     if error.status_code in REFUSALS and reason is not None:
-        return Refused(f"{error.status_code} {without_secrets(reason)[:300]}", error.status_code)
+        return QdrantRefused(
+            f"{error.status_code} {without_secrets(reason)[:300]}", error.status_code
+        )
     page = without_secrets(error.content.decode(errors="replace"))[:200]  # or half of one is left
     said = f"{error.status_code} {error.reason_phrase} {page}"
     if error.status_code == TOO_LARGE:
-        return Refused(said, TOO_LARGE, by_store=False)
+        return QdrantRefused(said, TOO_LARGE, by_store=False)
     return DependencyDown("qdrant", said)
 
 

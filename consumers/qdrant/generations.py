@@ -12,9 +12,9 @@ from qdrant_client import AsyncQdrantClient, models
 
 from consumers.projections.generations import Generation
 from consumers.projections.projection import Change, Projection
-from consumers.qdrant.collection import MODEL, described
+from consumers.qdrant.collection import MODEL, describe_collection
 from consumers.qdrant.embedding import Embedder
-from consumers.qdrant.errors import Refused, is_server, require_version, translated
+from consumers.qdrant.errors import QdrantRefused, is_server, require_version, translate_errors
 from consumers.qdrant.projection import QdrantProjection
 from outbox.errors import DependencyDown, Halted, SchemaBehind
 
@@ -145,7 +145,7 @@ class QdrantGenerations:
     async def _model_of(self, name: str) -> str:
         if name in self._opened:
             return self._opened[name].model
-        model = ((await described(self._client, name)).config.metadata or {}).get(MODEL)
+        model = ((await describe_collection(self._client, name)).config.metadata or {}).get(MODEL)
         if not isinstance(model, str):
             raise SchemaBehind(f"qdrant collection {name} names no model: it is not of our making")
         return model
@@ -165,7 +165,7 @@ class QdrantGenerations:
 def _answered() -> Iterator[None]:
     """What is refused here says that the server is not as it should be."""
     try:
-        with translated():
+        with translate_errors():
             yield
-    except Refused as error:
+    except QdrantRefused as error:
         raise DependencyDown("qdrant", f"refused: {error}") from error

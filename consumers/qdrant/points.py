@@ -13,9 +13,15 @@ from typing import Any
 import orjson
 from qdrant_client import models
 
-from consumers.projections.projection import Change, Entry, Stamp, StreamKey
-from outbox.errors import rejected
-from outbox.streams.stored_entries import Foreign, Stored, entry_id, misplaced, read_entry
+from consumers.projections.projection import Change, Entry, EventIdentity, StreamKey
+from outbox.errors import build_rejection
+from outbox.streams.stored_entries import (
+    ForeignEntry,
+    StoredEntry,
+    describe_misplaced,
+    entry_id,
+    read_entry,
+)
 from schemas.envelope import digest
 
 Payload = dict[str, Any]
@@ -50,29 +56,31 @@ def point_ids(streams: Iterable[StreamKey]) -> list[str]:
     return [point_id(stream) for stream in streams]
 
 
-def point(change: Change, vector: Vector, more: Mapping[str, Any]) -> models.PointStruct:
+def build_point(change: Change, vector: Vector, more: Mapping[str, Any]) -> models.PointStruct:
     """The point of a change; `more` joins our own names in its payload.
 
     MessageRejected where Qdrant would change a value of it without a word.
     """
-    payload = {**own_payload(change), **more}
+    payload = {**build_payload(change), **more}
     check_integers(more.get("fields", {}))
     return models.PointStruct(id=point_id(change.stream), vector=vector, payload=payload)
 
 
-def tombstone(change: Change, dimension: int, fields: Mapping[str, Any]) -> models.PointStruct:
+def build_tombstone(
+    change: Change, dimension: int, fields: Mapping[str, Any]
+) -> models.PointStruct:
     """The point of a delete. It must have a vector, so that a search must leave it out."""
-    return point(change, [1.0] + [0.0] * (dimension - 1), {"fields": dict(fields)})
+    return build_point(change, [1.0] + [0.0] * (dimension - 1), {"fields": dict(fields)})
 
 
-def newer_than(changes: Iterable[Change], shown: Mapping[StreamKey, Stamp]) -> list[Change]:
+def newer_than(changes: Iterable[Change], shown: Mapping[StreamKey, EventIdentity]) -> list[Change]:
     """The changes above what was shown a moment ago. It only saves work: the fence decides."""
     return [c for c in changes if c.stream not in shown or c.version > shown[c.stream].version]
 
 
-def own_payload(change: Change) -> Payload:
+def build_payload(change: Change) -> Payload:
     if change.version > MAX_VERSION:
-        raise rejected("refused-by-store", "sequence", "must be at most 2**53")
+        raise build_rejection("refused-by-store", "sequence", "must be at most 2**53")
     return {
         "aggregate": change.stream.aggregate,
         "key": change.stream.key,
@@ -92,14 +100,14 @@ def check_integers(fields: Mapping[str, Any]) -> None:
         orjson.dumps(fields)
     except orjson.JSONEncodeError:
         rule = "must be JSON whose integers have at most 64 bits"
-        raise rejected("refused-by-store", "fields", rule) from None
+        raise build_rejection("refused-by-store", "fields", rule) from None
 
 
-def fenced(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
+def fence_by_version(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
     """One operation a version: its filter lets only points below that version be replaced."""
     groups: dict[int, list[models.PointStruct]] = defaultdict(list)
-    for point in points:
-        groups[(point.payload or {})["version"]].append(point)
+    for build_point in points:
+        groups[(build_point.payload or {})["version"]].append(build_point)
     return [_upsert(version, group) for version, group in groups.items()]
 
 
@@ -109,7 +117,7 @@ def _upsert(version: int, points: list[models.PointStruct]) -> models.UpsertOper
     return models.UpsertOperation(upsert=models.PointsList(points=points, update_filter=fence))
 
 
-def exactly(entries: Iterable[Entry]) -> models.Filter:
+def match_exactly(entries: Iterable[Entry]) -> models.Filter:
     """The points that show just these; their ids come first, so that no other is looked at."""
     entries = list(entries)
     ids = models.HasIdCondition(has_id=[point_id(entry.stream) for entry in entries])
@@ -127,18 +135,18 @@ def _exactly(entry: Entry) -> models.Filter:
     )
 
 
-def over_foreign(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
+def replace_foreign(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
     """One operation a point: each may replace what is not a valid entry of its key, too.
 
     The store itself judges that once more, so that a valid entry which came meanwhile is fenced
     as ever. Weakness: a filter cannot tell every foreign entry (a version of 3.5, a digest that is
     a number); such a one stays, and whoever writes must look again.
     """
-    return [_upsert_over_foreign(point) for point in points]
+    return [_upsert_over_foreign(build_point) for build_point in points]
 
 
-def _upsert_over_foreign(point: models.PointStruct) -> models.UpsertOperation:
-    payload = point.payload or {}
+def _upsert_over_foreign(build_point: models.PointStruct) -> models.UpsertOperation:
+    payload = build_point.payload or {}
     deleted = [_equals("deleted", value) for value in (True, False)]
     ours = models.Filter(
         must=[
@@ -151,7 +159,9 @@ def _upsert_over_foreign(point: models.PointStruct) -> models.UpsertOperation:
     )
     below = models.FieldCondition(key="version", range=models.Range(lt=payload["version"]))
     fence = models.Filter(should=[below, models.Filter(must_not=[ours])])
-    return models.UpsertOperation(upsert=models.PointsList(points=[point], update_filter=fence))
+    return models.UpsertOperation(
+        upsert=models.PointsList(points=[build_point], update_filter=fence)
+    )
 
 
 def _is_empty(key: str) -> models.IsEmptyCondition:
@@ -162,36 +172,36 @@ def _equals(key: str, value: str | int | bool) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
 
 
-def read_point(record: models.Record, aggregates: Container[str]) -> Stored | Foreign:
+def read_point(record: models.Record, aggregates: Container[str]) -> StoredEntry | ForeignEntry:
     """What a point shows: the one place where a projection reads what Qdrant holds."""
     read = read_entry(record.payload or {}, aggregates, MAX_VERSION)
     if isinstance(read, str):
-        return Foreign(str(record.id), read)
+        return ForeignEntry(str(record.id), read)
     if str(record.id) != point_id(read.entry.stream):
-        return Foreign(str(record.id), misplaced(read.entry.stream))
+        return ForeignEntry(str(record.id), describe_misplaced(read.entry.stream))
     return read
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ReadPoints:
     """What the store holds under the ids of some keys: valid entries, and foreign ones by id."""
 
-    stamps: Mapping[StreamKey, Stamp]
+    stamps: Mapping[StreamKey, EventIdentity]
     records: Sequence[models.Record]  # of the valid ones
-    foreign: Mapping[str, Foreign]
+    foreign: Mapping[str, ForeignEntry]
 
 
-def held_by(records: Iterable[models.Record], aggregates: Container[str]) -> Held:
+def read_points(records: Iterable[models.Record], aggregates: Container[str]) -> ReadPoints:
     """The records, read and told apart."""
-    stamps: dict[StreamKey, Stamp] = {}
+    stamps: dict[StreamKey, EventIdentity] = {}
     valid: list[models.Record] = []
-    foreign: dict[str, Foreign] = {}
+    foreign: dict[str, ForeignEntry] = {}
     for record in records:
         read = read_point(record, aggregates)
-        if isinstance(read, Foreign):
+        if isinstance(read, ForeignEntry):
             foreign[read.place] = read
         else:
             entry = read.entry
-            stamps[entry.stream] = Stamp(entry.version, read.event_id, entry.digest)
+            stamps[entry.stream] = EventIdentity(entry.version, read.event_id, entry.digest)
             valid.append(record)
-    return Held(stamps, valid, foreign)
+    return ReadPoints(stamps, valid, foreign)

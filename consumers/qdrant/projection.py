@@ -32,31 +32,31 @@ from typing import Any
 import structlog
 from qdrant_client import AsyncQdrantClient, models
 
-from consumers.projections.divergence import Divergence, part, refuse
-from consumers.projections.projection import Change, Entry, StreamKey, batches, latest
+from consumers.projections.divergence import Divergence, refuse_divergent, split_divergent
+from consumers.projections.projection import Change, Entry, StreamKey, batch_by_key, keep_latest
 from consumers.qdrant.collection import Collection, Indexes
-from consumers.qdrant.embedding import Embedder, reusable, vectors, worth_keeping
-from consumers.qdrant.errors import Refused, require_completed, translated
-from consumers.qdrant.gather import together
+from consumers.qdrant.embedding import Embedder, embed_documents, list_reusable_ids, read_reusable
+from consumers.qdrant.errors import QdrantRefused, require_completed, translate_errors
+from consumers.qdrant.gather import gather
 from consumers.qdrant.points import (
     LIVE,
     SHOWN,
     Document,
-    Held,
+    ReadPoints,
     Vector,
-    exactly,
-    fenced,
-    held_by,
+    build_point,
+    build_tombstone,
+    fence_by_version,
+    match_exactly,
     newer_than,
-    over_foreign,
-    point,
     point_id,
     point_ids,
     read_point,
-    tombstone,
+    read_points,
+    replace_foreign,
 )
 from outbox.errors import DependencyDown, MessageRejected, Violation
-from outbox.streams.stored_entries import Foreign
+from outbox.streams.stored_entries import ForeignEntry
 
 __all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
 
@@ -112,19 +112,19 @@ class QdrantProjection:
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; embeds only what the store does not have, in one call a batch."""
         free = asyncio.Semaphore(BATCHES_SIDE_BY_SIDE)
-        work = (self._apply(batch, free) for batch in batches(changes, self._batch_points))
-        done = await together(work)
-        refuse(self.name, [each for diverging, _ in done for each in diverging])
+        work = (self._apply(batch, free) for batch in batch_by_key(changes, self._batch_points))
+        done = await gather(work)
+        refuse_divergent(self.name, [each for diverging, _ in done for each in diverging])
         _reject([rule for _, refused in done for rule in refused])
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""
         records = await self._retrieve(point_ids(streams), with_payload=SHOWN)
         read = [read_point(record, self.aggregates) for record in records]
-        entries = [each.entry for each in read if not isinstance(each, Foreign)]
+        entries = [each.entry for each in read if not isinstance(each, ForeignEntry)]
         return {entry.stream: entry for entry in entries}
 
-    async def scan(self) -> AsyncIterator[Entry | Foreign]:
+    async def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
         """As in Projection, page by page; a point that came meanwhile may or may not be in it."""
         offset: Any = None
         while True:
@@ -135,7 +135,7 @@ class QdrantProjection:
             )
             for record in records:
                 read = read_point(record, self.aggregates)
-                yield read if isinstance(read, Foreign) else read.entry
+                yield read if isinstance(read, ForeignEntry) else read.entry
             if offset is None:
                 return
 
@@ -143,7 +143,7 @@ class QdrantProjection:
         """As in Projection; the filter is the fence, and is judged by the store itself."""
         for start in range(0, len(entries), self._batch_points):
             page = entries[start : start + self._batch_points]
-            selector = models.FilterSelector(filter=exactly(page))
+            selector = models.FilterSelector(filter=match_exactly(page))
             result = await self._collection.asked(
                 self._client.delete(self.collection, points_selector=selector, wait=True)
             )
@@ -164,8 +164,8 @@ class QdrantProjection:
         async with free:
             ids = point_ids(dict.fromkeys(change.stream for change in batch))
             records = await self._retrieve(ids, with_payload=KNOWN)
-            held = held_by(records, self.aggregates)
-            flowing, diverging = part(batch, held.stamps)
+            held = read_points(records, self.aggregates)
+            flowing, diverging = split_divergent(batch, held.stamps)
             points = await self._points(flowing, held)
             refused = await self._write([p for p in points if str(p.id) not in held.foreign])
             unfit = [*map(_unfit, refused)]
@@ -177,36 +177,38 @@ class QdrantProjection:
         """Write over foreign entries, and look whether they are gone; what is wrong where not."""
         for each in points:
             log.warning("overwrites a foreign entry", store=self.name, place=str(each.id))
-        refused = await self._write(points, over_foreign)
+        refused = await self._write(points, replace_foreign)
         left = await self._retrieve([str(each.id) for each in points], with_payload=SHOWN)
-        stays = held_by(left, self.aggregates).foreign
+        stays = read_points(left, self.aggregates).foreign
         others = [p for p in points if str(p.id) in stays and p not in refused]
         return [*map(_unfit, refused), *(_blocked(p, stays[str(p.id)]) for p in others)]
 
-    async def _points(self, changes: Sequence[Change], held: Held) -> list[models.PointStruct]:
+    async def _points(
+        self, changes: Sequence[Change], held: ReadPoints
+    ) -> list[models.PointStruct]:
         """The points to write: of what is newer than what the store holds."""
-        newer = newer_than(latest(changes), held.stamps)
+        newer = newer_than(keep_latest(changes), held.stamps)
         documents = {c.stream: self._describe(c) for c in newer}
         live = [documents[c.stream] for c in newer if not c.deleted]
-        kept = worth_keeping(held.records, live, self._embedder)
+        kept = list_reusable_ids(held.records, live, self._embedder)
         whole = await self._retrieve(kept, with_payload=["content_hash"], with_vectors=True)
-        made = await vectors(self._embedder, live, reusable(whole))
+        made = await embed_documents(self._embedder, live, read_reusable(whole))
         return [self._point(c, documents[c.stream], made) for c in newer]
 
     def _point(
         self, change: Change, document: Document, made: Mapping[str, Vector]
     ) -> models.PointStruct:
         if change.deleted:
-            return tombstone(change, self._embedder.dimension, document.fields)
+            return build_tombstone(change, self._embedder.dimension, document.fields)
         more = {
             "model": self._embedder.model,
             "content_hash": document.content_hash,
             "fields": dict(document.fields),
         }
-        return point(change, made[document.content_hash], more)
+        return build_point(change, made[document.content_hash], more)
 
     async def _write(
-        self, points: Sequence[models.PointStruct], fence: Fence = fenced
+        self, points: Sequence[models.PointStruct], fence: Fence = fence_by_version
     ) -> list[models.PointStruct]:
         """Write all but those that the store can never take, which are returned.
 
@@ -217,17 +219,17 @@ class QdrantProjection:
             return []
         operations = fence(points)
         try:
-            with translated():
+            with translate_errors():
                 results = await self._client.batch_update_points(
                     self.collection, operations, wait=True
                 )
-        except Refused as refused:
+        except QdrantRefused as refused:
             return await self._narrowed(points, refused, fence)
         require_completed(results, len(operations))
         return []
 
     async def _narrowed(
-        self, points: Sequence[models.PointStruct], refused: Refused, fence: Fence
+        self, points: Sequence[models.PointStruct], refused: QdrantRefused, fence: Fence
     ) -> list[models.PointStruct]:
         """Halve what was refused, until what is left is the one point that is at fault."""
         await self._collection.require_ours()
@@ -258,12 +260,14 @@ class QdrantProjection:
         return records
 
 
-def _unfit(point: models.PointStruct) -> Violation:
-    return Violation("body", f"{(point.payload or {})['key']} must be a point that qdrant takes")
+def _unfit(build_point: models.PointStruct) -> Violation:
+    return Violation(
+        "body", f"{(build_point.payload or {})['key']} must be a point that qdrant takes"
+    )
 
 
-def _blocked(point: models.PointStruct, foreign: Foreign) -> Violation:
-    key = (point.payload or {})["key"]
+def _blocked(build_point: models.PointStruct, foreign: ForeignEntry) -> Violation:
+    key = (build_point.payload or {})["key"]
     rule = f"{key} must find its place free: remove the foreign point {foreign.place} from qdrant"
     return Violation("body", f"{rule} ({foreign.why})")
 

@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
-from consumers.projections.projection import Change, Projection, change_of
-from consumers.runner.failures import Backoff, through_outages
-from consumers.runner.work_item import task_of
+from consumers.projections.projection import Change, Projection, read_change
+from consumers.runner.failures import RetryBackoff, retry_through_outages
+from consumers.runner.work_item import read_work_item
 from consumers.settings import Settings
 from outbox.errors import MessageRejected
-from outbox.kafka import Partition, Received, Tail
+from outbox.kafka import ConsumerRecord, Partition, Tail
 from schemas.envelope import Envelope
 
 log = structlog.get_logger()
@@ -32,7 +32,9 @@ class Follower:
         self._settings = settings
         self._projection = projection
         self._tail = tail
-        self._backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
+        self._backoff = RetryBackoff(
+            settings.backoff_first_seconds, settings.backoff_longest_seconds
+        )
         self._passed: dict[Partition, int] = {}
         self._running: asyncio.Task[None] | None = None
 
@@ -65,7 +67,7 @@ class Follower:
             async def apply(changes: Sequence[Change] = changes) -> None:
                 await self._apply(changes)
 
-            await through_outages(apply, self._backoff, asyncio.Event())
+            await retry_through_outages(apply, self._backoff, asyncio.Event())
             self._passed = await self._tail.position()
 
     async def caught_up(self) -> None:
@@ -90,7 +92,7 @@ class Follower:
 
 
 @asynccontextmanager
-async def following(settings: Settings, projection: Projection) -> AsyncIterator[Follower]:
+async def follow(settings: Settings, projection: Projection) -> AsyncIterator[Follower]:
     """Follow from the topics' ends on, for the length of the block: none that comes is missed."""
     async with Tail(
         settings.kafka_url,
@@ -106,10 +108,10 @@ async def following(settings: Settings, projection: Projection) -> AsyncIterator
             await follower.stop()
 
 
-def _change(record: Received) -> Change | None:
-    content = task_of(record).content
+def _change(record: ConsumerRecord) -> Change | None:
+    content = read_work_item(record).content
     if not isinstance(content, Envelope):
         return None
     with suppress(MessageRejected):  # no consumer of the live generation applied it either
-        return change_of(content)
+        return read_change(content)
     return None

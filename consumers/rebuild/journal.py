@@ -99,7 +99,7 @@ async def take_lock(connection: Connection, projection: str) -> None:
         raise Halted(f"another process rebuilds {projection}: wait for it, or end it first")
 
 
-async def latest(connection: Connection, projection: str) -> Rebuild | None:
+async def find_latest(connection: Connection, projection: str) -> Rebuild | None:
     """The one that began last."""
     return await _row(connection, LATEST, [projection])
 
@@ -138,7 +138,7 @@ async def enter(connection: Connection, rebuild: Rebuild, phase: Phase, brought:
     return await _required(connection, ENTER, parameters)
 
 
-async def checked(
+async def record_check(
     connection: Connection, rebuild: Rebuild, keys: int, differing: int, brought: int
 ) -> Rebuild:
     """A check has found so many of so many keys to differ."""

@@ -27,17 +27,17 @@ from typing import Any
 import psycopg
 import structlog
 
-from consumers.drift.check import Care, Drift, Tell, checked
-from consumers.drift.repair import Limits, Repaired, repair
+from consumers.drift.check import Care, Drift, Tell, open_check
+from consumers.drift.repair import Repaired, RepairLimits, repair
 from consumers.projections.generations import Generation, Generations
 from consumers.projections.projection import Projection
 from consumers.rebuild import journal
-from consumers.rebuild.follower import Follower, following
+from consumers.rebuild.follower import Follower, follow
 from consumers.rebuild.journal import Phase, Rebuild
-from consumers.rebuild.serialized import InTurn
-from consumers.runner.failures import Backoff, through_outages
+from consumers.rebuild.serialized import SerializedProjection
+from consumers.runner.failures import RetryBackoff, retry_through_outages
 from consumers.settings import Settings
-from outbox.errors import DependencyDown, Halted, translated
+from outbox.errors import DependencyDown, Halted, translate_errors
 from outbox.operations import Operation
 from outbox.postgres.connection import connect_command, is_refused
 from outbox.runtime.failpoints import Failpoint, failpoint
@@ -51,7 +51,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RebuildRequest:
     """What a person wants: `operation.action` is `rebuild` or `rollback`, of its subject.
 
     `model`: of the vectors; None for the live one's. `keys_per_second`: None for as fast as it
@@ -68,7 +68,10 @@ class Asked:
 
 
 async def rebuild(
-    settings: Settings, generations: Generations, asked: Asked, tell: Tell = lambda *_: None
+    settings: Settings,
+    generations: Generations,
+    asked: RebuildRequest,
+    tell: Tell = lambda *_: None,
 ) -> Rebuild:
     """Carry it out, or go on with the one that is open.
 
@@ -76,19 +79,22 @@ async def rebuild(
     cannot be brought over, which it names; DependencyDown where a server is away. Then the same
     call goes on.
     """
-    with translated():
+    with translate_errors():
         async with (
             await connect_command(settings, "rebuild") as state,
             await connect_command(settings, "rebuild") as work,
         ):
             await journal.take_lock(state, generations.name)
             await generations.prepare()
-            row = await _opened(state, generations, asked)
+            row = await _open_or_begin(state, generations, asked)
             return await _Rebuilding(settings, generations, asked, state, work, row, tell).run()
 
 
 async def rebuild_through_outages(
-    settings: Settings, generations: Generations, asked: Asked, tell: Tell = lambda *_: None
+    settings: Settings,
+    generations: Generations,
+    asked: RebuildRequest,
+    tell: Tell = lambda *_: None,
 ) -> Rebuild:
     """The same, again for as long as a server is away: nothing is lost but the time of a check.
 
@@ -104,8 +110,8 @@ async def rebuild_through_outages(
                 raise Halted(str(error)) from error
             raise
 
-    backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
-    await through_outages(attempt, backoff, asyncio.Event())
+    backoff = RetryBackoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
+    await retry_through_outages(attempt, backoff, asyncio.Event())
     return done[0]
 
 
@@ -115,7 +121,7 @@ async def drop(
     """Remove a generation, and end a rebuild into it; Halted where it is live, or not there."""
     operation.require_reason()
     operation.details["generation"] = number
-    with translated():
+    with translate_errors():
         async with await connect_command(settings, "rebuild") as state:
             await journal.take_lock(state, generations.name)
             existing = await generations.existing()
@@ -134,12 +140,14 @@ async def drop(
                 raise Halted(f"{generations.name} has no generation {number}")
 
 
-async def _opened(state: Connection, generations: Generations, asked: Asked) -> Rebuild:
+async def _open_or_begin(
+    state: Connection, generations: Generations, asked: RebuildRequest
+) -> Rebuild:
     """The open one, which must be what is asked for, or a new one."""
     generations.require_model(asked.model)
     existing = await generations.existing()
     live = _live_of(generations, existing)
-    latest = await journal.latest(state, generations.name)
+    latest = await journal.find_latest(state, generations.name)
     if latest is not None and latest.is_open and _goes_on(latest, asked, live):
         log.info("rebuild goes on", phase=latest.phase, generation=latest.generation)
         return latest
@@ -153,7 +161,7 @@ async def _opened(state: Connection, generations: Generations, asked: Asked) -> 
     return await journal.begin(state, asked.operation, number, live, asked.model)
 
 
-def _goes_on(latest: Rebuild, asked: Asked, live: int) -> bool:
+def _goes_on(latest: Rebuild, asked: RebuildRequest, live: int) -> bool:
     """Whether the open one is what is asked for; if not, it is to be one that a rollback ends."""
     if latest.action == asked.operation.action and asked.model in (None, latest.model):
         return True
@@ -176,7 +184,7 @@ def _live_of(generations: Generations, existing: list[Generation]) -> int:
     )
 
 
-def _named(done: Repaired) -> Iterator[str]:
+def _describe_keys(done: Repaired) -> Iterator[str]:
     """What a repair has left, and why."""
     yield from (f"{stream.key}: {why}" for stream, why in done.left.items())
     yield from (f"foreign {each.place}: {each.why}" for each in done.foreign)
@@ -197,7 +205,7 @@ class _Rebuilding:
         self,
         settings: Settings,
         generations: Generations,
-        asked: Asked,
+        asked: RebuildRequest,
         state: Connection,
         work: Connection,
         row: Rebuild,
@@ -216,9 +224,9 @@ class _Rebuilding:
     async def run(self) -> Rebuild:
         failpoint(Failpoint.REBUILD_OPENED)
         made = await self._generations.create(self._row.generation, self._row.model)
-        shadow = InTurn(made)
+        shadow = SerializedProjection(made)
         failpoint(Failpoint.GENERATION_MADE)
-        async with following(self._settings, shadow) as follower, self._keeping():
+        async with follow(self._settings, shadow) as follower, self._keeping():
             if self._row.phase is not Phase.SETTLING:
                 if not self._asked.now:
                     await self._to_parity(shadow, follower)
@@ -246,8 +254,8 @@ class _Rebuilding:
             [replace(self._asked.care, patience_seconds=0)], repeat(self._asked.care)
         ):
             follower.require()
-            async with checked(self._work, shadow, care, self._tell) as drift:
-                self._row = await journal.checked(
+            async with open_check(self._work, shadow, care, self._tell) as drift:
+                self._row = await journal.record_check(
                     self._state, self._row, drift.whole, drift.keys, self._brought
                 )
                 self._log.info("checked", keys=drift.whole, differing=drift.keys)
@@ -262,7 +270,7 @@ class _Rebuilding:
             self._tell(done, whole)
             failpoint(Failpoint.KEYS_BROUGHT)
 
-        limits = Limits(max_share=1.0, keys_per_second=self._asked.keys_per_second)
+        limits = RepairLimits(max_share=1.0, keys_per_second=self._asked.keys_per_second)
         asked = self._asked.operation
         operation = Operation(asked.operator, f"{asked.action} fill", asked.subject, asked.reason)
         return await repair(self._work, shadow, drift, limits, operation, tell)
@@ -270,7 +278,7 @@ class _Rebuilding:
     def _may_be_left(self, drift: Drift, done: Repaired) -> bool:
         """Whether only keys are left of which no message can be applied, and few enough."""
         if done.failed > self._asked.allow_left:
-            named = "; ".join(islice(_named(done), NAMED_KEYS))
+            named = "; ".join(islice(_describe_keys(done), NAMED_KEYS))
             raise Halted(
                 f"{done.failed:,} keys cannot be brought over to generation "
                 f"{self._row.generation} of {self._row.projection} ({named[:1_000]}): repair them, "

@@ -7,10 +7,10 @@ follower and what brings keys over write to the same generation all the time.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from consumers.projections.projection import Change, Entry, Foreign, Projection, StreamKey
+from consumers.projections.projection import Change, Entry, ForeignEntry, Projection, StreamKey
 
 
-class InTurn:
+class SerializedProjection:
     """A Projection: `of`, with one write at a time."""
 
     def __init__(self, of: Projection) -> None:
@@ -33,7 +33,7 @@ class InTurn:
         """As in Projection."""
         return await self._of.versions(streams)
 
-    def scan(self) -> AsyncIterator[Entry | Foreign]:
+    def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
         """As in Projection."""
         return self._of.scan()
 

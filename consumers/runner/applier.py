@@ -10,14 +10,14 @@ from enum import Enum
 
 import structlog
 
-from consumers.dead_letters.redelivery import Redo
+from consumers.dead_letters.redelivery import Redelivery
 from consumers.dead_letters.store import DeadLetter, DeadLetters
 from consumers.runner.failures import Failure, classify
-from consumers.runner.key_queues import envelopes
+from consumers.runner.key_queues import list_envelopes
 from consumers.runner.reaction import Reaction
-from consumers.runner.version_gaps import Gaps
-from consumers.runner.work_item import Task, task_of
-from outbox.errors import Contention, DependencyDown, MessageRejected, in_our_words
+from consumers.runner.version_gaps import VersionGaps
+from consumers.runner.work_item import WorkItem, read_work_item
+from outbox.errors import Contention, DependencyDown, MessageRejected, to_outbox_error
 from outbox.runtime.failpoints import Failpoint, failpoint, while_waiting
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 TOLD_CHARACTERS = 300
 
 
-class Outcome(Enum):
+class AttemptOutcome(Enum):
     """What has become of a unit.
 
     APPLIED and BURIED are final, and durable: it was applied, or it is a dead letter or waits
@@ -41,7 +41,7 @@ class Outcome(Enum):
 
 
 @dataclass(slots=True)
-class Counts:
+class AppliedCounts:
     """What a runner has done since it started."""
 
     applied: int = 0
@@ -57,15 +57,15 @@ class Applier:
         self,
         reaction: Reaction,
         dead_letters: DeadLetters,
-        redo: Redo,
+        redo: Redelivery,
         surprise_attempts: int,
-        gaps: Gaps | None = None,
+        gaps: VersionGaps | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.counts = AppliedCounts()
         self._reaction = reaction
         self._dead_letters = dead_letters
         self._redo = redo
-        self._gaps = gaps or Gaps(reaction.name, keys=0)
+        self._gaps = gaps or VersionGaps(reaction.name, keys=0)
         self._attempts = surprise_attempts
         self._parked: set[str] = set()
         self._log = log.bind(consumer=reaction.name)
@@ -74,12 +74,12 @@ class Applier:
         """Learn which keys wait, also from members that had our partitions before us."""
         self._parked = await self._dead_letters.parked()
 
-    def apart(self, task: Task) -> bool:
+    def apart(self, task: WorkItem) -> bool:
         """Whether it must not be in a batch with others."""
         broken = isinstance(task.content, MessageRejected)
         return broken or task.retried is not None or task.stream in self._parked
 
-    async def attempt(self, tasks: Sequence[Task], number: int) -> Outcome:
+    async def attempt(self, tasks: Sequence[WorkItem], number: int) -> AttemptOutcome:
         """Apply them at once; `number` counts the attempts at a single one, from 1 on.
 
         A batch that fails leaves open which of it were applied: its messages are to be attempted
@@ -91,18 +91,18 @@ class Applier:
             error = await self._try(tasks)
         except (DependencyDown, Contention) as away:
             return self._world(away)
-        return Outcome.SURPRISE if error else Outcome.APPLIED
+        return AttemptOutcome.SURPRISE if error else AttemptOutcome.APPLIED
 
-    async def _attempt_one(self, task: Task, number: int) -> Outcome:
+    async def _attempt_one(self, task: WorkItem, number: int) -> AttemptOutcome:
         if task.is_for_another(self._reaction.name):
-            return Outcome.APPLIED  # before it could wait: it is nothing to this consumer
+            return AttemptOutcome.APPLIED  # before it could wait: it is nothing to this consumer
         parked = task.stream if task.stream in self._parked else None
         stream = task.retried.stream if task.retried else parked
         if stream is None:
             return await self._attempt_now(task, number)
         return await self._attempt_in_turn(task, stream, number)
 
-    async def _attempt_in_turn(self, task: Task, stream: str, number: int) -> Outcome:
+    async def _attempt_in_turn(self, task: WorkItem, stream: str, number: int) -> AttemptOutcome:
         """After the open letters of its key, of which the first is settled here.
 
         If messages that come while letters are redone waited behind those, as behind a dead one, a
@@ -111,29 +111,29 @@ class Applier:
         first = await self._redo.first(stream)
         if first is None:
             self._parked.discard(stream)
-            return Outcome.APPLIED if task.retried else await self._attempt_now(task, number)
+            return AttemptOutcome.APPLIED if task.retried else await self._attempt_now(task, number)
         if first.retried is None:
-            return Outcome.BURIED if task.retried else await self._bury(task, _waiting(task))
-        letter = task_of(first.retried.record, first.retried)
+            return AttemptOutcome.BURIED if task.retried else await self._bury(task, _waiting(task))
+        letter = read_work_item(first.retried.record, first.retried)
         outcome = await self._attempt_now(letter, number)
-        is_settled = outcome in (Outcome.APPLIED, Outcome.BURIED)
-        return Outcome.AGAIN if is_settled and task.retried is None else outcome
+        is_settled = outcome in (AttemptOutcome.APPLIED, AttemptOutcome.BURIED)
+        return AttemptOutcome.AGAIN if is_settled and task.retried is None else outcome
 
-    async def _attempt_now(self, task: Task, number: int) -> Outcome:
+    async def _attempt_now(self, task: WorkItem, number: int) -> AttemptOutcome:
         broken = task.content if isinstance(task.content, MessageRejected) else None
         error = broken or await self._try([task])
         if error is None:
             return await self._applied(task)
         if classify(error) is Failure.MESSAGE or number >= self._attempts:
             return await self._bury(task, self._letter(task, error, number))
-        return Outcome.SURPRISE
+        return AttemptOutcome.SURPRISE
 
-    async def _try(self, tasks: Sequence[Task]) -> Exception | None:
+    async def _try(self, tasks: Sequence[WorkItem]) -> Exception | None:
         """What is wrong with them; a broken world is raised, and what only a person can repair."""
         try:
             await self._apply(tasks)
         except Exception as raised:
-            error = in_our_words(raised) or raised
+            error = to_outbox_error(raised) or raised
             failure = classify(error)
             if failure in (Failure.WORLD, Failure.HALT):
                 if error is raised:
@@ -147,17 +147,17 @@ class Applier:
         self.counts.gaps += self._gaps.saw(tasks)
         return None
 
-    async def _apply(self, tasks: Sequence[Task]) -> None:
-        await while_waiting(Failpoint.EFFECT_SENT, self._reaction.apply(envelopes(tasks)))
+    async def _apply(self, tasks: Sequence[WorkItem]) -> None:
+        await while_waiting(Failpoint.EFFECT_SENT, self._reaction.apply(list_envelopes(tasks)))
         failpoint(Failpoint.EFFECT_DONE)
 
-    async def _applied(self, task: Task) -> Outcome:
+    async def _applied(self, task: WorkItem) -> AttemptOutcome:
         if task.retried is not None and await self._redo.applied(task.retried):
             self._parked.discard(task.retried.stream or "")
             self._log.info("key goes on", stream=task.stream)
-        return Outcome.APPLIED
+        return AttemptOutcome.APPLIED
 
-    async def _bury(self, task: Task, letter: DeadLetter) -> Outcome:
+    async def _bury(self, task: WorkItem, letter: DeadLetter) -> AttemptOutcome:
         """Durable before its offset is committed; its key waits from now on."""
         if task.retried is None:
             number = await self._dead_letters.write(letter)
@@ -173,7 +173,7 @@ class Applier:
         else:
             self.counts.dead_letters += 1
             self._tell(letter, number)
-        return Outcome.BURIED
+        return AttemptOutcome.BURIED
 
     def _tell(self, letter: DeadLetter, number: int | None) -> None:
         """Enough to find the message, and the letter: `dead-letters show LETTER`."""
@@ -189,17 +189,17 @@ class Applier:
             error=letter.error[:TOLD_CHARACTERS],
         )
 
-    def _letter(self, task: Task, error: Exception, attempts: int) -> DeadLetter:
+    def _letter(self, task: WorkItem, error: Exception, attempts: int) -> DeadLetter:
         reason = error.reason if isinstance(error, MessageRejected) else type(error).__name__
         stream = task.stream if self._reaction.parks_keys else None
         return DeadLetter(task.record, stream, reason, str(error), attempts)
 
-    def _world(self, error: Exception) -> Outcome:
+    def _world(self, error: Exception) -> AttemptOutcome:
         self._log.warning("waiting for a dependency", error=str(error)[:300])
-        return Outcome.WORLD
+        return AttemptOutcome.WORLD
 
 
-def _waiting(task: Task) -> DeadLetter:
+def _waiting(task: WorkItem) -> DeadLetter:
     why = "an earlier message of this key is a dead letter"
     return DeadLetter(task.record, task.stream, "waits", why, 0, waiting=True)
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumers.dead_letters.redelivery import Retried
-from consumers.runner.applier import Applier, Outcome
-from consumers.runner.circuit_breaker import Outage
-from consumers.runner.failures import Backoff
-from consumers.runner.flow_control import Intake
-from consumers.runner.in_flight_offsets import Unfinished
-from consumers.runner.key_queues import Lanes, Unit
-from consumers.runner.work_item import Task, task_of
-from outbox.kafka import Partition, Received
+from consumers.runner.applier import Applier, AttemptOutcome
+from consumers.runner.circuit_breaker import CircuitBreaker
+from consumers.runner.failures import RetryBackoff
+from consumers.runner.flow_control import FlowControl
+from consumers.runner.in_flight_offsets import InFlightOffsets
+from consumers.runner.key_queues import KeyQueues, WorkBatch
+from consumers.runner.work_item import WorkItem, read_work_item
+from outbox.kafka import ConsumerRecord, Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Bounds:
     unfinished_bytes: int
 
 
-class Share:
+class Assignment:
     """Made for each assignment; of no use after `end`.
 
     `pause` and `resume` keep the broker from sending more of a partition, or let it go on. `failed`
@@ -42,7 +42,7 @@ class Share:
         self,
         applier: Applier,
         bounds: Bounds,
-        backoff: Backoff,
+        backoff: RetryBackoff,
         pause: Callable[[Partition], None],
         resume: Callable[[Partition], None],
         failed: Callable[[BaseException], None],
@@ -53,13 +53,15 @@ class Share:
         self._applier = applier
         self._backoff = backoff
         self._side_by_side = bounds.units_side_by_side
-        self._lanes = Lanes(bounds.batch_messages, applier.apart)
-        self._intake = Intake(bounds.unfinished_messages, bounds.unfinished_bytes, pause, resume)
-        self._unfinished: dict[Partition, Unfinished] = {}
+        self._lanes = KeyQueues(bounds.batch_messages, applier.apart)
+        self._intake = FlowControl(
+            bounds.unfinished_messages, bounds.unfinished_bytes, pause, resume
+        )
+        self._unfinished: dict[Partition, InFlightOffsets] = {}
         self._committed: dict[Partition, int] = {}
         self._retried: set[int] = set()
         self._took_retried = False
-        self._outage = Outage()
+        self._outage = CircuitBreaker()
         self._world_waits = backoff.waits()
         self._closed_by_outage = False
         self._ended = False
@@ -71,14 +73,14 @@ class Share:
         self.partitions = frozenset(partitions)
         self._intake.divide(self.partitions)
 
-    def accept(self, fetched: Mapping[Partition, Sequence[Received]]) -> None:
+    def accept(self, fetched: Mapping[Partition, Sequence[ConsumerRecord]]) -> None:
         """Take records, each partition's in the order of their offsets. After the end: drop them,
         since whoever has the partition then reads from what was committed."""
         if self._ended:
             return
         for partition, records in fetched.items():
-            tasks = [task_of(record) for record in records]
-            unfinished = self._unfinished.setdefault(partition, Unfinished())
+            tasks = [read_work_item(record) for record in records]
+            unfinished = self._unfinished.setdefault(partition, InFlightOffsets())
             for task in tasks:
                 unfinished.receive(task.record.offset)
                 self._lanes.add(task)
@@ -94,7 +96,7 @@ class Share:
             if each.id not in self._retried:
                 self._took_retried = True
                 self._retried.add(each.id)
-                self._lanes.add(task_of(each.record, each))
+                self._lanes.add(read_work_item(each.record, each))
         self._pump()
 
     @property
@@ -159,28 +161,30 @@ class Share:
         else:
             self._pump()
 
-    async def _run(self, unit: Unit) -> None:
+    async def _run(self, unit: WorkBatch) -> None:
         tasks = unit.tasks
         try:
             outcome = await self._applier.attempt(tasks, unit.lanes[0].attempts + 1)
         except asyncio.CancelledError:
             if self._ended:
                 raise
-            outcome = Outcome.WORLD  # by somebody who gave up a connection of ours, not by us
-        if outcome is Outcome.WORLD:
+            outcome = (
+                AttemptOutcome.WORLD
+            )  # by somebody who gave up a connection of ours, not by us
+        if outcome is AttemptOutcome.WORLD:
             self._world_failed(unit)
             return
         self._world_works()
-        if outcome is Outcome.AGAIN:
+        if outcome is AttemptOutcome.AGAIN:
             self._lanes.again(unit)
-        elif outcome is Outcome.SURPRISE:
+        elif outcome is AttemptOutcome.SURPRISE:
             unit.lanes[0].attempts += len(tasks) == 1
             self._put_back(unit)
         else:
             self._finish(unit, tasks, outcome)
 
-    def _finish(self, unit: Unit, tasks: Sequence[Task], outcome: Outcome) -> None:
-        if outcome is Outcome.BURIED and tasks[0].retried:
+    def _finish(self, unit: WorkBatch, tasks: Sequence[WorkItem], outcome: AttemptOutcome) -> None:
+        if outcome is AttemptOutcome.BURIED and tasks[0].retried:
             self._forget(self._lanes.forget_retried(unit))
         self._lanes.finish(unit)
         self._forget(tasks)
@@ -188,16 +192,16 @@ class Share:
             if not task.retried:
                 self._done(task)
 
-    def _forget(self, tasks: Iterable[Task]) -> None:
+    def _forget(self, tasks: Iterable[WorkItem]) -> None:
         self._retried -= {task.retried.id for task in tasks if task.retried}
 
-    def _done(self, task: Task) -> None:
+    def _done(self, task: WorkItem) -> None:
         partition = (task.record.topic, task.record.partition)
         self._unfinished[partition].finish(task.record.offset)
         if not self._ended:
             self._intake.released(partition, 1, task.bytes)
 
-    def _world_failed(self, unit: Unit) -> None:
+    def _world_failed(self, unit: WorkBatch) -> None:
         for lane in unit.lanes:
             self._outage.failed(lane.key)
         self._put_back(unit)
@@ -212,7 +216,7 @@ class Share:
     def _open(self) -> None:
         self._closed_by_outage = False
 
-    def _put_back(self, unit: Unit) -> None:
+    def _put_back(self, unit: WorkBatch) -> None:
         """A batch at once, as single messages; one of those after its wait."""
         if len(unit.tasks) > 1:
             self._lanes.split(unit)

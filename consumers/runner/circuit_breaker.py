@@ -1,11 +1,11 @@
 """Outage: whether a store fails for some keys, or for all."""
 
-from consumers.runner.work_item import LaneKey
+from consumers.runner.work_item import QueueKey
 
 KEYS_THAT_MAKE_AN_OUTAGE = 3
 
 
-class Outage:
+class CircuitBreaker:
     """Several keys have failed in a row, and nothing has succeeded between: then one tries for all.
 
     A key that fails alone waits alone. Without this, thousands of them would each ask a store that
@@ -13,12 +13,12 @@ class Outage:
     """
 
     def __init__(self) -> None:
-        self._failed: set[LaneKey] = set()
+        self._failed: set[QueueKey] = set()
 
     def __bool__(self) -> bool:
         return len(self._failed) >= KEYS_THAT_MAKE_AN_OUTAGE
 
-    def failed(self, key: LaneKey) -> None:
+    def failed(self, key: QueueKey) -> None:
         """More of them than make an outage tell nothing more."""
         if not self:
             self._failed.add(key)

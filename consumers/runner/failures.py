@@ -50,7 +50,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
+class RetryBackoff:
     """Waits that double from `first_seconds` to `longest_seconds`, each with half of it jitter."""
 
     first_seconds: float
@@ -63,7 +63,7 @@ class Backoff:
             wait = min(wait * 2, self.longest_seconds)
 
 
-async def pause(seconds: float, stopping: asyncio.Event) -> None:
+async def wait_or_stop(seconds: float, stopping: asyncio.Event) -> None:
     """Wait, or raise Stopped as soon as the process is asked to stop."""
     try:
         async with asyncio.timeout(seconds):
@@ -73,8 +73,8 @@ async def pause(seconds: float, stopping: asyncio.Event) -> None:
     raise Stopped
 
 
-async def through_outages(
-    work: Callable[[], Awaitable[None]], backoff: Backoff, stopping: asyncio.Event
+async def retry_through_outages(
+    work: Callable[[], Awaitable[None]], backoff: RetryBackoff, stopping: asyncio.Event
 ) -> None:
     """Run `work`, and again for as long as the world is broken; other errors pass."""
     waits = backoff.waits()
@@ -84,4 +84,4 @@ async def through_outages(
         except (DependencyDown, Contention) as error:
             wait = next(waits)
             log.warning("waiting for a dependency", error=str(error), seconds=round(wait, 2))
-            await pause(wait, stopping)
+            await wait_or_stop(wait, stopping)

@@ -17,14 +17,14 @@ SHARE_RESUMES = 0.5
 OVER_PAUSES, OVER_RESUMES = 0.5, 0.25  # of the bounds, all partitions together
 
 
-class Held(NamedTuple):
+class HeldAmount(NamedTuple):
     """What is in memory."""
 
     messages: int = 0
     size: int = 0  # in bytes
 
 
-class Intake:
+class FlowControl:
     """Counts the messages and bytes of each partition, which share the bounds.
 
     Together they hold at most one and a half of the bounds, and what one more receive brings.
@@ -37,12 +37,12 @@ class Intake:
         pause: Callable[[Partition], None],
         resume: Callable[[Partition], None],
     ) -> None:
-        self._max = Held(max_messages, max_bytes)
+        self._max = HeldAmount(max_messages, max_bytes)
         self._pause = pause
         self._resume = resume
         self._partitions: frozenset[Partition] = frozenset()
-        self._held: dict[Partition, Held] = {}
-        self._over = Held()
+        self._held: dict[Partition, HeldAmount] = {}
+        self._over = HeldAmount()
         self._paused: set[Partition] = set()
         self._full = False
 
@@ -50,7 +50,9 @@ class Intake:
         """Among these, from now on."""
         self._partitions = frozenset(partitions)
         over = [self._beyond(partition) for partition in self._held]
-        self._over = Held(sum(each.messages for each in over), sum(each.size for each in over))
+        self._over = HeldAmount(
+            sum(each.messages for each in over), sum(each.size for each in over)
+        )
 
     @property
     def paused(self) -> frozenset[Partition]:
@@ -82,27 +84,27 @@ class Intake:
                     self._resume(each)
 
     def _change(self, partition: Partition, messages: int, size: int) -> None:
-        held, before = self._held.get(partition, Held()), self._beyond(partition)
-        self._held[partition] = Held(held.messages + messages, held.size + size)
+        held, before = self._held.get(partition, HeldAmount()), self._beyond(partition)
+        self._held[partition] = HeldAmount(held.messages + messages, held.size + size)
         after = self._beyond(partition)
-        self._over = Held(
+        self._over = HeldAmount(
             self._over.messages + after.messages - before.messages,
             self._over.size + after.size - before.size,
         )
 
-    def _beyond(self, partition: Partition) -> Held:
+    def _beyond(self, partition: Partition) -> HeldAmount:
         """What it has over its share."""
-        held = self._held.get(partition, Held())
-        return Held(
+        held = self._held.get(partition, HeldAmount())
+        return HeldAmount(
             max(0, held.messages - self._max.messages // self._count),
             max(0, held.size - self._max.size // self._count),
         )
 
     def _filled(self, partition: Partition) -> float:
         """How much of its share it has; 1 is all."""
-        return self._count * max(self._of_bounds(self._held.get(partition, Held())))
+        return self._count * max(self._of_bounds(self._held.get(partition, HeldAmount())))
 
-    def _of_bounds(self, held: Held) -> Iterator[float]:
+    def _of_bounds(self, held: HeldAmount) -> Iterator[float]:
         return (part / most for part, most in zip(held, self._max, strict=True))
 
     @property

@@ -3,7 +3,7 @@
 from collections import deque
 
 
-class Unfinished:
+class InFlightOffsets:
     """Offsets come in rising order and end in any. Memory: some bytes for each that is here."""
 
     def __init__(self) -> None:

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
-from consumers.runner.work_item import LaneKey, Task
+from consumers.runner.work_item import QueueKey, WorkItem
 from schemas.envelope import Envelope
 
 
 @dataclass(eq=False, slots=True)
-class Lane:
+class KeyQueue:
     """`alone`: its messages are applied one by one, because a batch with them has failed.
 
     `attempts` counts the surprises of its first message; `waits` gives the next waiting time.
     """
 
-    key: LaneKey
-    tasks: deque[Task] = field(default_factory=deque)
+    key: QueueKey
+    tasks: deque[WorkItem] = field(default_factory=deque)
     busy: bool = False
     alone: bool = False
     attempts: int = 0
@@ -29,46 +29,46 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class WorkBatch:
     """What is applied at once: so many leading messages of each of these lanes."""
 
-    parts: tuple[tuple[Lane, int], ...]
+    parts: tuple[tuple[KeyQueue, int], ...]
 
     @property
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[WorkItem]:
         return [task for lane, count in self.parts for task in islice(lane.tasks, count)]
 
     @property
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> list[KeyQueue]:
         return [lane for lane, _ in self.parts]
 
 
-class Lanes:
+class KeyQueues:
     """Gives units out. `batch_messages` is the most in one; with 1 each is of one message.
 
     `apart` says of a message that it must not share a unit: a broken one, or one whose key is
     parked. All is in memory: whoever adds bounds it.
     """
 
-    def __init__(self, batch_messages: int, apart: Callable[[Task], bool]) -> None:
+    def __init__(self, batch_messages: int, apart: Callable[[WorkItem], bool]) -> None:
         self._batch = batch_messages
         self._apart = apart
-        self._lanes: dict[LaneKey, Lane] = {}
-        self._ready: OrderedDict[LaneKey, Lane] = OrderedDict()  # neither busy nor delayed
+        self._lanes: dict[QueueKey, KeyQueue] = {}
+        self._ready: OrderedDict[QueueKey, KeyQueue] = OrderedDict()  # neither busy nor delayed
 
     def __len__(self) -> int:
         """Keys with messages that wait or run."""
         return len(self._lanes)
 
-    def add(self, task: Task) -> None:
+    def add(self, task: WorkItem) -> None:
         """Behind all of its key."""
         lane = self._lanes.get(task.lane)
         if lane is None:
-            lane = self._lanes[task.lane] = Lane(task.lane)
+            lane = self._lanes[task.lane] = KeyQueue(task.lane)
             self._ready[lane.key] = lane
         lane.tasks.append(task)
 
-    def take(self) -> Unit | None:
+    def take(self) -> WorkBatch | None:
         """The next unit, of lanes that have waited longest; they are busy until it is settled."""
         if not self._ready:
             return None
@@ -77,9 +77,9 @@ class Lanes:
         for lane, _ in parts:
             lane.busy = True
             del self._ready[lane.key]
-        return Unit(parts)
+        return WorkBatch(parts)
 
-    def finish(self, unit: Unit) -> None:
+    def finish(self, unit: WorkBatch) -> None:
         """Its messages are done; their lanes go on, behind those that wait."""
         for lane, count in unit.parts:
             for _ in range(count):
@@ -87,24 +87,24 @@ class Lanes:
             lane.alone, lane.attempts, lane.waits = False, 0, None
             self._free(lane)
 
-    def again(self, unit: Unit) -> None:
+    def again(self, unit: WorkBatch) -> None:
         """Another message of its key was done; its own come next, behind the lanes that wait."""
         for lane in unit.lanes:
             lane.attempts, lane.waits = 0, None
             self._free(lane)
 
-    def split(self, unit: Unit) -> None:
+    def split(self, unit: WorkBatch) -> None:
         """Its batch has failed: each of its messages comes again, next and by itself."""
         for lane in reversed(unit.lanes):
             lane.alone = True
             self._free(lane)
             self._ready.move_to_end(lane.key, last=False)
 
-    def resume(self, lane: Lane) -> None:
+    def resume(self, lane: KeyQueue) -> None:
         """Its first message may be tried again. Until then a lane stays as it was taken."""
         self._free(lane)
 
-    def forget_retried(self, unit: Unit) -> list[Task]:
+    def forget_retried(self, unit: WorkBatch) -> list[WorkItem]:
         """Drop what came from dead letters and is behind this unit in its lanes; return it."""
         dropped = []
         for lane, count in unit.parts:
@@ -114,7 +114,7 @@ class Lanes:
             lane.tasks = deque([*islice(lane.tasks, count), *kept])
         return dropped
 
-    def _free(self, lane: Lane) -> None:
+    def _free(self, lane: KeyQueue) -> None:
         lane.busy = False
         if lane.tasks:
             self._ready[lane.key] = lane
@@ -122,10 +122,10 @@ class Lanes:
             self._ready.pop(lane.key, None)
             del self._lanes[lane.key]
 
-    def _is_single(self, lane: Lane) -> bool:
+    def _is_single(self, lane: KeyQueue) -> bool:
         return self._batch == 1 or lane.alone or self._apart(lane.tasks[0])
 
-    def _batch_of_ready(self) -> Iterable[tuple[Lane, int]]:
+    def _batch_of_ready(self) -> Iterable[tuple[KeyQueue, int]]:
         room = self._batch
         for lane in self._ready.values():
             if room == 0 or self._is_single(lane):
@@ -134,11 +134,11 @@ class Lanes:
             room -= count
             yield lane, count
 
-    def _together(self, tasks: Iterable[Task], room: int) -> int:
+    def _together(self, tasks: Iterable[WorkItem], room: int) -> int:
         """How many of the leading ones may be in one batch."""
         return sum(1 for _ in takewhile(lambda task: not self._apart(task), islice(tasks, room)))
 
 
-def envelopes(tasks: Sequence[Task]) -> list[Envelope]:
+def list_envelopes(tasks: Sequence[WorkItem]) -> list[Envelope]:
     """What a reaction is given."""
     return [task.content for task in tasks if isinstance(task.content, Envelope)]

@@ -15,7 +15,7 @@ BEAT_SECONDS = 0.25
 LOUD_SHARE = 0.5  # of a session
 
 
-class Heartbeat:
+class LoopWatchdog:
     """`longest_gap_seconds` is what it has seen so far; gaps of half a session are logged."""
 
     def __init__(self, session_seconds: float) -> None:

@@ -12,10 +12,10 @@ from typing import Self
 
 import structlog
 
-from consumers.dead_letters.redelivery import Redo
+from consumers.dead_letters.redelivery import Redelivery
 from consumers.runner.applier import Applier
-from consumers.runner.assignment import Bounds, Share
-from consumers.runner.failures import Backoff, through_outages
+from consumers.runner.assignment import Assignment, Bounds
+from consumers.runner.failures import RetryBackoff, retry_through_outages
 from consumers.runner.reaction import Reaction
 from consumers.settings import Settings
 from outbox.errors import Contention, DependencyDown, Unreadable
@@ -36,20 +36,22 @@ class Membership:
         settings: Settings,
         reaction: Reaction,
         applier: Applier,
-        redo: Redo,
+        redo: Redelivery,
         stopping: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._applier = applier
         self._redo = redo
         self._stopping = stopping
-        self._backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
+        self._backoff = RetryBackoff(
+            settings.backoff_first_seconds, settings.backoff_longest_seconds
+        )
         self._bounds = _bounds(settings, reaction)
         self._revoke_seconds = settings.rebalance_timeout_milliseconds / 1000 / 2
         self._stop_seconds = settings.stop_timeout_seconds / 2  # the rest is for leaving
         self._log = log.bind(consumer=reaction.name)
         self._errors: list[BaseException] = []
-        self._former: list[Share] = []
+        self._former: list[Assignment] = []
         self._redo_at = 0.0
         self._redo_seconds = settings.retry_poll_seconds
         self._subscriber = Subscriber(
@@ -121,9 +123,9 @@ class Membership:
             failpoint(Failpoint.RECORDS_RECEIVED)
             self._share.accept(fetched)
 
-    async def _learn_parked(self, share: Share) -> None:
+    async def _learn_parked(self, share: Assignment) -> None:
         """Before its first message: whoever had its partitions before us may have parked keys."""
-        await through_outages(self._applier.load_parked, self._backoff, self._stopping)
+        await retry_through_outages(self._applier.load_parked, self._backoff, self._stopping)
         share.knows_parked = True
 
     async def _ask_redo(self) -> None:
@@ -165,8 +167,8 @@ class Membership:
         self._share.assign(partitions)
         self._log.info("assigned", partitions=len(partitions))
 
-    def _new_share(self) -> Share:
-        return Share(
+    def _new_share(self) -> Assignment:
+        return Assignment(
             self._applier,
             self._bounds,
             self._backoff,

@@ -15,18 +15,18 @@ from typing import Any
 
 import structlog
 
-from consumers.dead_letters.redelivery import Redo
+from consumers.dead_letters.redelivery import Redelivery
 from consumers.dead_letters.store import DeadLetters
-from consumers.runner.applier import Applier, Counts
-from consumers.runner.failures import Backoff, Stopped, pause, through_outages
-from consumers.runner.loop_watchdog import Heartbeat
+from consumers.runner.applier import Applier
+from consumers.runner.failures import RetryBackoff, Stopped, retry_through_outages, wait_or_stop
+from consumers.runner.loop_watchdog import LoopWatchdog
 from consumers.runner.membership import Membership
 from consumers.runner.reaction import Reaction
-from consumers.runner.version_gaps import Gaps
+from consumers.runner.version_gaps import VersionGaps
 from consumers.settings import Settings
 from outbox.errors import Contention, DependencyDown
 
-__all__ = ["Counts", "Reaction", "Runner"]
+__all__ = ["Reaction", "Runner"]
 
 log = structlog.get_logger()
 
@@ -37,7 +37,9 @@ class Runner:
     `redo` is asked for dead letters that are to be tried again; the consumer's own if not given.
     """
 
-    def __init__(self, settings: Settings, reaction: Reaction, redo: Redo | None = None) -> None:
+    def __init__(
+        self, settings: Settings, reaction: Reaction, redo: Redelivery | None = None
+    ) -> None:
         self._settings = settings
         self._reaction = reaction
         self._dead_letters = DeadLetters(settings, reaction.name)
@@ -47,11 +49,13 @@ class Runner:
             self._dead_letters,
             self._redo,
             settings.surprise_attempts,
-            Gaps(reaction.name, settings.gap_keys),
+            VersionGaps(reaction.name, settings.gap_keys),
         )
         self.counts = self._applier.counts
-        self.heartbeat = Heartbeat(settings.session_timeout_milliseconds / 1000)
-        self._backoff = Backoff(settings.backoff_first_seconds, settings.backoff_longest_seconds)
+        self.heartbeat = LoopWatchdog(settings.session_timeout_milliseconds / 1000)
+        self._backoff = RetryBackoff(
+            settings.backoff_first_seconds, settings.backoff_longest_seconds
+        )
         self._stopping = asyncio.Event()
         self._log = log.bind(consumer=reaction.name)
 
@@ -66,7 +70,7 @@ class Runner:
         """
         try:
             async with self._dead_letters, _beside(self.heartbeat.run()):
-                await through_outages(self._reaction.prepare, self._backoff, self._stopping)
+                await retry_through_outages(self._reaction.prepare, self._backoff, self._stopping)
                 await self._stay()
         except Stopped:
             self._log.info("stopped while waiting")
@@ -82,7 +86,7 @@ class Runner:
                 if monotonic() - began > self._backoff.longest_seconds:
                     waits = self._backoff.waits()  # it worked in between
                 self._log.warning("left the group", error=str(error)[:300])
-                await pause(next(waits), self._stopping)
+                await wait_or_stop(next(waits), self._stopping)
 
     async def _consume(self) -> None:
         async with Membership(

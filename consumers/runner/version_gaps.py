@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 import structlog
 
-from consumers.runner.work_item import Task
+from consumers.runner.work_item import WorkItem
 from schemas.envelope import Envelope
 
 log = structlog.get_logger()
 
 
-class Gaps:
+class VersionGaps:
     """Remembers the highest version of the `keys` keys that changed last.
 
     Weakness: what is not remembered, after a restart or because too many other keys changed since,
@@ -27,11 +27,11 @@ class Gaps:
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._log = log.bind(consumer=consumer)
 
-    def saw(self, tasks: Iterable[Task]) -> int:
+    def saw(self, tasks: Iterable[WorkItem]) -> int:
         """How many of these, in the order of each key, come after a gap; each is logged."""
         return sum(map(self._comes_after_gap, tasks))
 
-    def _comes_after_gap(self, task: Task) -> bool:
+    def _comes_after_gap(self, task: WorkItem) -> bool:
         envelope = task.content
         if not isinstance(envelope, Envelope) or envelope.sequence is None or task.stream is None:
             return False

@@ -4,31 +4,31 @@ from dataclasses import dataclass
 
 from consumers.dead_letters.redelivery import Retried
 from outbox.errors import MessageRejected
-from outbox.kafka import Received
+from outbox.kafka import ConsumerRecord
 from schemas import wire
 from schemas.envelope import Envelope
 from schemas.limits import KEY_CHARACTERS
 
 RECORD_BYTES = 500  # what the objects around a record's bytes take, roughly
 
-LaneKey = str | tuple[str, int, int]
+QueueKey = str | tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class WorkItem:
     """One message to be applied; `content` is the reason where it can never be.
 
     `stream` names the key in its topic; None where the record has none. `retried` is set where it
     does not come from Kafka but from a dead letter.
     """
 
-    record: Received
+    record: ConsumerRecord
     content: Envelope | MessageRejected
     stream: str | None
     retried: Retried | None = None
 
     @property
-    def lane(self) -> LaneKey:
+    def lane(self) -> QueueKey:
         """What it must be applied in order with; without a key that is nothing else."""
         record = self.record
         return self.stream or (record.topic, record.partition, record.offset)
@@ -45,7 +45,7 @@ class Task:
         return RECORD_BYTES + len(record.key or b"") + len(record.value or b"") + headers
 
 
-def task_of(record: Received, retried: Retried | None = None) -> Task:
+def read_work_item(record: ConsumerRecord, retried: Retried | None = None) -> WorkItem:
     """A broken record is a task too: what its key said before comes first.
 
     The record's key is what is kept in order, as Kafka does: whoever keys commands by a tenant
@@ -54,10 +54,10 @@ def task_of(record: Received, retried: Retried | None = None) -> Task:
     """
     content = _content(record)
     key = _readable(record.key) if record.key else getattr(content, "key", None)
-    return Task(record, content, f"{record.topic}/{key}" if key else None, retried)
+    return WorkItem(record, content, f"{record.topic}/{key}" if key else None, retried)
 
 
-def _content(record: Received) -> Envelope | MessageRejected:
+def _content(record: ConsumerRecord) -> Envelope | MessageRejected:
     try:
         return wire.decode(record.key, record.value, record.headers)
     except MessageRejected as refusal:

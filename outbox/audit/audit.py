@@ -24,11 +24,11 @@ from typing import Any
 import psycopg
 
 from outbox.audit import comparison, missing
-from outbox.audit.findings import Finding, Kind, count_not_kept, read_findings
-from outbox.audit.scope import Range, Scene, survey
+from outbox.audit.findings import AuditFinding, FindingKind, count_dropped_records, read_findings
+from outbox.audit.scope import AuditScope, Range, read_scope
 from outbox.audit.topic_scan import COPY, TopicScan
 from outbox.kafka import Partition
-from outbox.kafka.reader import Held, Reader
+from outbox.kafka.reader import OffsetRange, Reader
 from outbox.settings import Settings
 
 LIMIT = 20
@@ -37,7 +37,7 @@ Tell = Callable[[int, int], None]  # how many records were read, and of how many
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class AuditCounts:
     """Messages, then records. What is committed is in exactly one place (I12).
 
     `in_topics` are published and there; `expired` are published, and gone with the beginning of
@@ -69,13 +69,13 @@ class Audit:
 
     from_position: int
     to_position: int
-    counts: Counts
-    findings: list[Finding]
+    counts: AuditCounts
+    findings: list[AuditFinding]
 
     @property
     def right(self) -> bool:
         """Nothing was found but faithful copies, which a crash may leave (I2-I5)."""
-        harmful = (kind for kind in Kind if kind is not Kind.DOUBLED)
+        harmful = (kind for kind in FindingKind if kind is not FindingKind.DOUBLED)
         return not any(getattr(self.counts, kind) for kind in harmful)
 
 
@@ -91,7 +91,7 @@ async def audit(
     MessageRejected where the range is none; Halted where the relay would halt, because its cursor
     means nothing here; DependencyDown where one of the two does not answer.
     """
-    scene = await survey(connection, asked or Range())
+    scene = await read_scope(connection, asked or Range())
     await connection.execute(comparison.PREPARE + missing.PREPARE)
     scan = await _gather(connection, settings, scene, tell)
     async with connection.transaction():
@@ -100,7 +100,7 @@ async def audit(
 
 
 async def _gather(
-    connection: psycopg.AsyncConnection[Any], settings: Settings, scene: Scene, tell: Tell
+    connection: psycopg.AsyncConnection[Any], settings: Settings, scene: AuditScope, tell: Tell
 ) -> TopicScan:
     """Read what the topics hold, and note where they begin afterwards."""
     scan = TopicScan(scene)
@@ -119,7 +119,7 @@ async def _gather(
 async def _copy(
     connection: psycopg.AsyncConnection[Any],
     reader: Reader,
-    spans: Mapping[Partition, Held],
+    spans: Mapping[Partition, OffsetRange],
     scan: TopicScan,
     tell: Tell,
 ) -> None:
@@ -131,13 +131,13 @@ async def _copy(
 
 
 async def _judge(
-    connection: psycopg.AsyncConnection[Any], scene: Scene, scan: TopicScan, limit: int
+    connection: psycopg.AsyncConnection[Any], scene: AuditScope, scan: TopicScan, limit: int
 ) -> Audit:
-    states = await comparison.compare(connection, scene)
+    states = await comparison.compare_records(connection, scene)
     lost, expired = await missing.judge_missing(connection, scene.deliveries_since)
     found, findings = await read_findings(connection, scene, limit)
     places = {name: states.get(name, 0) for name in ("published", "pending", "parked", "discarded")}
-    counts = Counts(
+    counts = AuditCounts(
         committed=sum(places.values()),
         **places,
         in_topics=places["published"] - lost - expired,
@@ -145,6 +145,6 @@ async def _judge(
         **found,
         read=scan.read,
         outside=scan.outside,
-        not_kept=await count_not_kept(connection),
+        not_kept=await count_dropped_records(connection),
     )
     return Audit(scene.lowest, scene.highest, counts, findings)

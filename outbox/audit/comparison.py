@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 
-from outbox.audit.scope import Scene
+from outbox.audit.scope import AuditScope
 from outbox.kafka import Partition
-from outbox.kafka.reader import Held
+from outbox.kafka.reader import OffsetRange
 from schemas.extensions import RESERVED
 from schemas.limits import ATTRIBUTE_BYTES, EXTENSION_NAME_CHARACTERS
 
@@ -155,9 +155,9 @@ ANALYZE pg_temp.evidence (id, state, "offset", delivery, differs); ANALYZE pg_te
 
 async def note_partitions(
     connection: Connection,
-    scene: Scene,
-    spans: Mapping[Partition, Held],
-    held: Mapping[Partition, Held],
+    scene: AuditScope,
+    spans: Mapping[Partition, OffsetRange],
+    held: Mapping[Partition, OffsetRange],
 ) -> None:
     """Where each partition begins now, after it was read, and where reading began."""
     values = [
@@ -167,7 +167,7 @@ async def note_partitions(
         await connection.cursor().executemany(PLACE, values)
 
 
-async def compare(connection: Connection, scene: Scene) -> dict[str, int]:
+async def compare_records(connection: Connection, scene: AuditScope) -> dict[str, int]:
     """Fill the tables that findings are read from; how many messages there are of each state."""
     values = {
         "lowest": scene.lowest, "highest": scene.highest, "cursor": scene.cursor,

@@ -15,10 +15,10 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from outbox.audit.scope import Scene
+from outbox.audit.scope import AuditScope
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """The names of findings; see above."""
 
     LOST = "lost"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditFinding:
     """One thing and where it is; `offset` is None where there is no record.
 
     `why`, beside the kind, is one of: not-in-topic, copy, replay, other-topic, other-key,
@@ -39,7 +39,7 @@ class Finding:
     or the other place, or what was found.
     """
 
-    kind: Kind
+    kind: FindingKind
     why: str
     topic: str
     partition: int | None
@@ -203,27 +203,27 @@ ORDER BY record.position, record.partition, record."offset" LIMIT %(limit)s
 """  # noqa: S608 - constants
 
 STATEMENTS = {
-    Kind.LOST: (LOST,),
-    Kind.DOUBLED: (DOUBLED,),
-    Kind.ALTERED: (ALTERED, SAID_AGAIN),
-    Kind.REORDERED: (REORDERED, TWO_PARTITIONS),
-    Kind.FOREIGN: (FOREIGN,),
-    Kind.MISRECORDED: (OTHER_RECORDS, NO_DELIVERY),
+    FindingKind.LOST: (LOST,),
+    FindingKind.DOUBLED: (DOUBLED,),
+    FindingKind.ALTERED: (ALTERED, SAID_AGAIN),
+    FindingKind.REORDERED: (REORDERED, TWO_PARTITIONS),
+    FindingKind.FOREIGN: (FOREIGN,),
+    FindingKind.MISRECORDED: (OTHER_RECORDS, NO_DELIVERY),
 }
 
 
 async def read_findings(
-    connection: psycopg.AsyncConnection[Any], scene: Scene, limit: int
-) -> tuple[dict[str, int], list[Finding]]:
+    connection: psycopg.AsyncConnection[Any], scene: AuditScope, limit: int
+) -> tuple[dict[str, int], list[AuditFinding]]:
     """How many there are of each kind, and at most `limit` of each, in order of position."""
     values = {
         "limit": limit, "lowest": scene.lowest, "highest": scene.highest,
         "since": scene.deliveries_since,
     }  # fmt: skip
-    counts = dict.fromkeys(map(str, Kind), 0)
-    findings: list[Finding] = []
+    counts = dict.fromkeys(map(str, FindingKind), 0)
+    findings: list[AuditFinding] = []
     for kind, statements in STATEMENTS.items():
-        found: list[Finding] = []
+        found: list[AuditFinding] = []
         for statement in statements:
             total, some = await _read(connection, kind, statement, values)
             counts[kind] += total
@@ -232,15 +232,18 @@ async def read_findings(
     return counts, findings
 
 
-async def count_not_kept(connection: psycopg.AsyncConnection[Any]) -> int:
+async def count_dropped_records(connection: psycopg.AsyncConnection[Any]) -> int:
     """Records of days that PostgreSQL has dropped."""
     row = await (await connection.execute(NOT_KEPT.encode())).fetchone()
     return int(row[0]) if row else 0
 
 
 async def _read(
-    connection: psycopg.AsyncConnection[Any], kind: Kind, statement: str, values: dict[str, Any]
-) -> tuple[int, list[Finding]]:
+    connection: psycopg.AsyncConnection[Any],
+    kind: FindingKind,
+    statement: str,
+    values: dict[str, Any],
+) -> tuple[int, list[AuditFinding]]:
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(statement.encode(), values)
         rows = await cursor.fetchall()
@@ -248,9 +251,9 @@ async def _read(
     return total, [_finding(kind, row) for row in rows]
 
 
-def _finding(kind: Kind, row: dict[str, Any]) -> Finding:
+def _finding(kind: FindingKind, row: dict[str, Any]) -> AuditFinding:
     """A key may be any bytes, where a stranger sent it."""
     key = row["key"]
     fields = {name: value for name, value in row.items() if name != "total"}
     shown = None if key is None else bytes(key).decode(errors="backslashreplace")
-    return Finding(kind, **(fields | {"key": shown}))
+    return AuditFinding(kind, **(fields | {"key": shown}))

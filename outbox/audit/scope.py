@@ -15,10 +15,10 @@ import psycopg
 from psycopg.rows import dict_row
 
 from outbox.cursor.cut import HIGHEST
-from outbox.cursor.database_identity import inspect
-from outbox.errors import Halted, rejected
+from outbox.cursor.database_identity import read_identity
+from outbox.errors import Halted, build_rejection
 from outbox.kafka import Partition
-from outbox.kafka.reader import Held
+from outbox.kafka.reader import OffsetRange
 
 # Temporary tables are this session's own, so nothing here writes to the outbox. Their memory is
 # bounded, and what is more goes to disk.
@@ -122,13 +122,13 @@ class Range:
         """MessageRejected where it says two things at once, or nothing at all."""
         by_position = (self.from_position, self.to_position) != (None, None)
         if by_position and (self.since, self.until) != (None, None):
-            raise rejected("range", "range", "is told by positions or by times, not by both")
+            raise build_rejection("range", "range", "is told by positions or by times, not by both")
         if (self.from_position or 0) > (HIGHEST if self.to_position is None else self.to_position):
-            raise rejected("range", "from-position", "must not be above the last one")
+            raise build_rejection("range", "from-position", "must not be above the last one")
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class AuditScope:
     """What `survey` found. `open` below: no lower bound was asked for, so none is applied.
 
     `places` are the offsets of each partition where the range was, and its neighbours begin;
@@ -144,29 +144,29 @@ class Scene:
     committed: str
     deliveries_since: datetime | None
     topics: Mapping[str, int]
-    places: Mapping[Partition, Held]
+    places: Mapping[Partition, OffsetRange]
 
-    def span(self, at: Partition, held: Held) -> Held:
+    def span(self, at: Partition, held: OffsetRange) -> OffsetRange:
         """What is to be read of a partition; all, where the topic was made anew since."""
-        place = self.places.get(at, Held(0, HIGHEST))
-        return Held(
+        place = self.places.get(at, OffsetRange(0, HIGHEST))
+        return OffsetRange(
             held.first if place.first > held.end else max(place.first, held.first), held.end
         )
 
 
-async def survey(connection: psycopg.AsyncConnection[Any], asked: Range) -> Scene:
+async def read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> AuditScope:
     """Look, in one short transaction of one snapshot; Halted where no cursor is true here."""
     asked.check()
     await connection.execute(PREPARE)
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        lineage = await inspect(connection)
+        lineage = await read_identity(connection)
         if lineage.foreign_ids:
             raise Halted(str(lineage.halted()))
-        return await _survey(connection, asked)
+        return await _read_scope(connection, asked)
 
 
-async def _survey(connection: psycopg.AsyncConnection[Any], asked: Range) -> Scene:
+async def _read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> AuditScope:
     async with connection.cursor(row_factory=dict_row) as cursor:
         relay = await (await cursor.execute(RELAY)).fetchone()
     if relay is None:
@@ -178,10 +178,10 @@ async def _survey(connection: psycopg.AsyncConnection[Any], asked: Range) -> Sce
     await connection.execute(INDEX_DELIVERIES)
     await connection.execute(ASIDE, values)
     places = await connection.execute(PLACES, values | {"unbounded": HIGHEST})
-    return Scene(
+    return AuditScope(
         lowest, highest, _is_open(asked), relay["cursor"], relay["upto"], relay["position"],
         relay["committed"], relay["deliveries_since"], {name: number for number, name in topics},
-        {(topic, at): Held(first, end) for topic, at, first, end in await places.fetchall()},
+        {(topic, at): OffsetRange(first, end) for topic, at, first, end in await places.fetchall()},
     )  # fmt: skip
 
 

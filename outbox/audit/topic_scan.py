@@ -15,18 +15,18 @@ from typing import Any
 
 import orjson
 
-from outbox.audit.scope import Scene
+from outbox.audit.scope import AuditScope
 from outbox.cursor.cut import HIGHEST
 from outbox.kafka import Partition
-from outbox.kafka.reader import Held
+from outbox.kafka.reader import OffsetRange
 from schemas.attributes import KNOWN
-from schemas.extensions import readable
+from schemas.extensions import keep_readable
 
 COPY = "COPY pg_temp.records FROM STDIN"
 
 LINE = b"%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\\\\x%s\t%s\t%s\n"
 NOTHING = b"\\N"
-WHOLE = Held(0, 1 << 63)
+WHOLE = OffsetRange(0, 1 << 63)
 OURS = frozenset({*KNOWN, "id", "replay"})  # headers that extend nothing
 LAST_POSITION = b"%020d" % HIGHEST
 ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
@@ -39,7 +39,7 @@ class TopicScan:
     neighbours are of another range.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: AuditScope) -> None:
         self._scene = scene
         self._lowest = 0 if scene.open else scene.lowest
         self._reached: dict[Partition, int] = {}
@@ -114,7 +114,7 @@ def _extensions(said: Mapping[str, bytes | None]) -> bytes:
     for name, raw in said.items():
         if name.startswith("ce_") and name not in OURS:
             given[name[3:]] = (raw or b"").decode(errors="replace")
-    texts = [f"{name}={text}" for name, text in readable(given).items()]
+    texts = [f"{name}={text}" for name, text in keep_readable(given).items()]
     return b"\\\\x" + hexlify(sha256("\n".join(texts).encode()).digest()[:16]) if texts else NOTHING
 
 

@@ -9,11 +9,11 @@ import typer
 
 from outbox.audit.audit import LIMIT, Audit
 from outbox.audit.audit import audit as compare
-from outbox.audit.findings import Finding
+from outbox.audit.findings import AuditFinding
 from outbox.audit.scope import Range
 from outbox.cli.console import Json, ask
-from outbox.cli.number import FromPosition, ToPosition, ago
-from outbox.cli.progress_bar import progress
+from outbox.cli.number import FromPosition, ToPosition, time_ago
+from outbox.cli.progress_bar import show_progress
 from outbox.cli.selection import DURATION, UNITS
 from outbox.escape import escape
 from outbox.runtime.lifecycle import calm_the_collector
@@ -45,7 +45,7 @@ def audit(
     settings = Settings()
     calm_the_collector()
     asked = Range(from_position, to_position, _time(since), _time(until), topic)
-    with progress("records read", quiet=json) as tell:
+    with show_progress("records read", quiet=json) as tell:
         found = ask(settings, lambda connection: compare(connection, settings, asked, limit, tell))
     if json:
         say_json(asdict(found) | {"right": found.right})
@@ -60,7 +60,7 @@ def _time(said: str | None) -> datetime | str | None:
         return None
     try:
         if match := DURATION(said):
-            ago(timedelta(**{UNITS[match[2]]: int(match[1])}))
+            time_ago(timedelta(**{UNITS[match[2]]: int(match[1])}))
             return f"{match[1]} {UNITS[match[2]]}"
         return datetime.fromisoformat(said)
     except (ValueError, OverflowError):
@@ -77,7 +77,7 @@ def _print(found: Audit) -> None:
         print_table(columns, map(_cells, found.findings))
 
 
-def _cells(finding: Finding) -> tuple[object, ...]:
+def _cells(finding: AuditFinding) -> tuple[object, ...]:
     where = f"{finding.topic}/{finding.partition}/{finding.offset}"
     evidence = to_json.dumps(finding.details) if finding.details else ""
     return (

@@ -13,7 +13,7 @@ from outbox.runtime.lifecycle import EXIT_HALTED, answer
 from outbox.runtime.output import complain, print_table
 from outbox.settings import Settings
 
-__all__ = ["Json", "Reason", "ask", "halted_in_one_line", "print_table"]
+__all__ = ["Json", "Reason", "ask", "print_table", "report_halt"]
 
 T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
@@ -21,7 +21,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the 
 
 
 @contextmanager
-def halted_in_one_line() -> Iterator[None]:
+def report_halt() -> Iterator[None]:
     """What only a person can repair is one line, and exit code 3."""
     try:
         yield

@@ -3,7 +3,7 @@
 import typer
 
 from outbox.cli.console import Json
-from outbox.doctor import Diagnosis, Finding, Severity, diagnose
+from outbox.doctor import CheckResult, Diagnosis, Severity, diagnose
 from outbox.escape import escape
 from outbox.runtime.lifecycle import answer
 from outbox.runtime.output import print_table, say, say_json
@@ -34,11 +34,11 @@ def _print(diagnosis: Diagnosis) -> None:
     say(f"{counts} (profile {diagnosis.profile})")
 
 
-def _row(finding: Finding) -> tuple[str, str, str]:
+def _row(finding: CheckResult) -> tuple[str, str, str]:
     return finding.severity, finding.check.name, _words(finding)
 
 
-def _paragraph(finding: Finding) -> tuple[str, ...]:
+def _paragraph(finding: CheckResult) -> tuple[str, ...]:
     return (
         f"{finding.severity} {finding.check.name}: {_words(finding)}",
         f"  expected: {finding.check.expected}",
@@ -47,6 +47,6 @@ def _paragraph(finding: Finding) -> tuple[str, ...]:
     )
 
 
-def _words(finding: Finding) -> str:
+def _words(finding: CheckResult) -> str:
     """On one line: names of programs, slots and transactions may hold anything."""
     return escape(": ".join(part for part in (finding.subject, finding.found) if part))

@@ -17,14 +17,14 @@ FromPosition = Annotated[int | None, typer.Option(min=0, max=HIGHEST, help="The 
 ToPosition = Annotated[int | None, typer.Option(min=0, max=HIGHEST, help="The last position.")]
 
 
-def number(value: float | None) -> float | None:
+def refuse_nan(value: float | None) -> float | None:
     """A callback of an option: NaN is within every range, and is refused here."""
     if value is not None and isnan(value):
         raise typer.BadParameter("must be a number")
     return value
 
 
-def ago(length: timedelta) -> datetime:
+def time_ago(length: timedelta) -> datetime:
     """The instant so long ago; OverflowError where there was none."""
     if length > LONGEST:
         raise OverflowError

@@ -12,7 +12,7 @@ from outbox.errors import DependencyDown
 from outbox.kafka import existing_topics
 from outbox.kafka.errors import TOPIC_MISSING
 from outbox.operations import Operation
-from outbox.relay.parked_repair import ParkedKey, Selection, discard, list_parked, release
+from outbox.relay.parked_repair import ParkedKey, ParkedSelection, discard, list_parked, release
 from outbox.runtime.output import complain, print_table, say, say_json
 from outbox.settings import Settings
 
@@ -24,7 +24,7 @@ Topic = Annotated[str | None, typer.Option(help="Only keys refused by this topic
 All = Annotated[bool, typer.Option("--all", help="Every parked key.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
 LOOK_SECONDS = 5.0
-Repair = Callable[[psycopg.AsyncConnection[Any], Selection, Operation], Awaitable[int]]
+Repair = Callable[[psycopg.AsyncConnection[Any], ParkedSelection, Operation], Awaitable[int]]
 
 
 @app.command("list")
@@ -32,7 +32,7 @@ def list_command(
     aggregate: Aggregate = None, key: Key = None, topic: Topic = None, json: Json = False
 ) -> None:
     """Show parked keys, why they are parked, and how many messages wait."""
-    selection = Selection(aggregate, key, topic)
+    selection = ParkedSelection(aggregate, key, topic)
     settings = Settings()
 
     async def found(connection: psycopg.AsyncConnection[Any]) -> tuple[list[ParkedKey], set[str]]:
@@ -80,15 +80,21 @@ def discard_command(
 
 def _selection(
     aggregate: str | None, key: str | None, topic: str | None, all_keys: bool
-) -> Selection:
+) -> ParkedSelection:
     """Everything only where it is said in so many words."""
     if (aggregate or key or topic) is None and not all_keys:
         raise typer.BadParameter("say which: --aggregate, --key, --topic or --all")
-    return Selection(aggregate, key, topic)
+    return ParkedSelection(aggregate, key, topic)
 
 
 def _repair(
-    action: str, repair: Repair, selection: Selection, reason: str, *, dry_run: bool, json: bool
+    action: str,
+    repair: Repair,
+    selection: ParkedSelection,
+    reason: str,
+    *,
+    dry_run: bool,
+    json: bool,
 ) -> None:
     settings = Settings()
     operation = Operation(settings.operator, action, str(selection), reason)

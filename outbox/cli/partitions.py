@@ -14,9 +14,9 @@ from rich.text import Text
 from outbox.cli.console import Json, Reason, ask
 from outbox.escape import escape
 from outbox.operations import Operation
-from outbox.retention.create_ahead import create
-from outbox.retention.outcome import Pruned
-from outbox.retention.report import Survey, survey
+from outbox.retention.create_ahead import create_day_partitions
+from outbox.retention.outcome import PruneResult
+from outbox.retention.report import RetentionReport, read_report
 from outbox.retention.retention import Retention
 from outbox.runtime.output import print_table, say, say_json, terminal
 from outbox.settings import Settings
@@ -45,7 +45,7 @@ def partitions(context: typer.Context, json: Json = False) -> None:
 def list_command(json: Json = False) -> None:
     """Show each day: how large it is, whether all of it is published, whether it is due."""
     settings = Settings()
-    found = ask(settings, lambda connection: survey(connection, settings.retention_days))
+    found = ask(settings, lambda connection: read_report(connection, settings.retention_days))
     if json:
         say_json(asdict(found))
     else:
@@ -57,7 +57,7 @@ def create_command(json: Json = False) -> None:
     """Make the days ahead that are missing, as the leading relay does by itself."""
     settings = Settings()
     days = settings.partitions_ahead_days
-    made = ask(settings, lambda connection: create(connection, days))
+    made = ask(settings, lambda connection: create_day_partitions(connection, days))
     say_json({"created": made}) if json else say(f"{made} partitions created")
 
 
@@ -72,7 +72,7 @@ def prune_command(
     operation = Operation(settings.operator, "partitions prune", "", reason)
     with _telling() as tell:
 
-        async def prune(connection: psycopg.AsyncConnection[Any]) -> Pruned:
+        async def prune(connection: psycopg.AsyncConnection[Any]) -> PruneResult:
             retention = Retention(connection, settings, operation, tell=tell)
             return await (retention.look() if dry_run else retention.prune())
 
@@ -81,7 +81,7 @@ def prune_command(
     sys.exit(EXIT_LEFT if pruned.left else 0)
 
 
-def _tell_pruned(pruned: Pruned, *, dry_run: bool, json: bool) -> None:
+def _tell_pruned(pruned: PruneResult, *, dry_run: bool, json: bool) -> None:
     if json:
         told = {"dropped": pruned.dropped, "left": pruned.left, "dry_run": dry_run}
         counts = {name: getattr(pruned, name) for name in ("late", "kept", "deliveries", "ids")}
@@ -102,7 +102,7 @@ def _telling() -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(Text(escape(f"pruning: {text}")))
 
 
-def _print(found: Survey) -> None:
+def _print(found: RetentionReport) -> None:
     columns = ("day", "messages", "bytes", "published", "parked", "due")
     rows = [
         (each.day, each.messages, each.bytes, each.published, each.parked, each.due)

@@ -17,7 +17,7 @@ Tell = Callable[[int, int], None]
 
 
 @contextmanager
-def progress(what: str, *, quiet: bool) -> Iterator[Tell]:
+def show_progress(what: str, *, quiet: bool) -> Iterator[Tell]:
     """Tell it how many are done, of how many; `quiet` says nothing to a terminal."""
     console = terminal(error=True)
     if quiet or not console.is_terminal:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from outbox.cli.console import Json, Reason, ask
-from outbox.cursor.reconcile import Remedy, look
+from outbox.cursor.reconcile import Remedy, preview_reconcile
 from outbox.cursor.reconcile import reconcile as repair
 from outbox.operations import Operation
 from outbox.runtime.output import print_table, say, say_json
@@ -25,7 +25,7 @@ def reconcile(reason: Reason, dry_run: DryRun = False, json: Json = False) -> No
     """Let the relay go on after a restore or a failover. Writers wait while it repairs."""
     settings = Settings()
     operation = Operation(settings.operator, "reconcile", "relay", reason)
-    found = ask(settings, look if dry_run else partial(repair, operation=operation))
+    found = ask(settings, preview_reconcile if dry_run else partial(repair, operation=operation))
     if json:
         say_json(asdict(found) | {"dry_run": dry_run})
         return

@@ -10,8 +10,8 @@ import psycopg
 import typer
 
 from outbox.cli.console import Json, Reason, ask
-from outbox.cli.number import MAX_RATE, FromPosition, ToPosition, number
-from outbox.cli.progress_bar import progress
+from outbox.cli.number import MAX_RATE, FromPosition, ToPosition, refuse_nan
+from outbox.cli.progress_bar import show_progress
 from outbox.cli.selection import (
     Aggregates,
     All,
@@ -20,16 +20,16 @@ from outbox.cli.selection import (
     Since,
     Topics,
     Types,
-    selection_of,
-    words,
+    build_selection,
+    describe_selection,
 )
 from outbox.cursor.cut import HIGHEST
-from outbox.errors import rejected
+from outbox.errors import build_rejection
 from outbox.kafka import has_committed
 from outbox.operations import Operation
 from outbox.replay.replayer import Replayer
 from outbox.replay.requests import Replay, cancel, find, list_replays, pause, resume, start
-from outbox.replay.source import Preview, preview
+from outbox.replay.source import ReplayPreview, preview_replay
 from outbox.runtime.lifecycle import run_role
 from outbox.runtime.output import print_table, say, say_json
 from outbox.settings import Settings
@@ -46,7 +46,7 @@ For = Annotated[
 Rate = Annotated[
     float | None,
     typer.Option(
-        "--rate", min=0.01, max=MAX_RATE, callback=number, help="Messages a second, at most."
+        "--rate", min=0.01, max=MAX_RATE, callback=refuse_nan, help="Messages a second, at most."
     ),
 ]
 Later = Annotated[bool, typer.Option("--later", help="Only record it; `replay run` begins it.")]
@@ -74,14 +74,14 @@ def preview_command(
 
     What the stores lack of it is told by `python -m consumers replay-preview`.
     """
-    selection = selection_of(
+    selection = build_selection(
         aggregate, key, type_, topic, since, before, from_position, to_position,
         everything=everything,
     )  # fmt: skip
     settings = Settings()
     seconds = 1 / (rate or settings.replay_messages_per_second)
-    with progress("positions read", quiet=json) as tell:
-        found = ask(settings, lambda connection: preview(connection, selection, tell))
+    with show_progress("positions read", quiet=json) as tell:
+        found = ask(settings, lambda connection: preview_replay(connection, selection, tell))
     if json:
         say_json(_plain(found, seconds))
     else:
@@ -108,19 +108,19 @@ def start_command(
     json: Json = False,
 ) -> None:
     """Record a replay and run it. Exit code 1: it has not come to its end."""
-    selection = selection_of(
+    selection = build_selection(
         aggregate, key, type_, topic, since, before, from_position, to_position,
         everything=everything,
     )  # fmt: skip
     settings = Settings()
     rate = rate or settings.replay_messages_per_second
-    operation = Operation(settings.operator, "replay start", words(selection), reason)
+    operation = Operation(settings.operator, "replay start", describe_selection(selection), reason)
 
-    with progress("positions read", quiet=json) as tell:
+    with show_progress("positions read", quiet=json) as tell:
 
         async def begin(connection: Connection) -> Replay:
             operation.require_reason()
-            found = await preview(connection, selection, tell)
+            found = await preview_replay(connection, selection, tell)
             await _require_known(settings, consumer, found)
             return await start(connection, selection, found, consumer, rate, operation)
 
@@ -164,8 +164,10 @@ def resume_command(
 ) -> None:
     """Go on with a paused replay, perhaps at another rate. Exit code 1: it is not at its end."""
 
-    def resuming(connection: Connection, number: int, operation: Operation) -> Awaitable[Replay]:
-        return resume(connection, number, operation, rate)
+    def resuming(
+        connection: Connection, refuse_nan: int, operation: Operation
+    ) -> Awaitable[Replay]:
+        return resume(connection, refuse_nan, operation, rate)
 
     replay = _change("replay resume", resuming, replay_id, reason)
     _tell(replay, json=json) if later else _run(Settings(), replay, json=json)
@@ -188,19 +190,21 @@ def _change(
     return ask(settings, lambda connection: change(connection, replay_id, operation))
 
 
-async def _require_known(settings: Settings, consumer: str | None, found: Preview) -> None:
+async def _require_known(settings: Settings, consumer: str | None, found: ReplayPreview) -> None:
     """A name that is mistyped would be passed over by everybody."""
     if consumer is None or not found.messages:
         return
     group = f"aftercommit.{consumer}"
     known = CONSUMER.fullmatch(consumer) is not None
     if not known or not await has_committed(settings.kafka_url, group, found.topics):
-        raise rejected("replay", "for", f"must be a consumer; {group} has read none of the topics")
+        raise build_rejection(
+            "replay", "for", f"must be a consumer; {group} has read none of the topics"
+        )
 
 
 def _run(settings: Settings, replay: Replay, *, json: bool) -> None:
     """In this process, until it ends, is paused or cancelled, or SIGTERM comes."""
-    with progress("messages sent", quiet=json) as tell:
+    with show_progress("messages sent", quiet=json) as tell:
         replayer = Replayer(settings, replay.id, lambda sent: tell(sent, replay.selected))
         run_role(settings, replayer.run, replayer.stop)
     ended = ask(settings, lambda connection: find(connection, replay.id))
@@ -208,7 +212,7 @@ def _run(settings: Settings, replay: Replay, *, json: bool) -> None:
     sys.exit(0 if ended.status == "done" else EXIT_UNFINISHED)
 
 
-def _plain(found: Preview, seconds_each: float) -> dict[str, Any]:
+def _plain(found: ReplayPreview, seconds_each: float) -> dict[str, Any]:
     counts = [{**kind._asdict(), "messages": count} for kind, count in found.counts.items()]
     return {
         "messages": found.messages, "counts": counts, "first_time": found.first_time,
@@ -227,6 +231,6 @@ def _tell(replay: Replay, *, json: bool) -> None:
 
 def _row(replay: Replay) -> tuple[object, ...]:
     return (
-        replay.id, replay.status, replay.consumer or "all", words(replay.selection), replay.sent,
+        replay.id, replay.status, replay.consumer or "all", describe_selection(replay.selection), replay.sent,
         replay.selected, replay.operator, replay.reason,
     )  # fmt: skip

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from outbox.cli.number import ago
+from outbox.cli.number import time_ago
 from outbox.cursor.cut import HIGHEST
 from outbox.escape import escape
-from outbox.replay.source import Selection
+from outbox.replay.source import ReplaySelection
 
 DURATION = re.compile(r"([0-9]{1,9})([smhdw])").fullmatch
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -28,7 +28,7 @@ Before = Annotated[str | None, typer.Option(help="Likewise; not itself included.
 All = Annotated[bool, typer.Option("--all", help="Every message that is published.")]
 
 
-def selection_of(
+def build_selection(
     aggregates: list[str] | None,
     keys: list[str] | None,
     types: list[str] | None,
@@ -39,19 +39,19 @@ def selection_of(
     to_position: int | None,
     *,
     everything: bool,
-) -> Selection:
+) -> ReplaySelection:
     """Everything only where it is said in so many words."""
-    selection = Selection(
+    selection = ReplaySelection(
         aggregates or None, keys or None, types or None, topics or None,
         _time(since), _time(before), from_position or 0,
         HIGHEST if to_position is None else to_position,
     )  # fmt: skip
-    if selection == Selection() and not everything:
+    if selection == ReplaySelection() and not everything:
         raise typer.BadParameter("say which messages, or --all")
     return selection
 
 
-def words(selection: Selection) -> str:
+def describe_selection(selection: ReplaySelection) -> str:
     """What is selected, as a person reads it."""
     said = {k: v for k, v in asdict(selection).items() if v not in (None, 0, HIGHEST)}
     return ", ".join(f"{name.replace('_', ' ')} {_shown(said[name])}" for name in said) or "all"
@@ -66,7 +66,7 @@ def _time(said: str | None) -> datetime | None:
         return None
     try:
         if match := DURATION(said):
-            return ago(timedelta(**{UNITS[match[2]]: int(match[1])}))
+            return time_ago(timedelta(**{UNITS[match[2]]: int(match[1])}))
         time = datetime.fromisoformat(said)
         return time if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):

@@ -7,7 +7,7 @@ import psycopg
 import typer
 
 from outbox.cli.console import Json
-from outbox.errors import DependencyDown, translated
+from outbox.errors import DependencyDown, translate_errors
 from outbox.kafka import create_topics
 from outbox.postgres.connection import connect_command
 from outbox.relay.partition_counts import read_needed_topics
@@ -51,7 +51,7 @@ async def _needed(settings: Settings) -> set[str]:
     """Of the outbox; one that cannot be asked, or is not there yet, needs none that we know of."""
     try:
         async with await connect_command(settings, "command") as connection:
-            with translated():
+            with translate_errors():
                 return await read_needed_topics(connection)
     except (DependencyDown, psycopg.Error) as error:
         (line, *_) = str(error).splitlines() or [type(error).__name__]

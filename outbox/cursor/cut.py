@@ -18,7 +18,7 @@ from psycopg.pq import ExecStatus
 from psycopg.types.string import ByteaBinaryLoader
 
 from outbox.postgres.pipeline import Request, Statement, at_once, is_readable
-from outbox.runtime.cancellation import ended
+from outbox.runtime.cancellation import wait_until_ended
 
 PATIENCE_SECONDS = 1.0
 HIGHEST = 2**63 - 1  # what a position, or any other bigint, can be at most
@@ -196,7 +196,9 @@ class CutReader:
                 await asyncio.sleep(0)  # it is asked for now, not after what the caller does first
                 yield rows
         finally:
-            await ended(fetching, PATIENCE_SECONDS)  # nothing else may use the connection before
+            await wait_until_ended(
+                fetching, PATIENCE_SECONDS
+            )  # nothing else may use the connection before
 
     async def _page(self, cut: Cut, after: int) -> list[Row]:
         return await self._fetch(PAGE, _parameters(cut) | {"after": after, "limit": self._limit})

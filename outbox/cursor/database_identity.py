@@ -63,7 +63,7 @@ ON CONFLICT DO NOTHING
 
 
 @dataclass(frozen=True, slots=True)
-class Lineage:
+class DatabaseIdentity:
     """What the database says of itself, beside what was recorded; `timeline` None on a standby."""
 
     standby: bool
@@ -120,11 +120,11 @@ class Lineage:
         return f"{'; '.join(changes)}: run `{REPAIR}`" if changes else None
 
 
-async def inspect(connection: psycopg.AsyncConnection[Any]) -> Lineage:
+async def read_identity(connection: psycopg.AsyncConnection[Any]) -> DatabaseIdentity:
     """Compare. It reads only, and its plans are forgotten with its transaction."""
     async with (
         connection.transaction(force_rollback=True),
-        connection.cursor(row_factory=class_row(Lineage)) as cursor,
+        connection.cursor(row_factory=class_row(DatabaseIdentity)) as cursor,
     ):
         await cursor.execute(PLANS.replace("SET ", "SET LOCAL ").encode())
         await cursor.execute(INSPECT)
@@ -134,7 +134,9 @@ async def inspect(connection: psycopg.AsyncConnection[Any]) -> Lineage:
     return lineage
 
 
-async def record(connection: psycopg.AsyncConnection[Any], lineage: Lineage) -> None:
+async def record_identity(
+    connection: psycopg.AsyncConnection[Any], lineage: DatabaseIdentity
+) -> None:
     """From now on this is what the cursor belongs to. Not in a savepoint: see the migration."""
     identity = {"system_identifier": lineage.system_identifier, "timeline": lineage.timeline}
     await connection.execute(RECORD, identity)
@@ -142,7 +144,7 @@ async def record(connection: psycopg.AsyncConnection[Any], lineage: Lineage) -> 
 
 async def require_original(connection: psycopg.AsyncConnection[Any]) -> None:
     """Halted in a copy: what its original was about to do is not to be done twice."""
-    lineage = await inspect(connection)
+    lineage = await read_identity(connection)
     if lineage.of_another_database:
         raise Halted(lineage.halted() or "")
 
@@ -152,10 +154,10 @@ async def require_same(connection: psycopg.AsyncConnection[Any]) -> None:
 
     The first relay of a database records what it finds.
     """
-    lineage = await inspect(connection)
+    lineage = await read_identity(connection)
     if lineage.standby:
         raise DependencyDown("postgres", "this server is a standby, which takes no writes")
     if why := lineage.halted():
         raise Halted(why)
     if not lineage.recorded:
-        await record(connection, lineage)
+        await record_identity(connection, lineage)

@@ -25,8 +25,8 @@ from typing import Any
 
 import psycopg
 
-from outbox.cursor.database_identity import Lineage, inspect, record
-from outbox.errors import DependencyDown, rejected
+from outbox.cursor.database_identity import DatabaseIdentity, read_identity, record_identity
+from outbox.errors import DependencyDown, build_rejection
 from outbox.operations import Operation
 
 
@@ -168,11 +168,11 @@ WHERE name = 'main'
 """
 
 
-async def look(connection: psycopg.AsyncConnection[Any]) -> Reconciliation:
+async def preview_reconcile(connection: psycopg.AsyncConnection[Any]) -> Reconciliation:
     """What `reconcile` would do now. The counts read every message."""
     async with connection.transaction(force_rollback=True):
-        lineage = await inspect(connection)
-        return await _counted(connection, lineage, await _remedy(connection, lineage))
+        lineage = await read_identity(connection)
+        return await _count(connection, lineage, await _remedy(connection, lineage))
 
 
 async def reconcile(
@@ -189,34 +189,34 @@ async def reconcile(
         await connection.execute(LOCK_TIMEOUT, [f"{patience_seconds * 1000:.0f}ms"])
         # Before anything gives this transaction an id: no snapshot up to here can show it.
         cursor = await _one(connection, "SELECT pg_current_snapshot()::text")
-        lineage = await _locked(connection)
-        found = await _counted(connection, lineage, await _remedy(connection, lineage))
+        lineage = await _lock(connection)
+        found = await _count(connection, lineage, await _remedy(connection, lineage))
         if found.remedy is Remedy.NOTHING:
             return found
         if found.remedy is not Remedy.FOLLOW:
             await _rewrite(connection, found, cursor[0])
         follows = found.remedy is Remedy.FOLLOW
         await connection.execute(RESTART, {"cursor": None if follows else cursor[0]})
-        await record(connection, lineage)
+        await record_identity(connection, lineage)
         operation.details.update(changes=found.changes, remedy=found.remedy)
         await operation.record(connection)
     return found
 
 
-async def _locked(connection: psycopg.AsyncConnection[Any]) -> Lineage:
+async def _lock(connection: psycopg.AsyncConnection[Any]) -> DatabaseIdentity:
     """Nobody relays until the end of this transaction; nobody writes, where ids are replaced."""
     (leading,) = await _one(connection, RELAY + "FOR UPDATE")
     if leading:
-        raise rejected(
+        raise build_rejection(
             "reconcile", "relay", "a relay leads, or has just ended: stop it, or wait for its lease"
         )
-    lineage = await inspect(connection)
+    lineage = await read_identity(connection)
     if lineage.foreign_ids:
         await connection.execute(LOCK)
     return lineage
 
 
-async def _remedy(connection: psycopg.AsyncConnection[Any], lineage: Lineage) -> Remedy:
+async def _remedy(connection: psycopg.AsyncConnection[Any], lineage: DatabaseIdentity) -> Remedy:
     if lineage.standby:
         raise DependencyDown("postgres", "this server is a standby, which takes no writes")
     if not lineage.foreign_ids:
@@ -225,8 +225,8 @@ async def _remedy(connection: psycopg.AsyncConnection[Any], lineage: Lineage) ->
     return Remedy.REPUBLISH if drawn_again else Remedy.RENUMBER
 
 
-async def _counted(
-    connection: psycopg.AsyncConnection[Any], lineage: Lineage, remedy: Remedy
+async def _count(
+    connection: psycopg.AsyncConnection[Any], lineage: DatabaseIdentity, remedy: Remedy
 ) -> Reconciliation:
     found = Reconciliation(lineage.changes(), remedy)
     if remedy is Remedy.NOTHING:

@@ -7,7 +7,7 @@ Weaknesses: it sees one moment, with the rights of one role, from one machine. I
 disk does with a flush, what stands between brokers, or whether a backup can be restored.
 """
 
-from outbox.doctor.diagnosis import Check, Diagnosis, Finding, Gravity, Severity
+from outbox.doctor.diagnosis import Check, CheckResult, Diagnosis, Severity, SeverityPolicy
 from outbox.doctor.examination import CHECKS, diagnose
 
-__all__ = ["CHECKS", "Check", "Diagnosis", "Finding", "Gravity", "Severity", "diagnose"]
+__all__ = ["CHECKS", "Check", "CheckResult", "Diagnosis", "Severity", "SeverityPolicy", "diagnose"]

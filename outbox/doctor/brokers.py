@@ -3,26 +3,32 @@
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
-from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each, unanswered
+from outbox.doctor.diagnosis import (
+    Check,
+    CheckResult,
+    SeverityPolicy,
+    judge_each,
+    report_unanswered,
+)
 from outbox.kafka import BrokerState, ClusterState
 from outbox.settings import Settings
 
 REACHABLE = Check(
     "kafka-reachable",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "a broker answers within AFTERCOMMIT_DOCTOR_TIMEOUT_SECONDS: without, messages wait",
     "set KAFKA_URL to the bootstrap servers, and look whether they are up",
 )
 PLAINTEXT = Check(
     "kafka-plaintext",
-    Gravity.GRAVE,
+    SeverityPolicy.GRAVE,
     "brokers on loopback addresses only: this version speaks to Kafka in plaintext and has no"
     " settings for TLS yet, so that whoever is on the way can read and write messages",
     "a TLS proxy on this machine for each broker, advertised at a loopback address",
 )
 AUTO_CREATE = Check(
     "kafka-auto-create-topics",
-    Gravity.GRAVE,
+    SeverityPolicy.GRAVE,
     "auto.create.topics.enable = false: a topic that makes itself has whatever partitions and"
     " settings are the default, and hides a wrong name",
     "auto.create.topics.enable=false in each broker's properties, then restart it",
@@ -33,11 +39,11 @@ AUTO_CREATES = "auto.create.topics.enable"
 SETTINGS = (AUTO_CREATES,)
 
 
-def judge_reachable(cluster: ClusterState) -> Iterator[Finding]:
+def judge_reachable(cluster: ClusterState) -> Iterator[CheckResult]:
     yield REACHABLE.ok(f"{len(cluster.brokers)} brokers")
 
 
-def judge_plaintext(brokers: Iterable[BrokerState], settings: Settings) -> Iterator[Finding]:
+def judge_plaintext(brokers: Iterable[BrokerState], settings: Settings) -> Iterator[CheckResult]:
     """Of KAFKA_URL, and of the addresses that the brokers send their clients to."""
     named = [address.strip() for address in settings.kafka_url.split(",")]
     hosts = {host_of(address): address for address in named}
@@ -47,16 +53,16 @@ def judge_plaintext(brokers: Iterable[BrokerState], settings: Settings) -> Itera
         for host, address in sorted(hosts.items())
         if not is_loopback(host)
     ]
-    yield from of_each(PLAINTEXT, settings, found, "in plaintext, on this machine only")
+    yield from judge_each(PLAINTEXT, settings, found, "in plaintext, on this machine only")
 
 
-def judge_auto_create(cluster: ClusterState, settings: Settings) -> Iterator[Finding]:
+def judge_auto_create(cluster: ClusterState, settings: Settings) -> Iterator[CheckResult]:
     for broker in cluster.brokers:
         subject, configuration = f"broker {broker.number}", broker.configuration
         value = configuration.values.get(AUTO_CREATES)
         if value is None:
             why = configuration.refused or f"{AUTO_CREATES} is not among its settings"
-            yield from unanswered([AUTO_CREATE], why, subject)
+            yield from report_unanswered([AUTO_CREATE], why, subject)
         else:
             found = f"{AUTO_CREATES} = {value}"
             yield AUTO_CREATE.judged(settings, found, fine=value == "false", subject=subject)

@@ -16,7 +16,7 @@ class Severity(StrEnum):
     FAILURE = "failure"
 
 
-class Gravity(Enum):
+class SeverityPolicy(Enum):
     """How bad it is where a check is not as expected; the value is the word for it."""
 
     MILD = "warning"
@@ -24,15 +24,15 @@ class Gravity(Enum):
     FATAL = "failure"
 
     def severity(self, settings: Settings) -> Severity:
-        if self is Gravity.MILD:
+        if self is SeverityPolicy.MILD:
             return Severity.WARNING
-        if self is Gravity.GRAVE and settings.profile != "production":
+        if self is SeverityPolicy.GRAVE and settings.profile != "production":
             return Severity.WARNING
         return Severity.FAILURE
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """`subject` is what it was found at (a topic, a pid, a gid); empty where there is one only."""
 
     check: "Check"
@@ -60,29 +60,31 @@ class Check:
     """
 
     name: str
-    gravity: Gravity
+    gravity: SeverityPolicy
     expected: str
     repair: str
 
-    def judged(self, settings: Settings, found: str, *, fine: bool, subject: str = "") -> Finding:
+    def judged(
+        self, settings: Settings, found: str, *, fine: bool, subject: str = ""
+    ) -> CheckResult:
         """Ok where it is fine; otherwise as bad as its gravity in this profile says."""
         severity = Severity.OK if fine else self.gravity.severity(settings)
-        return Finding(self, severity, found, subject)
+        return CheckResult(self, severity, found, subject)
 
-    def ok(self, found: str) -> Finding:
-        return Finding(self, Severity.OK, found)
+    def ok(self, found: str) -> CheckResult:
+        return CheckResult(self, Severity.OK, found)
 
-    def warning(self, found: str, subject: str = "") -> Finding:
+    def warning(self, found: str, subject: str = "") -> CheckResult:
         """A warning whatever the gravity: it could not be asked, or is only half wrong."""
-        return Finding(self, Severity.WARNING, found, subject)
+        return CheckResult(self, Severity.WARNING, found, subject)
 
-    def failure(self, found: str) -> Finding:
-        return Finding(self, Severity.FAILURE, found)
+    def failure(self, found: str) -> CheckResult:
+        return CheckResult(self, Severity.FAILURE, found)
 
 
-def of_each(
+def judge_each(
     check: Check, settings: Settings, found: Iterable[tuple[str, str]], otherwise: str
-) -> list[Finding]:
+) -> list[CheckResult]:
     """A finding for each subject that is not as expected; one that is ok where there is none."""
     findings = [
         check.judged(settings, words, fine=False, subject=subject) for subject, words in found
@@ -90,7 +92,7 @@ def of_each(
     return findings or [check.ok(otherwise)]
 
 
-def unanswered(checks: Iterable[Check], why: str, subject: str = "") -> list[Finding]:
+def report_unanswered(checks: Iterable[Check], why: str, subject: str = "") -> list[CheckResult]:
     """None of these could be asked."""
     return [check.warning(f"not answered: {why}", subject) for check in checks]
 
@@ -100,7 +102,7 @@ class Diagnosis:
     """All findings of one look, in the order of the checks."""
 
     profile: str
-    findings: Sequence[Finding]
+    findings: Sequence[CheckResult]
 
     def count(self, severity: Severity) -> int:
         return sum(finding.severity is severity for finding in self.findings)

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 
-from outbox.cursor.database_identity import inspect
+from outbox.cursor.database_identity import read_identity
 from outbox.doctor import (
     brokers,
     limits,
@@ -20,12 +20,12 @@ from outbox.doctor import (
     topics,
     transactions,
 )
-from outbox.doctor.diagnosis import Check, Diagnosis, Finding, Gravity, unanswered
-from outbox.errors import OutboxError, translated
+from outbox.doctor.diagnosis import Check, CheckResult, Diagnosis, SeverityPolicy, report_unanswered
+from outbox.errors import OutboxError, translate_errors
 from outbox.kafka import ClusterState, describe_cluster
 from outbox.postgres.connection import connect
 from outbox.relay.partition_counts import count_keys_without_topic, read_needed_topics, read_topics
-from outbox.runtime.cancellation import ended
+from outbox.runtime.cancellation import wait_until_ended
 from outbox.settings import Settings
 from schemas.registry import REGISTRY
 
@@ -38,7 +38,7 @@ TOLD = (psycopg.Error, OutboxError, LookupError, TimeoutError)
 
 REACHABLE = Check(
     "postgres-reachable",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "PostgreSQL takes this role's connection: without it nothing can be written or published",
     "set POSTGRES_URL, and look whether the server is up and pg_hba.conf lets the role in",
 )
@@ -50,14 +50,14 @@ class Question(Generic[R]):
 
     checks: tuple[Check, ...]
     read: Callable[[Connection], Coroutine[Any, Any, R]]
-    judge: Callable[[R, Settings], Iterable[Finding]]
+    judge: Callable[[R, Settings], Iterable[CheckResult]]
 
-    async def ask(self, connection: Connection, settings: Settings) -> list[Finding]:
+    async def ask(self, connection: Connection, settings: Settings) -> list[CheckResult]:
         """A warning for each check where there is no answer: no rights, a lock, no such table."""
         try:
-            reading = await within(settings.doctor_timeout_seconds, self.read(connection))
+            reading = await wait_within(settings.doctor_timeout_seconds, self.read(connection))
         except TOLD as error:
-            return unanswered(self.checks, told(error))
+            return report_unanswered(self.checks, describe_error(error))
         return list(self.judge(reading, settings))
 
 
@@ -70,7 +70,7 @@ QUESTIONS: tuple[Question[Any], ...] = (
     Question(schema.CHECKS_OF_RIGHTS, schema.read_rights, schema.judge_rights),
     Question(schema.CHECKS_OF_PARTITIONS, schema.read_partitions, schema.judge_partitions),
     Question(publications.CHECKS, publications.read, publications.judge),
-    Question(progress.CHECKS_OF_LINEAGE, inspect, progress.judge_lineage),
+    Question(progress.CHECKS_OF_LINEAGE, read_identity, progress.judge_database_identity),
     Question(progress.CHECKS, progress.read, progress.judge),
 )
 CHECKS: tuple[Check, ...] = (
@@ -86,7 +86,7 @@ class Examined:
     """What PostgreSQL answered. Of topics, None if not told: `recorded` are the partition counts,
     `needed` where messages go to, and `waiting` how many keys wait for one to be made."""
 
-    findings: list[Finding]
+    findings: list[CheckResult]
     recorded: Mapping[str, int] | None = None
     needed: Set[str] | None = None
     waiting: Mapping[str, int] | None = None
@@ -101,24 +101,24 @@ async def diagnose(settings: Settings) -> Diagnosis:
 
 async def examine_postgres(settings: Settings) -> Examined:
     try:
-        connection = await within(settings.doctor_timeout_seconds, _connect(settings))
+        connection = await wait_within(settings.doctor_timeout_seconds, _connect(settings))
     except TOLD as error:
-        return Examined([REACHABLE.failure(told(error))])
+        return Examined([REACHABLE.failure(describe_error(error))])
     try:
         findings = [REACHABLE.ok(f"database {connection.info.dbname} as {connection.info.user}")]
         for question in QUESTIONS:
             findings += await question.ask(connection, settings)
         return Examined(
             findings,
-            recorded=await _asked(settings, read_topics(connection)),
-            needed=await _asked(settings, read_needed_topics(connection)),
-            waiting=await _asked(settings, count_keys_without_topic(connection)),
+            recorded=await _ask(settings, read_topics(connection)),
+            needed=await _ask(settings, read_needed_topics(connection)),
+            waiting=await _ask(settings, count_keys_without_topic(connection)),
         )
     finally:
         await connection.close()
 
 
-async def examine_kafka(settings: Settings, postgres: Examined) -> list[Finding]:
+async def examine_kafka(settings: Settings, postgres: Examined) -> list[CheckResult]:
     try:
         cluster = await describe_cluster(
             settings.kafka_url,
@@ -129,13 +129,13 @@ async def examine_kafka(settings: Settings, postgres: Examined) -> list[Finding]
         )
     except OutboxError as error:
         return [
-            brokers.REACHABLE.failure(told(error)),
+            brokers.REACHABLE.failure(describe_error(error)),
             *brokers.judge_plaintext([], settings),
         ]
-    return list(_judged(cluster, postgres, settings))
+    return list(_judge(cluster, postgres, settings))
 
 
-def _judged(cluster: ClusterState, postgres: Examined, settings: Settings) -> Iterable[Finding]:
+def _judge(cluster: ClusterState, postgres: Examined, settings: Settings) -> Iterable[CheckResult]:
     yield from brokers.judge_reachable(cluster)
     yield from brokers.judge_plaintext(cluster.brokers, settings)
     yield from brokers.judge_auto_create(cluster, settings)
@@ -143,31 +143,31 @@ def _judged(cluster: ClusterState, postgres: Examined, settings: Settings) -> It
 
 
 async def _connect(settings: Settings) -> Connection:
-    with translated():
+    with translate_errors():
         return await connect(settings, "doctor")
 
 
-async def _asked(settings: Settings, asking: Coroutine[Any, Any, T]) -> T | None:
+async def _ask(settings: Settings, asking: Coroutine[Any, Any, T]) -> T | None:
     """Its answer; None where there is none, which is told by the checks that need it."""
     with suppress(*TOLD):
-        return await within(settings.doctor_timeout_seconds, asking)
+        return await wait_within(settings.doctor_timeout_seconds, asking)
     return None
 
 
-async def within(seconds: float, asking: Awaitable[T]) -> T:
+async def wait_within(seconds: float, asking: Awaitable[T]) -> T:
     """Its result, or TimeoutError; it has ended in any case."""
     task = asyncio.ensure_future(asking)
     try:
         await asyncio.wait({task}, timeout=seconds)
         late = not task.done()
     finally:
-        await ended(task, patience_seconds=0)
+        await wait_until_ended(task, patience_seconds=0)
     if late:
         raise TimeoutError(f"no answer within {seconds:g} s")
     return task.result()
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """One line of it."""
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__

@@ -12,12 +12,12 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
+from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy, judge_each
 from outbox.settings import Settings
 
 STANDBYS = Check(
     "postgres-synchronous-standbys",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "as many synchronous standbys answer as synchronous_standby_names asks for: no COMMIT comes to"
     " an end without them, so services answer 503 and commands wait",
     "start the standby; or ALTER SYSTEM SET synchronous_standby_names = '...' without it, then"
@@ -25,7 +25,7 @@ STANDBYS = Check(
 )
 TIMEOUTS = Check(
     "postgres-timeouts",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "no timeout of this role or database is shorter than AFTERCOMMIT_DOCTOR_SHORT_SECONDS: what"
     " waits for another's lock is cut short, answered with 503, and done again",
     "ALTER ROLE ... RESET statement_timeout (or the other one), or ALTER DATABASE ... RESET",
@@ -48,7 +48,7 @@ NUMBER = re.compile(r"\s*(?:FIRST|ANY)?\s*(\d+)\s*\(", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """`timeouts` are pairs of a name and milliseconds, 0 for none; `waiting` are sessions whose
     COMMIT waits for a standby."""
 
@@ -59,22 +59,24 @@ class Limits:
     timeouts: list[list[str]]
 
 
-async def read(connection: psycopg.AsyncConnection[Any]) -> Limits:
-    async with connection.cursor(row_factory=class_row(Limits)) as cursor:
+async def read(connection: psycopg.AsyncConnection[Any]) -> ServerLimits:
+    async with connection.cursor(row_factory=class_row(ServerLimits)) as cursor:
         await cursor.execute(READ)
         limits = await cursor.fetchone()
     assert limits is not None  # noqa: S101 - a SELECT without FROM has one row
     return limits
 
 
-def judge(limits: Limits, settings: Settings) -> Iterator[Finding]:
+def judge(limits: ServerLimits, settings: Settings) -> Iterator[CheckResult]:
     yield standbys(limits, settings)
     shortest = settings.doctor_short_seconds * 1000
     short = [(name, f"{value} ms") for name, value in limits.timeouts if 0 < int(value) < shortest]
-    yield from of_each(TIMEOUTS, settings, short, f"none below {settings.doctor_short_seconds:g} s")
+    yield from judge_each(
+        TIMEOUTS, settings, short, f"none below {settings.doctor_short_seconds:g} s"
+    )
 
 
-def standbys(limits: Limits, settings: Settings) -> Finding:
+def standbys(limits: ServerLimits, settings: Settings) -> CheckResult:
     if not limits.names.strip():
         return STANDBYS.ok("none is waited for")
     numbered = NUMBER.match(limits.names)

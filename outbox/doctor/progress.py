@@ -7,33 +7,33 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from outbox.cursor.database_identity import REPAIR, Lineage
-from outbox.doctor.diagnosis import Check, Finding, Gravity
+from outbox.cursor.database_identity import REPAIR, DatabaseIdentity
+from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy
 from outbox.settings import Settings
 from outbox.status import PENDING, RELAY, pending_parameters
 
 LINEAGE = Check(
     "outbox-lineage",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "the database has the history that the relay's cursor belongs to: after a restore or a failover"
     " a relay publishes nothing until a person has agreed",
     REPAIR,
 )
 RELAYING = Check(
     "outbox-relay",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "a relay holds the lease: without one, messages wait",
     "python -m outbox relay",
 )
 BACKLOG = Check(
     "outbox-backlog",
-    Gravity.GRAVE,
+    SeverityPolicy.GRAVE,
     "the oldest message that waits is younger than AFTERCOMMIT_DOCTOR_BACKLOG_SECONDS",
     "look at the relay's log, and at outbox-relay and the checks of kafka and topics here",
 )
 PARKED = Check(
     "outbox-parked-keys",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "no key waits for a person: its messages are published once Kafka takes the refused one",
     'python -m outbox parked list, then release or discard --reason "..."',
 )
@@ -51,7 +51,7 @@ FROM outbox.relay AS relay WHERE relay.name = 'main'
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ProgressReading:
     """How far the relay is; `parked_keys` without those that a person has released."""
 
     owner: str | None
@@ -62,7 +62,7 @@ class Progress:
     parked_keys: int
 
 
-async def read(connection: psycopg.AsyncConnection[Any]) -> Progress:
+async def read(connection: psycopg.AsyncConnection[Any]) -> ProgressReading:
     """Of one snapshot, so that what was published meanwhile does not look as if it waited."""
     async with connection.transaction(force_rollback=True):
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -72,14 +72,14 @@ async def read(connection: psycopg.AsyncConnection[Any]) -> Progress:
                 raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
             await cursor.execute(PENDING.encode(), pending_parameters(relay))
             pending = await cursor.fetchone()
-        async with connection.cursor(row_factory=class_row(Progress)) as reading:
+        async with connection.cursor(row_factory=class_row(ProgressReading)) as reading:
             await reading.execute(READ, pending)
             progress = await reading.fetchone()
     assert progress is not None  # noqa: S101 - it was there in the same snapshot
     return progress
 
 
-def judge(progress: Progress, settings: Settings) -> Iterator[Finding]:
+def judge(progress: ProgressReading, settings: Settings) -> Iterator[CheckResult]:
     leads = f"{progress.owner} leads term {progress.term}" if progress.leading else "nobody leads"
     yield RELAYING.judged(settings, leads, fine=progress.leading)
     waiting = f"{progress.pending} messages wait, the oldest for {progress.oldest_seconds:.0f} s"
@@ -92,6 +92,6 @@ def judge(progress: Progress, settings: Settings) -> Iterator[Finding]:
     yield PARKED.judged(settings, f"{parked} keys wait for a person", fine=parked == 0)
 
 
-def judge_lineage(lineage: Lineage, settings: Settings) -> Iterator[Finding]:
+def judge_database_identity(lineage: DatabaseIdentity, settings: Settings) -> Iterator[CheckResult]:
     changes = lineage.changes()
     yield LINEAGE.judged(settings, "; ".join(changes) or "it is the same", fine=not changes)

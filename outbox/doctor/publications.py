@@ -11,12 +11,12 @@ from typing import Any
 
 import psycopg
 
-from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
+from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy, judge_each
 from outbox.settings import Settings
 
 IDENTITIES = Check(
     "outbox-replica-identities",
-    Gravity.GRAVE,
+    SeverityPolicy.GRAVE,
     "each table of the outbox and the services that a publication of deletes or updates has in it"
     " has a replica identity, of which no column list or row filter leaves anything out: otherwise"
     " PostgreSQL refuses them, and retention deletes nothing",
@@ -73,5 +73,7 @@ async def _refusal(connection: psycopg.AsyncConnection[Any], table: str) -> str 
     return None
 
 
-def judge(publications: Publications, settings: Settings) -> Iterator[Finding]:
-    yield from of_each(IDENTITIES, settings, publications.refusing, "all that is published has one")
+def judge(publications: Publications, settings: Settings) -> Iterator[CheckResult]:
+    yield from judge_each(
+        IDENTITIES, settings, publications.refusing, "all that is published has one"
+    )

@@ -8,26 +8,32 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each, unanswered
+from outbox.doctor.diagnosis import (
+    Check,
+    CheckResult,
+    SeverityPolicy,
+    judge_each,
+    report_unanswered,
+)
 from outbox.errors import SchemaBehind
 from outbox.postgres.migrate import outbox_migrations, require_current
 from outbox.settings import Settings
 
 MIGRATIONS = Check(
     "outbox-migrations",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "every migration of this version is applied: a relay refuses a database that lacks one",
     "python -m outbox migrate (or python -m services migrate)",
 )
 RIGHTS = Check(
     "outbox-rights",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "this role may do with the outbox's tables what a relay does: without, nothing is published",
     "GRANT <right> ON <table> TO <role>, or run doctor as the relay's role",
 )
 PARTITION_RIGHTS = Check(
     "outbox-partition-rights",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "this role owns outbox.messages and may create in its schema: a relay makes the days to come"
     " and drops those past retention; where it may not, somebody else must",
     "GRANT <owner of outbox.messages> TO <role>, or run python -m outbox partitions create and"
@@ -35,14 +41,14 @@ PARTITION_RIGHTS = Check(
 )
 PARTITIONS = Check(
     "outbox-partitions",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "today's and tomorrow's partitions (UTC) are there: a relay makes them ahead, so that no row"
     " needs the default one",
     "start a relay, or python -m outbox partitions create",
 )
 DEFAULT_PARTITION = Check(
     "outbox-default-partition",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "the default partition is empty: a row in it came on a day that nobody had made",
     "none needed: its rows are published all the same, and go with their retention; look why no"
     " relay made the day",
@@ -133,7 +139,7 @@ async def read_migrations(connection: psycopg.AsyncConnection[Any]) -> str | Non
     return None
 
 
-def judge_migrations(refused: str | None, settings: Settings) -> Iterator[Finding]:
+def judge_migrations(refused: str | None, settings: Settings) -> Iterator[CheckResult]:
     yield MIGRATIONS.judged(settings, refused or "all are applied", fine=refused is None)
 
 
@@ -147,13 +153,13 @@ async def read_rights(connection: psycopg.AsyncConnection[Any]) -> Rights:
         return Rights(rows, await cursor.fetchone())
 
 
-def judge_rights(rights: Rights, settings: Settings) -> Iterator[Finding]:
+def judge_rights(rights: Rights, settings: Settings) -> Iterator[CheckResult]:
     own = rights.ownership
     if own is None:
-        yield from unanswered(CHECKS_OF_RIGHTS, "there is no outbox")
+        yield from report_unanswered(CHECKS_OF_RIGHTS, "there is no outbox")
         return
     lacking = [(name, f"{own.role} lacks {privileges}") for name, privileges in rights.lacking]
-    yield from of_each(RIGHTS, settings, lacking, f"{own.role} has them all")
+    yield from judge_each(RIGHTS, settings, lacking, f"{own.role} has them all")
     found = f"outbox.messages belongs to {own.owner}"
     found += "" if own.owns else f", of which {own.role} is no member"
     found += "" if own.creates else f"; {own.role} may not create in its schema"
@@ -168,7 +174,7 @@ async def read_partitions(connection: psycopg.AsyncConnection[Any]) -> Days:
     return days
 
 
-def judge_partitions(days: Days, settings: Settings) -> Iterator[Finding]:
+def judge_partitions(days: Days, settings: Settings) -> Iterator[CheckResult]:
     wanted = [days.today, days.today + timedelta(days=1)]
     missing = [
         (str(day), "no partition")
@@ -176,6 +182,6 @@ def judge_partitions(days: Days, settings: Settings) -> Iterator[Finding]:
         if f"messages_{day:%Y%m%d}" not in days.attached
     ]
     last = max((name for name in days.attached if name != "messages_default"), default="none")
-    yield from of_each(PARTITIONS, settings, missing, f"up to {last}")
+    yield from judge_each(PARTITIONS, settings, missing, f"up to {last}")
     used = "it holds rows" if days.default_used else "it is empty"
     yield DEFAULT_PARTITION.judged(settings, used, fine=not days.default_used)

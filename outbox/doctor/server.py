@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
+from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy, judge_each
 from outbox.postgres.pooler import is_direct
 from outbox.settings import Settings
 
@@ -17,71 +17,71 @@ DURABLE = ("on", "remote_apply")
 
 VERSION = Check(
     "postgres-version",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     f"PostgreSQL {OLDEST} to {NEWEST}, which the tests run on; a newer one is a warning",
     f"upgrade to PostgreSQL {OLDEST} to {NEWEST}",
 )
 PRIMARY = Check(
     "postgres-primary",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "the primary: a standby takes no writes, so a relay cannot keep its progress there",
     "set POSTGRES_URL to the primary",
 )
 DIRECT = Check(
     "postgres-direct",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "no pooler in between: a relay's settings would come out in the sessions of others; services"
     " may stand behind one",
     "set the relay's POSTGRES_URL to PostgreSQL itself",
 )
 ENCODING = Check(
     "postgres-encoding",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "UTF8: other encodings cannot hold every message that the schemas allow",
     "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and move the data there",
 )
 FSYNC = Check(
     "postgres-fsync",
-    Gravity.GRAVE,
+    SeverityPolicy.GRAVE,
     "on: without it a power cut takes back what was committed, and may already be in Kafka",
     "ALTER SYSTEM SET fsync = on, then reload",
 )
 FULL_PAGE_WRITES = Check(
     "postgres-full-page-writes",
-    Gravity.GRAVE,
+    SeverityPolicy.GRAVE,
     "on: without it a power cut can leave half-written pages that no recovery notices",
     "ALTER SYSTEM SET full_page_writes = on, then reload",
 )
 SYNCHRONOUS_COMMIT = Check(
     "postgres-synchronous-commit",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "on or remote_apply: units of work set it for themselves, but what else these roles write can"
     " be lost in a crash after it was acknowledged",
     "ALTER ROLE ... RESET synchronous_commit, or ALTER DATABASE ... RESET synchronous_commit",
 )
 AUTOVACUUM = Check(
     "postgres-autovacuum",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "autovacuum and track_counts on: the heads and the relay's row are updated all the time",
     "ALTER SYSTEM SET autovacuum = on (and track_counts = on), then reload",
 )
 CONNECTIONS = Check(
     "postgres-connections",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "room for one more service's pool (AFTERCOMMIT_POOL_CONNECTIONS): a relay that reconnects must"
     " find a place",
     "ALTER SYSTEM SET max_connections = ..., then restart; or smaller pools",
 )
 CLOCK = Check(
     "postgres-clock",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "the database's clock and this machine's agree within AFTERCOMMIT_DOCTOR_CLOCK_SECONDS: nothing"
     " is ordered by them, but ages and times in messages are misleading",
     "synchronise both machines by NTP",
 )
 SLOTS = Check(
     "postgres-replication-slots",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "no inactive slot that holds WAL: it fills the disk, and a full disk stops every writer",
     "SELECT pg_drop_replication_slot('...'), or set max_slot_wal_keep_size",
 )
@@ -126,7 +126,7 @@ NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerReading:
     """What a PostgreSQL says of itself.
 
     `commit_defaults` are pairs of whose and what, where synchronous_commit is set for a role or
@@ -149,13 +149,13 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SessionReading:
     """What can only be told from both of its ends.
 
     `ahead_seconds` is how far the database's clock is ahead of ours, known to `within_seconds`.
     """
 
-    server: Server
+    server: ServerReading
     direct: bool
     ahead_seconds: float
     within_seconds: float
@@ -163,8 +163,8 @@ class Session:
 
 async def read(
     connection: psycopg.AsyncConnection[Any], clock: Callable[[], float] = time
-) -> Session:
-    async with connection.cursor(row_factory=class_row(Server)) as cursor:
+) -> SessionReading:
+    async with connection.cursor(row_factory=class_row(ServerReading)) as cursor:
         await cursor.execute(READ)
         server = await cursor.fetchone()
     before = clock()
@@ -173,10 +173,12 @@ async def read(
     assert server is not None  # noqa: S101 - neither statement has a table to find empty
     assert row is not None  # noqa: S101 - the same
     middle = (before + after) / 2
-    return Session(server, await is_direct(connection), row[0] - middle, (after - before) / 2)
+    return SessionReading(
+        server, await is_direct(connection), row[0] - middle, (after - before) / 2
+    )
 
 
-def judge(session: Session, settings: Settings) -> Iterator[Finding]:
+def judge(session: SessionReading, settings: Settings) -> Iterator[CheckResult]:
     server = session.server
     yield version(server)
     yield PRIMARY.judged(
@@ -195,36 +197,36 @@ def judge(session: Session, settings: Settings) -> Iterator[Finding]:
     yield from slots(server, settings)
 
 
-def version(server: Server) -> Finding:
+def version(server: ServerReading) -> CheckResult:
     found = f"PostgreSQL {server.version}"
     if server.version > NEWEST:
         return VERSION.warning(f"{found}, which nobody has tested yet")
     return VERSION.failure(found) if server.version < OLDEST else VERSION.ok(found)
 
 
-def synchronous_commit(server: Server, settings: Settings) -> list[Finding]:
+def synchronous_commit(server: ServerReading, settings: Settings) -> list[CheckResult]:
     here = f"synchronous_commit = {server.synchronous_commit}"
     found = [
         (whose, f"synchronous_commit = {value}")
         for whose, value in [["this session", server.synchronous_commit], *server.commit_defaults]
         if value not in DURABLE
     ]
-    return of_each(SYNCHRONOUS_COMMIT, settings, found, here)
+    return judge_each(SYNCHRONOUS_COMMIT, settings, found, here)
 
 
-def autovacuum(server: Server, settings: Settings) -> Finding:
+def autovacuum(server: ServerReading, settings: Settings) -> CheckResult:
     fine = server.autovacuum == server.track_counts == "on"
     found = f"autovacuum = {server.autovacuum}, track_counts = {server.track_counts}"
     return AUTOVACUUM.judged(settings, found, fine=fine)
 
 
-def connections(server: Server, settings: Settings) -> Finding:
+def connections(server: ServerReading, settings: Settings) -> CheckResult:
     free = server.connections - server.connected
     found = f"{free} of {server.connections} connections are free"
     return CONNECTIONS.judged(settings, found, fine=free >= settings.pool_connections)
 
 
-def clock(session: Session, settings: Settings) -> Finding:
+def clock(session: SessionReading, settings: Settings) -> CheckResult:
     """Only what the time of the answer cannot explain counts as a difference."""
     apart = max(0.0, abs(session.ahead_seconds) - session.within_seconds)
     way = "ahead" if session.ahead_seconds > 0 else "behind"
@@ -232,9 +234,9 @@ def clock(session: Session, settings: Settings) -> Finding:
     return CLOCK.judged(settings, found, fine=apart <= settings.doctor_clock_seconds)
 
 
-def slots(server: Server, settings: Settings) -> list[Finding]:
+def slots(server: ServerReading, settings: Settings) -> list[CheckResult]:
     limit = f"max_slot_wal_keep_size = {server.slot_limit}"
     found = [
         (name, f"inactive, holds {held} bytes of WAL ({limit})") for name, held in server.idle_slots
     ]
-    return of_each(SLOTS, settings, found, "no inactive slot holds WAL")
+    return judge_each(SLOTS, settings, found, "no inactive slot holds WAL")

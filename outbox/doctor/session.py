@@ -6,20 +6,20 @@ from typing import Any
 
 import psycopg
 
-from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
+from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy, judge_each
 from outbox.postgres.connection import FIXED
 from outbox.settings import Settings
 
 SESSION = Check(
     "postgres-session",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "a session of ours has the encoding, date style, time zone and isolation level that it fixes,"
     " whatever the defaults are: others would alter what is published, or how it is read",
     "look at what stands between us and PostgreSQL: it changes what a client asks for",
 )
 DEFAULTS = Check(
     "postgres-session-defaults",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "no role and not this database has a default that alters what other programs write here, or"
     " keeps writers out: our own sessions do not follow it, but for default_transaction_read_only",
     "ALTER ROLE ... RESET <setting>, or ALTER DATABASE ... RESET <setting>",
@@ -64,16 +64,16 @@ async def read(connection: psycopg.AsyncConnection[Any]) -> Defaults:
     return Defaults(dict(here), given)
 
 
-def judge(defaults: Defaults, settings: Settings) -> Iterator[Finding]:
+def judge(defaults: Defaults, settings: Settings) -> Iterator[CheckResult]:
     other = [
         (name, f"{defaults.here.get(name)}, and not {FIXED[name]}")
         for name in ASKED
         if defaults.here.get(name) != FIXED[name]
     ]
-    yield from of_each(SESSION, settings, other, "it has what it fixes")
+    yield from judge_each(SESSION, settings, other, "it has what it fixes")
     odd = [
         (whose, f"{name} = {value}")
         for whose, name, value in defaults.given
         if value.strip("'\"").lower() not in USUAL[name]
     ]
-    yield from of_each(DEFAULTS, settings, odd, "none that reaches other programs")
+    yield from judge_each(DEFAULTS, settings, odd, "none that reaches other programs")

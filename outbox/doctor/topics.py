@@ -3,7 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each, unanswered
+from outbox.doctor.diagnosis import (
+    Check,
+    CheckResult,
+    SeverityPolicy,
+    judge_each,
+    report_unanswered,
+)
 from outbox.kafka import BATCH_BYTES, ClusterState, TopicState
 from outbox.settings import Settings
 
@@ -16,79 +22,79 @@ ALTER = "kafka-configs.sh --alter --entity-type topics --entity-name <topic> --a
 
 EXISTS = Check(
     "topic-exists",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "every topic that messages go to is there: the keys of one that is missing are parked",
     "python -m outbox topics",
 )
 RELEASED = Check(
     "topic-parked-keys",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "no key waits for a topic that is there by now: the relay does not try again by itself",
     'python -m outbox parked release --topic <topic> --reason "..."',
 )
 PARTITIONS = Check(
     "topic-partitions",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "as many partitions as when the relay first published there: with fewer it is another topic of"
     " that name, and its keys are parked; more are a warning, since they stay empty",
     "create the topic again with that many partitions; nothing can be done about more",
 )
 WRITABLE = Check(
     "topic-writable",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     "every partition has a leader, and min.insync.replicas replicas in sync: otherwise nothing is"
     " acknowledged there, and the relay waits with everything",
     "look after the brokers that are missing, or lower min.insync.replicas to what there is",
 )
 REPLICATION = Check(
     "topic-replication",
-    Gravity.GRAVE,
+    SeverityPolicy.GRAVE,
     f"{REPLICAS} replicas: with fewer, one broker's disk is all that stands between you and a loss",
     "kafka-reassign-partitions.sh, or python -m outbox topics --replication 3 before the first use",
 )
 MIN_IN_SYNC = Check(
     "topic-min-insync",
-    Gravity.GRAVE,
+    SeverityPolicy.GRAVE,
     f"min.insync.replicas >= {IN_SYNC}: with 1, a record is acknowledged that one disk alone holds",
     f"{ALTER}min.insync.replicas={IN_SYNC}",
 )
 UNCLEAN = Check(
     "topic-unclean-election",
-    Gravity.GRAVE,
+    SeverityPolicy.GRAVE,
     "unclean.leader.election.enable = false: a replica that lacks acknowledged records must not"
     " lead, or they are lost",
     f"{ALTER}unclean.leader.election.enable=false",
 )
 MAX_BYTES = Check(
     "topic-max-message-bytes",
-    Gravity.FATAL,
+    SeverityPolicy.FATAL,
     f"max.message.bytes >= {BATCH_BYTES}, which a batch of ours may have: below that, batches are"
     " refused and halved, and the key of a large message is parked",
     f"{ALTER}max.message.bytes=1048588",
 )
 TIMESTAMPS = Check(
     "topic-timestamps",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "records as old as two publish timeouts, or from a clock as far ahead as"
     " AFTERCOMMIT_DOCTOR_CLOCK_SECONDS, are taken; others are refused, and their keys parked",
     f"{ALTER}message.timestamp.before.max.ms=3600000,message.timestamp.after.max.ms=3600000",
 )
 CLEANUP = Check(
     "topic-cleanup",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "cleanup.policy without compact: what compaction removed, nobody can compare with the outbox",
     f"{ALTER}cleanup.policy=delete",
 )
 RETENTION = Check(
     "topic-retention",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "retention.ms of at least AFTERCOMMIT_DOCTOR_RETENTION_HOURS: a consumer that is away for"
     " longer misses messages",
     f"{ALTER}retention.ms=604800000",
 )
 COMPRESSION = Check(
     "topic-compression",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "compression.type = uncompressed: a client inflates a whole batch without a limit",
     f"{ALTER}compression.type=uncompressed",
 )
@@ -157,51 +163,53 @@ def judge(
     recorded: Mapping[str, int] | None,
     settings: Settings,
     waiting: Mapping[str, int] | None = None,
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """`recorded` are the partition counts that PostgreSQL keeps, and `waiting` how many keys wait
     for a topic to be made; None where it was not told."""
     there = [topic for topic in cluster.topics if topic.partitions]
     yield from exists(cluster, settings)
     if not there:
-        yield from unanswered(CHECKS[1:], "no topic is there")
+        yield from report_unanswered(CHECKS[1:], "no topic is there")
         return
     yield from released(there, waiting, settings)
     yield from partitions(there, recorded, settings)
     yield from writable(there, settings)
     few = [(t.name, f"{t.replicas} replicas") for t in there if t.replicas < REPLICAS]
-    yield from of_each(REPLICATION, settings, few, all_of(there))
+    yield from judge_each(REPLICATION, settings, few, all_of(there))
     for rule in RULES:
         yield from configured(rule, there, settings)
 
 
-def exists(cluster: ClusterState, settings: Settings) -> list[Finding]:
+def exists(cluster: ClusterState, settings: Settings) -> list[CheckResult]:
     """A broker that does not tell its settings may well be one that makes topics when used."""
     missing = [topic for topic in cluster.topics if not topic.partitions]
     if missing and not cluster.supported:
         words = "not there; this broker does not tell whether it makes topics by itself"
         return [EXISTS.warning(words, topic.name) for topic in missing]
     found = [(topic.name, topic.configuration.refused or HIDDEN) for topic in missing]
-    return of_each(EXISTS, settings, found, all_of(cluster.topics))
+    return judge_each(EXISTS, settings, found, all_of(cluster.topics))
 
 
 def released(
     there: list[TopicState], waiting: Mapping[str, int] | None, settings: Settings
-) -> list[Finding]:
+) -> list[CheckResult]:
     if waiting is None:
-        return unanswered([RELEASED], "PostgreSQL keeps the parked keys, and did not tell them")
+        return report_unanswered(
+            [RELEASED], "PostgreSQL keeps the parked keys, and did not tell them"
+        )
     found = [
         (topic.name, f"it is there now, and {waiting[topic.name]} keys wait to be released")
         for topic in there
         if topic.name in waiting
     ]
-    return of_each(RELEASED, settings, found, "no key waits for a topic that is there")
+    return judge_each(RELEASED, settings, found, "no key waits for a topic that is there")
 
 
 def partitions(
     there: list[TopicState], recorded: Mapping[str, int] | None, settings: Settings
-) -> list[Finding]:
+) -> list[CheckResult]:
     if recorded is None:
-        return unanswered([PARTITIONS], "PostgreSQL keeps the counts, and did not tell them")
+        return report_unanswered([PARTITIONS], "PostgreSQL keeps the counts, and did not tell them")
     known = [topic for topic in there if topic.name in recorded]
     grown = [
         PARTITIONS.warning(counted(topic, recorded), topic.name)
@@ -215,14 +223,14 @@ def partitions(
     ]
     if grown and not fewer:
         return grown
-    return [*of_each(PARTITIONS, settings, fewer, f"{all_of(known)}, as recorded"), *grown]
+    return [*judge_each(PARTITIONS, settings, fewer, f"{all_of(known)}, as recorded"), *grown]
 
 
 def counted(topic: TopicState, recorded: Mapping[str, int]) -> str:
     return f"{topic.partitions} partitions, recorded were {recorded[topic.name]}"
 
 
-def writable(there: list[TopicState], settings: Settings) -> list[Finding]:
+def writable(there: list[TopicState], settings: Settings) -> list[CheckResult]:
     found = []
     for topic in there:
         needed = int(topic.configuration.values.get("min.insync.replicas", "1"))
@@ -230,10 +238,10 @@ def writable(there: list[TopicState], settings: Settings) -> list[Finding]:
             found.append((topic.name, f"{topic.leaderless} partitions have no leader"))
         elif topic.in_sync < needed:
             found.append((topic.name, f"{topic.in_sync} in sync, {needed} must be"))
-    return of_each(WRITABLE, settings, found, all_of(there))
+    return judge_each(WRITABLE, settings, found, all_of(there))
 
 
-def configured(rule: Rule, there: list[TopicState], settings: Settings) -> Iterator[Finding]:
+def configured(rule: Rule, there: list[TopicState], settings: Settings) -> Iterator[CheckResult]:
     """Each topic that is not right; the others in one."""
     silent = {t.name: t.configuration for t in there if rule.names[0] not in t.configuration.values}
     told = {t.name: t.configuration.values for t in there if t.name not in silent}
@@ -243,9 +251,9 @@ def configured(rule: Rule, there: list[TopicState], settings: Settings) -> Itera
         if not rule.fine(values, settings)
     ]
     for reason in sorted({each.refused or "no such setting" for each in silent.values()}):
-        yield from unanswered([rule.check], reason)
+        yield from report_unanswered([rule.check], reason)
     if told:
-        yield from of_each(rule.check, settings, wrong, f"{len(told)} topics")
+        yield from judge_each(rule.check, settings, wrong, f"{len(told)} topics")
 
 
 def all_of(topics: Sequence[TopicState]) -> str:

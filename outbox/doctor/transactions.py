@@ -10,19 +10,19 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from outbox.doctor.diagnosis import Check, Finding, Gravity, of_each
+from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy, judge_each
 from outbox.settings import Settings
 
 OPEN = Check(
     "postgres-open-transactions",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "no transaction has written and stayed open for AFTERCOMMIT_DOCTOR_TRANSACTION_SECONDS: it"
     " holds its locks, and keeps VACUUM from what it may still see",
     "SELECT pg_terminate_backend(<pid>), after a look at what it is",
 )
 PREPARED = Check(
     "postgres-prepared-transactions",
-    Gravity.MILD,
+    SeverityPolicy.MILD,
     "no prepared transaction is older than AFTERCOMMIT_DOCTOR_TRANSACTION_SECONDS: nobody's session"
     " shows it, and it survives restarts with its locks",
     "COMMIT PREPARED '<gid>' or ROLLBACK PREPARED '<gid>', whichever its owner meant",
@@ -91,12 +91,12 @@ async def read(connection: psycopg.AsyncConnection[Any]) -> Transactions:
     return Transactions(bool(row and row[0]), opened, prepared)
 
 
-def judge(transactions: Transactions, settings: Settings) -> Iterator[Finding]:
+def judge(transactions: Transactions, settings: Settings) -> Iterator[CheckResult]:
     limit = settings.doctor_transaction_seconds
     old = [(f"pid {o.pid}", o.words()) for o in transactions.open if o.seconds > limit]
     if transactions.sees_all or old:
-        yield from of_each(OPEN, settings, old, f"none for {limit:g} s")
+        yield from judge_each(OPEN, settings, old, f"none for {limit:g} s")
     if not transactions.sees_all:
         yield OPEN.warning("not answered for the sessions of other roles: GRANT pg_monitor TO us")
     orphans = [(p.gid, p.words()) for p in transactions.prepared if p.seconds > limit]
-    yield from of_each(PREPARED, settings, orphans, f"none for {limit:g} s")
+    yield from judge_each(PREPARED, settings, orphans, f"none for {limit:g} s")

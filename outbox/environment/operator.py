@@ -9,7 +9,7 @@ from outbox.escape import escape
 MAX_CHARACTERS = 255
 
 
-def operator() -> str:
+def name_operator() -> str:
     """`user@host`; `uid-54321@host` where the user has no name, as in `docker run --user 54321`."""
     return escape(f"{_user()}@{socket.gethostname()}")[:MAX_CHARACTERS]
 

@@ -52,7 +52,7 @@ class PostgresAddress:
     @classmethod
     def parse(cls, text: str) -> Self:
         """ValueError, with the rule alone, where libpq could not read it or would misread it."""
-        text = libpq_form(text)
+        text = to_libpq_form(text)
         try:
             values = {name: str(value) for name, value in conninfo_to_dict(text).items()}
         except (psycopg.Error, ValueError):  # its text repeats the value
@@ -77,18 +77,18 @@ class PostgresAddress:
         return f"postgresql://{hosts}{f':{ports}' if ports else ''}/{self.values.get('dbname', '')}"
 
 
-def libpq_form(text: str) -> str:
+def to_libpq_form(text: str) -> str:
     """As libpq reads it, also when it was given in SQLAlchemy's form."""
     return text.replace("postgresql+psycopg://", "postgresql://", 1)
 
 
-def checked_postgres(text: str) -> str:
+def check_postgres(text: str) -> str:
     """The same text; ValueError where it is no address of a PostgreSQL."""
     PostgresAddress.parse(text)
     return text
 
 
-def checked_qdrant(text: str) -> str:
+def check_qdrant(text: str) -> str:
     """The same text; ValueError where no client of Qdrant could be made from it."""
     if text == ":memory:" or (text.startswith("file:") and text != "file:" and "\0" not in text):
         return text
@@ -98,7 +98,7 @@ def checked_qdrant(text: str) -> str:
     return text
 
 
-def checked_neo4j(text: str) -> str:
+def check_neo4j(text: str) -> str:
     """The same text; ValueError where no driver of Neo4j could be made from it."""
     parts = _split(text, NEO4J_RULE)
     scheme = GRAPH_SCHEME.fullmatch(parts.scheme)

@@ -8,24 +8,24 @@ from outbox.kafka.cluster import (
     TopicState,
     describe_cluster,
 )
-from outbox.kafka.consumer_record import Partition, Received
-from outbox.kafka.lost_records import Removed, removed, skip
-from outbox.kafka.offsets import count_records, has_committed, lag
+from outbox.kafka.consumer_record import ConsumerRecord, Partition
+from outbox.kafka.lost_records import LostRecords, find_lost_records, skip_lost_records
+from outbox.kafka.offsets import count_records, count_unread, has_committed
 from outbox.kafka.publisher import (
     BATCH_BYTES,
     Batch,
     Delivery,
-    Outcome,
     Packed,
     Publisher,
     Record,
-    Refused,
     RefusedBatch,
+    RefusedRecord,
+    SendOutcome,
     Stream,
     partition_of,
-    stream_of,
+    read_stream,
 )
-from outbox.kafka.standing import Standing, standings
+from outbox.kafka.standing import Standing, read_standings
 from outbox.kafka.subscriber import Subscriber
 from outbox.kafka.tail import Tail
 
@@ -35,16 +35,16 @@ __all__ = [
     "BrokerState",
     "ClusterState",
     "Configuration",
+    "ConsumerRecord",
     "Delivery",
-    "Outcome",
+    "LostRecords",
     "Packed",
     "Partition",
     "Publisher",
-    "Received",
     "Record",
-    "Refused",
     "RefusedBatch",
-    "Removed",
+    "RefusedRecord",
+    "SendOutcome",
     "Standing",
     "Stream",
     "Subscriber",
@@ -52,15 +52,15 @@ __all__ = [
     "TopicState",
     "cluster_id",
     "count_records",
+    "count_unread",
     "create_topics",
     "describe_cluster",
     "existing_topics",
+    "find_lost_records",
     "has_committed",
-    "lag",
     "partition_of",
-    "removed",
+    "read_standings",
+    "read_stream",
     "require_name",
-    "skip",
-    "standings",
-    "stream_of",
+    "skip_lost_records",
 ]

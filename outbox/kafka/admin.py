@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from outbox.errors import DependencyDown, NotPossible
-from outbox.kafka.errors import broker_errors, ended
+from outbox.kafka.errors import broker_errors, wait_until_client_ended
 
 TIMEOUT_SECONDS = 30.0
 NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
@@ -37,7 +37,7 @@ async def create_topics(
     for name in wanted:
         require_name(name)
     topics = [
-        NewTopic(name, partitions, replication, topic_configs=configuration(replication))
+        NewTopic(name, partitions, replication, topic_configs=topic_configuration(replication))
         for name in wanted
     ]
     async with admin_client(bootstrap, timeout_seconds) as admin:
@@ -51,7 +51,7 @@ async def create_topics(
     return created
 
 
-def configuration(replication: int) -> dict[str, str]:
+def topic_configuration(replication: int) -> dict[str, str]:
     """What every topic of ours is told.
 
     Uncompressed, because a client inflates a whole batch without a limit. All replicas but one
@@ -119,4 +119,4 @@ async def admin_client(
                 await admin.start()
                 yield admin
         finally:
-            await ended(admin.close())
+            await wait_until_client_ended(admin.close())

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 Partition = tuple[str, int]
 
 
-class Received(NamedTuple):
+class ConsumerRecord(NamedTuple):
     """A record as it came."""
 
     topic: str
@@ -17,12 +17,12 @@ class Received(NamedTuple):
     timestamp_milliseconds: int
 
 
-Fetched = dict[Partition, list[Received]]
+Fetched = dict[Partition, list[ConsumerRecord]]
 
 
-def received(record: Any) -> Received:
+def read_consumer_record(record: Any) -> ConsumerRecord:
     """Of what aiokafka gives."""
-    return Received(
+    return ConsumerRecord(
         record.topic,
         record.partition,
         record.offset,

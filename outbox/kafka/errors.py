@@ -31,7 +31,7 @@ TOPIC_SHRUNK = "topic-has-fewer-partitions"
 REFUSALS = (*OF_THE_MESSAGE, *OF_THE_TOPIC)
 
 
-def reason_of(refusal: KafkaError) -> tuple[str, bool]:
+def read_reason(refusal: KafkaError) -> tuple[str, bool]:
     """Why Kafka refuses, and whether that holds for the whole topic."""
     kind = type(refusal)
     if kind in OF_THE_TOPIC:
@@ -49,14 +49,16 @@ class broker_errors:  # noqa: N801 - used as a function, like contextlib.suppres
             raise DependencyDown("kafka", error) from error
 
 
-async def stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+async def stop_client(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
     """Stop a client, but do not hang with it when its broker is deaf."""
-    await ended(client.stop())
+    await wait_until_client_ended(client.stop())
     connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
-    await ended(connections.close())  # again, where `stop` was given up before it came so far
+    await wait_until_client_ended(
+        connections.close()
+    )  # again, where `stop` was given up before it came so far
 
 
-async def abandon(producer: AIOKafkaProducer) -> None:
+async def abandon_producer(producer: AIOKafkaProducer) -> None:
     """Stop a producer without sending what it still holds.
 
     Its own `stop` first sends that, for as long as it takes; given up, it leaves a task behind that
@@ -69,7 +71,7 @@ async def abandon(producer: AIOKafkaProducer) -> None:
     held._pending_batches = _Forgotten(held._pending_batches)
     for batch in [*held._pending_batches, *chain.from_iterable(held._batches.values())]:
         batch.future.cancel()
-    await stop(producer)
+    await stop_client(producer)
 
 
 class _Forgotten(set[Any]):
@@ -83,7 +85,7 @@ class _Forgotten(set[Any]):
         self.discard(batch)
 
 
-async def ended(ending: Awaitable[None]) -> None:
+async def wait_until_client_ended(ending: Awaitable[None]) -> None:
     """Await the end of a client, for STOP_TIMEOUT_SECONDS at most; how it ends does not matter.
 
     A client that is stopped before its tasks have begun lets their cancellation out, which would be

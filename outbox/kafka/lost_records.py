@@ -19,7 +19,7 @@ MEMBERS = (
 )
 
 
-class Removed(NamedTuple):
+class LostRecords(NamedTuple):
     """A partition that a group stands still at: `committed` is not between `earliest` and `end`."""
 
     topic: str
@@ -34,7 +34,9 @@ class Removed(NamedTuple):
         return max(0, self.earliest - self.committed)
 
 
-async def removed(bootstrap: str, group: str, timeout_seconds: float) -> list[Removed]:
+async def find_lost_records(
+    bootstrap: str, group: str, timeout_seconds: float
+) -> list[LostRecords]:
     """Where a group cannot go on; Halted where it has committed nothing at all.
 
     NotPossible where the broker does not list what a group has committed, as a stand-in.
@@ -45,13 +47,13 @@ async def removed(bootstrap: str, group: str, timeout_seconds: float) -> list[Re
     if not committed:
         raise Halted(f"{group} has committed no offsets: look at the name")
     return [
-        Removed(tp.topic, tp.partition, committed[tp], earliest, end)
-        for tp, (earliest, end) in (await _held(bootstrap, committed)).items()
+        LostRecords(tp.topic, tp.partition, committed[tp], earliest, end)
+        for tp, (earliest, end) in (await _read_held(bootstrap, committed)).items()
         if not earliest <= committed[tp] <= end
     ]
 
 
-async def skip(bootstrap: str, group: str, partitions: Sequence[Removed]) -> None:
+async def skip_lost_records(bootstrap: str, group: str, partitions: Sequence[LostRecords]) -> None:
     """Let the group go on at the earliest record of each; Halted while it has members."""
     offsets = {TopicPartition(each.topic, each.partition): each.earliest for each in partitions}
     async with reader_of(of_group(bootstrap, group)) as reader:
@@ -71,7 +73,7 @@ async def committed_offsets(admin: AIOKafkaAdminClient, group: str) -> dict[Topi
     return {tp: at.offset for tp, at in told.items() if at.offset >= 0}
 
 
-async def _held(
+async def _read_held(
     bootstrap: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, tuple[int, int]]:
     """The earliest offset and the end of each; what the broker does not know is left out."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from aiokafka import TopicPartition
 
 from outbox.kafka.consumer import Consumer
-from outbox.kafka.errors import broker_errors, stop
+from outbox.kafka.errors import broker_errors, stop_client
 
 
 async def count_records(bootstrap: str, topics: Sequence[str]) -> dict[str, int]:
@@ -22,7 +22,7 @@ async def count_records(bootstrap: str, topics: Sequence[str]) -> dict[str, int]
     }
 
 
-async def lag(bootstrap: str, group: str, topics: Sequence[str]) -> int:
+async def count_unread(bootstrap: str, group: str, topics: Sequence[str]) -> int:
     """How many offsets a group has not committed yet. Asks without joining the group.
 
     Those of an open transaction count, since what stands behind it waits for its end. Markers and
@@ -89,4 +89,4 @@ async def reader_of(reader: Consumer) -> AsyncIterator[Consumer]:
             await reader.start()
             yield reader
         finally:
-            await stop(reader)
+            await stop_client(reader)

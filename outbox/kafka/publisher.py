@@ -11,8 +11,8 @@ from aiokafka.partitioner import murmur2
 
 from outbox.errors import DependencyDown
 from outbox.kafka.batch import RecordBatch, encode_headers
-from outbox.kafka.errors import REFUSALS, abandon, broker_errors, reason_of
-from outbox.kafka.topic_partitions import Routes
+from outbox.kafka.errors import REFUSALS, abandon_producer, broker_errors, read_reason
+from outbox.kafka.topic_partitions import TopicPartitions
 from schemas.wire import Headers
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
@@ -41,7 +41,7 @@ class Stream(NamedTuple):
     key: bytes
 
 
-def stream_of(record: Record) -> Stream:
+def read_stream(record: Record) -> Stream:
     return Stream(record.aggregatetype, record.key)
 
 
@@ -79,7 +79,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRecord:
     """A record that Kafka does not take, now or later, and why."""
 
     record: Record
@@ -91,7 +91,7 @@ class Packed:
     """Batches ready to send, and the records that have no topic to go to."""
 
     batches: list[Batch]
-    refused: list[Refused]
+    refused: list[RefusedRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class RefusedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SendOutcome:
     """What became of batches: after a refusal, the partition's later ones were not sent."""
 
     deliveries: list[Delivery] = field(default_factory=list)
@@ -128,14 +128,14 @@ class Publisher:
         self,
         bootstrap: str,
         timeout_seconds: float,
-        routes: Routes | None = None,
+        routes: TopicPartitions | None = None,
         batch_bytes: Mapping[str, int] | None = None,
     ) -> None:
         self._timeout = timeout_seconds
         self._bootstrap = bootstrap
         self._producer: AIOKafkaProducer | None = None
         self._places: dict[tuple[str, bytes], Place] = {}
-        self._routes = routes or Routes({}, timeout_seconds)
+        self._routes = routes or TopicPartitions({}, timeout_seconds)
         self._batch_bytes = batch_bytes or {}
         self.sent = 0
 
@@ -161,7 +161,7 @@ class Publisher:
     async def __aexit__(self, *_: object) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await abandon(producer)
+            await abandon_producer(producer)
 
     async def prepare(self, records: Iterable[Record]) -> Packed:
         """Pack records into batches, ready to send; the order within a key is kept.
@@ -197,7 +197,7 @@ class Publisher:
             raise DependencyDown("kafka", f"refused: {', '.join(sorted(refused))}")
         return outcome.deliveries
 
-    async def publish(self, batches: Sequence[Batch], within_seconds: float) -> Outcome:
+    async def publish(self, batches: Sequence[Batch], within_seconds: float) -> SendOutcome:
         """Send prepared batches; each is acknowledged, refused, or behind a refused one.
 
         DependencyDown where that cannot be told in time.
@@ -205,19 +205,19 @@ class Publisher:
         lanes: dict[tuple[str, int], list[Batch]] = {}
         for batch in batches:
             lanes.setdefault((batch.topic, batch.partition), []).append(batch)
-        outcome = Outcome()
+        outcome = SendOutcome()
         with broker_errors():
             async with asyncio.timeout(min(within_seconds, self._timeout)):
                 await asyncio.gather(*(self._drive(lane, outcome) for lane in lanes.values()))
         return outcome
 
-    async def _drive(self, lane: list[Batch], outcome: Outcome) -> None:
+    async def _drive(self, lane: list[Batch], outcome: SendOutcome) -> None:
         """One at a time: a later batch must never overtake one that failed."""
         for number, batch in enumerate(lane, start=1):
             try:
                 outcome.deliveries.append(await self._send(batch))
             except REFUSALS as error:
-                reason, whole_topic = reason_of(error)
+                reason, whole_topic = read_reason(error)
                 refused = RefusedBatch(batch, lane[number:], reason, whole_topic)
                 outcome.refused.append(refused)
                 return
@@ -243,7 +243,7 @@ class Publisher:
     def _start(self, record: Record, place: Place | None, packing: "_Packing") -> None:
         """Put the record first into a new batch, unless its topic takes nothing."""
         if (reason := packing.refusals.get(record.topic)) is not None:
-            packing.packed.refused.append(Refused(record, reason))
+            packing.packed.refused.append(RefusedRecord(record, reason))
             return
         place = place or self._find_place(record)
         batch = packing.open_batches.get(place)

@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from outbox.errors import DependencyDown
 from outbox.kafka.consumer import BROKEN, Consumer
 from outbox.kafka.consumer_record import Partition
-from outbox.kafka.errors import broker_errors, stop
+from outbox.kafka.errors import broker_errors, stop_client
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES
 
 FETCH_BYTES = 4 * 1024 * 1024
@@ -25,7 +25,7 @@ LOOK_MILLISECONDS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class OffsetRange:
     """Which offsets of a partition there are: from `first` on, and before `end`.
 
     Those of an open transaction are among them: they can be read, or passed, once it has ended.
@@ -64,13 +64,13 @@ class Reader:
                 async with asyncio.timeout(self._silence):
                     await self._consumer.start()
                     there = sorted(set(self._topics) & await self._consumer.topics())
-                    await stop(self._consumer)
+                    await stop_client(self._consumer)
                     if not there:  # nothing is to be read, and so nobody needs to read
                         return self
                     self._consumer = self._new_consumer(*there)
                     await self._consumer.start()
         except BaseException:
-            await stop(self._consumer)
+            await stop_client(self._consumer)
             raise
         self._partitions = [
             TopicPartition(topic, number)
@@ -80,9 +80,9 @@ class Reader:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await stop(self._consumer)
+        await stop_client(self._consumer)
 
-    async def held(self) -> dict[Partition, Held]:
+    async def held(self) -> dict[Partition, OffsetRange]:
         """What each partition holds at this moment."""
         if not self._partitions:
             return {}
@@ -90,10 +90,12 @@ class Reader:
             async with asyncio.timeout(self._silence):
                 firsts = await self._consumer.beginning_offsets(self._partitions)
                 ends = await self._consumer.end_offsets(self._partitions)
-        return {(tp.topic, tp.partition): Held(firsts[tp], ends[tp]) for tp in self._partitions}
+        return {
+            (tp.topic, tp.partition): OffsetRange(firsts[tp], ends[tp]) for tp in self._partitions
+        }
 
     async def read(
-        self, spans: Mapping[Partition, Held]
+        self, spans: Mapping[Partition, OffsetRange]
     ) -> AsyncGenerator[tuple[Partition, list[Any]], None]:
         """The records of each span, in the order of their offsets, some of one partition at a time.
 
@@ -132,14 +134,14 @@ class Reader:
                 raise self._consumer.unreadable(error) from error
 
     def _drop_read(
-        self, left: dict[TopicPartition, Held], positions: Mapping[TopicPartition, int]
+        self, left: dict[TopicPartition, OffsetRange], positions: Mapping[TopicPartition, int]
     ) -> None:
         """Leave alone what was read to its end; the end itself may be a marker, not a record."""
         for tp in [tp for tp, span in left.items() if positions.get(tp, -1) >= span.end]:
             del left[tp]
             self._consumer.pause(tp)
 
-    async def _why_silent(self, left: Mapping[TopicPartition, Held]) -> str:
+    async def _why_silent(self, left: Mapping[TopicPartition, OffsetRange]) -> str:
         silent = f"no record for {self._silence:g} s"
         try:
             with broker_errors():

@@ -10,7 +10,7 @@ from outbox.kafka.admin import admin_client
 from outbox.kafka.errors import broker_errors
 from outbox.kafka.lost_records import committed_offsets
 from outbox.kafka.offsets import partitions_of
-from outbox.kafka.reader import Held, Reader
+from outbox.kafka.reader import OffsetRange, Reader
 
 LOOK_SECONDS = 5.0  # how long what comes next may keep silent
 
@@ -26,7 +26,7 @@ class Standing(NamedTuple):
     stands_still: str
 
 
-async def standings(
+async def read_standings(
     bootstrap: str, group: str, timeout_seconds: float, inflated_batch_bytes: int
 ) -> list[Standing]:
     """Of every partition that the group has committed an offset of; it looks, and joins nothing.
@@ -51,7 +51,7 @@ async def standings(
 
 async def _why(reader: Reader, tp: TopicPartition, offset: int) -> str:
     try:
-        async for _ in reader.read({(tp.topic, tp.partition): Held(offset, offset + 1)}):
+        async for _ in reader.read({(tp.topic, tp.partition): OffsetRange(offset, offset + 1)}):
             return ""
     except (Unreadable, DependencyDown) as error:
         return str(error)

@@ -15,8 +15,8 @@ from aiokafka import TopicPartition, errors
 
 from outbox.errors import Halted, Unreadable
 from outbox.kafka.consumer import BROKEN, Consumer
-from outbox.kafka.consumer_record import Fetched, Partition, Received, received
-from outbox.kafka.errors import broker_errors, stop
+from outbox.kafka.consumer_record import ConsumerRecord, Fetched, Partition, read_consumer_record
+from outbox.kafka.errors import broker_errors, stop_client
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES
 from outbox.kafka.listener import Listener
 from outbox.runtime.failpoints import Failpoint, while_waiting
@@ -92,12 +92,12 @@ class Subscriber:
             try:
                 await self._consumer.start()
             except BaseException:
-                await stop(self._consumer)
+                await stop_client(self._consumer)
                 raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await stop(self._consumer)
+        await stop_client(self._consumer)
 
     async def receive(self, max_records: int, wait_milliseconds: int) -> Fetched:
         """What has arrived, at most `max_records`; empty when nothing did in time.
@@ -211,14 +211,14 @@ class Subscriber:
             return {}
         self._next.update({tp: records[-1].offset + 1 for tp, records in fetched.items()})
         return {
-            (tp.topic, tp.partition): [received(record) for record in records]
+            (tp.topic, tp.partition): [read_consumer_record(record) for record in records]
             for tp, records in fetched.items()
         }
 
     async def _receive_from(self, tp: TopicPartition, max_records: int) -> Fetched:
         """Of one alone, record by record, so that all before the broken one is given out."""
         partition, generation = (tp.topic, tp.partition), self._generation
-        taken: list[Received] = []
+        taken: list[ConsumerRecord] = []
         try:
             while len(taken) < max_records and tp in self._consumer.assignment():
                 wait = 0 if taken else LOOK_MILLISECONDS

@@ -7,7 +7,7 @@ from typing import Any, Self
 from aiokafka import TopicPartition
 
 from outbox.errors import DependencyDown
-from outbox.kafka.consumer_record import Partition, Received, received
+from outbox.kafka.consumer_record import ConsumerRecord, Partition, read_consumer_record
 from outbox.kafka.errors import broker_errors
 from outbox.kafka.reader import Reader
 
@@ -49,7 +49,7 @@ class Tail(Reader):
             async with asyncio.timeout(self._silence):
                 return await self._consumer.stable_ends(self._partitions)
 
-    async def next_records(self, most: int, wait_milliseconds: int) -> Sequence[Received]:
+    async def next_records(self, most: int, wait_milliseconds: int) -> Sequence[ConsumerRecord]:
         """What has come, each partition's in the order of their offsets; empty if nothing has."""
         if not self._partitions:
             await asyncio.sleep(wait_milliseconds / 1000)
@@ -57,7 +57,7 @@ class Tail(Reader):
         fetched = await self._fetch(most=most, wait_milliseconds=wait_milliseconds)
         with broker_errors():
             await self._require_whole(fetched)
-        return [received(record) for records in fetched.values() for record in records]
+        return [read_consumer_record(record) for records in fetched.values() for record in records]
 
     async def position(self) -> dict[Partition, int]:
         """What of each partition comes next."""

@@ -16,7 +16,7 @@ PAUSE_SECONDS = 0.2
 REMEMBERED_SECONDS = 30.0
 
 
-class Routes:
+class TopicPartitions:
     """Asks a broker for a topic once, and keeps to the first count there ever was.
 
     `recorded` is that count, where a relay has published to the topic before: were a topic's new
@@ -72,13 +72,13 @@ async def _look(client: AIOKafkaClient, topics: Set[str]) -> dict[str, int | str
     answers = 0
     while True:
         answers += bool(await client.force_metadata_update())
-        found = {topic: _found(client.cluster, topic) for topic in topics}
+        found = {topic: _read_found(client.cluster, topic) for topic in topics}
         if answers >= LOOKS or TOPIC_MISSING not in found.values():
             return found
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-def _found(cluster: ClusterMetadata, topic: str) -> int | str:
+def _read_found(cluster: ClusterMetadata, topic: str) -> int | str:
     if topic in cluster.unauthorized_topics:
         return OF_THE_TOPIC[TopicAuthorizationFailedError]
     return len(cluster.partitions_for_topic(topic) or ()) or TOPIC_MISSING

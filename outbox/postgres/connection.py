@@ -71,7 +71,7 @@ LASTING = (
 LEVEL = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 
-class Refused(psycopg.OperationalError):
+class ConnectionRefused(psycopg.OperationalError):
     """The server does not take this client, and would not later: nobody has to wait for it.
 
     Known by PostgreSQL's own words, for it gives no SQLSTATE there. In another language than
@@ -184,12 +184,12 @@ async def open_session(
     try:
         session = await _open_with(kind, address, shown, fixed, told, options)
     except psycopg.Error as error:
-        raise _told(error) from None
+        raise _describe(error) from None
     if session.each_begin:
         return session
     if session.pgconn.parameter_status(b"application_name") != shown.encode():
         session.hold(fixed)
-    elif differing := _differing(session, fixed):
+    elif differing := _find_differing(session, fixed):
         await _insist(session, differing, fixed)
     return session
 
@@ -234,16 +234,16 @@ async def _insist(session: Session, differing: list[str], fixed: Mapping[str, st
     except BaseException:
         await session.close()
         raise
-    if _differing(session, fixed):
+    if _find_differing(session, fixed):
         session.hold(fixed)
 
 
-def _differing(session: Session, fixed: Mapping[str, str]) -> list[str]:
+def _find_differing(session: Session, fixed: Mapping[str, str]) -> list[str]:
     """What the server reports to be something else; what it does not report came with the name."""
-    return [name for name in REPORTED if _reported(session, name) not in (None, fixed[name])]
+    return [name for name in REPORTED if _read_reported(session, name) not in (None, fixed[name])]
 
 
-def _reported(session: Session, name: str) -> str | None:
+def _read_reported(session: Session, name: str) -> str | None:
     value = session.pgconn.parameter_status(name.encode())
     return value.decode() if value is not None else None
 
@@ -271,10 +271,10 @@ def _shown(name: str) -> str:
 
 def is_refused(error: BaseException) -> bool:
     """Whether an outage is none, but an address or a right that somebody must change."""
-    return isinstance(error, Refused) or isinstance(error.__cause__, Refused)
+    return isinstance(error, ConnectionRefused) or isinstance(error.__cause__, ConnectionRefused)
 
 
-def _told(error: psycopg.Error) -> psycopg.Error:
+def _describe(error: psycopg.Error) -> psycopg.Error:
     """The same error, in one line where it will not pass, and without what is secret.
 
     libpq knows which password it sent, also where it is from PGPASSWORD or from a file.
@@ -283,5 +283,5 @@ def _told(error: psycopg.Error) -> psycopg.Error:
         keep_secret(error.pgconn.password.decode(errors="replace"))
     text = without_secrets(str(error))
     if any(words in text for words in LASTING):
-        return Refused(text.splitlines()[0])
+        return ConnectionRefused(text.splitlines()[0])
     return error if text == str(error) else type(error)(text)

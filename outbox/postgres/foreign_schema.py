@@ -62,12 +62,12 @@ def require_no_gap(component: str, applied: Collection[int], known: Collection[i
         )
 
 
-def newer(component: str, applied: Collection[int], known: Collection[int]) -> list[str]:
+def find_newer(component: str, applied: Collection[int], known: Collection[int]) -> list[str]:
     """The migrations that a later version of this program has applied."""
     return [f"{component} {number:04d}" for number in sorted(set(applied) - set(known))]
 
 
-async def what_is_wrong(connection: psycopg.AsyncConnection[Any]) -> str | None:
+async def describe_wrong(connection: psycopg.AsyncConnection[Any]) -> str | None:
     """Why a statement of ours did not fit the schema; None where it is ours and whole."""
     try:
         await require_ours(connection)

@@ -15,7 +15,7 @@ import outbox
 from outbox.environment.postgres_address import PostgresAddress
 from outbox.errors import Halted, SchemaBehind, SchemaForeign
 from outbox.postgres.connection import FIXED, open_session
-from outbox.postgres.foreign_schema import newer, require_no_gap, require_ours
+from outbox.postgres.foreign_schema import find_newer, require_no_gap, require_ours
 from outbox.settings import DEFAULT_SEARCH_PATH
 
 log = structlog.get_logger()
@@ -150,7 +150,7 @@ async def _require_line(
         applied = [number for name, number in rows if name == component]
         known = [each.number for each in migrations if each.component == component]
         require_no_gap(component, applied, known)
-        if later := newer(component, applied, known):
+        if later := find_newer(component, applied, known):
             log.warning("the schema is newer than this version", unknown=", ".join(later))
 
 

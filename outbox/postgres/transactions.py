@@ -31,7 +31,9 @@ FROM unnest(ARRAY['lock_timeout', 'statement_timeout', 'idle_in_transaction_sess
 
 
 @asynccontextmanager
-async def planned(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[None, None]:
+async def planned_transaction(
+    connection: psycopg.AsyncConnection[Any],
+) -> AsyncGenerator[None, None]:
     """A transaction on a connection in autocommit whose statements follow indexes."""
     async with connection.transaction():
         await connection.execute(PLANNED)
@@ -39,7 +41,7 @@ async def planned(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[No
 
 
 @asynccontextmanager
-async def brief(
+async def bounded_transaction(
     connection: psycopg.AsyncConnection[Any], milliseconds: int
 ) -> AsyncGenerator[None, None]:
     """The same, and each wait, statement and silence in it is at most so long.
@@ -47,6 +49,6 @@ async def brief(
     LockNotAvailable or QueryCanceled where it is not enough; after a silence the connection is
     lost (IdleInTransactionSessionTimeout).
     """
-    async with planned(connection):
+    async with planned_transaction(connection):
         await connection.execute(LIMITS, {"limit": f"{milliseconds}ms"})
         yield

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 
 from outbox.cursor.cut import COLUMNS, Row
-from outbox.kafka import Record, Refused, Stream, stream_of
-from outbox.relay.sender import Carried
+from outbox.kafka import Record, RefusedRecord, Stream, read_stream
+from outbox.relay.sender import SendResult
 
 CHECK_SECONDS = 0.5
 
@@ -97,10 +97,10 @@ class ParkedKeys:
             await cursor.execute(WAITING.encode(), parameters | {"limit": limit})
             return [Row._make(row) for row in await cursor.fetchall()]
 
-    async def park(self, refused: Iterable[Refused]) -> None:
+    async def park(self, refused: Iterable[RefusedRecord]) -> None:
         for each in refused:
             record = each.record
-            values = [*_texts(stream_of(record)), record.topic, record.position, each.reason]
+            values = [*_texts(read_stream(record)), record.topic, record.position, each.reason]
             await self._connection.execute(PARK, values)
 
     async def wait(self, streams: Iterable[Stream], positions: Iterable[int]) -> None:
@@ -126,7 +126,7 @@ class ParkedKeys:
         return {Stream(raw(kind), raw(key)) for kind, key in await rows.fetchall()}
 
 
-def aside(carried: Carried) -> list[Record]:
+def collect_unacknowledged(carried: SendResult) -> list[Record]:
     """The records of a page that were not acknowledged."""
     return [*(refused.record for refused in carried.refused.values()), *carried.waiting]
 

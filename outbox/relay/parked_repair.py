@@ -34,7 +34,7 @@ WHERE aggregatetype = %s AND aggregateid = %s AND position = %s
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ParkedSelection:
     """Which parked keys; all of them where nothing is said."""
 
     aggregate: str | None = None
@@ -62,15 +62,15 @@ class ParkedKey:
 
 
 async def list_parked(
-    connection: psycopg.AsyncConnection[Any], selection: Selection | None = None
+    connection: psycopg.AsyncConnection[Any], selection: ParkedSelection | None = None
 ) -> list[ParkedKey]:
     """The oldest first."""
-    rows = await connection.execute(LIST.encode(), asdict(selection or Selection()))
+    rows = await connection.execute(LIST.encode(), asdict(selection or ParkedSelection()))
     return [ParkedKey(*row) for row in await rows.fetchall()]
 
 
 async def release(
-    connection: psycopg.AsyncConnection[Any], selection: Selection, operation: Operation
+    connection: psycopg.AsyncConnection[Any], selection: ParkedSelection, operation: Operation
 ) -> int:
     """Let the relay try these keys again, from the refused message on; how many keys."""
     async with connection.transaction():
@@ -78,7 +78,7 @@ async def release(
 
 
 async def discard(
-    connection: psycopg.AsyncConnection[Any], selection: Selection, operation: Operation
+    connection: psycopg.AsyncConnection[Any], selection: ParkedSelection, operation: Operation
 ) -> int:
     """Never publish the refused message of these keys; what waits behind it is tried.
 
@@ -91,7 +91,7 @@ async def discard(
 
 
 async def _release(
-    connection: psycopg.AsyncConnection[Any], selection: Selection, operation: Operation
+    connection: psycopg.AsyncConnection[Any], selection: ParkedSelection, operation: Operation
 ) -> list[tuple[str, str, int]]:
     rows = await connection.execute(RELEASE.encode(), asdict(selection))
     keys = await rows.fetchall()

@@ -18,7 +18,7 @@ import structlog
 
 from outbox.cursor.database_identity import require_same
 from outbox.cursor.lease import Lease, take
-from outbox.errors import DependencyDown, OutboxError, translated
+from outbox.errors import DependencyDown, OutboxError, translate_errors
 from outbox.postgres.connection import connect
 from outbox.postgres.deadline import Deadline
 from outbox.postgres.migrate import outbox_migrations, require_current
@@ -28,7 +28,7 @@ from outbox.relay.term import Term
 from outbox.retention.pruner import Pruner
 from outbox.runtime.backoff import Backoff
 from outbox.runtime.failpoints import Failpoint, failpoint
-from outbox.runtime.poll_interval import Pace
+from outbox.runtime.poll_interval import PollInterval
 from outbox.settings import Settings
 
 log = structlog.get_logger()
@@ -70,7 +70,7 @@ class Relay:
                 await self._pause(backoff.failed())
 
     async def _connect_and_lead(self) -> None:
-        with translated():
+        with translate_errors():
             async with await connect(self._settings) as connection:
                 async with Deadline(self._settings.read_timeout_seconds):
                     lease = await self._take(connection)
@@ -90,7 +90,7 @@ class Relay:
     async def _lead(self, connection: psycopg.AsyncConnection[Any], lease: Lease) -> None:
         log.info("relay leads", term=lease.term, owner=lease.owner)
         failpoint(Failpoint.LEASE_TAKEN)
-        pace = Pace(self._settings.poll_at_rest_milliseconds / 1000)
+        pace = PollInterval(self._settings.poll_at_rest_milliseconds / 1000)
         term = Term(self._settings, connection, lease, self._size)
         async with term, Pruner(self._settings, connect):
             while not self._stopping.is_set():

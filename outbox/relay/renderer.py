@@ -7,7 +7,7 @@ import orjson
 from outbox.cursor.cut import Row
 from outbox.kafka import Record
 from outbox.kafka.batch import VARINT, header
-from schemas.extensions import TRACING, readable
+from schemas.extensions import TRACING, keep_readable
 from schemas.limits import SEQUENCE_DIGITS
 from schemas.wire import JSON
 
@@ -97,5 +97,7 @@ def _carried(document: bytes) -> list[bytes]:
     texts = [(name, values[name]) for name in TRACING if name in values]
     pairs = [header(name, text.encode()) for name, text in texts if isinstance(text, str)]
     if len(values) > len(texts):
-        pairs += [header(f"ce_{name}", text.encode()) for name, text in readable(values).items()]
+        pairs += [
+            header(f"ce_{name}", text.encode()) for name, text in keep_readable(values).items()
+        ]
     return pairs

@@ -15,17 +15,17 @@ import structlog
 from outbox.kafka import (
     Batch,
     Delivery,
-    Outcome,
     Packed,
     Publisher,
     Record,
-    Refused,
     RefusedBatch,
+    RefusedRecord,
+    SendOutcome,
     Stream,
-    stream_of,
+    read_stream,
 )
 from outbox.kafka.errors import TOO_LARGE
-from outbox.kafka.topic_partitions import Routes
+from outbox.kafka.topic_partitions import TopicPartitions
 from outbox.runtime.failpoints import Failpoint, failpoint, while_waiting
 from outbox.settings import Settings
 
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 RECORDS_PER_PRODUCER = 1 << 30
 
 
-class Turn(Protocol):
+class PublishingLease(Protocol):
     """Whose turn it is to publish, and for how long that is certain: outbox.cursor.lease.Lease."""
 
     def require(self) -> None:
@@ -46,30 +46,30 @@ class Turn(Protocol):
 
 
 @dataclass(slots=True)
-class Carried:
+class SendResult:
     """What became of a page: acknowledged, refused (one record a key), or behind a refused one."""
 
     deliveries: list[Delivery] = field(default_factory=list)
-    refused: dict[Stream, Refused] = field(default_factory=dict)
+    refused: dict[Stream, RefusedRecord] = field(default_factory=dict)
     waiting: list[Record] = field(default_factory=list)
 
     def refuse(self, record: Record, reason: str) -> None:
         """A key's first refused record parks it; its later ones wait."""
-        if stream_of(record) in self.refused:
+        if read_stream(record) in self.refused:
             self.waiting.append(record)
         else:
-            self.refused[stream_of(record)] = Refused(record, reason)
+            self.refused[read_stream(record)] = RefusedRecord(record, reason)
 
     def flowing(self, records: Iterable[Record]) -> list[Record]:
         """Those whose key is not set aside; the others wait."""
         kept: list[Record] = []
         for record in records:
-            aside = stream_of(record) in self.refused
+            aside = read_stream(record) in self.refused
             (self.waiting if aside else kept).append(record)
         return kept
 
 
-class Carrier:
+class Sender:
     """Owns the publisher, and replaces it after every refusal. One page at a time.
 
     `partitions` are the recorded counts of the topics; `keep` renews the lease between attempts.
@@ -79,14 +79,14 @@ class Carrier:
     def __init__(
         self,
         settings: Settings,
-        turn: Turn,
+        turn: PublishingLease,
         partitions: dict[str, int],
         keep: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._turn = turn
         self._keep = keep
-        self.routes = Routes(partitions, settings.publish_timeout_seconds)
+        self.routes = TopicPartitions(partitions, settings.publish_timeout_seconds)
         self._batch_bytes: dict[str, int] = {}
         self._held = AsyncExitStack()
         self._publisher = self._new_publisher()
@@ -101,9 +101,9 @@ class Carrier:
     async def pack(self, records: Iterable[Record]) -> Packed:
         return await self._publisher.prepare(records)
 
-    async def carry(self, packed: Packed) -> Carried:
+    async def carry(self, packed: Packed) -> SendResult:
         """Every record is accounted for on return. LeaseLost and DependencyDown end the term."""
-        carried = Carried()
+        carried = SendResult()
         for refused in packed.refused:
             carried.refuse(refused.record, refused.reason)
         batches = packed.batches
@@ -116,13 +116,13 @@ class Carrier:
             await self._replace_publisher()
         return carried
 
-    async def _publish(self, batches: Sequence[Batch]) -> Outcome:
+    async def _publish(self, batches: Sequence[Batch]) -> SendOutcome:
         failpoint(Failpoint.BATCHES_PACKED)
         self._turn.require()
         publishing = self._publisher.publish(batches, self._turn.remaining())
         return await while_waiting(Failpoint.BATCHES_SENT, publishing)
 
-    async def _after(self, refused: Sequence[RefusedBatch], carried: Carried) -> list[Batch]:
+    async def _after(self, refused: Sequence[RefusedBatch], carried: SendResult) -> list[Batch]:
         """What is left to send: narrower where a batch was refused, without the keys set aside."""
         if not refused:
             return []
@@ -137,7 +137,7 @@ class Carrier:
             left += packed.batches
         return left
 
-    def _narrow(self, refused: RefusedBatch, carried: Carried) -> list[list[Record]]:
+    def _narrow(self, refused: RefusedBatch, carried: SendResult) -> list[list[Record]]:
         records, behind = refused.batch.records, [batch.records for batch in refused.behind]
         log.warning(
             "refused", topic=refused.batch.topic, reason=refused.reason, messages=len(records)

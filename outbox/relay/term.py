@@ -13,14 +13,14 @@ from outbox.cursor.cut import Cut, CutReader, Row, Snapshot
 from outbox.cursor.lease import Lease
 from outbox.cursor.progress import Progress, advance, read_progress
 from outbox.errors import DependencyDown, LeaseLost
-from outbox.kafka import Packed, Stream, stream_of
+from outbox.kafka import Packed, Stream, read_stream
 from outbox.postgres.deadline import Deadline
 from outbox.relay.page_size import PageSize
-from outbox.relay.parked_keys import ParkedKeys, aside
+from outbox.relay.parked_keys import ParkedKeys, collect_unacknowledged
 from outbox.relay.partition_counts import read_topics, record_topics
 from outbox.relay.renderer import Renderer
-from outbox.relay.sender import Carried, Carrier
-from outbox.retention.create_ahead import Partitions
+from outbox.relay.sender import Sender, SendResult
+from outbox.retention.create_ahead import PartitionCreator
 from outbox.runtime.failpoints import Failpoint, failpoint
 from outbox.settings import Settings
 
@@ -61,10 +61,10 @@ class Term:
         self._size = size or PageSize(settings)
         self._reader = CutReader(connection, self._size.messages, self._size.bytes)
         self._renderer = Renderer(lease.term)
-        self._partitions = Partitions(settings)
+        self._partitions = PartitionCreator(settings)
         self._parked = ParkedKeys(connection)
         self._topics: dict[str, int] = {}
-        self._carrier = Carrier(settings, lease, self._topics, self._keep)
+        self._carrier = Sender(settings, lease, self._topics, self._keep)
         self._held = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -101,7 +101,7 @@ class Term:
         rows = await self._reader.small(cut)
         if rows is None:
             first = (await self._reader.measure(cut)).first_position or 1
-            await self._advance(Progress(cut.cursor, upto, first - 1), Carried())
+            await self._advance(Progress(cut.cursor, upto, first - 1), SendResult())
             return await self._publish_large(upto, stopping)
         done = Progress(upto, None, rows[-1].position if rows else 0)
         if rows:
@@ -123,7 +123,7 @@ class Term:
                     return True
                 flight.start(asyncio.create_task(self._carry(page.packed)), page)
             await self._land(flight, upto)
-        await self._advance(Progress(upto), Carried())
+        await self._advance(Progress(upto), SendResult())
         return True
 
     async def _land(self, flight: "_Flight", upto: Snapshot) -> bool:
@@ -141,7 +141,7 @@ class Term:
         self._carrier.routes.forget_refusals()
         rows = await self._parked.waiting(stream, self._settings.page_messages)
         carried = await self._carry(await self._carrier.pack(map(self._renderer.record, rows)))
-        left = {record.position for record in aside(carried)}
+        left = {record.position for record in collect_unacknowledged(carried)}
         async with self._connection.transaction():
             await self._advance(self._progress, carried)
             await self._parked.park(carried.refused.values())
@@ -157,28 +157,28 @@ class Term:
         packed = await self._carrier.pack(map(self._renderer.record, flowing))
         return Page(rows, packed, streams, positions)
 
-    async def _carry(self, packed: Packed) -> Carried:
+    async def _carry(self, packed: Packed) -> SendResult:
         await record_topics(self._connection, self._carrier.routes.counts, self._topics)
         carried = await self._carrier.carry(packed)
         failpoint(Failpoint.BATCHES_ACKNOWLEDGED)
         return carried
 
-    async def _settle(self, progress: Progress, page: Page, carried: Carried) -> None:
+    async def _settle(self, progress: Progress, page: Page, carried: SendResult) -> None:
         """The page is accounted for: acknowledged, or parked in the same transaction."""
-        refused = aside(carried)
+        refused = collect_unacknowledged(carried)
         if not refused and not page.positions:
             return await self._advance(progress, carried)
         async with self._connection.transaction():
             await self._advance(progress, carried)
             await self._parked.park(carried.refused.values())
-            await self._parked.wait(map(stream_of, refused), [r.position for r in refused])
+            await self._parked.wait(map(read_stream, refused), [r.position for r in refused])
             await self._parked.wait(page.streams, page.positions)
         self._parked.parked(carried.refused)
         for stream, each in carried.refused.items():
             log.error("key parked", key=stream.key.decode(), reason=each.reason)
         return None
 
-    async def _advance(self, progress: Progress, carried: Carried) -> None:
+    async def _advance(self, progress: Progress, carried: SendResult) -> None:
         await advance(self._connection, self._lease, progress, carried.deliveries)
         self._progress = progress
         if carried.deliveries:
@@ -190,10 +190,10 @@ class _Flight:
     """The page in flight, if one is; awaited or cancelled before the term ends."""
 
     def __init__(self) -> None:
-        self.task: asyncio.Task[Carried] | None = None
+        self.task: asyncio.Task[SendResult] | None = None
         self.page: Page | None = None
 
-    def start(self, task: asyncio.Task[Carried], page: Page) -> None:
+    def start(self, task: asyncio.Task[SendResult], page: Page) -> None:
         self.task, self.page = task, page
 
     async def aclose(self) -> None:

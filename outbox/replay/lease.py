@@ -47,7 +47,7 @@ UPDATE outbox.replays SET owner = NULL, expires_at = NULL WHERE id = %(id)s AND 
 """
 
 
-class ReplayTurn:
+class ReplayLease:
     """A term of one process at one replay; `status` is the replay's, as it was last written."""
 
     def __init__(
@@ -101,11 +101,11 @@ class ReplayTurn:
         await self._connection.execute(RELEASE, self._held)
 
 
-async def take_turn(
+async def take_lease(
     connection: psycopg.AsyncConnection[Any], replay_id: int, owner: str, seconds: float
-) -> ReplayTurn | None:
+) -> ReplayLease | None:
     """A turn for `owner`; None while another process has it, or the replay is not to be run."""
     since = monotonic()
     values = {"id": replay_id, "owner": owner, "seconds": seconds}
     row = await (await connection.execute(TAKE, values)).fetchone()
-    return None if row is None else ReplayTurn(connection, replay_id, row[0], seconds, since)
+    return None if row is None else ReplayLease(connection, replay_id, row[0], seconds, since)

@@ -19,13 +19,13 @@ import psycopg
 import structlog
 
 from outbox.cursor.database_identity import require_original
-from outbox.errors import Halted, OutboxError, translated
+from outbox.errors import Halted, OutboxError, translate_errors
 from outbox.postgres.connection import connect_command, is_refused
 from outbox.postgres.migrate import outbox_migrations, require_current
 from outbox.relay.partition_counts import read_topics
 from outbox.relay.renderer import Renderer
-from outbox.relay.sender import Carried, Carrier
-from outbox.replay.lease import ReplayTurn, take_turn
+from outbox.relay.sender import Sender, SendResult
+from outbox.replay.lease import ReplayLease, take_lease
 from outbox.replay.requests import Replay, find
 from outbox.replay.source import ReplayPage, ReplaySource
 from outbox.runtime.backoff import Backoff
@@ -85,7 +85,7 @@ class Replayer:
 
     async def _connect_and_replay(self) -> bool:
         """Whether there is nothing left to do here."""
-        with translated():
+        with translate_errors():
             async with await connect_command(self._settings, "replay") as connection:
                 await require_current(connection, outbox_migrations())
                 await require_original(connection)
@@ -93,7 +93,7 @@ class Replayer:
                 if replay.status != "running":
                     return True
                 seconds = self._settings.lease_seconds
-                turn = await take_turn(connection, self._id, self._owner, seconds)
+                turn = await take_lease(connection, self._id, self._owner, seconds)
                 if turn is None:
                     await self._stand_by(replay)
                     return False
@@ -107,7 +107,7 @@ class Replayer:
         await self._pause(self._settings.lease_seconds / 10)
 
     async def _replay(
-        self, connection: psycopg.AsyncConnection[Any], turn: ReplayTurn, replay: Replay
+        self, connection: psycopg.AsyncConnection[Any], turn: ReplayLease, replay: Replay
     ) -> None:
         log.info("replaying", replay=replay.id, position=replay.position, owner=self._owner)
         counts = await read_topics(connection)
@@ -116,7 +116,7 @@ class Replayer:
         )
         rate = _Rate(replay.messages_per_second)
         limit = min(self._settings.page_messages, rate.a_second)
-        async with Carrier(self._settings, turn, counts, turn.renew) as carrier:
+        async with Sender(self._settings, turn, counts, turn.renew) as carrier:
             sender = _Sender(carrier, turn, replay, self._tell)
             while turn.status == "running" and not self._stopping.is_set():
                 page = await source.page(limit)
@@ -129,7 +129,7 @@ class Replayer:
         await turn.release()
         log.info("replay stopped", replay=replay.id, status=turn.status)
 
-    async def _rest(self, turn: ReplayTurn, seconds: float) -> None:
+    async def _rest(self, turn: ReplayLease, seconds: float) -> None:
         """Keep to the rate; a replay that is paused meanwhile is noticed at the next renewal."""
         until = monotonic() + seconds
         while turn.status == "running" and not self._stopping.is_set():
@@ -149,13 +149,13 @@ class _Sender:
     """Takes pages to Kafka and keeps the checkpoint."""
 
     def __init__(
-        self, carrier: Carrier, turn: ReplayTurn, replay: Replay, tell: Callable[[int], None]
+        self, carrier: Sender, turn: ReplayLease, replay: Replay, tell: Callable[[int], None]
     ) -> None:
         self._carrier = carrier
         self._turn = turn
         self._tell = tell
         self._sent = replay.sent
-        self._renderer = Renderer(NOBODYS_TERM, headers(replay))
+        self._renderer = Renderer(NOBODYS_TERM, replay_headers(replay))
 
     async def send(self, page: ReplayPage) -> None:
         """Durable in Kafka, then in the row; a page without rows only moves the checkpoint."""
@@ -169,7 +169,7 @@ class _Sender:
         self._sent += sent
         self._tell(self._sent)
 
-    async def _carry(self, page: ReplayPage) -> Carried:
+    async def _carry(self, page: ReplayPage) -> SendResult:
         packed = await self._carrier.pack(map(self._renderer.record, page.rows))
         carried = await while_waiting(Failpoint.REPLAY_SENT, self._carrier.carry(packed))
         failpoint(Failpoint.REPLAY_ACKNOWLEDGED)
@@ -178,7 +178,7 @@ class _Sender:
         return carried
 
 
-def headers(replay: Replay) -> list[tuple[str, bytes]]:
+def replay_headers(replay: Replay) -> list[tuple[str, bytes]]:
     """What tells a replay's records from the relay's, beside their term."""
     named = [("replay", str(replay.id).encode())]
     if replay.consumer is not None:

@@ -20,9 +20,9 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from outbox.errors import rejected
+from outbox.errors import build_rejection
 from outbox.operations import Operation
-from outbox.replay.source import Preview, Selection
+from outbox.replay.source import ReplayPreview, ReplaySelection
 
 COLUMNS = """id, status, consumer, aggregates, keys, types, topics, since, before, first_position,
     last_position, position, messages_per_second, selected, sent, refused, operator, reason,
@@ -79,8 +79,8 @@ class Replay:
     owner: str | None
 
     @property
-    def selection(self) -> Selection:
-        return Selection(
+    def selection(self) -> ReplaySelection:
+        return ReplaySelection(
             self.aggregates, self.keys, self.types, self.topics, self.since, self.before,
             self.first_position, self.last_position,
         )  # fmt: skip
@@ -88,8 +88,8 @@ class Replay:
 
 async def start(
     connection: psycopg.AsyncConnection[Any],
-    selection: Selection,
-    found: Preview,
+    selection: ReplaySelection,
+    found: ReplayPreview,
     consumer: str | None,
     messages_per_second: float,
     operation: Operation,
@@ -97,7 +97,7 @@ async def start(
     """Record it, to be run; MessageRejected where nothing is selected, or no reason is said."""
     operation.require_reason()
     if not found.messages:
-        raise rejected("replay", "selection", "must select a message that is published")
+        raise build_rejection("replay", "selection", "must select a message that is published")
     values = asdict(selection) | {
         "last_position": found.last_position, "consumer": consumer, "selected": found.messages,
         "rate": messages_per_second, "operator": operation.operator,
@@ -118,7 +118,7 @@ async def find(connection: psycopg.AsyncConnection[Any], replay_id: int) -> Repl
     """MessageRejected where there is none."""
     found = await _all(connection, LIST, {"id": replay_id, "limit": 1})
     if not found:
-        raise rejected("replay", "id", "must be that of a replay; see `outbox replay list`")
+        raise build_rejection("replay", "id", "must be that of a replay; see `outbox replay list`")
     return found[0]
 
 
@@ -161,7 +161,9 @@ async def _change(
         changed = await _all(connection, CHANGE, values)
         if not changed:
             found = await find(connection, replay_id)
-            raise rejected("replay", "status", f"must be {' or '.join(of)}; it is {found.status}")
+            raise build_rejection(
+                "replay", "status", f"must be {' or '.join(of)}; it is {found.status}"
+            )
         await _record(connection, operation, changed[0])
     return changed[0]
 

@@ -20,7 +20,7 @@ import psycopg
 from psycopg.types.string import ByteaBinaryLoader
 
 from outbox.cursor.cut import COLUMNS, HIGHEST, Row
-from outbox.postgres.transactions import planned
+from outbox.postgres.transactions import planned_transaction
 
 CHUNK_ROWS = 20_000
 
@@ -95,7 +95,7 @@ PASSED = "SELECT highest_position FROM outbox.relay WHERE name = 'main'"
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ReplaySelection:
     """Which messages: all that fit every part; a part that is None fits any."""
 
     aggregates: list[str] | None = None
@@ -116,7 +116,7 @@ class Selection:
         }  # fmt: skip
 
 
-class Kind(NamedTuple):
+class RangeKind(NamedTuple):
     """Messages of one type on one topic."""
 
     topic: str
@@ -124,10 +124,10 @@ class Kind(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class ReplayPreview:
     """What a selection holds now, and up to which position; times are those of the messages."""
 
-    counts: dict[Kind, int]
+    counts: dict[RangeKind, int]
     last_position: int
     first_time: datetime | None = None
     last_time: datetime | None = None
@@ -161,7 +161,7 @@ class ReplaySource:
     def __init__(
         self,
         connection: psycopg.AsyncConnection[Any],
-        selection: Selection,
+        selection: ReplaySelection,
         position: int,
         page_bytes: int,
     ) -> None:
@@ -177,7 +177,9 @@ class ReplaySource:
         if self._position >= self._selection.last_position:
             return None
         if self._position >= self._chunk_end:
-            self._chunk_end = await chunk_end(self._connection, self._selection, self._position)
+            self._chunk_end = await find_chunk_end(
+                self._connection, self._selection, self._position
+            )
         rows = await self._rows(messages)
         whole = len(rows) < messages and sum(len(r.payload or b"") for r in rows) < self._bytes
         self._position = self._chunk_end if whole else rows[-1].position
@@ -186,60 +188,65 @@ class ReplaySource:
     async def _rows(self, messages: int) -> list[Row]:
         selected = self._selection.parameters(self._position, self._chunk_end)
         bounds = {"limit": messages, "bytes": self._bytes}
-        async with planned(self._connection), self._connection.cursor(binary=True) as cursor:
+        async with (
+            planned_transaction(self._connection),
+            self._connection.cursor(binary=True) as cursor,
+        ):
             await cursor.execute(PAGE.encode(), selected | bounds)
             return sorted(Row._make(row) for row in await cursor.fetchall())
 
 
-async def preview(
-    connection: psycopg.AsyncConnection[Any], selection: Selection, tell: Tell
-) -> Preview:
+async def preview_replay(
+    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, tell: Tell
+) -> ReplayPreview:
     """Count it, chunk by chunk; `tell` hears the position and the last one."""
-    counts: Counter[Kind] = Counter()
+    counts: Counter[RangeKind] = Counter()
     times: list[datetime] = []
-    selection = await bounded(connection, selection)
+    selection = await end_at_relay(connection, selection)
     async for rows in _chunks(connection, selection, COUNT, tell):
         for topic, type_, messages, first, last in rows:
-            counts[Kind(topic, type_)] += messages
+            counts[RangeKind(topic, type_)] += messages
             times += [first, last]
     ends = (min(times), max(times)) if times else (None, None)
-    return Preview(dict(sorted(counts.items())), selection.last_position, *ends)
+    return ReplayPreview(dict(sorted(counts.items())), selection.last_position, *ends)
 
 
-async def selected_keys(
-    connection: psycopg.AsyncConnection[Any], selection: Selection, tell: Tell
+async def read_selected_keys(
+    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, tell: Tell
 ) -> dict[tuple[str, str], int]:
     """The highest selected version of each key; about 300 bytes a key in memory."""
     found: dict[tuple[str, str], int] = {}
-    async for rows in _chunks(connection, await bounded(connection, selection), KEYS, tell):
+    async for rows in _chunks(connection, await end_at_relay(connection, selection), KEYS, tell):
         for aggregate, key, version in rows:
             found[aggregate, key] = max(version, found.get((aggregate, key), 0))
     return found
 
 
-async def bounded(connection: psycopg.AsyncConnection[Any], selection: Selection) -> Selection:
+async def end_at_relay(
+    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection
+) -> ReplaySelection:
     """The same, ended where the relay is: what comes later is not said again."""
     row = await (await connection.execute(PASSED)).fetchone()
     passed = row[0] if row else 0
     return replace(selection, last_position=min(selection.last_position, passed))
 
 
-async def chunk_end(
-    connection: psycopg.AsyncConnection[Any], selection: Selection, behind: int
+async def find_chunk_end(
+    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, behind: int
 ) -> int:
     parameters = {"behind": behind, "last": selection.last_position, "rows": CHUNK_ROWS}
-    async with planned(connection):
+    async with planned_transaction(connection):
         row = await (await connection.execute(END, parameters)).fetchone()
     return int(row[0]) if row else selection.last_position
 
 
 async def _chunks(
-    connection: psycopg.AsyncConnection[Any], selection: Selection, statement: str, tell: Tell
+    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, statement: str, tell: Tell
 ) -> AsyncGenerator[list[Any], None]:
     behind = selection.first_position - 1
     while behind < selection.last_position:
-        upto = await chunk_end(connection, selection, behind)
-        async with planned(connection):
+        upto = await find_chunk_end(connection, selection, behind)
+        async with planned_transaction(connection):
             parameters = selection.parameters(behind, upto)
             yield await (await connection.execute(statement.encode(), parameters)).fetchall()
         behind = upto

@@ -15,8 +15,8 @@ import psycopg
 from psycopg.sql import SQL
 
 from outbox.cursor.cut import HIGHEST, Snapshot
-from outbox.postgres.transactions import planned
-from outbox.retention.day_partitions import Day
+from outbox.postgres.transactions import planned_transaction
+from outbox.retention.day_partitions import DayPartition
 
 # Where a chunk ends: the last but one row of the next `rows`, by the index on position.
 END = SQL("""
@@ -68,13 +68,13 @@ class Chunk:
     upto: int
 
 
-async def chunks(
-    connection: psycopg.AsyncConnection[Any], day: Day, rows: int
+async def read_chunks(
+    connection: psycopg.AsyncConnection[Any], day: DayPartition, rows: int
 ) -> AsyncGenerator[Chunk, None]:
     """The whole day, by and by; the last chunk is open, for whatever is written meanwhile."""
     behind = 0
     while True:
-        async with planned(connection):
+        async with planned_transaction(connection):
             found = await connection.execute(
                 END.format(day=day.table), {"behind": behind, "rows": rows}
             )
@@ -86,8 +86,8 @@ async def chunks(
         behind = end[0]
 
 
-async def keep(
-    connection: psycopg.AsyncConnection[Any], day: Day, before: datetime | None, rows: int
+async def compact(
+    connection: psycopg.AsyncConnection[Any], day: DayPartition, before: datetime | None, rows: int
 ) -> tuple[Snapshot, int]:
     """Copy what is its key's latest message, of those created before, or of all; `rows` at once.
 
@@ -96,20 +96,20 @@ async def keep(
     found = await (await connection.execute("SELECT pg_current_snapshot()::text")).fetchone()
     assert found is not None  # noqa: S101 - a SELECT without FROM has one row
     kept = 0
-    async for chunk in chunks(connection, day, rows):
-        async with planned(connection):
+    async for chunk in read_chunks(connection, day, rows):
+        async with planned_transaction(connection):
             parameters = {"behind": chunk.behind, "upto": chunk.upto, "before": before}
             kept += (await connection.execute(KEEP.format(day=day.table), parameters)).rowcount
     return Snapshot.parse(found[0]), kept
 
 
-async def forget(connection: psycopg.AsyncConnection[Any], rows: int) -> int:
+async def delete_compacted(connection: psycopg.AsyncConnection[Any], rows: int) -> int:
     """Delete what is no longer its key's latest message; `rows` at once are looked at."""
     forgotten = 0
     last: tuple[str, str] | None = ("", "")
     while last is not None:
         behind = {"aggregate": last[0], "key": last[1]}
-        async with planned(connection):
+        async with planned_transaction(connection):
             end = await connection.execute(FORGET_END, behind | {"rows": rows})
             last = await end.fetchone()
             upto = dict(zip(("last_aggregate", "last_key"), last or (None, None), strict=True))

@@ -25,7 +25,7 @@ LATER = (
 )
 
 
-class Partitions:
+class PartitionCreator:
     """Keeps `partitions_ahead_days` days ahead; looks once every `partitions_check_seconds`."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = monotonic) -> None:
@@ -40,13 +40,13 @@ class Partitions:
             return 0
         self._due = self._clock() + self._every
         try:
-            return await create(connection, self._days)
+            return await create_day_partitions(connection, self._days)
         except LATER as error:
             log.warning("partitions not made yet", error=str(error).splitlines()[0])
             return 0
 
 
-async def create(connection: psycopg.AsyncConnection[Any], days_ahead: int) -> int:
+async def create_day_partitions(connection: psycopg.AsyncConnection[Any], days_ahead: int) -> int:
     """Make the days from today on that are missing; how many. Raises what LATER has."""
     row = await (await connection.execute(CREATE, [days_ahead])).fetchone()
     return int(row[0]) if row else 0

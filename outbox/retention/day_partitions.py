@@ -53,7 +53,7 @@ FROM pg_class WHERE oid = %(name)s::regclass
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class DayPartition:
     """A partition: what was created from `first` on and before `after`; both None: the default."""
 
     name: str
@@ -72,12 +72,12 @@ class Day:
         return str(self.first.astimezone(UTC).date()) if self.first else "late"
 
 
-LATE = Day("messages_default")
+LATE = DayPartition("messages_default")
 
 
-async def read_days(connection: psycopg.AsyncConnection[Any]) -> list[Day]:
+async def read_days(connection: psycopg.AsyncConnection[Any]) -> list[DayPartition]:
     """The oldest first, the default one last."""
-    async with connection.cursor(row_factory=class_row(Day)) as cursor:
+    async with connection.cursor(row_factory=class_row(DayPartition)) as cursor:
         await cursor.execute(DAYS)
         return await cursor.fetchall()
 
@@ -91,7 +91,9 @@ async def read_horizon(
     return horizon  # type: ignore[no-any-return]  # a timestamptz
 
 
-async def hides(connection: psycopg.AsyncConnection[Any], day: Day, snapshot: Snapshot) -> bool:
+async def has_hidden_messages(
+    connection: psycopg.AsyncConnection[Any], day: DayPartition, snapshot: Snapshot
+) -> bool:
     """Whether the day has a message that this snapshot does not show."""
     running = [str(xid) for xid in snapshot.running]
     parameters = {"xmax": str(snapshot.xmax), "running": running}
@@ -99,7 +101,7 @@ async def hides(connection: psycopg.AsyncConnection[Any], day: Day, snapshot: Sn
     return bool(hidden)
 
 
-async def count_parked(connection: psycopg.AsyncConnection[Any], day: Day) -> int:
+async def count_parked(connection: psycopg.AsyncConnection[Any], day: DayPartition) -> int:
     """How many messages of the day wait behind one that Kafka refused, that one included."""
     (parked,) = await _one(connection, PARKED.format(day=day.table), {})
     return int(parked)

@@ -38,7 +38,7 @@ WHERE position > %(behind)s AND position <= %(upto)s AND created_at < %(before)s
 """
 
 
-async def delete_late(
+async def delete_default_rows(
     connection: psycopg.AsyncConnection[Any], chunk: Chunk, before: datetime, cursor: Snapshot
 ) -> int:
     """Delete what `cursor` shows of those created before; how many."""
@@ -47,7 +47,7 @@ async def delete_late(
     return deleted.rowcount
 
 
-async def count_late(
+async def count_default_rows(
     connection: psycopg.AsyncConnection[Any], chunk: Chunk, before: datetime
 ) -> tuple[int, datetime | None]:
     """How many were created before, and when the first one was."""

@@ -5,7 +5,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DayOutcome:
     """A day past retention: dropped, or why not. `since`: when the oldest that is left began.
 
     `day` is `late`, `kept` or `deliveries` where the step that failed was at these rows.
@@ -17,14 +17,14 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Pruned:
+class PruneResult:
     """What a prune did to each day, and how many rows it deleted.
 
     `late` are messages of the default partition; `kept` and `deliveries`, rows of these tables;
     `ids`, those that callers gave to messages.
     """
 
-    days: list[Outcome] = field(default_factory=list)
+    days: list[DayOutcome] = field(default_factory=list)
     late: int = 0
     kept: int = 0
     deliveries: int = 0

@@ -10,9 +10,9 @@ from typing import Any, Self
 import psycopg
 import structlog
 
-from outbox.errors import OutboxError, translated
+from outbox.errors import OutboxError, translate_errors
 from outbox.retention.retention import Retention
-from outbox.runtime.cancellation import ended
+from outbox.runtime.cancellation import wait_until_ended
 from outbox.settings import Settings
 
 log = structlog.get_logger()
@@ -40,7 +40,7 @@ class Pruner:
     async def __aexit__(self, *_: object) -> None:
         """Its transaction is rolled back, also where PostgreSQL is deaf."""
         if self._task is not None:
-            await ended(self._task, patience_seconds=0)
+            await wait_until_ended(self._task, patience_seconds=0)
 
     async def _run(self) -> None:
         while True:
@@ -49,7 +49,7 @@ class Pruner:
 
     async def _check(self) -> None:
         try:
-            with translated():
+            with translate_errors():
                 async with await self._connect(self._settings) as connection:
                     pruned = await Retention(connection, self._settings).prune()
         except (OutboxError, psycopg.Error) as error:  # no answer of a database ends a relay

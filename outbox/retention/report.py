@@ -8,21 +8,21 @@ import psycopg
 
 from outbox.cursor.cut import HIGHEST, Snapshot
 from outbox.cursor.progress import read_progress
-from outbox.postgres.transactions import planned
+from outbox.postgres.transactions import planned_transaction
 from outbox.retention.compaction import Chunk
 from outbox.retention.day_partitions import (
-    Day,
+    DayPartition,
     count_parked,
-    hides,
+    has_hidden_messages,
     measure,
     read_days,
     read_horizon,
 )
-from outbox.retention.default_partition import count_late
+from outbox.retention.default_partition import count_default_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Surveyed:
+class DayReport:
     """One partition. `messages` is exact up to 16 MiB and an estimate beyond; `bytes` with indexes.
 
     `published`: the relay's cursor shows all of it; `parked` of them wait all the same. `due`: all
@@ -39,15 +39,17 @@ class Surveyed:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class RetentionReport:
     """`days`, the oldest first, the default partition last; `kept`: rows of outbox.kept."""
 
     horizon: datetime
-    days: list[Surveyed]
+    days: list[DayReport]
     kept: int
 
 
-async def survey(connection: psycopg.AsyncConnection[Any], retention_days: int) -> Survey:
+async def read_report(
+    connection: psycopg.AsyncConnection[Any], retention_days: int
+) -> RetentionReport:
     """Read on one connection in autocommit, each day in a snapshot of its own."""
     horizon = await read_horizon(connection, retention_days)
     cursor = (await read_progress(connection)).cursor
@@ -55,27 +57,29 @@ async def survey(connection: psycopg.AsyncConnection[Any], retention_days: int) 
         await _surveyed(connection, day, cursor, horizon) for day in await read_days(connection)
     ]
     kept, _ = await measure(connection, "kept")
-    return Survey(horizon, days, kept)
+    return RetentionReport(horizon, days, kept)
 
 
 async def _surveyed(
-    connection: psycopg.AsyncConnection[Any], day: Day, cursor: Snapshot, horizon: datetime
-) -> Surveyed:
+    connection: psycopg.AsyncConnection[Any], day: DayPartition, cursor: Snapshot, horizon: datetime
+) -> DayReport:
     messages, size = await measure(connection, day.name)
-    async with planned(connection):
-        return Surveyed(
+    async with planned_transaction(connection):
+        return DayReport(
             name=day.name,
             day=str(day),
             messages=messages,
             bytes=size,
-            published=not await hides(connection, day, cursor),
+            published=not await has_hidden_messages(connection, day, cursor),
             parked=await count_parked(connection, day),
             due=await _due(connection, day, horizon),
         )
 
 
-async def _due(connection: psycopg.AsyncConnection[Any], day: Day, horizon: datetime) -> bool:
+async def _due(
+    connection: psycopg.AsyncConnection[Any], day: DayPartition, horizon: datetime
+) -> bool:
     if day.first is not None:
         return day.due(horizon)
-    count, _ = await count_late(connection, Chunk(0, HIGHEST), horizon)
+    count, _ = await count_default_rows(connection, Chunk(0, HIGHEST), horizon)
     return count > 0

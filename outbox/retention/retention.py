@@ -28,15 +28,22 @@ import structlog
 from psycopg.sql import SQL
 
 from outbox.cursor.cut import HIGHEST, Snapshot
-from outbox.cursor.database_identity import inspect
+from outbox.cursor.database_identity import read_identity
 from outbox.cursor.progress import read_progress
 from outbox.errors import DependencyDown
 from outbox.operations import Operation
-from outbox.postgres.transactions import brief, planned
-from outbox.retention.compaction import Chunk, chunks, forget, keep
-from outbox.retention.day_partitions import LATE, Day, count_parked, hides, read_days, read_horizon
-from outbox.retention.default_partition import count_late, delete_late
-from outbox.retention.outcome import Outcome, Pruned
+from outbox.postgres.transactions import bounded_transaction, planned_transaction
+from outbox.retention.compaction import Chunk, compact, delete_compacted, read_chunks
+from outbox.retention.day_partitions import (
+    LATE,
+    DayPartition,
+    count_parked,
+    has_hidden_messages,
+    read_days,
+    read_horizon,
+)
+from outbox.retention.default_partition import count_default_rows, delete_default_rows
+from outbox.retention.outcome import DayOutcome, PruneResult
 from outbox.runtime.failpoints import Failpoint, failpoint
 from outbox.settings import Settings
 
@@ -108,16 +115,16 @@ class Retention:
         if not settings.prepared_statements:
             connection.prepare_threshold = None
 
-    async def look(self) -> Pruned:
+    async def look(self) -> PruneResult:
         """What would be dropped now, and why not; `late` are then all that are past retention."""
         horizon = await read_horizon(self._connection, self._days, self._today)
-        pruned = Pruned()
+        pruned = PruneResult()
         for day in await self._due(horizon):
-            pruned.days.append(Outcome(str(day), await self._look(day), day.first))
-        pruned.late, _ = await count_late(self._connection, Chunk(0, HIGHEST), horizon)
+            pruned.days.append(DayOutcome(str(day), await self._look(day), day.first))
+        pruned.late, _ = await count_default_rows(self._connection, Chunk(0, HIGHEST), horizon)
         return pruned
 
-    async def prune(self) -> Pruned:
+    async def prune(self) -> PruneResult:
         """Do it; whatever is past retention and stays has its reason in the answer.
 
         DependencyDown on a standby. Killed at any statement, it may be run again. A step that fails
@@ -126,7 +133,7 @@ class Retention:
         if self._operation is not None:
             self._operation.require_reason()
         horizon = await read_horizon(self._connection, self._days, self._today)
-        pruned = Pruned()
+        pruned = PruneResult()
         for day in await self._due(horizon):
             pruned.days += await self._step(str(day), self._prune_day(day), day.first)
         pruned.days += await self._delete_late(horizon, pruned)
@@ -136,44 +143,44 @@ class Retention:
         return pruned
 
     async def _step(
-        self, what: str, work: Awaitable[list[Outcome]], since: datetime | None = None
-    ) -> list[Outcome]:
+        self, what: str, work: Awaitable[list[DayOutcome]], since: datetime | None = None
+    ) -> list[DayOutcome]:
         """What it did; or why PostgreSQL did not let it. Without a connection nothing goes on."""
         try:
             return await work
         except psycopg.Error as error:
             if self._connection.closed:
                 raise
-            return [Outcome(what, f"failed: {str(error).splitlines()[0]}", since)]
+            return [DayOutcome(what, f"failed: {str(error).splitlines()[0]}", since)]
 
-    async def _due(self, horizon: datetime) -> list[Day]:
+    async def _due(self, horizon: datetime) -> list[DayPartition]:
         return [day for day in await read_days(self._connection) if day.due(horizon)]
 
-    async def _prune_day(self, day: Day) -> list[Outcome]:
+    async def _prune_day(self, day: DayPartition) -> list[DayOutcome]:
         """One outcome; none where somebody else has dropped it meanwhile."""
         try:
             why = await self._look(day)
             if why is None:
                 self._tell(f"{day}: keeping the latest messages")
-                seen, kept = await keep(self._connection, day, None, self._rows)
+                seen, kept = await compact(self._connection, day, None, self._rows)
                 self._tell(f"{day}: dropping")
                 why = await self._drop(day, seen, kept)
         except psycopg.errors.UndefinedTable:
             return []
-        return [Outcome(str(day), why, day.first)]
+        return [DayOutcome(str(day), why, day.first)]
 
-    async def _look(self, day: Day) -> str | None:
+    async def _look(self, day: DayPartition) -> str | None:
         """Without a lock: what would be in the way now."""
-        async with planned(self._connection):
+        async with planned_transaction(self._connection):
             return await self._why_not(day) or await self._held(day)
 
-    async def _drop(self, day: Day, seen: Snapshot, kept: int) -> str | None:
+    async def _drop(self, day: DayPartition, seen: Snapshot, kept: int) -> str | None:
         """Drop it, or say why not; `seen` is the snapshot that its messages were kept by."""
         try:
-            async with brief(self._connection, self._limit):
+            async with bounded_transaction(self._connection, self._limit):
                 await self._connection.execute(LOCK.format(day=day.table))
                 why = await self._why_not(day)
-                if why is None and await hides(self._connection, day, seen):
+                if why is None and await has_hidden_messages(self._connection, day, seen):
                     why = "written: it has messages that were not there when the latest were kept"
                 if why is None:
                     await self._record(str(day), kept=kept)
@@ -185,25 +192,27 @@ class Retention:
             log.info("partition dropped", day=str(day), kept=kept)
         return why
 
-    async def _why_not(self, day: Day) -> str | None:
+    async def _why_not(self, day: DayPartition) -> str | None:
         """The cursor is read before the day: what it shows then is published for good."""
         if halted := await self._halted():
             return halted
-        if await hides(self._connection, day, (await read_progress(self._connection)).cursor):
+        if await has_hidden_messages(
+            self._connection, day, (await read_progress(self._connection)).cursor
+        ):
             return "unpublished: the relay's cursor does not show all of it"
         if parked := await count_parked(self._connection, day):
             return f"parked: {parked} messages wait behind one that Kafka refused"
         return None
 
     async def _halted(self) -> str | None:
-        lineage = await inspect(self._connection)
+        lineage = await read_identity(self._connection)
         if lineage.standby:
             raise DependencyDown("postgres", "this server is a standby, which takes no writes")
         if why := lineage.halted():
             return f"halted: {why}"
         return None if lineage.recorded else "halted: no relay has published from here yet"
 
-    async def _held(self, day: Day) -> str | None:
+    async def _held(self, day: DayPartition) -> str | None:
         tables = ["outbox.messages", "outbox.messages_default", f"outbox.{day.name}"]
         parameters = {"tables": tables, "seconds": self._limit / 1000}
         found = await (await self._connection.execute(HOLDERS, parameters)).fetchone()
@@ -213,25 +222,25 @@ class Retention:
         who = f"process {pid}, for {seconds} s" if pid else "a prepared transaction"
         return f"locked: in use by {who}"
 
-    async def _delete_late(self, horizon: datetime, pruned: Pruned) -> list[Outcome]:
+    async def _delete_late(self, horizon: datetime, pruned: PruneResult) -> list[DayOutcome]:
         """One outcome where some are left. Where they cannot be deleted, they are counted still."""
         self._tell("late messages")
         failed = await self._step(str(LATE), self._delete_chunks(horizon, pruned))
         left, since = 0, horizon
-        async for chunk in chunks(self._connection, LATE, self._rows):
-            async with planned(self._connection):
-                count, first = await count_late(self._connection, chunk, horizon)
+        async for chunk in read_chunks(self._connection, LATE, self._rows):
+            async with planned_transaction(self._connection):
+                count, first = await count_default_rows(self._connection, chunk, horizon)
             left, since = left + count, min(since, first or horizon)
         why = f"late: {left} messages are unpublished or parked, or a relay halts here"
         if failed:
             return [replace(failed[0], since=since)]
-        return [Outcome(str(LATE), why, since)] if left else []
+        return [DayOutcome(str(LATE), why, since)] if left else []
 
-    async def _delete_chunks(self, horizon: datetime, pruned: Pruned) -> list[Outcome]:
+    async def _delete_chunks(self, horizon: datetime, pruned: PruneResult) -> list[DayOutcome]:
         if await self._halted() is None:
-            await keep(self._connection, LATE, horizon, self._rows)
-        async for chunk in chunks(self._connection, LATE, self._rows):
-            async with planned(self._connection):
+            await compact(self._connection, LATE, horizon, self._rows)
+        async for chunk in read_chunks(self._connection, LATE, self._rows):
+            async with planned_transaction(self._connection):
                 pruned.late += await self._delete_chunk(chunk, horizon)
         return []
 
@@ -239,18 +248,18 @@ class Retention:
         if await self._halted():
             return 0
         cursor = (await read_progress(self._connection)).cursor
-        deleted = await delete_late(self._connection, chunk, horizon, cursor)
+        deleted = await delete_default_rows(self._connection, chunk, horizon, cursor)
         if deleted:
             await self._record(str(LATE), messages=deleted, before=horizon.isoformat())
         return deleted
 
-    async def _forget_kept(self, pruned: Pruned) -> list[Outcome]:
+    async def _forget_kept(self, pruned: PruneResult) -> list[DayOutcome]:
         """Each copy that is no longer its key's latest message."""
         self._tell("forgetting what is no longer the latest")
-        pruned.kept = await forget(self._connection, self._rows)
+        pruned.kept = await delete_compacted(self._connection, self._rows)
         return []
 
-    async def _forget_deliveries(self, horizon: datetime, pruned: Pruned) -> list[Outcome]:
+    async def _forget_deliveries(self, horizon: datetime, pruned: PruneResult) -> list[DayOutcome]:
         """They, and the ids that callers gave, are kept while there are messages that need them."""
         left = [outcome.since for outcome in pruned.days if outcome.why_not and outcome.since]
         before = min([horizon, *left])
@@ -262,7 +271,7 @@ class Retention:
         """How many rows it deleted, a chunk at a time."""
         total, deleted = 0, self._rows
         while deleted == self._rows:
-            async with planned(self._connection):
+            async with planned_transaction(self._connection):
                 parameters = {"before": before, "rows": self._rows}
                 deletion = await self._connection.execute(statement.encode(), parameters)
             deleted = deletion.rowcount

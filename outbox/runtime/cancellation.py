@@ -10,7 +10,7 @@ from typing import Any
 AGAIN_SECONDS = 1.0
 
 
-async def ended(task: asyncio.Future[Any], patience_seconds: float) -> None:
+async def wait_until_ended(task: asyncio.Future[Any], patience_seconds: float) -> None:
     """Wait that long for its end, then cancel it, again and again; how it ends does not matter.
 
     For `finally`: whatever ends the caller is on its way up already, and waits for this.

@@ -14,9 +14,9 @@ import structlog
 from pydantic import ValidationError
 
 from outbox.environment.variables import SettingsRefused, broken_rules
-from outbox.errors import Halted, MessageRejected, OutboxError, SchemaBehind, translated
+from outbox.errors import Halted, MessageRejected, OutboxError, SchemaBehind, translate_errors
 from outbox.postgres.connection import connect
-from outbox.postgres.foreign_schema import what_is_wrong
+from outbox.postgres.foreign_schema import describe_wrong
 from outbox.runtime import logs
 from outbox.runtime.failpoints import arm
 from outbox.runtime.output import EXIT_NOBODY_READS, accept_any_text, complain, discard_output
@@ -131,7 +131,7 @@ def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
     logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
     arm(settings.failpoints)
     try:
-        with translated():
+        with translate_errors():
             return asyncio.run(question)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -162,7 +162,7 @@ def _look(settings: Settings) -> str | None:
 
     async def asked() -> str | None:
         async with await connect(settings, "command") as connection:
-            return await what_is_wrong(connection)
+            return await describe_wrong(connection)
 
     with suppress(psycopg.Error):
         return asyncio.run(asked())

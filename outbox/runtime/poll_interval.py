@@ -3,7 +3,7 @@
 FIRST_SECONDS = 0.0005
 
 
-class Pace:
+class PollInterval:
     """Not at all while there is work; then twice as long each time, up to the rest.
 
     So a busy relay answers within a millisecond or two, a resting one costs next to nothing, and

@@ -7,7 +7,7 @@ from time import monotonic
 SHORTEST_SECONDS = 0.01  # the event loop's clock is not worth less
 
 
-class Rate:
+class RateLimit:
     """Waits until what was spent is due; without a limit it never waits.
 
     Time in which nothing was spent is not saved up: after a pause the rate is the same.

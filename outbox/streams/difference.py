@@ -35,7 +35,7 @@ class Difference:
             getattr(self, pair.kind).append(pair.stream)
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """How a key differs; see Difference."""
 
     MISSING = "missing"
@@ -59,15 +59,15 @@ class Pair(NamedTuple):
         return entry.stream
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> DifferenceKind | None:
         """None where they agree; also that there is nothing."""
         if self.head is None:
-            return Kind.ORPHANED if self.shown else None
+            return DifferenceKind.ORPHANED if self.shown else None
         if self.shown is None:
-            return Kind.MISSING
+            return DifferenceKind.MISSING
         if self.shown.version < self.head.version:
-            return Kind.STALE
-        return None if self.shown == self.head else Kind.DIFFERENT
+            return DifferenceKind.STALE
+        return None if self.shown == self.head else DifferenceKind.DIFFERENT
 
 
 def compare(heads: Iterable[Entry], shown: Iterable[Entry]) -> Difference:

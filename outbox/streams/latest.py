@@ -6,10 +6,10 @@ from typing import Any
 
 import psycopg
 
-from outbox.postgres.transactions import planned
+from outbox.postgres.transactions import planned_transaction
 from outbox.streams.heads import StreamKey
 from schemas.envelope import Envelope
-from schemas.extensions import readable
+from schemas.extensions import keep_readable
 
 # Found by the key's head, in the index of each day. At READ COMMITTED, as the view asks for: a day
 # that is dropped is gone for every snapshot, also for one that is older than what was kept of it.
@@ -34,7 +34,7 @@ async def read_latest(
     found: dict[StreamKey, Envelope | None] = {}
     for aggregate, group in groupby(sorted(streams), key=lambda stream: stream.aggregate):
         parameters = {"aggregate": aggregate, "keys": [stream.key for stream in group]}
-        async with planned(connection):
+        async with planned_transaction(connection):
             rows = await (await connection.execute(READ, parameters)).fetchall()
         found |= {StreamKey(aggregate, row[0]): _envelope(aggregate, row) for row in rows}
     return found
@@ -57,7 +57,7 @@ def _envelope(aggregate: str, row: tuple[Any, ...]) -> Envelope | None:
         causation_id=_text(carried.get("causationid")),
         traceparent=_text(carried.get("traceparent")),
         position=position,
-        extensions=readable(carried),
+        extensions=keep_readable(carried),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from outbox.streams.difference import Kind
+from outbox.streams.difference import DifferenceKind
 from outbox.streams.heads import StreamKey
 
 Connection = psycopg.AsyncConnection[Any]
@@ -30,21 +30,21 @@ class RowDifference:
     named: int
     rows: int = 0
     heads: int = 0
-    counts: Counter[Kind] = field(default_factory=Counter)
-    found: dict[Kind, list[StreamKey]] = field(default_factory=dict)
+    counts: Counter[DifferenceKind] = field(default_factory=Counter)
+    found: dict[DifferenceKind, list[StreamKey]] = field(default_factory=dict)
 
     @property
     def keys(self) -> int:
         """How many keys differ."""
         return sum(self.counts.values())
 
-    def add(self, kind: Kind, stream: StreamKey) -> None:
+    def add(self, kind: DifferenceKind, stream: StreamKey) -> None:
         self.counts[kind] += 1
         streams = self.found.setdefault(kind, [])
         if len(streams) < self.named:
             streams.append(stream)
 
-    def of(self, kind: Kind) -> Sequence[StreamKey]:
+    def of(self, kind: DifferenceKind) -> Sequence[StreamKey]:
         return self.found.get(kind, ())
 
 

@@ -18,7 +18,7 @@ SHOWN_CHARACTERS = 200
 _NAMESPACE = UUID("5c75b895-8be5-49ec-ae29-0136bf1d97bd")
 
 
-class Stored(NamedTuple):
+class StoredEntry(NamedTuple):
     """A valid entry, and the id of the event that it shows."""
 
     entry: Entry
@@ -26,7 +26,7 @@ class Stored(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class ForeignEntry:
     """An entry that no writer of ours can have put there as it is.
 
     `place` is its id in the store, and `why` the first rule that it breaks. Both come in part from
@@ -44,7 +44,7 @@ def entry_id(stream: StreamKey) -> str:
 
 def read_entry(
     values: Mapping[str, Any], aggregates: Container[str], max_version: int = MAX_VERSION
-) -> Stored | str:
+) -> StoredEntry | str:
     """The entry that the values are, or the first rule that they break.
 
     `aggregates` are those that the store follows, and `max_version` the highest version that it
@@ -63,7 +63,7 @@ def read_entry(
     stream = StreamKey(values["aggregate"], values["key"])
     if stream.aggregate not in aggregates:
         return f"aggregate {_shown(values, 'aggregate')} is not one that this store follows"
-    return Stored(Entry(stream, version, values["digest"], deleted), values["event_id"])
+    return StoredEntry(Entry(stream, version, values["digest"], deleted), values["event_id"])
 
 
 def _is_text(value: object) -> TypeGuard[str]:
@@ -77,7 +77,7 @@ def _is_text(value: object) -> TypeGuard[str]:
     return True
 
 
-def misplaced(stream: StreamKey) -> str:
+def describe_misplaced(stream: StreamKey) -> str:
     """What is wrong with an entry under the id of another key."""
     return f"its id is not the one of its key {stream.key[:SHOWN_CHARACTERS]}"
 

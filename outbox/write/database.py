@@ -10,7 +10,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from outbox.errors import Contention, DependencyDown, translated
+from outbox.errors import Contention, DependencyDown, translate_errors
 from outbox.postgres.connection import connect_service
 from outbox.postgres.deadline import Deadline
 from outbox.postgres.pipeline import is_readable
@@ -62,7 +62,7 @@ class Database:
         """
         async with self._connection(self._settings.unit_timeout_seconds, UNKNOWN) as connection:
             uow = UnitOfWork(connection, name, self.consumer, cause, once=once)
-            with translated():
+            with translate_errors():
                 async with uow:
                     yield uow
 
@@ -73,7 +73,7 @@ class Database:
         DependencyDown where they take longer than `read_timeout_seconds`.
         """
         async with self._connection(self._settings.read_timeout_seconds) as connection:
-            with translated():
+            with translate_errors():
                 await connection.execute(
                     text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 )
@@ -94,7 +94,7 @@ class Database:
         """Only a commit tells whether a synchronous standby answers; without one, none is made."""
         seconds = self._settings.ready_timeout_seconds
         async with self._connection(seconds, UNKNOWN) as connection:
-            with translated():
+            with translate_errors():
                 if not (await connection.execute(WAITS_FOR_STANDBYS)).scalar_one():
                     return
                 await connection.rollback()  # a unit begins its own transaction
@@ -132,7 +132,7 @@ class Database:
 
     async def _connect(self) -> AsyncConnection:
         try:
-            with translated():
+            with translate_errors():
                 return await self._engine.connect()
         except DependencyDown as error:
             if isinstance(error.__cause__, PoolTimeout):

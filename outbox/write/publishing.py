@@ -23,7 +23,7 @@ from uuid import uuid4
 import orjson
 import psycopg
 
-from outbox.errors import rejected
+from outbox.errors import build_rejection
 from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, at_once
 from schemas.document import write_document
 from schemas.envelope import Envelope, Event, digest
@@ -117,7 +117,7 @@ def publish(events: Sequence[Event], cause: Envelope | None) -> Request:
     return Request(PUBLISH_SEVERAL, _of_several(events, payloads) | headers)
 
 
-def published(events: Sequence[Event], rows: Rows) -> list[Published]:
+def read_published(events: Sequence[Event], rows: Rows) -> list[Published]:
     """Where they stand, in the order of `events`, from the rows that `publish` gave."""
     ends = {(aggregate, key): (version, position) for aggregate, key, version, position in rows}
     streams = list(map(_stream, events))
@@ -133,7 +133,7 @@ async def commit_messages(
 ) -> list[Published]:
     """Insert them and commit, for programs that use psycopg without UnitOfWork."""
     rows, _ = await at_once(driver, [publish(events, cause), COMMIT])
-    return published(events, rows)
+    return read_published(events, rows)
 
 
 def check_key(key: str) -> None:
@@ -148,14 +148,14 @@ def _check_names(type_: str, topic: str, aggregate: str) -> None:
     _check_text("aggregate", aggregate, AGGREGATE_CHARACTERS)
     if not _is_topic(topic) or topic in (".", ".."):
         rule = f"1 to {TOPIC_CHARACTERS} of a-z, A-Z, 0-9, '.', '_' and '-', and not '.' or '..'"
-        raise rejected("envelope", "topic", rule)
+        raise build_rejection("envelope", "topic", rule)
 
 
 def _check_text(name: str, text: str, characters: int) -> None:
     plain = text.isascii() and text.isprintable()  # as nearly all are: nothing need be searched
     if not 1 <= len(text) <= characters or not (plain or fits_attribute(text)):
         rule = f"1 to {characters} characters, none of them a control character"
-        raise rejected("envelope", name, rule)
+        raise build_rejection("envelope", name, rule)
 
 
 def _of_one(event: Event, payload: bytes) -> dict[str, Any]:
@@ -211,11 +211,11 @@ def _headers(cause: Envelope | None) -> dict[str, str]:
     for name, text in headers.items():
         if not fits_attribute(text):
             rule = f"at most {ATTRIBUTE_BYTES} bytes of text without control characters"
-            raise rejected("envelope", name, rule)
+            raise build_rejection("envelope", name, rule)
     return headers
 
 
 def _check_number(events: Sequence[Event]) -> None:
     if len(events) > MESSAGES_PER_KEY < max(Counter(map(_stream, events)).values()):
         rule = f"at most {MESSAGES_PER_KEY} of one key in one unit of work"
-        raise rejected("too-large", "messages", rule)
+        raise build_rejection("too-large", "messages", rule)

@@ -29,7 +29,7 @@ RELEASES = re.compile(rb"RELEASE(?:\s+SAVEPOINT\b)?" + NAME, re.IGNORECASE)
 UNDOES = re.compile(rb"ROLLBACK" + WORD + rb"\s+TO(?:\s+SAVEPOINT\b)?" + NAME, re.IGNORECASE)
 
 
-def statements(text: bytes) -> Iterator[bytes]:
+def split_statements(text: bytes) -> Iterator[bytes]:
     """Each statement of a text, without what stands before it."""
     start = 0
     if b";" in text:

@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from outbox.postgres.connection import InTransaction
 from outbox.postgres.connection import Session as PostgresSession
-from outbox.write.savepoints import Savepoints, ends_transaction, statements
+from outbox.write.savepoints import Savepoints, ends_transaction, split_statements
 
 
 class NotItsTransaction(RuntimeError):
@@ -83,7 +83,7 @@ class UnitConnection(PostgresSession):
         """Raise NotItsTransaction where what is about to be sent would end the unit's."""
         if not self.unit:
             return
-        for statement in statements(text):
+        for statement in split_statements(text):
             if ends_transaction(statement):
                 raise NotItsTransaction(self.unit, "a statement was about to end its transaction")
             self.savepoints.heed(statement)

@@ -10,10 +10,10 @@ import psycopg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from outbox.errors import AlreadyHandled, rejected
+from outbox.errors import AlreadyHandled, build_rejection
 from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, at_once
 from outbox.runtime.failpoints import Failpoint, armed, failpoint, while_waiting
-from outbox.write.publishing import Published, check_key, publish, published
+from outbox.write.publishing import Published, check_key, publish, read_published
 from outbox.write.unit_transaction import UnitTransaction
 from schemas.envelope import Envelope, Event, digest
 
@@ -128,7 +128,7 @@ class UnitOfWork:
         self._committed = True
         failpoint(Failpoint.COMMIT_ANSWERED)
         self._log.info("committed", messages=len(self._events))
-        return published(self._events, rows)
+        return read_published(self._events, rows)
 
     def _require_open(self) -> None:
         if self._committed:
@@ -167,7 +167,7 @@ class UnitOfWork:
             return
         row = await (await driver.execute(READ_RECEIPT, [self._consumer, cause.id])).fetchone()
         if row is None or row[0] != _receipt_digest(cause):
-            raise rejected("id-reused", "id", "was used before with another payload")
+            raise build_rejection("id-reused", "id", "was used before with another payload")
         raise AlreadyHandled(cause.id, row[1])
 
 

@@ -26,16 +26,16 @@ COMBINING = {"$ref", "allOf", "anyOf", "oneOf", "$defs", "discriminator"}
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class SchemaNode:
     """A schema within a document; its references point into the document's `root`."""
 
     schema: Schema
     root: dict[str, Any]
 
-    def at(self, schema: Schema) -> "Node":
-        return Node(schema, self.root)
+    def at(self, schema: Schema) -> "SchemaNode":
+        return SchemaNode(schema, self.root)
 
-    def target(self, reference: str) -> "Node":
+    def target(self, reference: str) -> "SchemaNode":
         """What a reference within the document points at; ValueError for any other reference."""
         found: Any = self.root
         if not reference.startswith("#"):
@@ -44,7 +44,7 @@ class Node:
             found = found[step.replace("~1", "/").replace("~0", "~")]
         return self.at(found)
 
-    def same(self, other: "Node") -> bool:
+    def same(self, other: "SchemaNode") -> bool:
         """Whether both are the same text, and so is whatever they may refer to."""
         if canonical(self.schema) != canonical(other.schema):
             return False
@@ -53,7 +53,7 @@ class Node:
         return canonical(self.root.get("$defs")) == canonical(other.root.get("$defs"))
 
 
-def alternatives(node: Node) -> list[list[Part]]:
+def alternatives(node: SchemaNode) -> list[list[Part]]:
     """Every way to be valid, each as parts that hold together; most ways have one part.
 
     All parts of a way are of one type, and the first of them says most.
@@ -61,7 +61,7 @@ def alternatives(node: Node) -> list[list[Part]]:
     return [way for parts in _conjunctions(node) for way in _by_type(_merged(parts))]
 
 
-def _conjunctions(node: Node) -> Iterator[list[Part]]:
+def _conjunctions(node: SchemaNode) -> Iterator[list[Part]]:
     if isinstance(node.schema, bool):
         if node.schema:
             yield [{}]
@@ -75,7 +75,7 @@ def _says_something(keyword: str) -> bool:
     return not (keyword in COMBINING or keyword in ANNOTATIONS or keyword.startswith("x-"))
 
 
-def _factors(node: Node, schema: dict[str, Any]) -> Iterator[list[list[Part]]]:
+def _factors(node: SchemaNode, schema: dict[str, Any]) -> Iterator[list[list[Part]]]:
     """One list of ways for each keyword that combines schemas; a value follows one of each."""
     if "$ref" in schema:
         yield list(_conjunctions(node.target(schema["$ref"])))

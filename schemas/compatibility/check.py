@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from schemas.compatibility.alternatives import Node
+from schemas.compatibility.alternatives import SchemaNode
 from schemas.compatibility.inclusion import Comparison
 from schemas.compatibility.refusal import Refusal
 
@@ -36,7 +36,7 @@ def breaks_of_event(old: Document, new: Document) -> Iterator[str]:
     yield from _moved(old, new)
     replay = _of_old_documents(old, new)
     told = {(refusal.path, keyword) for refusal in replay for keyword in _covered(refusal)}
-    newer = Comparison(lossless=False).refusals(Node(new, new), Node(old, old))
+    newer = Comparison(lossless=False).refusals(SchemaNode(new, new), SchemaNode(old, old))
     untold = [refusal for refusal in newer if (refusal.path, refusal.keyword) not in told]
     lines = [_line(refusal, OLD_DOCUMENTS) for refusal in replay]
     lines += [_line(refusal, OLD_READERS) for refusal in untold]
@@ -51,7 +51,7 @@ def _moved(old: Document, new: Document) -> Iterator[str]:
 
 def _of_old_documents(old: Document, new: Document) -> list[Refusal]:
     """A field that the new code would read without counts, too: its data would be lost."""
-    return Comparison(lossless=True).refusals(Node(old, old), Node(new, new))
+    return Comparison(lossless=True).refusals(SchemaNode(old, old), SchemaNode(new, new))
 
 
 def _covered(refusal: Refusal) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from itertools import combinations, product
 from typing import Any
 
 from schemas.compatibility.alternatives import (
-    Node,
     Part,
+    SchemaNode,
     alternatives,
     canonical,
     common,
@@ -16,7 +16,7 @@ from schemas.compatibility.alternatives import (
 from schemas.compatibility.refusal import Refusal
 
 
-def ambiguous(reader: Node, path: str) -> Iterator[Refusal]:
+def ambiguous(reader: SchemaNode, path: str) -> Iterator[Refusal]:
     """A `oneOf` refuses what two of its arms take, so that its arms must exclude each other."""
     if not isinstance(reader.schema, dict):
         return
@@ -28,7 +28,7 @@ def ambiguous(reader: Node, path: str) -> Iterator[Refusal]:
         yield from ambiguous(inner, path)
 
 
-def _on_the_same_level(node: Node, schema: dict[str, Any]) -> Iterator[Node]:
+def _on_the_same_level(node: SchemaNode, schema: dict[str, Any]) -> Iterator[SchemaNode]:
     """The schemas that the same value must follow, or may."""
     if "$ref" in schema:
         yield node.target(schema["$ref"])

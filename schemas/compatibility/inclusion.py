@@ -17,9 +17,9 @@ from typing import Any
 from schemas.compatibility.alternatives import (
     LOWER,
     UPPER,
-    Node,
     Part,
     Schema,
+    SchemaNode,
     alternatives,
     canonical,
     names,
@@ -52,7 +52,7 @@ class Comparison:
     lossless: bool
     _assumed: set[tuple[int, int]] = field(default_factory=set)
 
-    def refusals(self, writer: Node, reader: Node, path: str = "") -> list[Refusal]:
+    def refusals(self, writer: SchemaNode, reader: SchemaNode, path: str = "") -> list[Refusal]:
         """Each reason for which `reader` may refuse a document of `writer`; empty if none."""
         pair = (id(writer.schema), id(reader.schema))
         if pair in self._assumed or reader.schema is True or writer.same(reader):
@@ -63,7 +63,7 @@ class Comparison:
         finally:
             self._assumed.discard(pair)
 
-    def _unions(self, writer: Node, reader: Node, path: str) -> Iterator[Refusal]:
+    def _unions(self, writer: SchemaNode, reader: SchemaNode, path: str) -> Iterator[Refusal]:
         arms = alternatives(reader)
         for way in alternatives(writer):
             tries = [self._way(writer, way, reader, arm, path) for arm in arms]
@@ -71,7 +71,7 @@ class Comparison:
                 yield from _nearest(way, arms, tries, path)
 
     def _way(
-        self, writer: Node, way: list[Part], reader: Node, arm: list[Part], path: str
+        self, writer: SchemaNode, way: list[Part], reader: SchemaNode, arm: list[Part], path: str
     ) -> list[Refusal]:
         """Every part of the reader's arm must follow from some part of the writer's way."""
         found: list[Refusal] = []
@@ -80,7 +80,9 @@ class Comparison:
             found += shortest(tries)
         return found
 
-    def _part(self, writer: Node, w: Part, reader: Node, r: Part, path: str) -> Iterator[Refusal]:
+    def _part(
+        self, writer: SchemaNode, w: Part, reader: SchemaNode, r: Part, path: str
+    ) -> Iterator[Refusal]:
         if not alike(w, r):
             yield Refusal(path, "type", _one(names(w)), _one(names(r)))
             return
@@ -98,7 +100,9 @@ class Comparison:
         elif kind == "object":
             yield from self._object(writer, w, reader, r, path)
 
-    def _array(self, writer: Node, w: Part, reader: Node, r: Part, path: str) -> Iterator[Refusal]:
+    def _array(
+        self, writer: SchemaNode, w: Part, reader: SchemaNode, r: Part, path: str
+    ) -> Iterator[Refusal]:
         most = w.get("maxItems", float("inf"))
         yield from size(w, r, "array", path)
         if r.get("uniqueItems") and not w.get("uniqueItems") and most > 1:
@@ -110,7 +114,9 @@ class Comparison:
                 inner = f"{path}[]" if place == first else f"{path}[{place}]"
                 yield from self.refusals(writer.at(written), reader.at(_item(r, place)), inner)
 
-    def _object(self, writer: Node, w: Part, reader: Node, r: Part, path: str) -> Iterator[Refusal]:
+    def _object(
+        self, writer: SchemaNode, w: Part, reader: SchemaNode, r: Part, path: str
+    ) -> Iterator[Refusal]:
         for name in sorted(set(r.get("required", ())) - set(w.get("required", ()))):
             yield Refusal(_below(path, name), "required", False, True)
         yield from _sizes(w, r, path)
@@ -121,7 +127,13 @@ class Comparison:
             yield from self._fields(writer, w, reader, r, (pattern, written), path)
 
     def _field(
-        self, writer: Node, w: Part, reader: Node, r: Part, field: tuple[str, Schema], path: str
+        self,
+        writer: SchemaNode,
+        w: Part,
+        reader: SchemaNode,
+        r: Part,
+        field: tuple[str, Schema],
+        path: str,
     ) -> Iterator[Refusal]:
         """One field by its name."""
         name, written = field
@@ -139,9 +151,9 @@ class Comparison:
 
     def _fields(
         self,
-        writer: Node,
+        writer: SchemaNode,
         w: Part,
-        reader: Node,
+        reader: SchemaNode,
         r: Part,
         fields: tuple[str | None, Schema],
         path: str,
@@ -160,7 +172,7 @@ class Comparison:
                 yield from self.refusals(writer.at(written), reader.at(read), inner)
 
     def _name(
-        self, name: Schema, writer: Node, reader: Node, r: Part, path: str
+        self, name: Schema, writer: SchemaNode, reader: SchemaNode, r: Part, path: str
     ) -> Iterable[Refusal]:
         if "propertyNames" not in r:
             return []

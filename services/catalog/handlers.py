@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from outbox.errors import rejected
+from outbox.errors import build_rejection
 from outbox.streams.heads import StreamKey
 from outbox.write.database import Database
 from schemas.catalog import (
@@ -20,7 +20,7 @@ from schemas.catalog import (
 )
 from schemas.envelope import Command, Envelope
 from services.catalog import store
-from services.catalog.model import Catalog, Item, changed, duplicates
+from services.catalog.model import Catalog, CatalogItem, find_changed, find_duplicates
 from services.dispatcher import Handler
 
 
@@ -46,7 +46,7 @@ async def create_catalog(
         wanted = Catalog(command.catalog_id, command.name)
         created = await store.insert_catalog(uow.connection, wanted)
         if not created and await store.find_catalog(uow.connection, wanted.catalog_id) != wanted:
-            raise rejected("conflict", "name", "the catalog exists under another name")
+            raise build_rejection("conflict", "name", "the catalog exists under another name")
         if created:
             uow.publish(CatalogCreated(catalog_id=wanted.catalog_id, name=wanted.name))
         reply = _succeeded(cause, {"created": created})
@@ -60,12 +60,12 @@ async def upsert_items(
     """Put the items, all or none; each that differs from what is stored is a new version."""
     items = _items(command)
     if command.require_search and not await context.search.available():
-        raise rejected("search-unavailable", "require_search", "the search store is away")
+        raise build_rejection("search-unavailable", "require_search", "the search store is away")
     async with context.database.unit_of_work("upsert_items", cause=cause) as uow:
         await _require_catalog(uow.connection, command.catalog_id)
         item_ids = [item.item_id for item in items]
         stored = await store.lock_items(uow.connection, command.catalog_id, item_ids)
-        differing = changed(items, stored)
+        differing = find_changed(items, stored)
         if differing:
             await store.put_items(uow.connection, command.catalog_id, differing)
         for item in differing:
@@ -82,7 +82,7 @@ async def remove_item(
     """Remove it; refused when there is no such item."""
     async with context.database.unit_of_work("remove_item", cause=cause) as uow:
         if not await store.delete_item(uow.connection, command.catalog_id, command.item_id):
-            raise rejected("not-found", "item_id", "must name an item of the catalog")
+            raise build_rejection("not-found", "item_id", "must name an item of the catalog")
         uow.publish(ItemRemoved(catalog_id=command.catalog_id, item_id=command.item_id))
         reply = _succeeded(cause, {"removed": True})
         await uow.commit(reply)
@@ -96,7 +96,7 @@ HANDLERS: Mapping[type[Command], Handler] = {
 }
 
 
-def touched(command: Command) -> list[StreamKey]:
+def list_touched(command: Command) -> list[StreamKey]:
     """The keys whose events this command may have said."""
     if isinstance(command, CreateCatalog):
         return [StreamKey(CatalogCreated.aggregate, command.catalog_id)]
@@ -109,22 +109,24 @@ def touched(command: Command) -> list[StreamKey]:
     return [StreamKey(ItemEvent.aggregate, item_key(command.catalog_id, each)) for each in item_ids]
 
 
-def _items(command: UpsertItems) -> list[Item]:
-    twice = duplicates(item.item_id for item in command.items)
+def _items(command: UpsertItems) -> list[CatalogItem]:
+    twice = find_duplicates(item.item_id for item in command.items)
     if twice:
-        raise rejected("schema", "items", f"an item may occur only once ({twice[0]} does not)")
+        raise build_rejection(
+            "schema", "items", f"an item may occur only once ({twice[0]} does not)"
+        )
     return [
-        Item(command.catalog_id, item.item_id, item.name, item.text, item.attributes)
+        CatalogItem(command.catalog_id, item.item_id, item.name, item.text, item.attributes)
         for item in command.items
     ]
 
 
 async def _require_catalog(connection: Any, catalog_id: str) -> None:
     if await store.find_catalog(connection, catalog_id) is None:
-        raise rejected("not-found", "catalog_id", "must name an existing catalog")
+        raise build_rejection("not-found", "catalog_id", "must name an existing catalog")
 
 
-def _upserted(item: Item) -> ItemUpserted:
+def _upserted(item: CatalogItem) -> ItemUpserted:
     return ItemUpserted(
         catalog_id=item.catalog_id,
         item_id=item.item_id,

@@ -16,7 +16,7 @@ class Catalog:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class CatalogItem:
     """What is searched for: `text` is embedded, `attributes` filter and connect."""
 
     catalog_id: str
@@ -26,20 +26,22 @@ class Item:
     attributes: Mapping[str, Attribute]
 
 
-def duplicates(item_ids: Iterable[str]) -> list[str]:
+def find_duplicates(item_ids: Iterable[str]) -> list[str]:
     """The ids that occur more than once: an item has one state in a command."""
     return sorted(item_id for item_id, times in Counter(item_ids).items() if times > 1)
 
 
-def changed(items: Iterable[Item], stored: Mapping[str, Item]) -> list[Item]:
+def find_changed(
+    items: Iterable[CatalogItem], stored: Mapping[str, CatalogItem]
+) -> list[CatalogItem]:
     """Those that differ from what is stored: only a change is a new version."""
     return [item for item in items if not is_same(item, stored.get(item.item_id))]
 
 
-def is_same(one: Item, other: Item | None) -> bool:
+def is_same(one: CatalogItem, other: CatalogItem | None) -> bool:
     """Whether they are equal, the types of their attributes too: to Python, True equals 1."""
     return one == other and other is not None and _kinds(one) == _kinds(other)
 
 
-def _kinds(item: Item) -> dict[str, type[Attribute]]:
+def _kinds(item: CatalogItem) -> dict[str, type[Attribute]]:
     return {name: type(value) for name, value in item.attributes.items()}

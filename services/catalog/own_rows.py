@@ -23,8 +23,8 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
-from outbox.postgres.transactions import planned
-from outbox.streams.difference import Kind
+from outbox.postgres.transactions import planned_transaction
+from outbox.streams.difference import DifferenceKind
 from outbox.streams.heads import StreamKey
 from outbox.streams.own_rows import RowDifference
 from schemas.catalog import CatalogCreated, ItemEvent
@@ -128,7 +128,7 @@ class CatalogRows:
     async def compare(self, connection: Connection, named: int) -> RowDifference:
         """As in OwnRows: each page in a transaction of its own."""
         difference = RowDifference(named)
-        await _compare(connection, None, difference, planned)
+        await _compare(connection, None, difference, planned_transaction)
         return difference
 
 
@@ -167,7 +167,7 @@ async def _compare_rows(
         for _, key, kind in rows:
             difference.rows += 1
             if kind is not None:
-                difference.add(Kind(kind), StreamKey(table.aggregate, key))
+                difference.add(DifferenceKind(kind), StreamKey(table.aggregate, key))
         after, limit = rows[-1][0], PAGE_ROWS
 
 
@@ -182,7 +182,7 @@ async def _compare_heads(
         for key, is_there in rows:
             difference.heads += 1
             if not is_there:
-                difference.add(Kind.MISSING, StreamKey(table.aggregate, key))
+                difference.add(DifferenceKind.MISSING, StreamKey(table.aggregate, key))
         after = rows[-1][0]
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from outbox.errors import MessageRejected, rejected
+from outbox.errors import MessageRejected, build_rejection
 from outbox.streams.difference import compare
 from outbox.streams.heads import read_heads
 from outbox.write.database import Database
@@ -17,7 +17,7 @@ from outbox.write.unit_of_work import driver_connection
 from schemas.catalog import CreateCatalog, Id, RemoveItem, UpsertItems
 from schemas.envelope import Command, Envelope
 from services.catalog import store
-from services.catalog.handlers import touched
+from services.catalog.handlers import list_touched
 from services.catalog.own_rows import KEEP_DAYS, compare_catalog
 from services.catalog.search import Search
 from services.catalog.views import (
@@ -32,9 +32,9 @@ from services.catalog.views import (
 )
 from services.catalog.where import NAME, parse_where
 from services.dispatcher import Dispatcher
-from services.openapi import WITH_BODY, OptionalKey, RequiredKey, Responses, answers
+from services.openapi import WITH_BODY, OptionalKey, RequiredKey, Responses, declare_answers
 from services.parameters import DIGITS
-from services.prefer_wait import PendingAnswer, Stores, answered
+from services.prefer_wait import AwaitedStores, PendingAnswer, answer_command
 from services.problem import from_reply
 from services.trace import current_trace
 
@@ -72,7 +72,7 @@ class Api:
 
     dispatcher: Dispatcher
     search: Search
-    stores: Stores | None = None
+    stores: AwaitedStores | None = None
 
     @property
     def database(self) -> Database:
@@ -94,7 +94,7 @@ Prefer = Annotated[
 ]
 
 
-async def may_prefer(prefer: Prefer = None) -> None:
+async def accept_prefer(prefer: Prefer = None) -> None:
     """Names the header where the writes are described; `answered` reads it."""
 
 
@@ -108,9 +108,9 @@ LOCATION = {"description": "The catalog.", "required": True, "schema": {"type": 
 READ = ("schema", "not-found", "unavailable")
 
 
-def write(*reasons: str, status: int = 200, **headers: Any) -> dict[str, Any]:
+def declare_write(*reasons: str, status: int = 200, **headers: Any) -> dict[str, Any]:
     """What a write is declared with; it may be refused for these reasons and for every write's."""
-    refusals = answers("schema", "id-reused", "unavailable", *reasons)
+    refusals = declare_answers("schema", "id-reused", "unavailable", *reasons)
     done: Responses = {
         status: {"headers": PREFERENCE_APPLIED | headers},
         202: {
@@ -123,7 +123,7 @@ def write(*reasons: str, status: int = 200, **headers: Any) -> dict[str, Any]:
         "status_code": status,
         "response_model": CommandAnswer,
         "responses": done | refusals,
-        "dependencies": [Depends(may_prefer)],
+        "dependencies": [Depends(accept_prefer)],
     }
 
 
@@ -133,7 +133,9 @@ routes = APIRouter(tags=["catalog"])
 
 @routes.post(
     "/catalogs",
-    **write(*WITH_BODY, "idempotency-key-missing", "conflict", status=201, Location=LOCATION),
+    **declare_write(
+        *WITH_BODY, "idempotency-key-missing", "conflict", status=201, Location=LOCATION
+    ),
 )
 async def create_catalog(
     request: Request, body: NewCatalog, idempotency_key: RequiredKey
@@ -146,7 +148,9 @@ async def create_catalog(
     return response
 
 
-@routes.put("/catalogs/{catalog_id}/items", **write(*WITH_BODY, "not-found", "search-unavailable"))
+@routes.put(
+    "/catalogs/{catalog_id}/items", **declare_write(*WITH_BODY, "not-found", "search-unavailable")
+)
 async def upsert_items(
     request: Request, catalog_id: CatalogId, body: Items, idempotency_key: OptionalKey = None
 ) -> Response:
@@ -157,7 +161,7 @@ async def upsert_items(
     return await _answer(request, command, idempotency_key, 200)
 
 
-@routes.delete("/catalogs/{catalog_id}/items/{item_id}", **write("not-found"))
+@routes.delete("/catalogs/{catalog_id}/items/{item_id}", **declare_write("not-found"))
 async def remove_item(
     request: Request, catalog_id: CatalogId, item_id: ItemId, idempotency_key: OptionalKey = None
 ) -> Response:
@@ -166,7 +170,7 @@ async def remove_item(
     return await _answer(request, command, idempotency_key, 200)
 
 
-@routes.get("/catalogs/{catalog_id}", responses=answers(*READ))
+@routes.get("/catalogs/{catalog_id}", responses=declare_answers(*READ))
 async def read_catalog(api: CatalogApi, catalog_id: CatalogId) -> CatalogView:
     async with api.database.read() as connection:
         catalog = await store.find_catalog(connection, catalog_id)
@@ -176,7 +180,7 @@ async def read_catalog(api: CatalogApi, catalog_id: CatalogId) -> CatalogView:
     return _shown("catalog_id", CatalogView.of(catalog, items))
 
 
-@routes.get("/catalogs/{catalog_id}/items", responses=answers(*READ))
+@routes.get("/catalogs/{catalog_id}/items", responses=declare_answers(*READ))
 async def list_items(
     api: CatalogApi, catalog_id: CatalogId, after: After = "", limit: Limit = 100
 ) -> list[ItemView]:
@@ -197,16 +201,16 @@ async def list_items(
     return shown
 
 
-@routes.get("/catalogs/{catalog_id}/items/{item_id}", responses=answers(*READ))
+@routes.get("/catalogs/{catalog_id}/items/{item_id}", responses=declare_answers(*READ))
 async def read_item(api: CatalogApi, catalog_id: CatalogId, item_id: ItemId) -> ItemView:
     async with api.database.read() as connection:
         found = await store.find_item(connection, catalog_id, item_id)
     if found is None:
-        raise rejected("not-found", "item_id", "must name an item of the catalog")
+        raise build_rejection("not-found", "item_id", "must name an item of the catalog")
     return _shown("item_id", ItemView.of(found))
 
 
-@routes.get("/catalogs/{catalog_id}/search", responses=answers(*READ))
+@routes.get("/catalogs/{catalog_id}/search", responses=declare_answers(*READ))
 async def search_items(
     api: CatalogApi,
     catalog_id: CatalogId,
@@ -223,7 +227,7 @@ async def search_items(
     return [HitView.model_validate(hit, from_attributes=True) for hit in hits]
 
 
-@routes.get("/catalogs/{catalog_id}/consistency", responses=answers(*READ))
+@routes.get("/catalogs/{catalog_id}/consistency", responses=declare_answers(*READ))
 async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
     """Compare the catalog's stream heads with its rows and with the search store (C6).
 
@@ -251,7 +255,7 @@ async def _answer(request: Request, command: Command, key: str | None, status: i
     if "reason" in reply:
         return from_reply(reply, request.url.path)
     document = CommandAnswer(command_id=reply["command_id"], result=reply["result"]).model_dump()
-    return await answered(request, document, status, api.stores, touched(command))
+    return await answer_command(request, document, status, api.stores, list_touched(command))
 
 
 def _envelope(command: Command, idempotency_key: str | None) -> Envelope:
@@ -277,9 +281,11 @@ async def _require_catalog(connection: AsyncConnection, catalog_id: str) -> None
 def _shown(field: str, view: View | None) -> View:
     """MessageRejected where a hand has altered the row."""
     if view is None:
-        raise rejected("not-found", field, "its row was altered by hand: `consistency` names it")
+        raise build_rejection(
+            "not-found", field, "its row was altered by hand: `consistency` names it"
+        )
     return view
 
 
 def _no_catalog() -> MessageRejected:
-    return rejected("not-found", "catalog_id", "must name an existing catalog")
+    return build_rejection("not-found", "catalog_id", "must name an existing catalog")

@@ -15,7 +15,13 @@ from qdrant_client.http.exceptions import ApiException
 
 from outbox.errors import DependencyDown, SchemaBehind
 from outbox.streams.heads import Entry
-from outbox.streams.stored_entries import Foreign, Stored, entry_id, misplaced, read_entry
+from outbox.streams.stored_entries import (
+    ForeignEntry,
+    StoredEntry,
+    describe_misplaced,
+    entry_id,
+    read_entry,
+)
 from schemas.catalog import COLLECTION, Attributes, Id, ItemEvent, Name, item_key
 from services.catalog.where import conditions
 
@@ -30,16 +36,16 @@ SHOWN = ["aggregate", "key", "version", "event_id", "digest", "deleted"]
 NO_ANSWER = (ApiException, QdrantException, HTTPError, OSError, ValueError, AssertionError)
 
 
-class Embedder(Protocol):
+class QueryEmbedder(Protocol):
     """Turns a question into a vector of its model."""
 
     async def embed(self, texts: Sequence[str]) -> Any: ...
 
 
-class Embedders(Protocol):
+class QueryEmbedders(Protocol):
     """Knows the embedder of every model that a collection may be of."""
 
-    def named(self, model: str) -> Embedder:
+    def named(self, model: str) -> QueryEmbedder:
         """SchemaBehind where it has none of that name."""
 
 
@@ -71,7 +77,7 @@ class Search:
     All but `available` raise DependencyDown when it is away.
     """
 
-    def __init__(self, connect: Callable[[], AsyncQdrantClient], embedders: Embedders) -> None:
+    def __init__(self, connect: Callable[[], AsyncQdrantClient], embedders: QueryEmbedders) -> None:
         self._connect = connect
         self._embedders = embedders
         self._models: dict[str, str] = {}  # of collections, whose model never changes
@@ -99,12 +105,12 @@ class Search:
         collection = await self._required()
         vector = (await (await self._embedder_of(collection)).embed([question]))[0]
         numbers = [float(number) for number in vector]
-        foreign: dict[str, Foreign] = {}
+        foreign: dict[str, ForeignEntry] = {}
         for _ in range(FOREIGN_ROUNDS):
             wanted = _shown(catalog_id, where, foreign)
             points = await self._nearest(collection, numbers, wanted, limit, offset)
             found = [_hit(point) for point in points]
-            more = {each.place: each for each in found if isinstance(each, Foreign)}
+            more = {each.place: each for each in found if isinstance(each, ForeignEntry)}
             foreign |= more
             if not more:
                 break
@@ -114,20 +120,20 @@ class Search:
     async def _nearest(
         self, collection: str, vector: list[float], wanted: models.Filter, limit: int, offset: int
     ) -> list[models.ScoredPoint]:
-        with _answered():
+        with _translate_errors():
             response = await self._client.query_points(
                 collection, query=vector, query_filter=wanted, limit=limit, offset=offset
             )
         return response.points
 
-    async def entries(self, catalog_id: str) -> tuple[list[Entry], list[Foreign]]:
+    async def entries(self, catalog_id: str) -> tuple[list[Entry], list[ForeignEntry]]:
         """What the store shows of a catalog's items, tombstones included; and what is not ours."""
         collection = await self._required()
         entries: list[Entry] = []
-        foreign: list[Foreign] = []
+        foreign: list[ForeignEntry] = []
         after: Any = None
         while True:
-            with _answered():
+            with _translate_errors():
                 points, after = await self._client.scroll(
                     collection,
                     scroll_filter=models.Filter(must=[_equals("fields.catalog_id", catalog_id)]),
@@ -137,7 +143,7 @@ class Search:
                 )
             for point in points:
                 read = _read(point, catalog_id)
-                if isinstance(read, Foreign):
+                if isinstance(read, ForeignEntry):
                     foreign.append(read)
                 else:
                     entries.append(read.entry)
@@ -146,7 +152,7 @@ class Search:
 
     async def _live(self) -> str | None:
         """The collection behind the alias."""
-        with _answered():
+        with _translate_errors():
             aliases = (await self._client.get_aliases()).aliases
         return next((a.collection_name for a in aliases if a.alias_name == COLLECTION), None)
 
@@ -155,7 +161,7 @@ class Search:
             raise DependencyDown("qdrant", f"there is no alias {COLLECTION}")
         return live
 
-    async def _embedder_of(self, collection: str) -> Embedder:
+    async def _embedder_of(self, collection: str) -> QueryEmbedder:
         """DependencyDown where nobody here knows what its vectors were made by."""
         try:
             return self._embedders.named(await self._model_of(collection))
@@ -164,7 +170,7 @@ class Search:
 
     async def _model_of(self, collection: str) -> str:
         if collection not in self._models:
-            with _answered():
+            with _translate_errors():
                 info = await self._client.get_collection(collection)
             model = (info.config.metadata or {}).get("model")
             if not isinstance(model, str):
@@ -174,7 +180,7 @@ class Search:
 
 
 @contextmanager
-def _answered() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except NO_ANSWER as error:
@@ -198,36 +204,36 @@ def _equals(key: str, value: str | bool) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
 
 
-def _hit(point: models.ScoredPoint) -> Hit | Foreign:
+def _hit(point: models.ScoredPoint) -> Hit | ForeignEntry:
     """What was found, or why it is no item of ours."""
     try:
         item = Fields.model_validate((point.payload or {}).get("fields"))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, ("fields", *first["loc"])))
-        return Foreign(str(point.id), f"{where}: {first['msg']}")
+        return ForeignEntry(str(point.id), f"{where}: {first['msg']}")
     read = _read(point, item.catalog_id)
-    if isinstance(read, Foreign):
+    if isinstance(read, ForeignEntry):
         return read
     if read.entry.stream.key != item_key(item.catalog_id, item.item_id):
-        return Foreign(str(point.id), "fields.item_id must be that of its key")
+        return ForeignEntry(str(point.id), "fields.item_id must be that of its key")
     return Hit(item.item_id, item.name, point.score, read.entry.version, item.attributes)
 
 
-def _read(point: models.Record | models.ScoredPoint, catalog_id: str) -> Stored | Foreign:
+def _read(point: models.Record | models.ScoredPoint, catalog_id: str) -> StoredEntry | ForeignEntry:
     """What a point shows: the one place where the service reads what Qdrant holds."""
     place = str(point.id)
     read = read_entry(point.payload or {}, (ItemEvent.aggregate,), MAX_VERSION)
     if isinstance(read, str):
-        return Foreign(place, read)
+        return ForeignEntry(place, read)
     stream = read.entry.stream
     if place != entry_id(stream):
-        return Foreign(place, misplaced(stream))
+        return ForeignEntry(place, describe_misplaced(stream))
     if not stream.key.startswith(f"{catalog_id}/"):
-        return Foreign(place, "its key is none of the catalog that its fields name")
+        return ForeignEntry(place, "its key is none of the catalog that its fields name")
     return read
 
 
-def _warn(foreign: Iterable[Foreign]) -> None:
+def _warn(foreign: Iterable[ForeignEntry]) -> None:
     for each in foreign:
         log.warning("search finds a foreign point", place=each.place, why=each.why)

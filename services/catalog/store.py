@@ -8,7 +8,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.catalog.model import Catalog, Item
+from services.catalog.model import Catalog, CatalogItem
 
 FIND_CATALOG = text("SELECT catalog_id, name FROM catalog.catalogs WHERE catalog_id = :catalog_id")
 
@@ -57,7 +57,7 @@ COUNT_ITEMS = text("SELECT count(*) FROM catalog.items WHERE catalog_id = :catal
 class VersionedItem(NamedTuple):
     """An item and the version at which it stands."""
 
-    item: Item
+    item: CatalogItem
     version: int
 
 
@@ -76,7 +76,7 @@ async def insert_catalog(connection: AsyncConnection, catalog: Catalog) -> bool:
 
 async def lock_items(
     connection: AsyncConnection, catalog_id: str, item_ids: Sequence[str]
-) -> dict[str, Item]:
+) -> dict[str, CatalogItem]:
     """Those of the items that exist, by id, locked until the end of the transaction."""
     rows = await connection.execute(
         LOCK_ITEMS, {"catalog_id": catalog_id, "item_ids": list(item_ids)}
@@ -84,7 +84,9 @@ async def lock_items(
     return {row.item_id: _item(row) for row in rows}
 
 
-async def put_items(connection: AsyncConnection, catalog_id: str, items: Sequence[Item]) -> None:
+async def put_items(
+    connection: AsyncConnection, catalog_id: str, items: Sequence[CatalogItem]
+) -> None:
     parameters = {
         "catalog_id": catalog_id,
         "item_ids": [item.item_id for item in items],
@@ -125,7 +127,7 @@ def _versioned(row: Any) -> VersionedItem:
     return VersionedItem(_item(row), row.version)
 
 
-def _item(row: Any) -> Item:
+def _item(row: Any) -> CatalogItem:
     """As it was put: jsonb writes 1e23 out in digits, and the number must compare equal again.
 
     What a hand has put there instead stays what it is: no command's item is equal to it.
@@ -133,7 +135,7 @@ def _item(row: Any) -> Item:
     attributes = row.attributes
     if isinstance(attributes, dict):
         attributes = {name: _attribute(value) for name, value in attributes.items()}
-    return Item(row.catalog_id, row.item_id, row.name, row.text, attributes)
+    return CatalogItem(row.catalog_id, row.item_id, row.name, row.text, attributes)
 
 
 def _attribute(value: Any) -> Any:

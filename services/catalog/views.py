@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from outbox.streams.difference import Difference, Kind
+from outbox.streams.difference import Difference, DifferenceKind
 from outbox.streams.heads import Entry
 from outbox.streams.own_rows import RowDifference
 from schemas.catalog import MAX_ITEMS_PER_COMMAND, Attributes, Id, Item, Name, Text, item_key
@@ -24,7 +24,7 @@ JFK: dict[str, Any] = {
     "attributes": {"state": "NY", "elevation_feet": 13, "international": True},
 }
 POINT_KINDS = ("missing", "stale", "orphaned", "different")
-ROW_KINDS = (Kind.MISSING, Kind.ORPHANED, Kind.DIFFERENT)
+ROW_KINDS = (DifferenceKind.MISSING, DifferenceKind.ORPHANED, DifferenceKind.DIFFERENT)
 
 
 class NewCatalog(BaseModel):

@@ -10,7 +10,7 @@ from math import isfinite
 
 from qdrant_client import models
 
-from outbox.errors import rejected
+from outbox.errors import build_rejection
 from schemas.number import is_same_number
 
 FIELD = "query.where"
@@ -29,11 +29,13 @@ def parse_where(filters: Iterable[str]) -> dict[str, str]:
     for each in filters:
         name, colon, text = each.partition(":")
         if not colon or not re.fullmatch(NAME, name):
-            raise rejected("schema", FIELD, "must be `attribute:text`, with an attribute's name")
+            raise build_rejection(
+                "schema", FIELD, "must be `attribute:text`, with an attribute's name"
+            )
         if name in where:
-            raise rejected("schema", FIELD, "must name each attribute at most once")
+            raise build_rejection("schema", FIELD, "must name each attribute at most once")
         if len(text) > MAX_CHARACTERS:
-            raise rejected("schema", FIELD, f"must have a text of at most {MAX_CHARACTERS}")
+            raise build_rejection("schema", FIELD, f"must have a text of at most {MAX_CHARACTERS}")
         where[name] = text
     return where
 

@@ -37,7 +37,7 @@ PARTITIONS = 4
 
 
 @dataclass(frozen=True)
-class Options:
+class DemoOptions:
     """What `python -m stack demo` was asked for."""
 
     once: bool
@@ -80,7 +80,7 @@ class DisagreementError(Exception):
     """The stores do not agree at the end of the demo."""
 
 
-async def demo(options: Options, report: Report) -> None:
+async def demo(options: DemoOptions, report: Report) -> None:
     """Run it all; DisagreementError where a store lost, doubled or kept something."""
     async with machine(options.data, keep=options.keep) as parts:
         report.providers(parts.providers())
@@ -119,7 +119,9 @@ def settings_for(parts: Machine, http_port: int) -> Settings:
     )
 
 
-async def _work(options: Options, settings: Settings, running: Roles, report: Report) -> Summary:
+async def _work(
+    options: DemoOptions, settings: Settings, running: Roles, report: Report
+) -> Summary:
     commands = list(airports.commands(airports.read(options.limit)))
     started = monotonic()
     async with (
@@ -191,8 +193,8 @@ async def _count(
         qdrant_tombstones=_counted(points, lambda entry: entry.deleted),
         graph_nodes=_counted(nodes, lambda entry: not entry.deleted),
         graph_tombstones=_counted(nodes, lambda entry: entry.deleted),
-        drift_qdrant=(await check.check(connection, vectors)).keys,
-        drift_graph=(await check.check(connection, graph)).keys,
+        drift_qdrant=(await check.check_in_memory(connection, vectors)).keys,
+        drift_graph=(await check.check_in_memory(connection, graph)).keys,
         dead_letters=(await read_status(connection)).dead_letters,
         seconds=round(seconds, 2),
     )

@@ -97,7 +97,7 @@ def _digest(*parts: Any) -> bytes:
     return sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS, default=list)).digest()
 
 
-def touched(before: Contents, after: Contents, written: frozenset[str]) -> list[str]:
+def find_touched(before: Contents, after: Contents, written: frozenset[str]) -> list[str]:
     """Which are not the same any more, came, or went, beside those that somebody wrote.
 
     `written` are keys, without a label.

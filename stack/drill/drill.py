@@ -17,15 +17,15 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.check import Care, Drift, check, checked
-from consumers.drift.repair import Limits, Repaired, repair
-from consumers.drift.sorted_spool import pages
+from consumers.drift.check import Care, Drift, check_in_memory, open_check
+from consumers.drift.repair import Repaired, RepairLimits, repair
+from consumers.drift.sorted_spool import paginate
 from consumers.projections.projection import (
     Change,
     Projection,
     ProjectionReaction,
     StreamKey,
-    change_of,
+    read_change,
 )
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
@@ -34,16 +34,16 @@ from outbox.operations import Operation
 from outbox.postgres.connection import connect
 from outbox.postgres.migrate import migrate
 from outbox.relay.relay import Relay
-from outbox.streams.difference import Kind
+from outbox.streams.difference import DifferenceKind
 from outbox.streams.latest import read_latest
 from schemas.catalog import ItemEvent
 from schemas.registry import REGISTRY
 from services.assembly import all_migrations
 from stack.demo.demo import PARTITIONS, settings_for
-from stack.drill.contents import Contents, touched
-from stack.drill.outcome import Drilled, Measured, Options, Outcome
+from stack.drill.contents import Contents, find_touched
+from stack.drill.outcome import Drilled, DrillOptions, DrillOutcome, Measured
 from stack.drill.planting import Plan, plan
-from stack.drill.stores import Stores, both_stores
+from stack.drill.stores import DrillStores, both_stores
 from stack.drill.traffic import Numbers, Writers, key_of, publish, removed, upserted
 from stack.machine import Machine, machine
 from stack.process.memory_peak import Peak, peak
@@ -64,7 +64,7 @@ Say = Callable[[str], None]
 AllContents = Mapping[str, Contents]
 
 
-async def drill(options: Options, say: Say) -> Outcome:
+async def drill(options: DrillOptions, say: Say) -> DrillOutcome:
     """All of it, on a machine of its own; `say` hears how far it is."""
     started = monotonic()
     async with machine(keep=options.keep) as parts:
@@ -98,7 +98,12 @@ class _Drill:
     """One drill, step by step."""
 
     def __init__(
-        self, options: Options, settings: Settings, stores: Stores, connection: Connection, say: Say
+        self,
+        options: DrillOptions,
+        settings: Settings,
+        stores: DrillStores,
+        connection: Connection,
+        say: Say,
     ) -> None:
         self._options = options
         self._settings = settings
@@ -112,7 +117,7 @@ class _Drill:
         ]
         self._published = 0
 
-    async def run(self) -> Outcome:
+    async def run(self) -> DrillOutcome:
         async with running(Relay(self._settings), *self._runners):
             older = await self._load()
             planned = self._plan()
@@ -124,11 +129,11 @@ class _Drill:
                 drilled = [await self._drill(store, planned) for store in self._stores.projections]
             self._say("writers stopped; comparing all that the stores hold")
             for each, store in zip(drilled, self._stores.projections, strict=True):
-                each.left += (await check(self._connection, store, self._care)).keys
+                each.left += (await check_in_memory(self._connection, store, self._care)).keys
             after = await self._stores.contents(planned)
         self._compare(drilled, before, after)
         counts = {kind.value: len(streams) for kind, streams in planned.streams().items()}
-        return Outcome(
+        return DrillOutcome(
             keys=self._options.keys, planted=counts, written=writers.written, stores=drilled
         )
 
@@ -144,13 +149,13 @@ class _Drill:
         """Whatever the writers did not write must be what it was."""
         live = frozenset(map(key_of, self._numbers.live))
         for each in drilled:
-            each.touched = len(touched(before[each.projection], after[each.projection], live))
+            each.touched = len(find_touched(before[each.projection], after[each.projection], live))
 
     async def _load(self) -> dict[str, Change]:
         """Publish all, and let both consumers follow; the first version of those with two."""
         numbers = self._numbers
         everything = (upserted(number, 1) for number in range(self._options.keys))
-        for chunk in pages(everything, CHUNK_ITEMS):
+        for chunk in paginate(everything, CHUNK_ITEMS):
             await self._publish(chunk)
             self._say(f"{self._published:,} of {self._options.keys:,} items are in both stores")
         older = await self._latest(map(key_of, numbers.twice))
@@ -170,7 +175,7 @@ class _Drill:
     async def _latest(self, keys: Iterable[str]) -> dict[str, Change]:
         streams = [StreamKey(ItemEvent.aggregate, key) for key in keys]
         found = (await read_latest(self._connection, streams)).values()
-        return {envelope.key: change_of(envelope) for envelope in found if envelope}
+        return {envelope.key: read_change(envelope) for envelope in found if envelope}
 
     async def _drill(self, store: Projection, planned: Plan) -> Drilled:
         """Check, repair what was found, and check again."""
@@ -182,7 +187,7 @@ class _Drill:
                 done = await self._repaired(store, drift)
             wrong = _wrong(drift, planned)
         with peak() as again:
-            left = await check(self._connection, store, self._care)
+            left = await check_in_memory(self._connection, store, self._care)
         self._say(f"{store.name}: repaired ({done.seconds:.1f} s), {left.keys:,} keys differ")
         return Drilled(
             projection=store.name,
@@ -198,17 +203,17 @@ class _Drill:
         )
 
     def _checked(self, store: Projection) -> AbstractAsyncContextManager[Drift]:
-        return checked(self._connection, store, self._care)
+        return open_check(self._connection, store, self._care)
 
     async def _repaired(self, store: Projection, drift: Drift) -> Repaired:
-        limits = Limits(keys_per_second=self._options.repairs_per_second)
+        limits = RepairLimits(keys_per_second=self._options.repairs_per_second)
         operation = Operation(self._settings.operator, "drift repair", store.name, "a drill")
         return await repair(self._connection, store, drift, limits, operation)
 
 
 def _wrong(drift: Drift, planned: Plan) -> int:
     """How many keys were found and not planted, planted and not found, or found as another kind."""
-    said: dict[Kind, set[StreamKey]] = {kind: set() for kind in Kind}
+    said: dict[DifferenceKind, set[StreamKey]] = {kind: set() for kind in DifferenceKind}
     for pair in drift.pairs():
         if pair.kind is not None:
             said[pair.kind].add(pair.stream)

@@ -9,7 +9,7 @@ from outbox.runtime.output import print_table, say_json
 
 
 @dataclass(frozen=True)
-class Options:
+class DrillOptions:
     """What `python -m stack drift-drill` was asked for."""
 
     keys: int = 100_000
@@ -49,7 +49,7 @@ class Drilled(BaseModel):
         return self.wrong == self.failed == self.left == self.touched == 0
 
 
-class Outcome(BaseModel):
+class DrillOutcome(BaseModel):
     """The whole drill; `written` messages came while it went on."""
 
     providers: dict[str, str] = {}
@@ -64,7 +64,7 @@ class Outcome(BaseModel):
         return all(store.right for store in self.stores)
 
 
-def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
+def print_outcome(outcome: DrillOutcome, *, as_json: bool) -> None:
     """A table for a person; with `as_json`, on standard error, and one line of JSON after it."""
     title = f"{outcome.keys:,} keys, {outcome.written:,} written meanwhile, {outcome.seconds:.0f} s"
     columns = ("drift drill", *(store.projection for store in outcome.stores))

@@ -9,8 +9,8 @@ from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
 from consumers.projections.projection import Change, StreamKey
-from consumers.qdrant.points import own_payload, point_id
-from outbox.streams.difference import Kind
+from consumers.qdrant.points import build_payload, point_id
+from outbox.streams.difference import DifferenceKind
 from schemas.catalog import ItemEvent
 
 ALTERED = "0" * 32
@@ -33,11 +33,11 @@ class Plan:
     different: tuple[str, ...]
     orphaned: tuple[str, ...]
 
-    def streams(self) -> dict[Kind, set[StreamKey]]:
+    def streams(self) -> dict[DifferenceKind, set[StreamKey]]:
         """What a check must find."""
         return {
             kind: {StreamKey(ItemEvent.aggregate, key) for key in getattr(self, kind, ())}
-            for kind in Kind
+            for kind in DifferenceKind
         }
 
     @property
@@ -67,7 +67,7 @@ async def plant_points(
     """`older` has the version that each stale key is rolled back to."""
     await client.delete(collection, models.PointIdsList(points=_ids(planned.missing)), wait=True)
     for key in planned.stale:
-        await client.set_payload(collection, own_payload(older[key]), points=_ids([key]))
+        await client.set_payload(collection, build_payload(older[key]), points=_ids([key]))
     altered = {"digest": ALTERED, "fields": {"name": "altered"}}
     await client.set_payload(collection, altered, points=_ids(planned.different))
     vector = [1.0] + [0.0] * (dimension - 1)
@@ -87,7 +87,7 @@ async def plant_nodes(
         await driver.execute_query(statement, parameters, database_=database)
 
     await run(DELETE, keys=list(planned.missing))
-    await run(ROLL_BACK, rows=[own_payload(older[key]) for key in planned.stale])
+    await run(ROLL_BACK, rows=[build_payload(older[key]) for key in planned.stale])
     await run(ALTER, keys=list(planned.different), digest=ALTERED)
     await run(CREATE, rows=[_ghost(key) for key in planned.orphaned])
 

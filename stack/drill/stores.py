@@ -20,7 +20,7 @@ from stack.drill.planting import Plan
 
 
 @dataclass(frozen=True)
-class Stores:
+class DrillStores:
     """Both stores, by our projections and by their own clients."""
 
     qdrant: Projection
@@ -48,7 +48,7 @@ class Stores:
 
 
 @asynccontextmanager
-async def both_stores(settings: Settings) -> AsyncIterator[Stores]:
+async def both_stores(settings: Settings) -> AsyncIterator[DrillStores]:
     """Over a client and a driver of their own; the caller has them prepared."""
     client = qdrant(settings)
     password = settings.neo4j_password.get_secret_value()
@@ -56,7 +56,7 @@ async def both_stores(settings: Settings) -> AsyncIterator[Stores]:
         async with connect(settings.neo4j_url, settings.neo4j_user, password) as driver:
             vectors = catalog_qdrant(client, WordLlamaEmbedder())
             vectors.page_points = contents.PAGE  # local mode sorts all points for each page
-            yield Stores(
+            yield DrillStores(
                 vectors,
                 catalog_neo4j(driver, settings.neo4j_database),
                 client,

@@ -21,9 +21,9 @@ PREFIX = "aftercommit-"
 def run_folder(chosen: Path | None, *, keep: bool) -> Iterator[Path]:
     """The chosen folder, made if missing and never removed; else a temporary one, removed at the
     end unless `keep`. Two runs never share a folder."""
-    folder = made(chosen)
+    folder = make_folder(chosen)
     try:
-        with locked(folder):
+        with lock_folder(folder):
             yield folder
     finally:
         if chosen is None and not keep:
@@ -32,7 +32,7 @@ def run_folder(chosen: Path | None, *, keep: bool) -> Iterator[Path]:
             log.info("folder_kept", folder=str(folder))
 
 
-def made(chosen: Path | None) -> Path:
+def make_folder(chosen: Path | None) -> Path:
     """An absolute path to an existing folder."""
     if chosen is not None:
         chosen.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def made(chosen: Path | None) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold the folder for this run; the kernel lets go of it when we die."""
     with (folder / "lock").open("w", encoding="ascii") as file:
         try:

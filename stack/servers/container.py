@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from stack.errors import PartFailed, PartMissing
-from stack.process.shield import to_the_end
+from stack.process.shield import run_to_end
 from stack.servers.port import LOOPBACK
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def container(image: Image, port: int) -> AsyncIterator[None]:
         await _start(running)
         yield
     finally:
-        await to_the_end(asyncio.to_thread(running.stop))
+        await run_to_end(asyncio.to_thread(running.stop))
 
 
 async def _start(running: "DockerContainer") -> None:
@@ -74,7 +74,7 @@ async def _start(running: "DockerContainer") -> None:
 
     log.info("starting_container", image=running.image)
     try:
-        await to_the_end(asyncio.to_thread(running.start))
+        await run_to_end(asyncio.to_thread(running.start))
     except (DockerException, OSError, RuntimeError) as error:
         raise PartFailed(f"the image {running.image} could not be started: {error}") from error
 

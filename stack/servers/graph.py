@@ -24,11 +24,11 @@ async def graph(folder: Path, settings: StackSettings | None = None) -> AsyncIte
     if settings.neo4j_url:
         yield await remote(settings.neo4j_url, settings)
         return
-    async with own_part(await chosen(settings), folder, settings) as part:
+    async with own_part(await choose_provider(settings), folder, settings) as part:
         yield part
 
 
-async def chosen(settings: StackSettings) -> str:
+async def choose_provider(settings: StackSettings) -> str:
     """`docker`, `maven` or `arcadedb`: what STACK_GRAPH says.
 
     If it says `best`: a container where a Docker engine answers, else Neo4j's own jars where Java

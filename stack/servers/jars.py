@@ -40,7 +40,7 @@ async def jars_of(pom: Path, settings: StackSettings) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    async with locked(folder.with_name(f"{folder.name}.lock"), DOWNLOAD_TIMEOUT_SECONDS):
+    async with lock_file(folder.with_name(f"{folder.name}.lock"), DOWNLOAD_TIMEOUT_SECONDS):
         if not folder.is_dir():
             await download(pom, folder, settings)
     return folder
@@ -90,19 +90,19 @@ def maven_program(maven: str, pom: Path, target: Path) -> Program:
 
 
 @asynccontextmanager
-async def locked(file: Path, seconds: float) -> AsyncIterator[None]:
+async def lock_file(file: Path, seconds: float) -> AsyncIterator[None]:
     """Hold the file against other processes; the kernel lets go of it when we die."""
     with file.open("w", encoding="ascii") as handle:
         try:
             async with asyncio.timeout(seconds):
-                while not taken(handle):  # noqa: ASYNC110 - another process's doing
+                while not try_lock(handle):  # noqa: ASYNC110 - another process's doing
                     await asyncio.sleep(LOCK_PAUSE_SECONDS)
         except TimeoutError:
             raise PartFailed(f"another process has held {file} for {seconds:g} s") from None
         yield
 
 
-def taken(handle: IO[str]) -> bool:
+def try_lock(handle: IO[str]) -> bool:
     """Whether the lock is ours now."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

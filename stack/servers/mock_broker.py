@@ -38,11 +38,11 @@ async def broker(folder: Path, settings: StackSettings | None = None) -> AsyncIt
     if settings.kafka_url:
         yield await remote(settings.kafka_url, settings)
         return
-    async with own_part(await chosen(settings), folder, settings) as part:
+    async with own_part(await choose_provider(settings), folder, settings) as part:
         yield part
 
 
-async def chosen(settings: StackSettings) -> str:
+async def choose_provider(settings: StackSettings) -> str:
     """`docker`, `maven` or `mock`: what STACK_KAFKA says.
 
     If it says `best`: a container where a Docker engine answers, else Apache Kafka's own jars
@@ -110,7 +110,7 @@ class BrokerServer(Server):
         self._folder.mkdir(parents=True, exist_ok=True)
         program = self._program()
         start = program.log.stat().st_size if program.log.exists() else 0
-        probe = Probe(lambda: announced(program.log, start))
+        probe = Probe(lambda: read_announced(program.log, start))
         self._process, self.url = await Process.start(program, probe, self._settings)
 
     def _program(self) -> Program:
@@ -130,7 +130,7 @@ def import_path() -> str:
     return os.pathsep.join([ours, *(path for path in sys.path if path)])
 
 
-async def announced(file: Path, start: int) -> str:
+async def read_announced(file: Path, start: int) -> str:
     """The bootstrap servers that the broker wrote to its log; OSError until they listen."""
     bootstrap = announcement(file, start)
     await listening(*host_and_port(bootstrap, 9092))

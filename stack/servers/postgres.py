@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 from outbox.environment.postgres_address import PostgresAddress
-from outbox.postgres.connection import Refused, open_session
+from outbox.postgres.connection import ConnectionRefused, open_session
 from stack.errors import PartFailed
 from stack.part import Part
 from stack.process.account import server_account
@@ -72,13 +72,13 @@ async def in_container(settings: StackSettings) -> AsyncIterator[Part]:
     (port,) = free_ports(1)
     password = secrets.token_urlsafe(24)
     environment = {"POSTGRES_DB": DATABASE, "POSTGRES_USER": USER, "POSTGRES_PASSWORD": password}
-    image = Image(name=IMAGE, port=PORT, command=told(TOLD), environment=environment)
+    image = Image(name=IMAGE, port=PORT, command=to_options(TOLD), environment=environment)
     async with container(image, port):
         url = f"postgresql://{USER}:{password}@{LOOPBACK}:{port}/{DATABASE}"
         yield await remote(url, settings, f"image {IMAGE}")
 
 
-def told(values: Mapping[str, str]) -> tuple[str, ...]:
+def to_options(values: Mapping[str, str]) -> tuple[str, ...]:
     """Settings as options of the server's command line."""
     return tuple(word for name, value in values.items() for word in ("-c", f"{name}={value}"))
 
@@ -157,7 +157,7 @@ class PostgresServer(Server):
 
     async def _start_on(self, ports: Ports) -> None:
         self._ports = ports
-        options = told(self._cluster | {"port": str(ports[0])})
+        options = to_options(self._cluster | {"port": str(ports[0])})
         program = self._program("postgres", "-D", str(self._data), *options)
         probe = Probe(self._is_ours, (psycopg.OperationalError,))
         self._process, _ = await Process.start(program, probe, self._settings)
@@ -200,7 +200,7 @@ async def ask(url: str, statement: str) -> object:
         session = await open_session(
             address, "aftercommit stack", autocommit=True, connect_timeout=CONNECT_SECONDS
         )
-    except Refused as error:
+    except ConnectionRefused as error:
         raise PartFailed(f"{address} does not take this client: {error}") from error
     async with session as connection:
         cursor = await connection.execute(statement.encode())

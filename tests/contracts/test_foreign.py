@@ -14,7 +14,7 @@ from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
 from consumers.mappings.catalog import ITEM, catalog_neo4j, catalog_qdrant
-from consumers.projections.projection import Entry, Foreign, Projection, StreamKey
+from consumers.projections.projection import Entry, ForeignEntry, Projection, StreamKey
 from consumers.qdrant.points import point_id
 from consumers.qdrant.projection import QdrantProjection
 from outbox.errors import MessageRejected, Violation
@@ -54,10 +54,10 @@ def altered(name: str, value: Any) -> Values:
     return {n: v for n, v in changed.items() if v is not MISSING}
 
 
-async def scanned(projection: Projection) -> tuple[list[Entry], list[Foreign]]:
+async def scanned(projection: Projection) -> tuple[list[Entry], list[ForeignEntry]]:
     found = [each async for each in projection.scan()]
     entries = [each for each in found if isinstance(each, Entry)]
-    return entries, [each for each in found if isinstance(each, Foreign)]
+    return entries, [each for each in found if isinstance(each, ForeignEntry)]
 
 
 def point(values: Values, number: str | None = None) -> models.PointStruct:

@@ -55,7 +55,7 @@ async def test_the_suite_notices_a_filter_that_forgets_by_id(
     """A planted mistake, in Qdrant's stand-in, local mode."""
 
     def by_id(entries: Iterable[Entry]) -> models.Filter:
-        return models.Filter(must=points.exactly(entries).must)
+        return models.Filter(must=points.match_exactly(entries).must)
 
     monkeypatch.setattr("consumers.qdrant.projection.exactly", by_id)
     planted = catalog_qdrant(client, CountingEmbedder())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from neo4j import AsyncDriver
 
-from consumers.mappings.catalog import CATALOG, ITEM_SHAPE, as_text, catalog_neo4j
+from consumers.mappings.catalog import CATALOG, ITEM_SHAPE, catalog_neo4j, to_text
 from consumers.neo4j.projection import Edge, Neo4jProjection, Node, Shape, connect
 from consumers.neo4j.shape import Row
 from consumers.projections.projection import Change, StreamKey
@@ -230,4 +230,4 @@ async def _is_down(projection: Neo4jProjection) -> None:
     [("red", "red"), (True, "true"), (3.0, "3"), (2.5, "2.5"), (1e300, "1e+300"), (-0.0, "-0")],
 )
 async def test_a_value_has_one_text(value: str | bool | float, text: str) -> None:
-    assert as_text(value) == text
+    assert to_text(value) == text

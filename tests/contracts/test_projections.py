@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient
 
 from consumers.mappings.catalog import ITEM, ITEM_SHAPE, ITEM_TOPIC, catalog_neo4j, catalog_qdrant
 from consumers.neo4j.projection import Neo4jProjection, Shape
-from consumers.projections.projection import Change, Projection, latest
+from consumers.projections.projection import Change, Projection, keep_latest
 from consumers.projections.testing import conformance
 from consumers.projections.testing.conformance import PROMISES, Promise
 from consumers.projections.testing.memory import MemoryProjection
@@ -210,7 +210,7 @@ class Deaf(MemoryProjection):
     """A planted mistake: the second event of a version is dropped in silence."""
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        for change in latest(changes):
+        for change in keep_latest(changes):
             known = self.state.get(change.stream)
             if known is None or known.version < change.version:
                 self.state[change.stream] = change

@@ -13,7 +13,7 @@ from outbox.operations import Operation
 from outbox.relay.relay import Relay
 from outbox.replay.replayer import Replayer
 from outbox.replay.requests import Replay, find, start
-from outbox.replay.source import Preview, Selection, preview
+from outbox.replay.source import ReplayPreview, ReplaySelection, preview_replay
 from outbox.status import read_status
 from schemas.envelope import Envelope
 from schemas.wire import decode
@@ -64,20 +64,20 @@ async def relayed(settings: Settings, connection: Connection) -> None:
 
 async def recorded(
     connection: Connection,
-    selection: Selection | None = None,
+    selection: ReplaySelection | None = None,
     consumer: str | None = None,
     rate: float = FAST,
     reason: str = "a test",
 ) -> Replay:
     """A replay that is started and not run."""
-    selection = selection or Selection()
+    selection = selection or ReplaySelection()
     operation = Operation("somebody", "replay start", "notes", reason)
     found = await counted(connection, selection)
     return await start(connection, selection, found, consumer, rate, operation)
 
 
-async def counted(connection: Connection, selection: Selection) -> Preview:
-    return await preview(connection, selection, lambda _done, _of: None)
+async def counted(connection: Connection, selection: ReplaySelection) -> ReplayPreview:
+    return await preview_replay(connection, selection, lambda _done, _of: None)
 
 
 async def replayed(settings: Settings, connection: Connection, replay: Replay) -> Replay:

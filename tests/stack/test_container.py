@@ -131,7 +131,7 @@ def test_a_broker_in_a_container_is_told_what_the_one_of_the_jars_is(
 
 async def chosen(settings: StackSettings) -> tuple[str, str]:
     """The broker's provider and the graph's."""
-    return await mock_broker.chosen(settings), await graph.chosen(settings)
+    return await mock_broker.choose_provider(settings), await graph.choose_provider(settings)
 
 
 @pytest.mark.usefixtures("standing")
@@ -192,7 +192,8 @@ async def test_what_was_chosen_by_name_is_not_chosen_again(
     provider: str, best: StackSettings
 ) -> None:
     assert (
-        await mock_broker.chosen(best.model_copy(update={"kafka_provider": provider})) == provider
+        await mock_broker.choose_provider(best.model_copy(update={"kafka_provider": provider}))
+        == provider
     )
 
 
@@ -201,4 +202,7 @@ async def test_what_was_chosen_by_name_is_not_chosen_again(
 async def test_a_graph_that_was_chosen_by_name_is_not_chosen_again(
     provider: str, best: StackSettings
 ) -> None:
-    assert await graph.chosen(best.model_copy(update={"graph_provider": provider})) == provider
+    assert (
+        await graph.choose_provider(best.model_copy(update={"graph_provider": provider}))
+        == provider
+    )

@@ -3,8 +3,8 @@
 import mmap
 import time
 
-from stack.drill.contents import Content, touched
-from stack.drill.outcome import Drilled, Measured, Outcome
+from stack.drill.contents import Content, find_touched
+from stack.drill.outcome import Drilled, DrillOutcome, Measured
 from stack.drill.planting import plan
 from stack.process.memory_peak import LOOK_SECONDS, peak
 
@@ -24,13 +24,13 @@ def test_a_plan_breaks_each_key_once_and_says_the_same_for_the_same_seed() -> No
 def test_what_changed_came_or_went_is_touched_and_what_was_written_is_not() -> None:
     before = {name: Content(b"x") for name in ("Item a", "Item b", "Item c", "Item live")}
     after = {"Item a": Content(b"x"), "Item b": Content(b"y"), "Item d": Content(b"x")}
-    assert touched(before, after, frozenset({"live"})) == ["Item b", "Item c", "Item d"]
+    assert find_touched(before, after, frozenset({"live"})) == ["Item b", "Item c", "Item d"]
 
 
 def test_a_vector_beside_is_the_same_but_for_its_last_bits() -> None:
     before = {"a": Content(b"x", (0.5, 0.25))}
-    assert touched(before, {"a": Content(b"x", (0.5 + 1e-8, 0.25))}, frozenset()) == []
-    assert touched(before, {"a": Content(b"x", (0.5, 0.2501))}, frozenset()) == ["a"]
+    assert find_touched(before, {"a": Content(b"x", (0.5 + 1e-8, 0.25))}, frozenset()) == []
+    assert find_touched(before, {"a": Content(b"x", (0.5, 0.2501))}, frozenset()) == ["a"]
 
 
 def test_a_peak_is_seen_though_it_is_over() -> None:
@@ -49,7 +49,7 @@ def test_one_wrong_figure_makes_the_drill_wrong() -> None:
         projection="qdrant", found={}, wrong=0, applied=1, forgotten=1, failed=0, left=0,
         check=took, repair=took, check_again=took,
     )  # fmt: skip
-    outcome = Outcome(keys=1, planted={}, written=1, stores=[right, right])
+    outcome = DrillOutcome(keys=1, planted={}, written=1, stores=[right, right])
     assert outcome.right
     for figure in ("wrong", "failed", "left", "touched"):
         other = right.model_copy(update={figure: 1})

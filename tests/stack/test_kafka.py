@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from outbox.errors import DependencyDown, NotPossible
-from outbox.kafka import Publisher, Received, Record, Subscriber, count_records, create_topics
+from outbox.kafka import ConsumerRecord, Publisher, Record, Subscriber, count_records, create_topics
 from schemas.registry import REGISTRY
 from stack.process import process_tree
 from stack.servers.kafka import POM, KafkaServer
@@ -54,8 +54,8 @@ def subscriber(url: str, group: str) -> Subscriber:
     return Subscriber(url, group, [TOPIC], 3_000, 1 << 20)
 
 
-async def received(reader: Subscriber, count: int) -> list[Received]:
-    found: list[Received] = []
+async def received(reader: Subscriber, count: int) -> list[ConsumerRecord]:
+    found: list[ConsumerRecord] = []
     async with asyncio.timeout(WITHIN_SECONDS):
         while len(found) < count:
             for some in (await reader.receive(1_000, 100)).values():

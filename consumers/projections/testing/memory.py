@@ -5,8 +5,8 @@ Weakness: it is gone with its process.
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from consumers.projections.divergence import part, refuse
-from consumers.projections.projection import Change, Entry, StreamKey, latest
+from consumers.projections.divergence import refuse_divergent, split_divergent
+from consumers.projections.projection import Change, Entry, StreamKey, keep_latest
 
 
 class MemoryProjection:
@@ -28,12 +28,12 @@ class MemoryProjection:
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; compare and set without an await between, so nobody comes between."""
         shown = {c.stream: self.state[c.stream].stamp for c in changes if c.stream in self.state}
-        flowing, divergences = part(changes, shown)
-        for change in latest(flowing):
+        flowing, divergences = split_divergent(changes, shown)
+        for change in keep_latest(flowing):
             known = self.state.get(change.stream)
             if known is None or known.version < change.version:
                 self.state[change.stream] = change
-        refuse(self.name, divergences)
+        refuse_divergent(self.name, divergences)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         """As in Projection."""

@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from consumers.assembly import catalog_graph
-from consumers.dead_letters.listing import Letter, Selection, count, list_letters
+from consumers.dead_letters.listing import Letter, LetterSelection, count_letters, list_letters
 from consumers.dead_letters.repair import discard, retry
 from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import StreamKey
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.kafka import Publisher, Record, lag
+from outbox.kafka import Publisher, Record, count_unread
 from outbox.operations import Operation
 from schemas.catalog import ItemUpserted
 from tests.kit.consumers.ledger import TOPIC, Ledger, first_occurrences, record, records
@@ -88,11 +88,11 @@ def because(action: str) -> Operation:
 
 
 async def retry_all(postgres: Connection) -> list[int]:
-    return await retry(postgres, Selection(), because("dead-letters retry"))
+    return await retry(postgres, LetterSelection(), because("dead-letters retry"))
 
 
 async def discard_all(postgres: Connection) -> list[int]:
-    return await discard(postgres, Selection(), because("dead-letters discard"))
+    return await discard(postgres, LetterSelection(), because("dead-letters discard"))
 
 
 async def found(postgres: Connection, status: str, letters: int = 1) -> list[Letter]:
@@ -117,7 +117,7 @@ async def all_closed(postgres: Connection) -> None:
 
 async def all_read(settings: Settings) -> None:
     async def none() -> bool:
-        return await lag(settings.kafka_url, "aftercommit.ledger", [TOPIC]) == 0
+        return await count_unread(settings.kafka_url, "aftercommit.ledger", [TOPIC]) == 0
 
     await until(none, WITHIN_SECONDS)
 
@@ -255,7 +255,7 @@ async def test_without_the_dead_letter_table_nothing_is_committed_until_it_is_ba
                 return await refused_statements(postgres) >= before + 3
 
             await until(waits, WITHIN_SECONDS)
-            assert await lag(quick.kafka_url, "aftercommit.ledger", [TOPIC]) == 3
+            assert await count_unread(quick.kafka_url, "aftercommit.ledger", [TOPIC]) == 3
             assert await list_letters(postgres) == []
             await postgres.execute("GRANT INSERT ON outbox.dead_letters TO consumer")
             await found(postgres, "waiting", letters=2)
@@ -302,7 +302,7 @@ async def test_an_outage_of_the_store_spends_no_attempt_and_makes_no_dead_letter
             await until(over, 2 * AWAY_SECONDS + WITHIN_SECONDS)
             await proxy.up()
             await until(lambda: has_all(graph, "meanwhile"), WITHIN_SECONDS)
-    assert await count(postgres) == []
+    assert await count_letters(postgres) == []
 
 
 async def test_a_consumer_that_is_killed_while_it_redoes_goes_on_from_the_database(

@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from consumers.dead_letters.listing import LetterStatus, Selection, list_letters
+from consumers.dead_letters.listing import LetterSelection, LetterStatus, list_letters
 from consumers.dead_letters.repair import discard, retry
 from consumers.dead_letters.store import DeadLetters
 from consumers.runner.applier import Applier
-from consumers.runner.assignment import Bounds, Share
-from consumers.runner.failures import Backoff
+from consumers.runner.assignment import Assignment, Bounds
+from consumers.runner.failures import RetryBackoff
 from consumers.settings import Settings
-from outbox.errors import rejected
-from outbox.kafka import Received
+from outbox.errors import build_rejection
+from outbox.kafka import ConsumerRecord
 from outbox.operations import Operation
 from schemas.envelope import Envelope
 from schemas.wire import encode
@@ -56,7 +56,7 @@ class Book:
         await asyncio.sleep(0)
         offsets = [envelope.sequence or 0 for envelope in envelopes]
         if self.refused.intersection(offsets):
-            raise rejected("refused", "sequence", "must not be one that the script refuses")
+            raise build_rejection("refused", "sequence", "must not be one that the script refuses")
         self.applied += offsets
 
 
@@ -65,10 +65,10 @@ class World:
 
     def __init__(self, settings: Settings, connection: psycopg.AsyncConnection[Any], book: Book):
         self.book = book
-        self.log: list[Received] = []
+        self.log: list[ConsumerRecord] = []
         self._connection = connection
         self._letters = DeadLetters(settings, book.name)
-        self._selection = Selection(consumer=book.name)
+        self._selection = LetterSelection(consumer=book.name)
         self._errors: list[BaseException] = []
         self._start = 0  # the offset from which the share was fed
 
@@ -84,7 +84,7 @@ class World:
     async def deliver(self, key: str) -> None:
         offset = len(self.log)
         raw, value, headers = encode(event(key, offset + 1))
-        self.log.append(Received(TOPIC, 0, offset, raw, value, tuple(headers), 0))
+        self.log.append(ConsumerRecord(TOPIC, 0, offset, raw, value, tuple(headers), 0))
         self._share.accept({PARTITION: self.log[-1:]})
 
     async def refuse_next(self, key: str) -> None:
@@ -153,13 +153,13 @@ class World:
     async def _begin(self) -> None:
         applier = Applier(self.book, self._letters, self._letters, surprise_attempts=2)
         await applier.load_parked()
-        backoff = Backoff(0.001, 0.01)
+        backoff = RetryBackoff(0.001, 0.01)
         nothing = lambda _: None  # noqa: E731 - nobody to pause
-        self._share = Share(applier, BOUNDS, backoff, nothing, nothing, self._errors.append)
+        self._share = Assignment(applier, BOUNDS, backoff, nothing, nothing, self._errors.append)
         self._share.assign([PARTITION])
 
-    def _of(self, key: str) -> Selection:
-        return Selection(consumer=self.book.name, key=key)
+    def _of(self, key: str) -> LetterSelection:
+        return LetterSelection(consumer=self.book.name, key=key)
 
 
 async def require_right(world: World) -> None:

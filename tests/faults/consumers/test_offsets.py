@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import Halted
-from outbox.kafka import has_committed, lag, partition_of
+from outbox.kafka import count_unread, has_committed, partition_of
 from tests.integration.operations.test_command_line import run
 from tests.kit.consumers.effects import Effects, verdict
 from tests.kit.consumers.groups import OPTIONS, WITHIN_SECONDS, Connection, Held, consume, send
@@ -160,7 +160,7 @@ async def test_who_only_looks_at_a_group_commits_nothing_in_its_name(
     sent = [event(f"key{number % 5}", 1 + number // 5) for number in range(20)]
     await send(member, *sent)
     for _ in range(5):
-        assert await lag(member.kafka_url, "aftercommit.new", [TOPIC]) == len(sent)
+        assert await count_unread(member.kafka_url, "aftercommit.new", [TOPIC]) == len(sent)
         assert not await has_committed(member.kafka_url, "aftercommit.new", [TOPIC])
     monkeypatch.undo()
     effects = Effects(member.libpq_url(), "new", TOPIC, refuses=False)

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from consumers.projections.projection import ProjectionReaction
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.kafka import Record, lag
+from outbox.kafka import Record, count_unread
 from schemas.catalog import ItemUpserted
 from schemas.envelope import Envelope
 from schemas.wire import encode
@@ -101,7 +101,7 @@ def send_any(settings: Settings, record: Record) -> None:
 
 
 async def all_done(settings: Settings, store: Store) -> bool:
-    return await lag(settings.kafka_url, f"aftercommit.{store.name}", [TOPIC]) == 0
+    return await count_unread(settings.kafka_url, f"aftercommit.{store.name}", [TOPIC]) == 0
 
 
 async def test_a_field_that_is_newer_within_a_version_is_ignored(settings: Settings) -> None:

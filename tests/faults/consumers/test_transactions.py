@@ -13,7 +13,7 @@ from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.audit.audit import Audit, audit
 from outbox.errors import DependencyDown
-from outbox.kafka import Record, Tail, lag, partition_of, removed
+from outbox.kafka import Record, Tail, count_unread, find_lost_records, partition_of
 from outbox.kafka.reader import Reader
 from outbox.postgres.connection import connect
 from schemas.catalog import CreateCatalog
@@ -96,7 +96,7 @@ async def shows(postgres: Connection, expected: Sequence[str]) -> bool:
 
 
 async def has_lag(settings: Settings, group: str, topic: str, expected: int) -> bool:
-    return await lag(settings.kafka_url, group, [topic]) == expected
+    return await count_unread(settings.kafka_url, group, [topic]) == expected
 
 
 async def test_a_key_keeps_its_order_around_transactions_that_end_either_way(
@@ -137,7 +137,7 @@ async def test_a_group_is_not_behind_for_ever_because_of_markers_and_what_was_ro
         await until(lambda: has_lag(settings, GROUP, TOPIC, 0), WITHIN_SECONDS)
     await another.send(*records(event("k", 5)))
     await another.abort()
-    assert await lag(settings.kafka_url, GROUP, [TOPIC]) == 2
+    assert await count_unread(settings.kafka_url, GROUP, [TOPIC]) == 2
     async with consuming(settings, notes):
         await until(lambda: has_lag(settings, GROUP, TOPIC, 0), WITHIN_SECONDS)
     assert notes.applied == ["k@1", "k@2"]
@@ -154,7 +154,7 @@ async def test_a_group_goes_on_where_only_markers_were_removed_before_it_came_ba
         await until(lambda: notes.has("k@1"), WITHIN_SECONDS)
         await until(lambda: has_lag(settings, GROUP, TOPIC, 0), WITHIN_SECONDS)
     await asyncio.to_thread(remove_all, kafka_url)
-    assert await removed(kafka_url, GROUP, 30.0) == []
+    assert await find_lost_records(kafka_url, GROUP, 30.0) == []
     async with consuming(settings, notes):
         await send(settings, event("k", 2))
         await until(lambda: notes.has("k@2"), WITHIN_SECONDS)

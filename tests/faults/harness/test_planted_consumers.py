@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.errors import AlreadyHandled, rejected
+from outbox.errors import AlreadyHandled, build_rejection
 from outbox.runtime.failpoints import ReachedError, arm
 from outbox.write.database import Database
 from tests.kit.consumers.notes import Notes, committed, send
@@ -127,7 +127,7 @@ async def committed_while_letters_cannot_be_written(settings: Settings, proxy: P
     url = url_through(proxy, settings.libpq_url())
     update = {"postgres_url": SecretStr(url), "connect_timeout_seconds": 2}
     notes = Notes()
-    notes.fails = lambda _: rejected("schema", "name", "must be text")
+    notes.fails = lambda _: build_rejection("schema", "name", "must be text")
     dying = asyncio.create_task(Runner(settings.model_copy(update=update), notes).run())
     await send(settings, event("fine", 1))
     await until(lambda: committed(settings), WITHIN_SECONDS)
@@ -146,7 +146,7 @@ async def test_while_a_dead_letter_cannot_be_written_nothing_is_committed(
     """C10, I12: and when it can, it is."""
     assert not await committed_while_letters_cannot_be_written(settings, database_proxy)
     notes = Notes()
-    notes.fails = lambda _: rejected("schema", "name", "must be text")
+    notes.fails = lambda _: build_rejection("schema", "name", "must be text")
     async with running(Runner(settings, notes)):
         await until(lambda: committed(settings), WITHIN_SECONDS)
     assert len(await list_dead_letters(settings, 10)) == 2

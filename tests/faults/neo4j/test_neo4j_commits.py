@@ -13,7 +13,7 @@ from neo4j import AsyncDriver
 
 from consumers.neo4j.projection import Neo4jProjection, Shape, connect
 from consumers.projections.testing.conformance import assert_shows
-from consumers.runner.failures import Backoff, through_outages
+from consumers.runner.failures import RetryBackoff, retry_through_outages
 from outbox.errors import DependencyDown, MessageRejected
 from stack.part import GraphPart
 from tests.kit.planted.planted_shapes import Counted, Suspicious, over_items
@@ -79,8 +79,8 @@ async def test_a_lost_answer_to_a_commit_is_an_outage_and_its_repetition_one_eff
         projection = await store.prepared(through, Counted)
         await cut_while_applying(bolt, projection, delivered)
         assert await store.effects() == (ONCE if delivered else [])
-        backoff = Backoff(0.01, 0.1)
-        await through_outages(
+        backoff = RetryBackoff(0.01, 0.1)
+        await retry_through_outages(
             lambda: projection.apply([upserted("a", 1)]), backoff, asyncio.Event()
         )
         assert await store.effects() == ONCE

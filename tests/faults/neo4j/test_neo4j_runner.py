@@ -15,7 +15,7 @@ from consumers.projections.projection import Change
 from consumers.projections.testing.conformance import assert_shows
 from consumers.projections.testing.sample import catalog_items
 from consumers.settings import Settings
-from outbox.kafka import lag
+from outbox.kafka import count_unread
 from stack.part import GraphPart
 from tests.faults.qdrant.test_qdrant_runner import send
 from tests.kit.load.roles import projecting, running
@@ -47,7 +47,7 @@ async def consumed(settings: Settings) -> None:
     """Everything that was sent is applied, or a dead letter."""
 
     async def done() -> bool:
-        return await lag(settings.kafka_url, "aftercommit.neo4j", [ITEM_TOPIC]) == 0
+        return await count_unread(settings.kafka_url, "aftercommit.neo4j", [ITEM_TOPIC]) == 0
 
     await until(done, WITHIN_SECONDS)
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from consumers.settings import Settings
 from outbox.audit.audit import Audit, audit
-from outbox.audit.findings import Kind
+from outbox.audit.findings import FindingKind
 from outbox.audit.scope import Range
 from outbox.errors import DependencyDown
 from outbox.postgres.connection import connect
@@ -112,7 +112,9 @@ async def test_what_the_topic_has_dropped_is_expired_and_not_lost(
     lost = await write(postgres, "k1")
     await passed(postgres)
     found = await audited(settings)
-    assert [(each.kind, each.position) for each in found.findings] == [(Kind.LOST, lost.position)]
+    assert [(each.kind, each.position) for each in found.findings] == [
+        (FindingKind.LOST, lost.position)
+    ]
     assert found.counts.expired == 4 * 33
 
 
@@ -126,7 +128,7 @@ async def test_a_topic_that_was_deleted_has_lost_its_messages(
         await asyncio.to_thread(deleted.result, 20)
     await until(lambda: gone(admin), WITHIN_SECONDS)
     found = await audited(settings)
-    assert [each.kind for each in found.findings] == [Kind.LOST, Kind.MISRECORDED]
+    assert [each.kind for each in found.findings] == [FindingKind.LOST, FindingKind.MISRECORDED]
     assert (await read(postgres, found.findings[0].position or 0)) == first
     assert TOPIC not in admin.list_topics(timeout=20).topics
 

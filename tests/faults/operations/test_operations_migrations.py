@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from outbox.errors import DependencyDown, translated
+from outbox.errors import DependencyDown, translate_errors
 from outbox.postgres.migrate import migrate, require_current
 from services.assembly import all_migrations
 from tests.conftest import Servers
@@ -95,7 +95,7 @@ async def is_ended_at(connection: psycopg.AsyncConnection, statement: int, url: 
     await connection.execute(AT.replace("%s", str(statement)).encode())
     await connection.execute("ALTER EVENT TRIGGER ending_at_ddl ENABLE")
     try:
-        with translated():
+        with translate_errors():
             await migrate(url, all_migrations())
     except DependencyDown:
         return True
@@ -121,7 +121,7 @@ async def test_cut_off_at_each_commit_the_migrations_are_completed(
         through = url_through(proxy, empty_url)
         for number, _ in enumerate(all_migrations()):
             proxy.cut = CutAtCommit(delivered=delivered)
-            with pytest.raises(DependencyDown), translated():
+            with pytest.raises(DependencyDown), translate_errors():
                 await migrate(through, all_migrations())
             proxy.cut = None
             if not delivered:

@@ -14,7 +14,7 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.cursor.cut import Snapshot
-from outbox.retention.day_partitions import Day
+from outbox.retention.day_partitions import DayPartition
 from outbox.retention.retention import Retention
 from tests.kit.aged import all_published, fetch, past_day, publish_aged, require_latest
 
@@ -126,7 +126,7 @@ async def test_the_latest_message_of_every_key_is_there_whatever_happens(
 
 
 async def nothing_kept(
-    connection: Connection, day: Day, before: datetime | None, rows: int
+    connection: Connection, day: DayPartition, before: datetime | None, rows: int
 ) -> tuple[Snapshot, int]:
     """The bug: it says that it has."""
     del day, before, rows
@@ -135,12 +135,12 @@ async def nothing_kept(
     return Snapshot.parse(row[0]), 0
 
 
-async def never_in_the_way(retention: Retention, day: Day) -> None:
+async def never_in_the_way(retention: Retention, day: DayPartition) -> None:
     """The bug: whatever is unpublished or parked may go."""
     del retention, day
 
 
-async def none_parked(connection: Connection, day: Day) -> int:
+async def none_parked(connection: Connection, day: DayPartition) -> int:
     """The bug: what the cursor shows is published."""
     del connection, day
     return 0

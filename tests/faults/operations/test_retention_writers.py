@@ -10,7 +10,7 @@ import pytest
 from psycopg.sql import SQL
 
 from consumers.settings import Settings
-from outbox.errors import DependencyDown, translated
+from outbox.errors import DependencyDown, translate_errors
 from outbox.relay.relay import Relay
 from outbox.retention.retention import Retention
 from outbox.status import read_status
@@ -188,7 +188,7 @@ async def test_a_prune_that_falls_silent_inside_its_drop_is_ended_by_the_server(
         async with busy_writer(brisk) as writes:
             await until(gone_on(writes), WITHIN_SECONDS)
             over.set()
-            with pytest.raises(DependencyDown), translated():
+            with pytest.raises(DependencyDown), translate_errors():
                 await pruning
     assert len(await days_there(postgres)) == 1
 

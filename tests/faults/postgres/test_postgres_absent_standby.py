@@ -21,7 +21,7 @@ from outbox.errors import DependencyDown
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
 from outbox.relay.relay import Relay
-from outbox.retention.create_ahead import create
+from outbox.retention.create_ahead import create_day_partitions
 from outbox.retention.retention import Retention
 from outbox.write.database import Database
 from schemas.catalog import CreateCatalog
@@ -174,7 +174,7 @@ async def test_relay_prune_and_partitions_wait_for_no_standby(
         async with Witness(own) as witness, running(Relay(own)):
             assert (await witness.saw_all()).right
         async with await connect(own) as connection:
-            assert await create(connection, 5) == 2
+            assert await create_day_partitions(connection, 5) == 2
             operation = Operation("tester", "prune", "all", "a test")
             await Retention(connection, own, operation).prune()
         assert await ask(cluster.url, WAITING) == 0

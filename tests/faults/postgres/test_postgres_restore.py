@@ -12,9 +12,9 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.audit.audit import audit
-from outbox.audit.findings import Kind
+from outbox.audit.findings import FindingKind
 from outbox.cursor.database_identity import require_same
-from outbox.cursor.reconcile import Reconciliation, Remedy, look, reconcile
+from outbox.cursor.reconcile import Reconciliation, Remedy, preview_reconcile, reconcile
 from outbox.errors import Halted
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
@@ -59,7 +59,7 @@ async def repaired(settings: Settings) -> Reconciliation:
             return not (await read_status(connection)).relay_leading
 
         await until(nobody_leads, WITHIN_SECONDS)
-        expected = await look(connection)
+        expected = await preview_reconcile(connection)
         done = await reconcile(connection, Operation("tester", "reconcile", "relay", "test"))
         await require_same(connection)
     assert done == expected
@@ -123,7 +123,10 @@ async def test_a_failover_that_lost_its_tail_halts_until_a_person_has_agreed(
     assert seen.times["k", 2] == 2
     assert lost != said_again
     told = [(each.kind, each.why, [each.id]) for each in found.findings]
-    assert told == [(Kind.ALTERED, "other-id", lost), (Kind.FOREIGN, "unknown-id", lost)]
+    assert told == [
+        (FindingKind.ALTERED, "other-id", lost),
+        (FindingKind.FOREIGN, "unknown-id", lost),
+    ]
     assert all((each.key, each.version) == ("k", 2) for each in found.findings)
     assert [found.findings[0].details["id"]] == said_again
     assert (found.right, found.counts.in_topics) == (False, 3)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.projections.projection import Change, latest
+from consumers.projections.projection import Change, keep_latest
 from consumers.projections.testing.conformance import assert_shows, entry
 from consumers.projections.testing.sample import Sample, catalog_items
 from consumers.qdrant.projection import QdrantProjection
@@ -159,16 +159,16 @@ async def test_after_each_kill_all_that_was_applied_is_there_and_nothing_is_olde
         group.create_task(writers.run())
         for _ in range(KILLS):
             await _some_batches(writers, chance.randint(1, MOST_BATCHES_BETWEEN))
-            before = latest(writers.applied)
+            before = keep_latest(writers.applied)
             server.kill()
             await until(lambda: _is_up(store), WITHIN_SECONDS)
             await _shows_at_least(store, before)
         writers.stop()
-    await assert_shows(store, latest(writers.applied))
+    await assert_shows(store, keep_latest(writers.applied))
     assert writers.outages >= KILLS, "no writer was in the middle of anything"
     tell(
         f"{KILLS} kills, {writers.batches} batches, {writers.outages} repeated, SEED={chosen}, "
-        f"{len(latest(writers.applied))} keys"
+        f"{len(keep_latest(writers.applied))} keys"
     )
 
 
@@ -205,11 +205,11 @@ async def test_a_disk_that_is_full_costs_nothing_but_time(
                 await _some_batches(writers, MOST_BATCHES_BETWEEN)
                 disk.fill()
                 assert await asyncio.to_thread(server.died) == -signal.SIGBUS
-                before = latest(writers.applied)
+                before = keep_latest(writers.applied)
                 disk.free()
                 server.start()
                 await until(lambda: _is_up(store), WITHIN_SECONDS)
                 await _shows_at_least(store, before)
                 writers.stop()
-            await assert_shows(store, latest(writers.applied))
+            await assert_shows(store, keep_latest(writers.applied))
             assert writers.outages > 0

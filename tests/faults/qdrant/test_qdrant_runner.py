@@ -15,7 +15,7 @@ from consumers.qdrant.projection import QdrantProjection
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import SchemaBehind
-from outbox.kafka import Record, lag
+from outbox.kafka import Record, count_unread
 from schemas.catalog import COLLECTION, ItemEvent
 from schemas.envelope import Envelope
 from stack.demo.upstream import record_of
@@ -90,7 +90,7 @@ async def consumed(quick: Settings) -> None:
     """Everything that was sent is applied, or a dead letter."""
 
     async def done() -> bool:
-        return await lag(quick.kafka_url, "aftercommit.qdrant", [ItemEvent.topic]) == 0
+        return await count_unread(quick.kafka_url, "aftercommit.qdrant", [ItemEvent.topic]) == 0
 
     await until(done, WITHIN_SECONDS)
 

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from consumers.assembly import catalog_vectors
-from consumers.drift.check import Care, check, checked
-from consumers.drift.repair import Limits, repair
+from consumers.drift.check import Care, check_in_memory, open_check
+from consumers.drift.repair import RepairLimits, repair
 from consumers.projections.generations import LiveProjection
-from consumers.projections.projection import Change, Projection, StreamKey, change_of
+from consumers.projections.projection import Change, Projection, StreamKey, read_change
 from consumers.settings import Settings
 from outbox.errors import MessageRejected
 from outbox.operations import Operation
@@ -31,7 +31,7 @@ CALM = [f"calm{n}" for n in range(12)]
 BROKEN = [f"broken{n}" for n in range(12)]
 GHOSTS = [f"ghost{n}" for n in range(6)]
 WRITES, BREAKS = 40, 30
-ALL = Limits(max_share=1.0, keys_per_second=None)
+ALL = RepairLimits(max_share=1.0, keys_per_second=None)
 
 
 @pytest.fixture(params=["memory", "qdrant", "graph"])
@@ -69,7 +69,7 @@ class Traffic:
             await (remove if chance.random() < 0.2 else publish)(postgres, item)
             envelope = (await read_latest(postgres, [stream(item)]))[stream(item)]
             assert envelope is not None
-            self.history.append(change_of(envelope))
+            self.history.append(read_change(envelope))
             await self._deliver([self.history[-1]])
             await self._deliver([chance.choice(self.history)])
             await asyncio.sleep(0)
@@ -114,7 +114,7 @@ async def repair_again(
     """As often as there is time for; how many repairs and how many keys."""
     rounds = keys = 0
     while not (enough() and rounds):
-        async with checked(postgres, store, Care(patience_seconds=0)) as drift:
+        async with open_check(postgres, store, Care(patience_seconds=0)) as drift:
             operation = Operation("ann", "drift repair", store.name, "a test")
             keys += (await repair(postgres, store, drift, ALL, operation)).done
         rounds += 1
@@ -150,7 +150,7 @@ async def test_repair_beside_traffic_never_regresses_a_key_and_converges(
         assert traffic.fallen == []
         assert sum(keys for _, keys in done) > 0
         await repair_again(postgres, store, lambda: True)
-        assert (await check(postgres, store, Care(patience_seconds=0))).keys == 0
+        assert (await check_in_memory(postgres, store, Care(patience_seconds=0))).keys == 0
     finally:
         for each in connections:
             await each.close()

@@ -16,7 +16,7 @@ from consumers.projections.testing.memory import MemoryProjection
 from consumers.read_your_writes import wait_for
 from consumers.settings import Settings
 from outbox.relay.relay import Relay
-from outbox.replay.source import Selection
+from outbox.replay.source import ReplaySelection
 from outbox.streams.heads import heads_of
 from outbox.write.database import Database
 from schemas.catalog import CatalogCreated, ItemEvent, ItemRemoved, ItemUpserted
@@ -94,8 +94,8 @@ async def replays(
         some = [stream.key for stream in rng.sample(KEYS, 3)]
         each = [
             await recorded(connection),
-            await recorded(connection, Selection(keys=some), consumer="neo4j"),
-            await recorded(connection, Selection(types=[ItemUpserted.type]), rate=FAST / 2),
+            await recorded(connection, ReplaySelection(keys=some), consumer="neo4j"),
+            await recorded(connection, ReplaySelection(types=[ItemUpserted.type]), rate=FAST / 2),
         ]
         done = await asyncio.gather(*(_run(settings, replay) for replay in each))
         assert {replay.status for replay in done} == {"done"}

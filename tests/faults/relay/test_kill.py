@@ -18,7 +18,7 @@ from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Projection
 from consumers.projections.testing.conformance import scanned
 from consumers.settings import Settings
-from outbox.kafka import Publisher, lag
+from outbox.kafka import Publisher, count_unread
 from outbox.status import read_status
 from outbox.streams.heads import Entry, read_heads
 from outbox.write.database import Database
@@ -92,7 +92,7 @@ async def settled(connection: psycopg.AsyncConnection, commands: int) -> bool:
 
 
 async def caught_up(settings: Settings, consumer: str, topic: str = EVENTS) -> bool:
-    return await lag(settings.kafka_url, f"aftercommit.{consumer}", [topic]) == 0
+    return await count_unread(settings.kafka_url, f"aftercommit.{consumer}", [topic]) == 0
 
 
 async def idle(name: str, settings: Settings, connection: psycopg.AsyncConnection) -> bool:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from outbox.kafka import Publisher, Record
-from outbox.kafka.topic_partitions import Routes
+from outbox.kafka.topic_partitions import TopicPartitions
 from tests.kit.verdicts.history import TOPIC
 
 pytestmark = pytest.mark.anyio
@@ -15,7 +15,7 @@ PARTITIONS = 4
 WITHIN_SECONDS = 30.0
 
 
-class Changing(Routes):
+class Changing(TopicPartitions):
     """A topic that is refused at first, and there as soon as anybody asks again."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from confluent_kafka.admin import (
 
 from consumers.settings import Settings
 from outbox.operations import Operation
-from outbox.relay.parked_repair import Selection, discard, list_parked, release
+from outbox.relay.parked_repair import ParkedSelection, discard, list_parked, release
 from outbox.relay.relay import Relay
 from outbox.status import read_status
 from tests.conftest import Servers
@@ -147,13 +147,13 @@ async def test_one_too_large_message_parks_its_key_and_everything_else_flows(
         assert {key for key, _ in seen.order} == {f"k{n}" for n in range(20)}
         assert seen.reordered() == 0
 
-        await release(postgres, Selection(), by_hand("parked release"))
+        await release(postgres, ParkedSelection(), by_hand("parked release"))
         await until(lambda: attempted(postgres, 2), WITHIN_SECONDS)
         assert await writer.parked() == {"poison": ("too-large", 201)}
         await writer.publish(SMALL, "poison")
         await writer.settled()
 
-        await discard(postgres, Selection(), by_hand("parked discard"))
+        await discard(postgres, ParkedSelection(), by_hand("parked discard"))
         await until(lambda: flows(writer), WITHIN_SECONDS)
         seen = await seen_on(settings, SMALL, 601)
     assert [version for key, version in seen.order if key == "poison"] == list(range(2, 203))
@@ -196,7 +196,7 @@ async def test_a_missing_topic_parks_its_keys_until_it_is_made_and_they_are_rele
         assert len((await seen_on(settings, OPEN, 6)).order) == 6
         for future in admin.create_topics([NewTopic(MISSING, 4, 1)]).values():
             future.result(20)
-        await release(postgres, Selection(topic=MISSING), by_hand("parked release"))
+        await release(postgres, ParkedSelection(topic=MISSING), by_hand("parked release"))
         await until(lambda: flows(writer), WITHIN_SECONDS)
         seen = await seen_on(settings, MISSING, 6)
     assert [v for k, v in seen.order if k == "a"] == [1, 2, 3]
@@ -215,7 +215,7 @@ async def test_a_denied_topic_parks_its_keys_and_only_them(
         assert await writer.parked() == dict.fromkeys(("a", "b", "c"), ("topic-denied", 3))
         assert len((await seen_on(settings, OPEN, 9)).order) == 9
         allow(admin)
-        await release(postgres, Selection(key="b"), by_hand("parked release"))
+        await release(postgres, ParkedSelection(key="b"), by_hand("parked release"))
         await until(lambda: only_two_parked(writer), WITHIN_SECONDS)
         seen = await seen_on(settings, DENIED, 3)
     assert seen.order == [("b", 1), ("b", 2), ("b", 3)]

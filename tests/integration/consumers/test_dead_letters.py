@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from consumers.cli.dead_letters import app
-from consumers.dead_letters.listing import Selection, count, list_letters, show
+from consumers.dead_letters.listing import LetterSelection, count_letters, list_letters, read_letter
 from consumers.dead_letters.repair import discard, prune, retry
 from consumers.dead_letters.store import DeadLetter, DeadLetters
 from consumers.settings import Settings
@@ -47,11 +47,11 @@ async def offsets_due(letters: DeadLetters) -> list[int]:
 
 
 async def retry_all(postgres: Connection, **selected: Any) -> list[int]:
-    return await retry(postgres, Selection(**selected), because("dead-letters retry"))
+    return await retry(postgres, LetterSelection(**selected), because("dead-letters retry"))
 
 
 async def discard_all(postgres: Connection, **selected: Any) -> list[int]:
-    return await discard(postgres, Selection(**selected), because("dead-letters discard"))
+    return await discard(postgres, LetterSelection(**selected), because("dead-letters discard"))
 
 
 async def test_nothing_of_a_key_is_due_while_its_first_open_letter_is_dead(
@@ -196,7 +196,7 @@ async def test_text_that_postgresql_does_not_take_is_written_as_escapes(
     await write(letters, letter(1, "k\x00", error="\ud800 and \x00"))
     (written,) = await list_letters(postgres)
     assert written.error == "\\ud800 and \\0"
-    assert (await show(postgres, written.id)).letter.key == b"k\x00"
+    assert (await read_letter(postgres, written.id)).letter.key == b"k\x00"
 
 
 async def test_a_database_without_the_migration_is_named_as_such(
@@ -215,7 +215,7 @@ async def test_the_letters_of_a_consumer_are_countable(
     await write(letters, *(letter(n, f"k{n}") for n in range(4)), letter(9, "k3", waiting=True))
     await discard_all(postgres, key="k0")
     await retry_all(postgres, key="k1")
-    found = {each.status: each.letters for each in await count(postgres)}
+    found = {each.status: each.letters for each in await count_letters(postgres)}
     assert found == {"dead": 2, "discarded": 1, "retrying": 1, "waiting": 1}
 
 

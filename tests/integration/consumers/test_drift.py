@@ -7,11 +7,11 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from consumers.drift.check import Care, check, checked
+from consumers.drift.check import Care, check_in_memory, open_check
 from consumers.projections.projection import Entry, StreamKey
 from consumers.projections.testing.memory import MemoryProjection
 from outbox.errors import DependencyDown, Halted
-from outbox.streams.difference import Difference, Kind
+from outbox.streams.difference import Difference, DifferenceKind
 from outbox.streams.latest import read_latest
 from tests.kit.projections.catalogued import (
     KEEP,
@@ -70,11 +70,11 @@ async def test_each_kind_is_found_with_its_key_and_counted(
     await remove(postgres, "b")
     await follow(postgres, store, [stream("b")])
     care = Care(patience_seconds=0, run_rows=run_rows)
-    assert (await check(postgres, store, care)).keys == 0
+    assert (await check_in_memory(postgres, store, care)).keys == 0
     planted = await plant(store)
-    assert await check(postgres, store, care) == planted
-    async with checked(postgres, store, care) as drift:
-        assert drift.counts == dict.fromkeys(Kind, 2) | {Kind.FOREIGN: 0}
+    assert await check_in_memory(postgres, store, care) == planted
+    async with open_check(postgres, store, care) as drift:
+        assert drift.counts == dict.fromkeys(DifferenceKind, 2) | {DifferenceKind.FOREIGN: 0}
         assert (drift.heads, drift.shown, drift.keys) == (len(ITEMS), len(ITEMS), 8)
         assert drift.share == pytest.approx(8 / (len(ITEMS) + 2))
 
@@ -85,16 +85,19 @@ async def test_heads_are_read_over_many_pages(
     monkeypatch.setattr("outbox.streams.heads.PAGE_HEADS", 3)
     store = await in_step(postgres, *ITEMS[:10])
     store.state.pop(stream("a.1"))
-    assert await check(postgres, store, AT_ONCE) == Difference(missing=[stream("a.1")])
+    assert await check_in_memory(postgres, store, AT_ONCE) == Difference(missing=[stream("a.1")])
 
 
 async def test_an_empty_store_misses_all_and_an_empty_outbox_has_only_orphans(
     postgres: Connection,
 ) -> None:
     store = await in_step(postgres, "a", "b")
-    assert (await check(postgres, memory(), AT_ONCE)).missing == [stream("a"), stream("b")]
+    assert (await check_in_memory(postgres, memory(), AT_ONCE)).missing == [
+        stream("a"),
+        stream("b"),
+    ]
     await postgres.execute("TRUNCATE outbox.streams")
-    assert (await check(postgres, store, AT_ONCE)).orphaned == [stream("a"), stream("b")]
+    assert (await check_in_memory(postgres, store, AT_ONCE)).orphaned == [stream("a"), stream("b")]
 
 
 async def test_what_is_late_is_no_drift(postgres: Connection) -> None:
@@ -103,7 +106,7 @@ async def test_what_is_late_is_no_drift(postgres: Connection) -> None:
     await publish(postgres, "a", "b")
     await follow(postgres, store, map(stream, "ab"))
     await publish(postgres, "a", "new")
-    checking = asyncio.create_task(check(postgres, store, PATIENT))
+    checking = asyncio.create_task(check_in_memory(postgres, store, PATIENT))
     async with asyncio.timeout(30):
         await store.looked.wait()
         async with await psycopg.AsyncConnection.connect(postgres.info.dsn, autocommit=True) as own:
@@ -127,7 +130,7 @@ class Looked(MemoryProjection):
 async def test_what_stays_behind_is_drift_once_the_patience_is_over(postgres: Connection) -> None:
     store = await in_step(postgres, "a", "b")
     await publish(postgres, "a", "new")
-    found = await check(postgres, store, Care(patience_seconds=0.3))
+    found = await check_in_memory(postgres, store, Care(patience_seconds=0.3))
     assert found == Difference(missing=[stream("new")], stale=[stream("a")])
 
 
@@ -138,7 +141,7 @@ async def test_a_key_that_is_written_all_the_time_and_followed_is_no_drift(
     store = Behind(postgres)
     await publish(postgres, "hot")
     await follow(postgres, store, [stream("hot")])
-    assert (await check(postgres, store, PATIENT)).keys == 0
+    assert (await check_in_memory(postgres, store, PATIENT)).keys == 0
     assert store.looks > 1
 
 
@@ -178,7 +181,7 @@ async def test_a_key_that_is_written_all_the_time_and_not_followed_is_stale(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(write())
-        found = await check(postgres, store, Care(patience_seconds=0.5))
+        found = await check_in_memory(postgres, store, Care(patience_seconds=0.5))
         stop.set()
     assert found == Difference(stale=[stream("hot")])
 
@@ -197,7 +200,7 @@ async def test_a_scan_that_breaks_off_is_an_error_and_never_in_sync(postgres: Co
     await publish(postgres, "a", "b", "c")
     await follow(postgres, store, map(stream, "abc"))
     with pytest.raises(DependencyDown, match="second page"):
-        await check(postgres, store, AT_ONCE)
+        await check_in_memory(postgres, store, AT_ONCE)
 
 
 async def test_a_scan_that_is_interrupted_says_nothing(postgres: Connection) -> None:
@@ -210,7 +213,7 @@ async def test_a_scan_that_is_interrupted_says_nothing(postgres: Connection) -> 
             yield Entry(stream("never"), 1, "", deleted=False)
 
     checking = asyncio.create_task(
-        check(postgres, Slow(memory().aggregates, memory().topics), AT_ONCE)
+        check_in_memory(postgres, Slow(memory().aggregates, memory().topics), AT_ONCE)
     )
     await reached.wait()
     checking.cancel()
@@ -222,7 +225,7 @@ async def test_a_scan_that_names_a_key_twice_is_an_error(postgres: Connection) -
     store = await in_step(postgres, "a")
     (shown,) = [entry async for entry in store.scan()]
     with pytest.raises(Halted, match=r"memory cannot be compared: .+ twice"):
-        await check(postgres, Scripted([shown, shown]), AT_ONCE)
+        await check_in_memory(postgres, Scripted([shown, shown]), AT_ONCE)
 
 
 async def test_a_key_that_a_scan_left_out_is_found_when_it_is_looked_at(
@@ -232,14 +235,14 @@ async def test_a_key_that_a_scan_left_out_is_found_when_it_is_looked_at(
     store = Scripted([])
     await publish(postgres, "a")
     await follow(postgres, store, [stream("a")])
-    assert (await check(postgres, store, AT_ONCE)).keys == 0
+    assert (await check_in_memory(postgres, store, AT_ONCE)).keys == 0
 
 
 async def test_no_connection_to_postgres_is_an_error(postgres: Connection) -> None:
     store = await in_step(postgres, "a")
     await postgres.close()
     with pytest.raises(DependencyDown, match="postgres"):
-        await check(postgres, store, AT_ONCE)
+        await check_in_memory(postgres, store, AT_ONCE)
 
 
 async def test_the_latest_message_is_what_was_published_last(postgres: Connection) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from consumers.dead_letters.listing import Selection
+from consumers.dead_letters.listing import LetterSelection
 from consumers.dead_letters.outcome import wait_for_outcome
 from consumers.dead_letters.repair import retry
 from consumers.dead_letters.store import DeadLetters
@@ -42,7 +42,7 @@ async def letters(settings: Settings) -> AsyncIterator[DeadLetters]:
 
 
 async def retrying(postgres: Connection) -> list[int]:
-    return await retry(postgres, Selection(), Operation("tester", "retry", "all", "tested"))
+    return await retry(postgres, LetterSelection(), Operation("tester", "retry", "all", "tested"))
 
 
 async def test_the_outcome_is_waited_for_and_told(

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from consumers.settings import Settings
-from outbox.streams.difference import Kind
+from outbox.streams.difference import DifferenceKind
 from outbox.write.database import Database
 from schemas.catalog import CreateCatalog, Item, RemoveItem, UpsertItems
 from schemas.envelope import Command, Envelope
@@ -152,8 +152,8 @@ async def test_a_catalog_is_compared_within_one_snapshot(
         second = await compare_catalog(reader, "a", 100)
         other = await compare_catalog(reader, "a-b", 2)
     assert (first.rows, first.keys) == (second.rows, second.keys) == (5, 0)
-    assert (other.rows, other.counts) == (5, {Kind.DIFFERENT: 4})
-    assert [each.key for each in other.of(Kind.DIFFERENT)] == ["a-b/i0", "a-b/i1"]
+    assert (other.rows, other.counts) == (5, {DifferenceKind.DIFFERENT: 4})
+    assert [each.key for each in other.of(DifferenceKind.DIFFERENT)] == ["a-b/i0", "a-b/i1"]
 
 
 async def test_writers_that_go_on_are_no_difference(filled: Api, postgres: Connection) -> None:

@@ -14,10 +14,10 @@ from consumers.drift.check import Care
 from consumers.projections.generations import Generation, LiveProjection
 from consumers.projections.projection import Change
 from consumers.projections.testing.memory import MemoryProjection
-from consumers.rebuild.journal import Phase, latest, take_lock
-from consumers.rebuild.rebuild import Asked, drop, rebuild
+from consumers.rebuild.journal import Phase, find_latest, take_lock
+from consumers.rebuild.rebuild import RebuildRequest, drop, rebuild
 from consumers.settings import Settings
-from outbox.errors import DependencyDown, Halted, MessageRejected, rejected
+from outbox.errors import DependencyDown, Halted, MessageRejected, build_rejection
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
 from tests.kit.load.role import environment
@@ -77,12 +77,12 @@ class Refusing(MemoryProjection):
 
     async def apply(self, changes: Sequence[Change]) -> None:
         if any(change.stream.key in self.refused for change in changes):
-            raise rejected("refused-by-store", "body", "must not be so")
+            raise build_rejection("refused-by-store", "body", "must not be so")
         await super().apply(changes)
 
 
-def asked(action: str = "rebuild", **more: Any) -> Asked:
-    return Asked(Operation("ann", action, "memory", "a test"), AT_ONCE, **more)
+def asked(action: str = "rebuild", **more: Any) -> RebuildRequest:
+    return RebuildRequest(Operation("ann", action, "memory", "a test"), AT_ONCE, **more)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ async def test_a_rollback_now_switches_before_it_repairs(
 
 
 async def refuse(changes: Sequence[Change]) -> None:
-    raise rejected("refused-by-store", "body", f"must not be {len(changes)}")
+    raise build_rejection("refused-by-store", "body", f"must not be {len(changes)}")
 
 
 async def test_keys_that_cannot_be_brought_over_are_named_and_nothing_is_switched(
@@ -168,7 +168,7 @@ async def test_nobody_rebuilds_beside_another(
         ):
             with pytest.raises(Halted, match="another process rebuilds memory"):
                 await what
-    assert await latest(postgres, store.name) is None
+    assert await find_latest(postgres, store.name) is None
     assert (await rebuild(settings, store, asked())).phase is Phase.DONE
 
 
@@ -186,7 +186,7 @@ async def test_an_open_one_is_gone_on_with_or_its_generation_dropped(
     with pytest.raises(Halted, match="no generation 9"):
         await drop(settings, store, 9, asked().operation)
     await drop(settings, store, 2, asked().operation)
-    row = await latest(postgres, store.name)
+    row = await find_latest(postgres, store.name)
     assert row is not None
     assert (row.phase, sorted(store.held)) == (Phase.ABANDONED, [1])
     store.refused.clear()
@@ -230,7 +230,7 @@ async def test_a_store_that_goes_away_leaves_what_the_same_call_goes_on_with(
 
 
 async def test_a_reason_is_required(settings: Settings, store: MemoryGenerations) -> None:
-    unsaid = Asked(Operation("ann", "rebuild", "memory", " "), AT_ONCE)
+    unsaid = RebuildRequest(Operation("ann", "rebuild", "memory", " "), AT_ONCE)
     with pytest.raises(MessageRejected, match="say why"):
         await rebuild(settings, store, unsaid)
     assert (await store.existing()) == [Generation(1, True)]

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from consumers.assembly import catalog_vectors
-from consumers.drift.check import Care, check, checked
-from consumers.drift.repair import Limits, Repaired, TooMuch, repair
+from consumers.drift.check import Care, check_in_memory, open_check
+from consumers.drift.repair import Repaired, RepairLimits, TooMuch, repair
 from consumers.projections.generations import LiveProjection
-from consumers.projections.projection import Change, Entry, Projection, StreamKey, change_of
+from consumers.projections.projection import Change, Entry, Projection, StreamKey, read_change
 from consumers.projections.testing.conformance import scanned
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
@@ -32,7 +32,7 @@ from tests.kit.projections.catalogued import (
 pytestmark = pytest.mark.anyio
 
 AT_ONCE = Care(patience_seconds=0)
-ALL = Limits(max_share=1.0, keys_per_second=None)
+ALL = RepairLimits(max_share=1.0, keys_per_second=None)
 ITEMS = [f"i{n:03}" for n in range(40)]
 
 
@@ -40,16 +40,18 @@ def operation(reason: str = "a test") -> Operation:
     return Operation("ann", "drift repair", "memory", reason)
 
 
-async def repaired(postgres: Connection, projection: Projection, limits: Limits = ALL) -> Repaired:
+async def repaired(
+    postgres: Connection, projection: Projection, limits: RepairLimits = ALL
+) -> Repaired:
     """A check, and the repair of what it found."""
-    async with checked(postgres, projection, AT_ONCE) as drift:
+    async with open_check(postgres, projection, AT_ONCE) as drift:
         return await repair(postgres, projection, drift, limits, operation())
 
 
 async def latest_of(postgres: Connection, item: str) -> Change:
     envelope = (await read_latest(postgres, [stream(item)]))[stream(item)]
     assert envelope is not None
-    return change_of(envelope)
+    return read_change(envelope)
 
 
 async def shown(projection: Projection) -> dict[StreamKey, Entry]:
@@ -96,13 +98,13 @@ async def test_just_what_differs_is_repaired(postgres: Connection, store: Projec
     await publish(postgres, *ITEMS)
     planted = await plant(postgres, store)
     before = await shown(store)
-    async with checked(postgres, store, AT_ONCE) as drift:
+    async with open_check(postgres, store, AT_ONCE) as drift:
         assert {pair.stream for pair in drift.pairs()} == planted
         done = await repair(postgres, store, drift, ALL, operation())
         assert (done.applied, done.forgotten, done.settled, done.failed) == (20, 3, 0, 0)
         again = await repair(postgres, store, drift, ALL, operation())
         assert (again.settled, again.done) == (len(planted), len(planted))
-    assert (await check(postgres, store, AT_ONCE)).keys == 0
+    assert (await check_in_memory(postgres, store, AT_ONCE)).keys == 0
     after = await shown(store)
     untouched = before.keys() - planted
     assert {key: after[key] for key in untouched} == {key: before[key] for key in untouched}
@@ -118,7 +120,7 @@ async def test_what_retention_kept_repairs_too(postgres: Connection) -> None:
     store = memory()
     assert (await repaired(postgres, store)).applied == 2
     assert (await shown(store))[stream("b")].deleted
-    assert (await check(postgres, store, AT_ONCE)).keys == 0
+    assert (await check_in_memory(postgres, store, AT_ONCE)).keys == 0
 
 
 async def test_what_cannot_be_repaired_is_named_and_stays_as_it_is(postgres: Connection) -> None:
@@ -152,7 +154,7 @@ async def test_one_that_the_store_refuses_does_not_keep_the_others_back(
     await publish(postgres, "a", "b", "c")
     done = await repaired(postgres, store)
     assert (done.applied, list(done.left)) == (2, [stream("b")])
-    assert (await check(postgres, store, AT_ONCE)).missing == [stream("b")]
+    assert (await check_in_memory(postgres, store, AT_ONCE)).missing == [stream("b")]
 
 
 async def test_a_store_that_goes_away_is_an_error_and_the_rest_is_repaired_later(
@@ -202,7 +204,7 @@ async def test_an_empty_database_does_not_empty_a_store(postgres: Connection) ->
     await follow(postgres, store, map(stream, ITEMS))
     await postgres.execute("TRUNCATE outbox.streams")
     with pytest.raises(TooMuch):
-        await repaired(postgres, store, Limits())
+        await repaired(postgres, store, RepairLimits())
     assert len(store.state) == len(ITEMS)
 
 
@@ -210,7 +212,7 @@ async def test_a_repair_is_written_down_before_it_begins(postgres: Connection) -
     store = memory()
     await publish(postgres, "a", "b")
     with pytest.raises(MessageRejected, match="reason"):
-        async with checked(postgres, store, AT_ONCE) as drift:
+        async with open_check(postgres, store, AT_ONCE) as drift:
             await repair(postgres, store, drift, ALL, operation(" "))
     assert store.state == {}
     await repaired(postgres, store)
@@ -265,4 +267,4 @@ async def test_an_orphan_that_becomes_a_key_meanwhile_is_that_key(
     store.state[stream("a")] = ghost
     assert (await repaired(postgres, store)).applied == 1
     assert (await shown(store))[stream("a")].version == 1
-    assert (await check(postgres, store, AT_ONCE)).keys == 0
+    assert (await check_in_memory(postgres, store, AT_ONCE)).keys == 0

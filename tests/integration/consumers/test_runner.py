@@ -12,7 +12,7 @@ from consumers.projections.testing.memory import MemoryProjection
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import DependencyDown, SchemaBehind
-from outbox.kafka import Record, lag
+from outbox.kafka import Record, count_unread
 from schemas.catalog import ItemUpserted
 from schemas.envelope import Envelope
 from schemas.wire import encode
@@ -76,7 +76,7 @@ def runner_of(settings: Settings, store: Store) -> Runner:
 
 
 async def done(settings: Settings, store: Store) -> bool:
-    return await lag(settings.kafka_url, f"aftercommit.{store.name}", [TOPIC]) == 0
+    return await count_unread(settings.kafka_url, f"aftercommit.{store.name}", [TOPIC]) == 0
 
 
 async def test_a_broken_event_becomes_a_dead_letter_with_its_bytes_and_parks_only_its_key(
@@ -160,7 +160,7 @@ async def test_the_offset_is_not_committed_before_the_effect(settings: Settings)
         await send_records(settings, [event("a", 1)])
         await until(lambda: _called(store), 30)
     group = f"aftercommit.{store.name}"
-    assert await lag(settings.kafka_url, group, [TOPIC]) == 1
+    assert await count_unread(settings.kafka_url, group, [TOPIC]) == 1
     store.outages = 0
     async with running(runner_of(settings, store)):
         await until(lambda: done(settings, store), 30)

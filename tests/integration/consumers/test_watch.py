@@ -16,7 +16,7 @@ from consumers.projections.projection import Entry, Projection
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
 from outbox.errors import DependencyDown
-from outbox.streams.difference import Kind
+from outbox.streams.difference import DifferenceKind
 from tests.kit.load.role import environment
 from tests.kit.projections.catalogued import Connection, follow, memory, publish, stream
 
@@ -69,7 +69,11 @@ async def test_each_round_has_four_counts_and_a_failed_one_has_none(postgres: Co
         store.away = number == 1
 
     first, second, third = await rounds(postgres, store, AT_ONCE, after, 3)
-    assert first.counts == third.counts == dict.fromkeys(Kind, 0) | {Kind.MISSING: 1}
+    assert (
+        first.counts
+        == third.counts
+        == dict.fromkeys(DifferenceKind, 0) | {DifferenceKind.MISSING: 1}
+    )
     assert (first.heads, first.shown, first.error) == (2, 1, None)
     assert second.counts is None
     assert second.error == "memory is down (the last page does not come)"

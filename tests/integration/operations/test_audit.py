@@ -12,13 +12,13 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.audit.audit import Audit, audit
-from outbox.audit.findings import Finding, Kind
-from outbox.audit.scope import Range, Scene, survey
+from outbox.audit.findings import AuditFinding, FindingKind
+from outbox.audit.scope import AuditScope, Range, read_scope
 from outbox.errors import MessageRejected
 from outbox.kafka import Partition
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
-from outbox.relay.parked_repair import Selection, discard
+from outbox.relay.parked_repair import ParkedSelection, discard
 from outbox.relay.relay import Relay
 from outbox.status import read_status
 from schemas.extensions import Extensions
@@ -72,16 +72,16 @@ async def history(settings: Settings, postgres: Connection) -> list[Message]:
     return written
 
 
-def only(found: Audit, kind: Kind, why: str) -> Finding:
+def only(found: Audit, kind: FindingKind, why: str) -> AuditFinding:
     """The one finding that there is."""
     assert [(each.kind, each.why) for each in found.findings] == [(kind, why)]
-    for name in Kind:
+    for name in FindingKind:
         assert getattr(found.counts, name) == (name is kind)
-    assert found.right is (kind is Kind.DOUBLED)
+    assert found.right is (kind is FindingKind.DOUBLED)
     return found.findings[0]
 
 
-def where(finding: Finding) -> tuple[Partition, int | None]:
+def where(finding: AuditFinding) -> tuple[Partition, int | None]:
     assert finding.partition is not None
     return (finding.topic, finding.partition), finding.offset
 
@@ -118,7 +118,7 @@ async def test_a_published_message_that_is_in_no_topic_is_lost(
     lost = await write(postgres, "k1")
     await passed(postgres)
     found = await audited(settings)
-    finding = only(found, Kind.LOST, "not-in-topic")
+    finding = only(found, FindingKind.LOST, "not-in-topic")
     assert (finding.position, finding.key, finding.version) == (lost.position, "k1", lost.version)
     assert (finding.id, finding.topic, finding.partition) == (str(lost.id), *lost.home)
     assert (finding.offset, finding.details) == (None, {})
@@ -135,7 +135,7 @@ async def test_a_lost_message_names_the_delivery_that_claims_it(
     offset = await send(settings, there.envelope(), there.home)
     await recorded(postgres, [there, lost], there.home, offset)
     found = await audited(settings)
-    assert [each.kind for each in found.findings] == [Kind.LOST, Kind.MISRECORDED]
+    assert [each.kind for each in found.findings] == [FindingKind.LOST, FindingKind.MISRECORDED]
     claim = found.findings[0].details
     assert claim["positions"] == [there.position, lost.position]
     assert claim["offsets"] == [offset, offset + 1]
@@ -148,7 +148,7 @@ async def test_a_faithful_copy_is_told_and_forgiven(
     """I5, R6: a crash may leave it."""
     again = history[3]
     offset = await send(settings, again.envelope(), again.home)
-    finding = only(await audited(settings), Kind.DOUBLED, "copy")
+    finding = only(await audited(settings), FindingKind.DOUBLED, "copy")
     assert (finding.position, finding.id) == (again.position, str(again.id))
     assert where(finding) == (again.home, offset)
     partition, first = finding.details["first"]
@@ -173,7 +173,7 @@ async def test_a_copy_with_another_content_is_altered(
     """I5, I13."""
     message = history[5]
     offset = await send(settings, altered(message.envelope(), **changes), message.home)
-    finding = only(await audited(settings), Kind.ALTERED, why)
+    finding = only(await audited(settings), FindingKind.ALTERED, why)
     assert (finding.position, finding.id) == (message.position, str(message.id))
     assert where(finding) == (message.home, offset)
 
@@ -189,7 +189,9 @@ async def test_extensions_that_were_written_are_the_ones_in_the_topic(
     await send(settings, written.envelope(), written.home)
     await send(settings, altered(plain.envelope(), extensions=Extensions({"b": ""})), plain.home)
     found = await audited(settings)
-    whys = [(each.position, each.why) for each in found.findings if each.kind is Kind.ALTERED]
+    whys = [
+        (each.position, each.why) for each in found.findings if each.kind is FindingKind.ALTERED
+    ]
     assert whys == [(each.position, "other-extensions") for each in (written, plain)]
 
 
@@ -202,7 +204,7 @@ async def test_a_record_of_a_position_that_no_message_has_is_foreign(
         last.envelope(), id=str(uuid4()), position=last.position + 7, sequence=last.version + 1
     )
     offset = await send(settings, ghost, last.home)
-    finding = only(await audited(settings), Kind.FOREIGN, "unknown-id")
+    finding = only(await audited(settings), FindingKind.FOREIGN, "unknown-id")
     assert where(finding) == (last.home, offset)
     assert (finding.position, finding.id) == (last.position + 7, ghost.id)
     assert (finding.key, finding.version, finding.term) == (last.key, last.version + 1, 1)
@@ -216,11 +218,11 @@ async def test_a_known_version_under_another_id_is_foreign_and_altered(
     offset = await send(settings, altered(known.envelope(), id=str(uuid4())), known.home)
     found = await audited(settings)
     assert {(each.kind, each.why) for each in found.findings} == {
-        (Kind.FOREIGN, "unknown-id"),
-        (Kind.ALTERED, "other-id"),
+        (FindingKind.FOREIGN, "unknown-id"),
+        (FindingKind.ALTERED, "other-id"),
     }
     assert {where(each) for each in found.findings} == {(known.home, offset)}
-    (said_again,) = (each for each in found.findings if each.kind is Kind.ALTERED)
+    (said_again,) = (each for each in found.findings if each.kind is FindingKind.ALTERED)
     assert said_again.details["id"] == str(known.id)
     assert said_again.details["position"] == known.position
 
@@ -243,7 +245,7 @@ async def test_a_record_without_headers_of_ours_is_foreign(
 ) -> None:
     """I3: whatever its bytes are."""
     offset = await send_raw(settings, (TOPIC, 2), key, value, headers)
-    finding = only(await audited(settings), Kind.FOREIGN, "no-id")
+    finding = only(await audited(settings), FindingKind.FOREIGN, "no-id")
     assert where(finding) == ((TOPIC, 2), offset)
 
 
@@ -257,7 +259,7 @@ async def test_a_version_that_comes_behind_a_higher_one_is_reordered(
     first = await send(settings, two.envelope(), two.home)
     second = await send(settings, one.envelope(), one.home)
     await recorded(postgres, [one, two], one.home, first)
-    finding = only(await audited(settings), Kind.REORDERED, "after-a-higher-version")
+    finding = only(await audited(settings), FindingKind.REORDERED, "after-a-higher-version")
     assert where(finding) == (one.home, second)
     assert (finding.position, finding.version) == (one.position, one.version)
     assert finding.details == {"higher": two.version}
@@ -273,7 +275,7 @@ async def test_a_key_in_two_partitions_is_reordered(
     elsewhere = (TOPIC, (strayed.home[1] + 1) % 4)
     offset = await send(settings, strayed.envelope(), elsewhere)
     await recorded(postgres, [strayed], elsewhere, offset)
-    finding = only(await audited(settings), Kind.REORDERED, "in-two-partitions")
+    finding = only(await audited(settings), FindingKind.REORDERED, "in-two-partitions")
     assert where(finding) == (elsewhere, offset)
     assert finding.position == strayed.position
     assert finding.details == {"home": strayed.home[1]}
@@ -301,7 +303,7 @@ async def test_a_delivery_that_its_offsets_do_not_bear_out_is_misrecorded(
     tamper = TAMPER.replace("CHANGE", change)
     row = await (await postgres.execute(tamper.encode())).fetchone()
     assert row is not None
-    finding = only(await audited(settings), Kind.MISRECORDED, "other-records")
+    finding = only(await audited(settings), FindingKind.MISRECORDED, "other-records")
     assert where(finding) == ((row[1], row[2]), row[3])
     assert finding.details["delivery"] == row[0]
 
@@ -313,7 +315,7 @@ async def test_a_record_that_no_delivery_covers_is_misrecorded(
     bare = await write(postgres, "k1")
     await passed(postgres)
     offset = await send(settings, bare.envelope(), bare.home)
-    finding = only(await audited(settings), Kind.MISRECORDED, "no-delivery")
+    finding = only(await audited(settings), FindingKind.MISRECORDED, "no-delivery")
     assert where(finding) == (bare.home, offset)
     assert finding.position == bare.position
 
@@ -335,7 +337,9 @@ async def test_parked_and_discarded_messages_are_counted_and_not_missed(
         await postgres.execute(wait, [message.position])
     found = await audited(settings)
     assert (found.right, found.counts.parked, found.counts.discarded) == (True, 2, 0)
-    await discard(postgres, Selection(), Operation("tester", "parked discard", "all", "of no use"))
+    await discard(
+        postgres, ParkedSelection(), Operation("tester", "parked discard", "all", "of no use")
+    )
     found = await audited(settings)
     assert (found.right, found.counts.parked, found.counts.discarded) == (True, 1, 1)
     assert found.counts.committed == MESSAGES + 2
@@ -349,8 +353,8 @@ async def test_what_is_committed_and_sent_while_topics_are_read_is_no_finding(
     """Its record is there, and its message was not when the audit began."""
     late: list[Message] = []
 
-    async def then_one_more(connection: Connection, asked: Range) -> Scene:
-        scene = await survey(connection, asked)
+    async def then_one_more(connection: Connection, asked: Range) -> AuditScope:
+        scene = await read_scope(connection, asked)
         late.append(await write(postgres, "k1"))
         await published(settings, postgres)
         return scene
@@ -375,7 +379,7 @@ async def test_a_finding_outside_the_range_is_not_reported(
     inside = await audited(settings, middle)
     assert (inside.right, inside.counts.in_topics, inside.findings) == (True, 20, [])
     after = await audited(settings, Range(from_position=history[-1].position + 1))
-    assert {each.kind for each in after.findings} == {Kind.LOST, Kind.FOREIGN}
+    assert {each.kind for each in after.findings} == {FindingKind.LOST, FindingKind.FOREIGN}
     other = await audited(settings, Range(topics=["test.ours"]))
     assert (other.right, other.counts.committed) == (True, 0)
 
@@ -391,9 +395,9 @@ async def test_an_alien_record_belongs_to_the_range_of_its_neighbours(
     two = await send_raw(settings, second.home, b"k1", b"hello", [])
     await published(settings, postgres)
     before = await audited(settings, Range(to_position=history[-1].position))
-    assert where(only(before, Kind.FOREIGN, "no-id")) == (first.home, one)
+    assert where(only(before, FindingKind.FOREIGN, "no-id")) == (first.home, one)
     after = await audited(settings, Range(from_position=second.position))
-    assert where(only(after, Kind.FOREIGN, "no-id")) == (first.home, two)
+    assert where(only(after, FindingKind.FOREIGN, "no-id")) == (first.home, two)
     within = Range(from_position=first.position, to_position=first.position)
     found = (await audited(settings, within)).findings
     assert [each.offset for each in found] == [one, two]
@@ -447,7 +451,7 @@ async def test_records_of_dropped_days_are_not_judged(
     assert (found.right, found.counts.not_kept) == (True, 1)
     await postgres.execute("DELETE FROM outbox.messages WHERE position = %s", [history[0].position])
     found = await audited(settings)
-    finding = only(found, Kind.FOREIGN, "unknown-id")
+    finding = only(found, FindingKind.FOREIGN, "unknown-id")
     assert (finding.position, finding.id) == (history[0].position, str(history[0].id))
 
 
@@ -463,7 +467,7 @@ async def test_a_message_sent_before_positions_were_replaced_is_a_copy(
     again = await read(postgres, moved)
     offset = await send(settings, again.envelope(), again.home)
     await recorded(postgres, [again], again.home, offset)
-    finding = only(await audited(settings), Kind.DOUBLED, "copy")
+    finding = only(await audited(settings), FindingKind.DOUBLED, "copy")
     assert (finding.position, finding.id) == (moved, str(message.id))
 
 

@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 )
 
 from consumers.settings import Settings
-from outbox.doctor import Finding, Severity
+from outbox.doctor import CheckResult, Severity
 from outbox.doctor.examination import Examined, examine_kafka
 from outbox.kafka import describe_cluster
 from outbox.relay.partition_counts import read_topics, record_topics
@@ -70,7 +70,7 @@ def admin(servers: Servers, kafka_url: str) -> AdminClient:
 
 async def examined(
     settings: Settings, recorded: Mapping[str, int], profile: str = "development"
-) -> list[Finding]:
+) -> list[CheckResult]:
     return await examine_kafka(
         settings.model_copy(update={"profile": profile}), Examined([], recorded)
     )
@@ -89,7 +89,7 @@ async def make(settings: Settings, admin: AdminClient, *new: NewTopic) -> None:
     await until(there, 20)
 
 
-def of(findings: list[Finding], name: str, subject: str) -> Finding:
+def of(findings: list[CheckResult], name: str, subject: str) -> CheckResult:
     (finding,) = [f for f in findings if f.check.name == name and f.subject == subject]
     return finding
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from consumers.settings import Settings
-from outbox.doctor import Finding, Severity, server
+from outbox.doctor import CheckResult, Severity, server
 from outbox.doctor.examination import Question, examine_postgres
 from outbox.doctor.transactions import OPEN
 from stack.servers.postgres import ask
@@ -261,11 +261,11 @@ async def test_a_postgresql_that_turns_deaf_ends_the_questions_and_not_doctor(
     ]
 
 
-async def found(settings: Settings, name: str) -> list[Finding]:
+async def found(settings: Settings, name: str) -> list[CheckResult]:
     return [finding for finding in await look(settings) if finding.check.name == name]
 
 
-async def look(settings: Settings) -> list[Finding]:
+async def look(settings: Settings) -> list[CheckResult]:
     """At PostgreSQL only."""
     return (await examine_postgres(settings)).findings
 

@@ -16,14 +16,14 @@ from outbox.errors import LeaseLost, MessageRejected
 from outbox.kafka import has_committed
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
-from outbox.relay.parked_repair import Selection as Parked
+from outbox.relay.parked_repair import ParkedSelection as Parked
 from outbox.relay.parked_repair import discard
 from outbox.relay.relay import Relay
 from outbox.replay import replayer as replay_module
-from outbox.replay.lease import take_turn
+from outbox.replay.lease import take_lease
 from outbox.replay.replayer import Replayer
 from outbox.replay.requests import cancel, find, list_replays, pause, resume
-from outbox.replay.source import Selection
+from outbox.replay.source import ReplaySelection
 from outbox.retention.retention import Retention
 from schemas.catalog import ItemEvent
 from tests.kit.aged import all_published, fetch, past_day, publish_aged
@@ -87,13 +87,13 @@ async def test_what_is_selected_is_what_is_said(settings: Settings, postgres: Co
     rows = sorted(zip(map(int, map(str, positions)), ALL, strict=True))
     middle = rows[20][0]
     selections = [
-        (Selection(keys=["k3", "k4"]), [each for each in ALL if each[0] in {"k3", "k4"}]),
-        (Selection(types=["test.noted.v2"]), [each for each in ALL if each[1] % 2 == 0]),
-        (Selection(keys=["k3"], types=["test.noted.v1"]), [("k3", 1), ("k3", 3), ("k3", 5)]),
-        (Selection(first_position=middle), [each for p, each in rows if p >= middle]),
-        (Selection(last_position=middle), [each for p, each in rows if p <= middle]),
-        (Selection(since=at[0]), ALL),
-        (Selection(topics=[TOPIC], aggregates=["test.note"]), ALL),
+        (ReplaySelection(keys=["k3", "k4"]), [each for each in ALL if each[0] in {"k3", "k4"}]),
+        (ReplaySelection(types=["test.noted.v2"]), [each for each in ALL if each[1] % 2 == 0]),
+        (ReplaySelection(keys=["k3"], types=["test.noted.v1"]), [("k3", 1), ("k3", 3), ("k3", 5)]),
+        (ReplaySelection(first_position=middle), [each for p, each in rows if p >= middle]),
+        (ReplaySelection(last_position=middle), [each for p, each in rows if p <= middle]),
+        (ReplaySelection(since=at[0]), ALL),
+        (ReplaySelection(topics=[TOPIC], aggregates=["test.note"]), ALL),
     ]
     said: list[tuple[str, int]] = []
     for selection, expected in selections:
@@ -101,7 +101,11 @@ async def test_what_is_selected_is_what_is_said(settings: Settings, postgres: Co
         await replayed(settings, postgres, await recorded(postgres, selection))
         said += expected
         assert said_again(await on_topic(settings)) == sorted(said), selection
-    for nothing in (Selection(before=at[0]), Selection(keys=["K3"]), Selection(types=["x"])):
+    for nothing in (
+        ReplaySelection(before=at[0]),
+        ReplaySelection(keys=["K3"]),
+        ReplaySelection(types=["x"]),
+    ):
         with pytest.raises(MessageRejected, match="must select a message"):
             await recorded(postgres, nothing)
 
@@ -379,11 +383,11 @@ async def test_a_process_whose_turn_is_over_moves_no_checkpoint(
     await publish(postgres, 5)
     await relayed(settings, postgres)
     replay = await recorded(postgres)
-    zombie = await take_turn(postgres, replay.id, "zombie", 5)
+    zombie = await take_lease(postgres, replay.id, "zombie", 5)
     assert zombie is not None
-    assert await take_turn(postgres, replay.id, "next", 5) is None
+    assert await take_lease(postgres, replay.id, "next", 5) is None
     await postgres.execute("UPDATE outbox.replays SET expires_at = now() - interval '1 s'")
-    successor = await take_turn(postgres, replay.id, "next", 5)
+    successor = await take_lease(postgres, replay.id, "next", 5)
     assert successor is not None
     with pytest.raises(LeaseLost):
         await zombie.checkpoint(10**12, 5)

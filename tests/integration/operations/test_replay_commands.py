@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from consumers.drift.replay_preview import difference_to
+from consumers.drift.replay_preview import find_difference
 from consumers.projections.projection import Entry, StreamKey
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
@@ -109,11 +109,11 @@ async def test_the_preview_tells_what_a_store_lacks_and_what_a_replay_mends(
     right = Entry(item(1), 2, digests["c/1"], deleted=False)
     store = Shows(right, Entry(item(3), 1, "", False), Entry(item(4), 2, "other", False))
     whole = {item(n): 2 for n in (1, 2, 3, 4, 9)} | {StreamKey("other", "x"): 1}
-    found = await difference_to(postgres, store, whole)
+    found = await find_difference(postgres, store, whole)
     assert (found.keys, found.missing, found.stale, found.different) == (4, 1, 1, 1)
     assert (found.mended, found.moved, found.left) == (2, 0, 1)
     assert found.some == ["c/2", "c/3", "c/4"]
-    firsts = await difference_to(postgres, store, {item(2): 1, item(3): 1})
+    firsts = await find_difference(postgres, store, {item(2): 1, item(3): 1})
     assert (firsts.mended, firsts.moved, firsts.left) == (0, 1, 1)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.environment import operator as module
-from outbox.environment.operator import operator
+from outbox.environment.operator import name_operator
 from tests.integration.operations.test_command_line import PARK
 from tests.kit.load.role import environment
 
@@ -101,10 +101,10 @@ def test_whatever_python_raises_the_id_stands_for_the_name(
         raise error
 
     monkeypatch.setattr(getpass, "getuser", refuse)
-    assert operator().startswith(f"uid-{os.getuid()}@")
+    assert name_operator().startswith(f"uid-{os.getuid()}@")
 
 
 def test_a_hostile_name_is_recorded_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "a\x1b[2J\udcff" + "x" * 300)
-    assert operator().startswith("a\\x1b[2J\\udcffxxx")
-    assert len(operator()) == module.MAX_CHARACTERS
+    assert name_operator().startswith("a\\x1b[2J\\udcffxxx")
+    assert len(name_operator()) == module.MAX_CHARACTERS

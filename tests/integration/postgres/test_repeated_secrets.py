@@ -143,8 +143,8 @@ async def test_what_a_proxy_before_qdrant_repeats_is_in_no_error(
         )
         try:
             with (
-                pytest.raises((DependencyDown, errors.Refused)) as failed,
-                errors.translated(),
+                pytest.raises((DependencyDown, errors.QdrantRefused)) as failed,
+                errors.translate_errors(),
             ):
                 await client.get_collections()
         finally:

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
-from outbox.cursor.database_identity import inspect, require_same
-from outbox.cursor.reconcile import Remedy, look, reconcile
-from outbox.errors import Contention, Halted, MessageRejected, translated
+from outbox.cursor.database_identity import read_identity, require_same
+from outbox.cursor.reconcile import Remedy, preview_reconcile, reconcile
+from outbox.errors import Contention, Halted, MessageRejected, translate_errors
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
 from outbox.relay.relay import Relay
@@ -198,14 +198,16 @@ async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones
         await publish(postgres, "a", "b")
         await postgres.execute(AS_RESTORED)
         await publish(postgres, "a", "c")
-        lineage = await inspect(postgres)
+        lineage = await read_identity(postgres)
         assert lineage.copied
         assert lineage.cursor_ahead
         assert lineage.messages_ahead
         with pytest.raises(Halted, match="outbox reconcile"):
             await require_same(postgres)
 
-        assert await look(postgres) == (found := await reconcile(postgres, operation()))
+        assert await preview_reconcile(postgres) == (
+            found := await reconcile(postgres, operation())
+        )
         assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 3, 4)
         await require_same(postgres)
         await publish(postgres, "b")
@@ -298,7 +300,7 @@ async def test_a_sequence_that_a_person_set_ahead_too_late_is_noticed(
     await postgres.execute("ALTER SEQUENCE outbox.positions RESTART")
     await publish(postgres, "new")
     await postgres.execute("SELECT setval('outbox.positions', 1000000)")
-    assert (await look(postgres)).remedy is Remedy.REPUBLISH
+    assert (await preview_reconcile(postgres)).remedy is Remedy.REPUBLISH
 
 
 async def test_writers_at_work_are_waited_for_and_what_they_write_is_published(
@@ -312,7 +314,7 @@ async def test_writers_at_work_are_waited_for_and_what_they_write_is_published(
         await connect(settings) as person,
     ):
         await publish(writer, "k")
-        with pytest.raises(Contention), translated():
+        with pytest.raises(Contention), translate_errors():
             await reconcile(person, operation(), patience_seconds=0.05)
         assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(0,)]
         await writer.commit()

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from consumers.settings import Settings
-from outbox.kafka import Received, Subscriber, create_topics
+from outbox.kafka import ConsumerRecord, Subscriber, create_topics
 from outbox.postgres.migrate import migrate
 from outbox.relay.relay import Relay
 from outbox.write.database import Database
@@ -101,9 +101,9 @@ async def publish(url: str) -> list[Row]:
         return list(await (await connection.execute(ROWS)).fetchall())
 
 
-async def received(kafka_url: str, count: int) -> list[Received]:
+async def received(kafka_url: str, count: int) -> list[ConsumerRecord]:
     """So many records of the topics, in the order of each partition."""
-    found: list[Received] = []
+    found: list[ConsumerRecord] = []
     async with Subscriber(kafka_url, "debezium", TOPICS, 6_000, 1 << 20) as subscriber:
         async with asyncio.timeout(WITHIN_SECONDS):
             while len(found) < count:
@@ -112,7 +112,7 @@ async def received(kafka_url: str, count: int) -> list[Received]:
     return found
 
 
-def as_routed(record: Received) -> Routed:
+def as_routed(record: ConsumerRecord) -> Routed:
     """In the shape of the reference, without what Debezium says of itself."""
     names = [name for name, _ in record.headers]
     assert len(names) == len(set(names)), "a header occurs twice"
@@ -212,11 +212,11 @@ async def test_debezium_itself_makes_these_records_in_the_same_partitions_and_or
         require_same(relayed[str(row["id"])], theirs_of_row)
 
 
-def place(record: Received) -> tuple[str, int, bytes | None]:
+def place(record: ConsumerRecord) -> tuple[str, int, bytes | None]:
     return record.topic, record.partition, record.key
 
 
-def per_key(records: Iterable[Received]) -> dict[bytes | None, list[int | None]]:
+def per_key(records: Iterable[ConsumerRecord]) -> dict[bytes | None, list[int | None]]:
     """The versions of each key, in the order of arrival."""
     versions: dict[bytes | None, list[int | None]] = {}
     for record in records:

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
-from outbox.retention.create_ahead import Partitions
+from outbox.retention.create_ahead import PartitionCreator
 from tests.kit.aged import fetch, publish
 from tests.kit.waiting import until
 
@@ -30,9 +30,9 @@ class Clock:
         return self.seconds
 
 
-def of_days(settings: Settings, days: int, clock: Clock) -> Partitions:
+def of_days(settings: Settings, days: int, clock: Clock) -> PartitionCreator:
     update = {"partitions_ahead_days": days, "partitions_check_seconds": 60.0}
-    return Partitions(settings.model_copy(update=update), clock)
+    return PartitionCreator(settings.model_copy(update=update), clock)
 
 
 async def test_missing_days_are_made_once_and_looked_for_when_it_is_time(

@@ -7,8 +7,8 @@ from consumers.settings import Settings
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
 from outbox.relay.relay import Relay
-from outbox.retention.create_ahead import create
-from outbox.retention.outcome import Pruned
+from outbox.retention.create_ahead import create_day_partitions
+from outbox.retention.outcome import PruneResult
 from outbox.retention.retention import Retention
 from outbox.status import read_status
 from tests.kit.aged import past_day, publish, publish_aged
@@ -62,7 +62,7 @@ LATE = """
             now() - interval '90 days')"""
 
 
-async def prune(settings: Settings, connection: Connection) -> Pruned:
+async def prune(settings: Settings, connection: Connection) -> PruneResult:
     return await Retention(connection, settings).prune()
 
 
@@ -81,7 +81,7 @@ async def test_a_prune_does_all_its_steps_beside_any_publication(
     own = settings.model_copy(update={"prune_check_seconds": 0.0})
     await aged(own, postgres)
     await postgres.execute(publication.encode())
-    assert await create(postgres, 9) > 0
+    assert await create_day_partitions(postgres, 9) > 0
     pruned = await prune(own, postgres)
     assert (len(pruned.dropped), pruned.left) == (1, {})
     assert pruned.late == 1

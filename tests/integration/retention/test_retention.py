@@ -8,8 +8,8 @@ import pytest
 from consumers.settings import Settings
 from outbox.cursor.cut import Snapshot
 from outbox.cursor.reconcile import Remedy, reconcile
-from outbox.retention.compaction import keep
-from outbox.retention.day_partitions import LATE, Day
+from outbox.retention.compaction import compact
+from outbox.retention.day_partitions import LATE, DayPartition
 from outbox.retention.retention import Retention
 from tests.integration.relay.test_database_identity import AS_RESTORED, another_identity, operation
 from tests.kit.aged import (
@@ -154,9 +154,9 @@ async def test_a_message_that_comes_between_the_copy_and_the_drop_keeps_the_day(
     await all_published(postgres)
 
     async def keep_and_write(
-        connection: Connection, day: Day, before: datetime | None, rows: int
+        connection: Connection, day: DayPartition, before: datetime | None, rows: int
     ) -> tuple[Snapshot, int]:
-        kept = await keep(connection, day, before, rows)
+        kept = await compact(connection, day, before, rows)
         if day != LATE:
             await publish_aged(connection, 9, "a")
             await all_published(connection)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from qdrant_client import AsyncQdrantClient, models
 
 from consumers.assembly import live_vectors
-from consumers.projections.projection import StreamKey, change_of
+from consumers.projections.projection import StreamKey, read_change
 from consumers.qdrant.points import point_id
 from outbox.streams.heads import read_heads
 from outbox.streams.latest import read_latest
@@ -79,7 +79,7 @@ async def project(store: AsyncQdrantClient, postgres: Connection) -> None:
     await projection.prepare()
     streams = [head.stream for head in await read_heads(postgres, [ItemEvent.aggregate])]
     latest = (await read_latest(postgres, streams)).values()
-    await projection.apply([change_of(each) for each in latest if each])
+    await projection.apply([read_change(each) for each in latest if each])
 
 
 async def told(http: Client) -> dict[str, Any]:

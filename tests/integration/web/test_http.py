@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from consumers.assembly import live_vectors
-from consumers.projections.projection import change_of
+from consumers.projections.projection import read_change
 from outbox.write.database import Database
 from schemas.envelope import Envelope
 from services.assembly import catalog, qdrant
@@ -473,7 +473,7 @@ async def project(api: Api, postgres: Connection) -> None:
         Envelope(message_id, "/catalog", kind, key, payload.encode(), sequence=version)
         for message_id, kind, key, payload, version in rows
     ]
-    await projection.apply([change_of(event) for event in events])
+    await projection.apply([read_change(event) for event in events])
 
 
 async def consistency(http: Client) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from tests.kit.load.over_http import (
 )
 from tests.kit.load.served import RawClient, Served, request, served
 from web.app import Mounted, create_app
-from web.draining import Farewell
+from web.draining import Draining
 from web.traced import AnswerCut
 
 pytestmark = pytest.mark.anyio
@@ -290,7 +290,7 @@ async def test_a_service_that_is_not_ready_or_drains_logs_it_with_the_trace(
     ):
         response = await client.get("/readyz", headers={"traceparent": GIVEN})
     assert (response.status_code, response.json()["qdrant"]) == (503, "down")
-    draining = Farewell(create_app([], {}))
+    draining = Draining(create_app([], {}))
     draining.begin()
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(draining), base_url="http://test"

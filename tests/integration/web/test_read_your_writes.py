@@ -20,8 +20,8 @@ from consumers.projections.projection import Change, Entry, Projection, StreamKe
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.read_your_writes import WaitedStores, wait_for
 from consumers.settings import Settings
-from outbox.errors import DependencyDown, rejected
-from outbox.kafka import lag
+from outbox.errors import DependencyDown, build_rejection
+from outbox.kafka import count_unread
 from outbox.relay.relay import Relay
 from outbox.write.database import Database
 from schemas.catalog import CatalogCreated, ItemEvent
@@ -109,7 +109,7 @@ class Refusing(MemoryProjection):
 
     async def apply(self, changes: Sequence[Change]) -> None:
         if any(getattr(change.event, "name", "") == "bad" for change in changes):
-            raise rejected("refused-by-store", "name", "must not be bad")
+            raise build_rejection("refused-by-store", "name", "must not be bad")
         await super().apply(changes)
 
 
@@ -131,7 +131,7 @@ async def version_in(projection: Projection, stream: StreamKey = JFK) -> int:
 
 async def is_behind(settings: Settings, projection: Projection) -> bool:
     group = f"aftercommit.{projection.name}"
-    return await lag(settings.kafka_url, group, projection.topics) == 1
+    return await count_unread(settings.kafka_url, group, projection.topics) == 1
 
 
 async def test_every_write_answers_as_ever_once_both_stores_show_it(

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from outbox.errors import rejected, translated
+from outbox.errors import build_rejection, translate_errors
 from schemas.envelope import Envelope
 
 TABLES = """
@@ -77,8 +77,8 @@ class Effects:
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
         if self._refuses and any(envelope.key.startswith(REFUSED) for envelope in envelopes):
-            raise rejected("schema", "name", "is refused by this store")
-        with translated():
+            raise build_rejection("schema", "name", "is refused by this store")
+        with translate_errors():
             for envelope in envelopes:
                 async with self._one_at_a_time:
                     await (await self._connected()).execute(APPLY, self._parameters(envelope))

@@ -9,7 +9,7 @@ import psycopg
 
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.kafka import Publisher, Record, lag
+from outbox.kafka import Publisher, Record, count_unread
 from schemas.envelope import Envelope
 from schemas.wire import encode
 from tests.kit.consumers.effects import Effects, Verdict, verdict
@@ -67,7 +67,7 @@ async def settled(connection: Connection, name: str, sent: Sequence[Envelope]) -
 
 
 async def committed(settings: Settings, name: str) -> bool:
-    return await lag(settings.kafka_url, f"aftercommit.{name}", [TOPIC]) == 0
+    return await count_unread(settings.kafka_url, f"aftercommit.{name}", [TOPIC]) == 0
 
 
 async def consume(settings: Settings, effects: Effects, events: Sequence[Envelope]) -> None:

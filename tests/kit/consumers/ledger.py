@@ -14,7 +14,7 @@ from pathlib import Path
 
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.errors import rejected
+from outbox.errors import build_rejection
 from outbox.kafka import Record
 from outbox.runtime.lifecycle import run_role
 from schemas.catalog import ItemUpserted
@@ -47,7 +47,7 @@ class Ledger:
         await asyncio.sleep(self._pause_seconds)
         refused = self._read_refused()
         if any([envelope.key, envelope.sequence] in refused for envelope in envelopes):
-            raise rejected("refused", "version", "must not be one that the test refuses")
+            raise build_rejection("refused", "version", "must not be one that the test refuses")
         for envelope in envelopes:
             self._append(envelope)
 

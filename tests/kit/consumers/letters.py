@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 
 from consumers.dead_letters.store import DeadLetter, DeadLetters, Retried
-from outbox.kafka import Received
+from outbox.kafka import ConsumerRecord
 
 TOPIC = "catalog.item.events"
 PARTITIONS = [(TOPIC, partition) for partition in range(4)]
@@ -16,7 +16,7 @@ def letter(
 ) -> DeadLetter:
     """One of partition 0, dead for its schema unless it waits; without a key it parks nothing."""
     raw = None if key is None else key.encode()
-    record = Received(
+    record = ConsumerRecord(
         TOPIC, 0, offset, raw, b'{"offset":%d}' % offset, (("ce_id", b"\xff"),), 1_000
     )
     stream = None if key is None else f"{TOPIC}/{key}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from consumers.settings import Settings
-from outbox.kafka import Publisher, Record, lag
+from outbox.kafka import Publisher, Record, count_unread
 from schemas.envelope import Envelope
 from schemas.wire import encode
 from tests.kit.consumers.shares import Script
@@ -32,7 +32,7 @@ async def send(settings: Settings, *events: Envelope) -> None:
 
 async def behind(settings: Settings) -> int:
     """How many records the group of the notes has not committed."""
-    return await lag(settings.kafka_url, f"aftercommit.{Notes.name}", [TOPIC])
+    return await count_unread(settings.kafka_url, f"aftercommit.{Notes.name}", [TOPIC])
 
 
 async def committed(settings: Settings) -> bool:

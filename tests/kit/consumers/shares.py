@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from consumers.dead_letters.redelivery import First, Redo, Retried
+from consumers.dead_letters.redelivery import First, Redelivery, Retried
 from consumers.dead_letters.store import DeadLetter, DeadLetters
 from consumers.runner.applier import Applier
-from consumers.runner.assignment import Bounds, Share
-from consumers.runner.failures import Backoff
-from consumers.runner.version_gaps import Gaps
+from consumers.runner.assignment import Assignment, Bounds
+from consumers.runner.failures import RetryBackoff
+from consumers.runner.version_gaps import VersionGaps
 from consumers.settings import Settings
 from outbox.errors import DependencyDown
-from outbox.kafka import Partition, Received
+from outbox.kafka import ConsumerRecord, Partition
 from schemas.envelope import Envelope
 from tests.kit.consumers.tasks import TOPIC
 from tests.kit.waiting import until
@@ -84,24 +84,24 @@ class Script:
 class Bench:
     """The share, and all that it was told to do."""
 
-    def __init__(self, script: Script, redo: Redo, side_by_side: int, messages: int) -> None:
+    def __init__(self, script: Script, redo: Redelivery, side_by_side: int, messages: int) -> None:
         self.script = script
         self.letters = Letters()
         self.paused: list[Partition] = []
         self.resumed: list[Partition] = []
         self.errors: list[BaseException] = []
-        self.applier = Applier(script, self.letters, redo, ATTEMPTS, Gaps("test", 100))
-        self.share = Share(
+        self.applier = Applier(script, self.letters, redo, ATTEMPTS, VersionGaps("test", 100))
+        self.share = Assignment(
             self.applier,
             Bounds(script.batch_messages, side_by_side, messages, 1 << 30),
-            Backoff(0.001, 0.01),
+            RetryBackoff(0.001, 0.01),
             self.paused.append,
             self.resumed.append,
             self.errors.append,
         )
         self.share.assign([PARTITION])
 
-    def accept(self, *records: Received) -> None:
+    def accept(self, *records: ConsumerRecord) -> None:
         self.share.accept({PARTITION: records})
 
     def committable(self) -> int | None:
@@ -117,7 +117,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    batch: int = 1, side_by_side: int = 4, messages: int = 1_000, redo: Redo | None = None
+    batch: int = 1, side_by_side: int = 4, messages: int = 1_000, redo: Redelivery | None = None
 ) -> AsyncIterator[Bench]:
     made = Bench(Script(batch), redo or Asked(), side_by_side, messages)
     try:

@@ -1,15 +1,17 @@
 """Tasks and records for tests that need no broker."""
 
 from consumers.dead_letters.redelivery import Retried
-from consumers.runner.work_item import Task, task_of
-from outbox.kafka import Received
+from consumers.runner.work_item import WorkItem, read_work_item
+from outbox.kafka import ConsumerRecord
 from schemas.envelope import Envelope
 from schemas.wire import encode
 
 TOPIC = "test.note.events"
 
 
-def record_of(key: str, offset: int, partition: int = 0, version: int | None = None) -> Received:
+def record_of(
+    key: str, offset: int, partition: int = 0, version: int | None = None
+) -> ConsumerRecord:
     """An event of `key`; its id says which."""
     envelope = Envelope(
         id=f"{key}@{offset}",
@@ -20,16 +22,16 @@ def record_of(key: str, offset: int, partition: int = 0, version: int | None = N
         sequence=version,
     )
     raw_key, value, headers = encode(envelope)
-    return Received(TOPIC, partition, offset, raw_key, value, tuple(headers), 0)
+    return ConsumerRecord(TOPIC, partition, offset, raw_key, value, tuple(headers), 0)
 
 
-def broken_record(key: bytes | None, offset: int) -> Received:
+def broken_record(key: bytes | None, offset: int) -> ConsumerRecord:
     """Without any attribute."""
-    return Received(TOPIC, 0, offset, key, b"\xff", (), 0)
+    return ConsumerRecord(TOPIC, 0, offset, key, b"\xff", (), 0)
 
 
-def task(key: str, offset: int) -> Task:
-    return task_of(record_of(key, offset))
+def task(key: str, offset: int) -> WorkItem:
+    return read_work_item(record_of(key, offset))
 
 
 def retried(key: str, offset: int) -> Retried:

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import RecordTooLargeError
 
 from consumers.dead_letters.store import DeadLetter, DeadLetters
-from consumers.runner.in_flight_offsets import Unfinished
+from consumers.runner.in_flight_offsets import InFlightOffsets
 from outbox.errors import AlreadyHandled, DependencyDown
 from outbox.kafka import Subscriber, subscriber
 from outbox.kafka.consumer import Consumer
@@ -24,7 +24,7 @@ from schemas.envelope import Envelope, Event
 def committed_before_the_effect() -> Iterator[None]:
     """M03: what was received may be committed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Unfinished, "lowest", property(lambda unfinished: unfinished._next))
+        patch.setattr(InFlightOffsets, "lowest", property(lambda unfinished: unfinished._next))
         yield
 
 

@@ -13,7 +13,7 @@ from outbox.cursor.cut import Cut, CutReader, Row, Snapshot
 from outbox.cursor.lease import Lease
 from outbox.cursor.progress import Progress, advance
 from outbox.kafka import Publisher
-from outbox.kafka.errors import abandon
+from outbox.kafka.errors import abandon_producer
 from outbox.postgres.pipeline import COMMIT, Request, Rows, at_once
 from outbox.relay import relay, sender
 from outbox.relay.term import Term
@@ -52,7 +52,7 @@ async def reused_producer() -> AsyncIterator[None]:
         patch.setattr(sender, "Publisher", ReusedPublisher)
         yield
     if ReusedPublisher.kept is not None:
-        await abandon(ReusedPublisher.kept)
+        await abandon_producer(ReusedPublisher.kept)
         ReusedPublisher.kept = None
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 import psycopg
 
 from consumers.mappings.catalog import ITEM, ITEM_TOPIC
-from consumers.projections.projection import Entry, Projection, StreamKey, change_of
+from consumers.projections.projection import Entry, Projection, StreamKey, read_change
 from consumers.projections.testing.memory import MemoryProjection
 from outbox.streams.latest import read_latest
 from schemas.catalog import ItemRemoved, ItemUpserted
@@ -48,7 +48,7 @@ async def follow(
 ) -> None:
     """What consumers do with the latest messages of these keys."""
     found = (await read_latest(postgres, streams)).values()
-    await projection.apply([change_of(envelope) for envelope in found if envelope])
+    await projection.apply([read_change(envelope) for envelope in found if envelope])
 
 
 def memory() -> MemoryProjection:

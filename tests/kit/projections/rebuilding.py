@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
-from consumers.drift.check import Care, check
+from consumers.drift.check import Care, check_in_memory
 from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Projection
-from consumers.rebuild.rebuild import Asked
+from consumers.rebuild.rebuild import RebuildRequest
 from consumers.settings import Settings
 from outbox.operations import Operation
 from schemas.catalog import ItemRemoved, ItemUpserted
@@ -29,10 +29,10 @@ PATIENT = Care(patience_seconds=seconds(240, 3_000))
 Connection = psycopg.AsyncConnection
 
 
-def asked(action: str = "rebuild", *, projection: str = "qdrant", **more: object) -> Asked:
+def asked(action: str = "rebuild", *, projection: str = "qdrant", **more: object) -> RebuildRequest:
     """By somebody, for some reason; patient enough for a busy machine."""
     operation = Operation("ann", action, projection, "a test")
-    return Asked(operation, PATIENT, **more)  # type: ignore[arg-type] # as Asked has them
+    return RebuildRequest(operation, PATIENT, **more)  # type: ignore[arg-type] # as Asked has them
 
 
 def item(catalog: str, number: int, words: str) -> ItemUpserted:
@@ -91,7 +91,7 @@ def _event(number: int, gone: bool, version: int) -> list[object]:
 
 async def in_step(postgres: Connection, projection: Projection) -> None:
     """It shows exactly what the heads say."""
-    difference = await check(postgres, projection, PATIENT)
+    difference = await check_in_memory(postgres, projection, PATIENT)
     assert difference.keys == 0, difference
 
 

@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from consumers.projections.divergence import part, refuse
-from consumers.projections.projection import Change, Entry, Stamp, StreamKey, latest
+from consumers.projections.divergence import refuse_divergent, split_divergent
+from consumers.projections.projection import Change, Entry, EventIdentity, StreamKey, keep_latest
 from outbox.errors import DependencyDown
 
 TABLE = """CREATE TABLE IF NOT EXISTS items
@@ -33,9 +33,13 @@ class SqliteProjection:
 
     async def apply(self, changes: Sequence[Change]) -> None:
         rows = self._run(READ, [change.stream for change in changes])
-        new, divergences = part(changes, {StreamKey(*r[:2]): Stamp(*r[2:5]) for r in rows})
-        self._run(WRITE, [(*c.stream, *c.stamp, c.deleted, c.event.payload()) for c in latest(new)])
-        refuse(self.name, divergences)
+        new, divergences = split_divergent(
+            changes, {StreamKey(*r[:2]): EventIdentity(*r[2:5]) for r in rows}
+        )
+        self._run(
+            WRITE, [(*c.stream, *c.stamp, c.deleted, c.event.payload()) for c in keep_latest(new)]
+        )
+        refuse_divergent(self.name, divergences)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
         return {StreamKey(*row[:2]): _entry(*row) for row in self._run(READ, streams)}

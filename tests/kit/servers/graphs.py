@@ -8,7 +8,7 @@ from pathlib import Path
 from consumers.projections.projection import Projection, StreamKey
 from outbox.errors import DependencyDown
 from stack.servers.arcadedb import ArcadeServer
-from stack.servers.graph import chosen
+from stack.servers.graph import choose_provider
 from stack.servers.neo4j import Neo4jServer, has_means
 from stack.settings import StackSettings
 
@@ -18,7 +18,7 @@ PAUSE_SECONDS = 0.05
 async def own_graph(folder: Path) -> ArcadeServer | Neo4jServer:
     """Not started yet: Neo4j where STACK_GRAPH means it and the jars can be had, else ArcadeDB."""
     settings = StackSettings(neo4j_url=None)
-    real = await chosen(settings) != "arcadedb" and await has_means(settings)
+    real = await choose_provider(settings) != "arcadedb" and await has_means(settings)
     return (Neo4jServer if real else ArcadeServer)(folder, settings)
 
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from outbox.cursor.cut import Cut, CutReader, Row
 from outbox.cursor.lease import take
-from outbox.kafka import Batch, Delivery, Outcome, Packed, Publisher, Record
+from outbox.kafka import Batch, Delivery, Packed, Publisher, Record, SendOutcome
 from outbox.kafka.batch import RecordBatch
 from outbox.postgres.connection import connect
 from outbox.relay import sender
@@ -67,8 +67,8 @@ class ListPublisher(Publisher):
         records = list(records)
         return Packed([Batch("", 0, RecordBatch(0), records)] if records else [], [])
 
-    async def publish(self, batches: Sequence[Batch], within_seconds: float) -> Outcome:  # noqa: ARG002 - the port's
-        return Outcome([self._topic.append(batch.records) for batch in batches])
+    async def publish(self, batches: Sequence[Batch], within_seconds: float) -> SendOutcome:  # noqa: ARG002 - the port's
+        return SendOutcome([self._topic.append(batch.records) for batch in batches])
 
 
 class TermReader:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.__main__ import render
-from schemas.compatibility.alternatives import Node
+from schemas.compatibility.alternatives import SchemaNode
 from schemas.compatibility.check import breaks_of_command, breaks_of_event
 from schemas.compatibility.inclusion import Comparison
 from schemas.registry import REGISTRY, AnyMessage
@@ -377,7 +377,9 @@ def test_a_document_that_the_reader_refuses_is_always_foreseen(
 ) -> None:
     """Against an independent validator: no change passes that breaks a drawn document."""
     reader = data.draw(changed(writer))
-    found = Comparison(lossless=False).refusals(Node(writer, writer), Node(reader, reader))
+    found = Comparison(lossless=False).refusals(
+        SchemaNode(writer, writer), SchemaNode(reader, reader)
+    )
     writes = jsonschema_rs.validator_for(closed(writer))
     reads = jsonschema_rs.validator_for(reader)
     for _ in range(8):
@@ -392,5 +394,5 @@ def test_a_schema_breaks_no_document_of_its_own(schema: Schema) -> None:
     """Also where its text differs; a `oneOf` with arms that overlap cannot be told."""
     other = json.loads(json.dumps(schema))
     other["$defs"]["Other"] = {}
-    found = Comparison(lossless=True).refusals(Node(schema, schema), Node(other, other))
+    found = Comparison(lossless=True).refusals(SchemaNode(schema, schema), SchemaNode(other, other))
     assert all(refusal.keyword == "oneOf" for refusal in found)

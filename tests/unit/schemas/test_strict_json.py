@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import MessageRejected, Violation
-from schemas.strict_json import DEFAULT_LIMITS, INEXACT_NUMBER, Limits, load
+from schemas.strict_json import DEFAULT_LIMITS, INEXACT_NUMBER, JsonLimits, load
 
 HIDDEN = "hunter2"
 ONCE = "a key may appear only once in an object"
@@ -18,7 +18,7 @@ NO_NUL = "must not contain NUL"
 NO_SURROGATE = "must not contain a lone surrogate"
 
 
-def refusal(document: bytes, limits: Limits = DEFAULT_LIMITS) -> Violation:
+def refusal(document: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> Violation:
     """The one rule that `document` breaks."""
     with pytest.raises(MessageRejected) as caught:
         load(document, limits)
@@ -126,7 +126,7 @@ def test_a_document_has_at_most_its_size() -> None:
 
 def test_what_is_too_large_says_so() -> None:
     with pytest.raises(MessageRejected) as caught:
-        load(b"[1]", Limits(size_bytes=2))
+        load(b"[1]", JsonLimits(size_bytes=2))
     assert caught.value.reason == "too-large"
 
 

@@ -18,7 +18,7 @@ from schemas.envelope import Envelope
 from schemas.errors import MessageRejected, Violation
 from schemas.extensions import NO_EXTENSIONS, Extensions, is_name
 from schemas.limits import ATTRIBUTE_BYTES
-from schemas.wire import Headers, decode, encode, sequence, timestamp
+from schemas.wire import Headers, decode, encode, format_sequence, timestamp
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 345_678, tzinfo=UTC)
 FULL = Envelope(
@@ -124,7 +124,7 @@ def test_a_tombstone_has_no_value() -> None:
 
 @given(st.integers(0, 10**20 - 1), st.integers(0, 10**20 - 1))
 def test_sequences_sort_as_text_as_they_do_as_numbers(one: int, other: int) -> None:
-    assert (sequence(one) < sequence(other)) == (one < other)
+    assert (format_sequence(one) < format_sequence(other)) == (one < other)
 
 
 def test_a_time_is_written_in_utc() -> None:

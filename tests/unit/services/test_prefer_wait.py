@@ -3,7 +3,7 @@
 import pytest
 
 from services.catalog.routes import routes
-from services.prefer_wait import preferred_seconds
+from services.prefer_wait import read_preferred_seconds
 from web.app import Mounted, create_app
 
 FIELDS = [
@@ -35,7 +35,7 @@ FIELDS = [
 def test_the_first_wait_that_is_a_number_of_seconds_counts(
     fields: list[str], seconds: float | None
 ) -> None:
-    assert preferred_seconds(fields) == seconds
+    assert read_preferred_seconds(fields) == seconds
 
 
 def test_every_write_is_described_with_its_wait() -> None:

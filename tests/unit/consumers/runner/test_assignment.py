@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from outbox.errors import AlreadyHandled, DependencyDown, rejected
+from outbox.errors import AlreadyHandled, DependencyDown, build_rejection
 from schemas.envelope import Envelope
 from tests.kit.consumers.shares import ATTEMPTS, PARTITION, WITHIN_SECONDS, Asked, Bench, bench
 from tests.kit.consumers.tasks import TOPIC, broken_record, record_of, retried
@@ -15,7 +15,7 @@ from tests.kit.waiting import until
 pytestmark = pytest.mark.anyio
 
 AWAY = DependencyDown("store", "planted")
-BROKEN = rejected("schema", "name", "must be text")
+BROKEN = build_rejection("schema", "name", "must be text")
 
 
 def is_of(envelope: Envelope, *keys: str) -> bool:

@@ -10,8 +10,8 @@ from consumers.runner import membership
 from consumers.runner.applier import Applier
 from consumers.runner.membership import Membership
 from consumers.settings import Settings
-from outbox.errors import DependencyDown, rejected
-from outbox.kafka import Partition, Received
+from outbox.errors import DependencyDown, build_rejection
+from outbox.kafka import ConsumerRecord, Partition
 from tests.kit.consumers.shares import ATTEMPTS, PARTITION, Asked, Letters, Script
 from tests.kit.consumers.tasks import record_of
 from tests.kit.waiting import until
@@ -56,7 +56,7 @@ class Joined:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.sleep(0)
 
-    async def receive(self, *_: int) -> dict[Partition, list[Received]]:
+    async def receive(self, *_: int) -> dict[Partition, list[ConsumerRecord]]:
         await asyncio.sleep(0)
         fetched = RECORDS[self._next : self._next + 5]
         self._next += len(fetched)
@@ -97,7 +97,7 @@ class World:
         self.failures += 1
         if self.failures < 3:
             return DependencyDown("store", "planted")
-        return rejected("schema", "name", "planted") if envelope.id == BROKEN else None
+        return build_rejection("schema", "name", "planted") if envelope.id == BROKEN else None
 
     def done(self) -> set[int]:
         """Offsets with an effect or a letter."""

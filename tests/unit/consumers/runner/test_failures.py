@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.runner.failures import Backoff, Failure, Stopped, classify, pause, through_outages
+from consumers.runner.failures import (
+    Failure,
+    RetryBackoff,
+    Stopped,
+    classify,
+    retry_through_outages,
+    wait_or_stop,
+)
 from outbox.errors import (
     AlreadyHandled,
     Contention,
@@ -15,11 +22,11 @@ from outbox.errors import (
     Halted,
     LeaseLost,
     SchemaBehind,
-    rejected,
+    build_rejection,
 )
 
-QUICK = Backoff(first_seconds=0.0001, longest_seconds=0.0001)
-FOREVER = Backoff(first_seconds=3_600, longest_seconds=3_600)
+QUICK = RetryBackoff(first_seconds=0.0001, longest_seconds=0.0001)
+FOREVER = RetryBackoff(first_seconds=3_600, longest_seconds=3_600)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,7 @@ FOREVER = Backoff(first_seconds=3_600, longest_seconds=3_600)
         (AlreadyHandled("1", None), Failure.DONE),
         (DependencyDown("kafka", "away"), Failure.WORLD),
         (Contention("deadlock"), Failure.WORLD),
-        (rejected("schema", "name", "must be text"), Failure.MESSAGE),
+        (build_rejection("schema", "name", "must be text"), Failure.MESSAGE),
         (ValueError("a bug"), Failure.SURPRISE),
         (ConnectionError("not translated"), Failure.SURPRISE),
         (TimeoutError(), Failure.SURPRISE),
@@ -46,30 +53,30 @@ def test_waits_double_up_to_the_longest_and_at_most_half_is_jitter(
     first: float, times: float
 ) -> None:
     longest = first * times
-    for number, wait in enumerate(islice(Backoff(first, longest).waits(), 30)):
+    for number, wait in enumerate(islice(RetryBackoff(first, longest).waits(), 30)):
         whole = min(first * 2**number, longest)
         assert whole / 2 <= wait <= whole
 
 
 def test_each_series_of_waits_starts_again() -> None:
-    backoff = Backoff(1, 1_000)
+    backoff = RetryBackoff(1, 1_000)
     list(islice(backoff.waits(), 8))
     assert next(backoff.waits()) <= 1
 
 
 def test_waits_differ_so_that_consumers_do_not_return_together() -> None:
-    assert len(set(islice(Backoff(1, 1).waits(), 20))) > 1
+    assert len(set(islice(RetryBackoff(1, 1).waits(), 20))) > 1
 
 
 @pytest.mark.anyio
 async def test_a_pause_ends_at_its_time() -> None:
-    await pause(0, asyncio.Event())
+    await wait_or_stop(0, asyncio.Event())
 
 
 @pytest.mark.anyio
 async def test_a_pause_ends_at_once_when_asked_to_stop() -> None:
     stopping = asyncio.Event()
-    paused = asyncio.create_task(pause(3_600, stopping))
+    paused = asyncio.create_task(wait_or_stop(3_600, stopping))
     stopping.set()
     async with asyncio.timeout(60):
         with pytest.raises(Stopped):
@@ -92,18 +99,18 @@ class Work:
 @pytest.mark.anyio
 async def test_an_outage_of_any_length_spends_no_attempt() -> None:
     work = Work(*[DependencyDown("kafka", "away"), Contention("deadlock")] * 50)
-    await through_outages(work, QUICK, asyncio.Event())
+    await retry_through_outages(work, QUICK, asyncio.Event())
     assert work.runs == 101
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "error", [ValueError(), AlreadyHandled("1", None), rejected("a", "b", "c")]
+    "error", [ValueError(), AlreadyHandled("1", None), build_rejection("a", "b", "c")]
 )
 async def test_any_other_error_passes_at_once(error: Exception) -> None:
     work = Work(error)
     with pytest.raises(type(error)):
-        await through_outages(work, QUICK, asyncio.Event())
+        await retry_through_outages(work, QUICK, asyncio.Event())
     assert work.runs == 1
 
 
@@ -115,7 +122,7 @@ async def test_an_outage_ends_when_asked_to_stop() -> None:
         tried.set()
         raise DependencyDown("kafka", "away")
 
-    waiting = asyncio.create_task(through_outages(work, FOREVER, stopping))
+    waiting = asyncio.create_task(retry_through_outages(work, FOREVER, stopping))
     async with asyncio.timeout(60):
         await tried.wait()
         stopping.set()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from consumers.runner.flow_control import Intake
+from consumers.runner.flow_control import FlowControl
 from outbox.kafka import Partition
 
 A, B = ("topic", 0), ("topic", 1)
@@ -21,8 +21,8 @@ class Broker:
 
 def intake(
     broker: Broker, partitions: Sequence[Partition] = (A, B), messages: int = 20, size: int = 1_000
-) -> Intake:
-    made = Intake(messages, size, broker.pause, broker.resume)
+) -> FlowControl:
+    made = FlowControl(messages, size, broker.pause, broker.resume)
     made.divide(partitions)
     return made
 

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.runner.in_flight_offsets import Unfinished
+from consumers.runner.in_flight_offsets import InFlightOffsets
 
 
 def test_before_the_first_record_nothing_may_be_committed() -> None:
-    assert Unfinished().lowest is None
+    assert InFlightOffsets().lowest is None
 
 
 def test_a_record_that_comes_twice_is_refused() -> None:
-    unfinished = Unfinished()
+    unfinished = InFlightOffsets()
     unfinished.receive(7)
     with pytest.raises(ValueError, match="offset 7 after 7"):
         unfinished.receive(7)
@@ -28,7 +28,7 @@ def test_the_lowest_is_that_of_a_set_in_whatever_order_records_end(
     gaps: list[int], rng: Random
 ) -> None:
     """Offsets have gaps, as compaction and transactions make them."""
-    unfinished, model, position = Unfinished(), set[int](), 0
+    unfinished, model, position = InFlightOffsets(), set[int](), 0
     waiting = list(gaps)
     while waiting or model:
         if waiting and (not model or rng.random() < 0.5):

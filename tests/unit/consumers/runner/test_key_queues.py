@@ -6,19 +6,19 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.runner.key_queues import Lanes, Unit
-from consumers.runner.work_item import Task, task_of
+from consumers.runner.key_queues import KeyQueues, WorkBatch
+from consumers.runner.work_item import WorkItem, read_work_item
 from tests.kit.consumers.tasks import broken_record, record_of, retried, task
 
 
-def lanes_of(batch: int, *tasks: Task, apart: frozenset[str] = frozenset()) -> Lanes:
-    lanes = Lanes(batch, lambda task: task.stream in apart)
+def lanes_of(batch: int, *tasks: WorkItem, apart: frozenset[str] = frozenset()) -> KeyQueues:
+    lanes = KeyQueues(batch, lambda task: task.stream in apart)
     for each in tasks:
         lanes.add(each)
     return lanes
 
 
-def took(lanes: Lanes) -> tuple[Unit, list[int]]:
+def took(lanes: KeyQueues) -> tuple[WorkBatch, list[int]]:
     unit = lanes.take()
     assert unit is not None
     return unit, [task.record.offset for task in unit.tasks]
@@ -73,7 +73,7 @@ def test_what_must_be_apart_is_in_no_batch() -> None:
 
 def test_a_broken_record_waits_for_what_its_key_said_before() -> None:
     """C9: it would park its key ahead of messages that are in order."""
-    broken = task_of(broken_record(b"a", 1))
+    broken = read_work_item(broken_record(b"a", 1))
     lanes = lanes_of(1, task("a", 0), broken)
     unit, offsets = took(lanes)
     assert offsets == [0]
@@ -83,14 +83,14 @@ def test_a_broken_record_waits_for_what_its_key_said_before() -> None:
 
 
 def test_records_without_a_key_wait_for_nothing() -> None:
-    nobody, other = task_of(broken_record(None, 0)), task_of(broken_record(None, 1))
+    nobody, other = read_work_item(broken_record(None, 0)), read_work_item(broken_record(None, 1))
     lanes = lanes_of(1, nobody, other)
     assert [took(lanes)[1], took(lanes)[1]] == [[0], [1]]
 
 
 def test_what_else_was_retried_of_a_key_is_forgotten_when_one_fails() -> None:
     again = [retried("a", 0), retried("a", 1)]
-    lanes = lanes_of(1, *(task_of(each.record, each) for each in again), task("a", 5))
+    lanes = lanes_of(1, *(read_work_item(each.record, each) for each in again), task("a", 5))
     unit, _ = took(lanes)
     assert [task.record.offset for task in lanes.forget_retried(unit)] == [1]
     lanes.finish(unit)
@@ -104,8 +104,8 @@ class Model:
         self.rng, self.batch = rng, batch
         self.lanes = lanes_of(batch)
         self.to_come = [task(f"k{rng.randrange(keys)}", offset) for offset in range(40)]
-        self.running: list[Unit] = []
-        self.waiting: list[Unit] = []
+        self.running: list[WorkBatch] = []
+        self.waiting: list[WorkBatch] = []
         self.done: dict[object, list[int]] = {}
 
     def run(self) -> None:
@@ -141,7 +141,7 @@ class Model:
         if (unit := self.drawn(self.waiting)) is not None:
             self.lanes.resume(unit.lanes[0])
 
-    def drawn(self, units: list[Unit]) -> Unit | None:
+    def drawn(self, units: list[WorkBatch]) -> WorkBatch | None:
         return units.pop(self.rng.randrange(len(units))) if units else None
 
 
@@ -159,4 +159,4 @@ def test_every_message_runs_once_after_all_before_it_of_its_key(
 
 
 def test_records_of_a_key_are_those_of_its_topic() -> None:
-    assert task_of(record_of("a", 0)).lane == "test.note.events/a"
+    assert read_work_item(record_of("a", 0)).lane == "test.note.events/a"

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from consumers.runner import loop_watchdog
-from consumers.runner.loop_watchdog import BEAT_SECONDS, Heartbeat
+from consumers.runner.loop_watchdog import BEAT_SECONDS, LoopWatchdog
 from tests.kit.captured import captured
 from tests.kit.waiting import until
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(("blocked_seconds", "loud"), [(1.0, True), (0.0, False)])
 async def test_a_gap_of_half_a_session_is_said(blocked_seconds: float, loud: bool) -> None:
     """A busy machine makes gaps too, so the quiet case has a session of an hour."""
-    beats = Heartbeat(2.0 if loud else 3_600)
+    beats = LoopWatchdog(2.0 if loud else 3_600)
     with captured(loop_watchdog) as logs:
         beating = asyncio.create_task(beats.run())
         await asyncio.sleep(0)
@@ -28,5 +28,5 @@ async def test_a_gap_of_half_a_session_is_said(blocked_seconds: float, loud: boo
     assert [each["event"] for each in logs] == ["event loop was blocked"] * loud
 
 
-async def beat(beats: Heartbeat) -> bool:
+async def beat(beats: LoopWatchdog) -> bool:
     return beats.longest_gap_seconds > 0

@@ -3,18 +3,18 @@
 import pytest
 
 from consumers.runner import version_gaps
-from consumers.runner.version_gaps import Gaps
-from consumers.runner.work_item import Task, task_of
+from consumers.runner.version_gaps import VersionGaps
+from consumers.runner.work_item import WorkItem, read_work_item
 from tests.kit.captured import captured
 from tests.kit.consumers.tasks import TOPIC, record_of
 
 
-def version(key: str, number: int | None) -> Task:
-    return task_of(record_of(key, 0, version=number))
+def version(key: str, number: int | None) -> WorkItem:
+    return read_work_item(record_of(key, 0, version=number))
 
 
-def gaps_in(*tasks: Task, keys: int = 100) -> int:
-    return Gaps("test", keys).saw(tasks)
+def gaps_in(*tasks: WorkItem, keys: int = 100) -> int:
+    return VersionGaps("test", keys).saw(tasks)
 
 
 def test_a_version_that_never_came_is_said_with_those_around_it() -> None:
@@ -42,13 +42,13 @@ def test_a_version_that_never_came_is_said_with_those_around_it() -> None:
         [version("a", None), version("a", None)],  # commands have none
     ],
 )
-def test_repetitions_and_beginnings_are_no_gaps(tasks: list[Task]) -> None:
+def test_repetitions_and_beginnings_are_no_gaps(tasks: list[WorkItem]) -> None:
     assert gaps_in(*tasks) == 0
 
 
 def test_memory_is_bounded_by_forgetting_the_key_that_changed_longest_ago() -> None:
     tasks = [version("a", 1), version("b", 1), version("b", 2), version("c", 1)]
-    seen = Gaps("test", 2)
+    seen = VersionGaps("test", 2)
     seen.saw(tasks)
     assert seen.saw([version("b", 4)]) == 1
     assert seen.saw([version("a", 9)]) == 0

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from consumers.projections.projection import StreamKey, change_of
-from consumers.runner.work_item import Task, task_of
+from consumers.projections.projection import StreamKey, read_change
+from consumers.runner.work_item import WorkItem, read_work_item
 from outbox.errors import MessageRejected
-from outbox.kafka import Received
+from outbox.kafka import ConsumerRecord
 from schemas.envelope import Envelope
 from tests.kit.consumers.tasks import TOPIC, broken_record, record_of
 
@@ -24,7 +24,7 @@ from tests.kit.consumers.tasks import TOPIC, broken_record, record_of
     ],
 )
 def test_a_broken_record_parks_its_key_where_it_has_one(key: bytes, stream: str | None) -> None:
-    task = task_of(broken_record(key, 3))
+    task = read_work_item(broken_record(key, 3))
     assert isinstance(task.content, MessageRejected)
     assert task.stream == stream
     assert task.lane == (stream or (TOPIC, 0, 3))
@@ -33,7 +33,9 @@ def test_a_broken_record_parks_its_key_where_it_has_one(key: bytes, stream: str 
 def test_a_task_counts_all_bytes_that_it_holds() -> None:
     record = record_of("a", 0)
     larger = record._replace(value=b"x" * 10_000)
-    assert task_of(larger).bytes - task_of(record).bytes == 10_000 - len(record.value or b"")
+    assert read_work_item(larger).bytes - read_work_item(record).bytes == 10_000 - len(
+        record.value or b""
+    )
 
 
 GOOD = (
@@ -41,9 +43,9 @@ GOOD = (
 )  # fmt: skip
 
 
-def sent(key: bytes | None, subject: bytes | None) -> Task:
+def sent(key: bytes | None, subject: bytes | None) -> WorkItem:
     said = () if subject is None else (("ce_subject", subject),)
-    return task_of(Received("topic", 0, 7, key, b"{}", (*GOOD, *said), 0))
+    return read_work_item(ConsumerRecord("topic", 0, 7, key, b"{}", (*GOOD, *said), 0))
 
 
 @pytest.mark.parametrize(
@@ -70,9 +72,9 @@ def test_a_lane_is_the_records_key_and_the_message_is_about_its_subject(
 def test_an_event_that_names_no_subject_is_about_what_its_payload_says(key: bytes | None) -> None:
     """FB1: and one that names another than its payload is refused by that name."""
     said = (("ce_sequence", b"7"), ("ce_type", b"catalog.catalog-created.v1"))
-    record = Received("t", 0, 7, key, b'{"catalog_id":"c","name":"n"}', (*GOOD[:3], *said), 0)
-    found = task_of(record).content
+    record = ConsumerRecord("t", 0, 7, key, b'{"catalog_id":"c","name":"n"}', (*GOOD[:3], *said), 0)
+    found = read_work_item(record).content
     assert isinstance(found, Envelope)
-    assert change_of(found).stream == StreamKey("catalog.catalog", "c")
+    assert read_change(found).stream == StreamKey("catalog.catalog", "c")
     with pytest.raises(MessageRejected, match="subject: must be the key of the event"):
-        change_of(replace(found, key="d", names_subject=True))
+        read_change(replace(found, key="d", names_subject=True))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from consumers.qdrant.gather import together
+from consumers.qdrant.gather import gather
 from outbox.errors import DependencyDown
 
 pytestmark = pytest.mark.anyio
@@ -24,8 +24,8 @@ async def test_the_results_are_in_the_order_of_the_work() -> None:
         await asyncio.sleep(seconds)
         return seconds
 
-    assert await together(map(after, (0.02, 0.0, 0.01))) == [0.02, 0.0, 0.01]
-    assert await together(()) == []
+    assert await gather(map(after, (0.02, 0.0, 0.01))) == [0.02, 0.0, 0.01]
+    assert await gather(()) == []
 
 
 async def test_the_first_error_comes_as_itself_once_nothing_runs_any_more() -> None:
@@ -36,14 +36,14 @@ async def test_the_first_error_comes_as_itself_once_nothing_runs_any_more() -> N
         raise DependencyDown("qdrant", "gone")
 
     with pytest.raises(DependencyDown, match="gone"):
-        await together([goes_on(ended), fails()])
+        await gather([goes_on(ended), fails()])
     assert ended.is_set()
 
 
 async def test_who_is_cancelled_leaves_nothing_running() -> None:
     ended = asyncio.Event()
 
-    waiting = asyncio.create_task(together([goes_on(ended)]))
+    waiting = asyncio.create_task(gather([goes_on(ended)]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     waiting.cancel()

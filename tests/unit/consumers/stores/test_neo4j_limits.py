@@ -3,7 +3,7 @@
 import pytest
 from neo4j.exceptions import Neo4jError
 
-from consumers.neo4j.client import translated
+from consumers.neo4j.client import translate_errors
 from outbox.errors import DependencyDown, MessageRejected
 
 WORLD = [
@@ -52,16 +52,16 @@ def said(code: str) -> Neo4jError:
 
 @pytest.mark.parametrize("code", WORLD)
 def test_a_limit_of_the_servers_is_an_outage(code: str) -> None:
-    with pytest.raises(DependencyDown), translated():
+    with pytest.raises(DependencyDown), translate_errors():
         raise said(code)
 
 
 @pytest.mark.parametrize("code", MESSAGE)
 def test_a_value_that_cannot_be_stored_is_refused(code: str) -> None:
-    with pytest.raises(MessageRejected), translated():
+    with pytest.raises(MessageRejected), translate_errors():
         raise said(code)
 
 
 def test_having_no_descriptor_left_is_an_outage() -> None:
-    with pytest.raises(DependencyDown), translated():
+    with pytest.raises(DependencyDown), translate_errors():
         raise OSError(24, "Too many open files")

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.drift.sorted_spool import Spool, entries, pages, pairs, row_of_entry, row_of_pair
+from consumers.drift.sorted_spool import (
+    SortedSpool,
+    paginate,
+    read_entries,
+    read_pairs,
+    row_of_entry,
+    row_of_pair,
+)
 from outbox.errors import DependencyDown
 from outbox.streams.difference import Pair
 from outbox.streams.heads import Entry, StreamKey
@@ -33,11 +40,11 @@ ENTRIES = st.lists(
 def test_entries_come_back_in_the_order_of_their_keys_bytes(
     given: list[Entry], run_rows: int
 ) -> None:
-    with Spool(run_rows) as spool:
+    with SortedSpool(run_rows) as spool:
         for entry in given:
             spool.add(row_of_entry(entry))
         for _ in range(2):  # it may be read again
-            back = list(entries(spool))
+            back = list(read_entries(spool))
             assert [e.stream for e in back] == sorted(
                 (e.stream for e in given), key=lambda s: (s.aggregate.encode(), s.key.encode())
             )
@@ -50,17 +57,17 @@ def test_a_side_that_is_not_there_stays_so(run_rows: int) -> None:
     entry = Entry(StreamKey("a.b", "k"), 3, "d", deleted=False)
     tombstone = Entry(StreamKey("a.b", "l"), 4, "e", deleted=True)
     given = [Pair(entry, None), Pair(None, tombstone)]
-    with Spool(run_rows) as spool:
+    with SortedSpool(run_rows) as spool:
         for pair in given:
             spool.add(row_of_pair(pair))
-        assert list(pairs(spool)) == given
+        assert list(read_pairs(spool)) == given
 
 
 def test_what_fits_into_a_run_needs_no_file_and_the_rest_lies_in_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    with Spool(run_rows=3) as spool:
+    with SortedSpool(run_rows=3) as spool:
         spool.add(("a", "1"))
         spool.add(("a", "0"))
         assert list(spool) == [("a", "0"), ("a", "1")]
@@ -80,7 +87,7 @@ def cut_short(*_: Any) -> bytes:
 def test_a_disk_that_fails_while_it_is_read_is_an_error(
     monkeypatch: pytest.MonkeyPatch, fails: Callable[..., bytes]
 ) -> None:
-    with Spool(run_rows=2) as spool:
+    with SortedSpool(run_rows=2) as spool:
         for number in range(5):
             spool.add(("a", str(number)))
         monkeypatch.setattr(os, "pread", fails)
@@ -89,5 +96,5 @@ def test_a_disk_that_fails_while_it_is_read_is_an_error(
 
 
 def test_pages_hold_so_many_and_the_last_the_rest() -> None:
-    assert list(pages(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(pages([], 2)) == []
+    assert list(paginate(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(paginate([], 2)) == []

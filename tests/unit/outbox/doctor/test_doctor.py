@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from outbox.cursor.database_identity import Lineage
+from outbox.cursor.database_identity import DatabaseIdentity
 from outbox.doctor import (
     CHECKS,
+    CheckResult,
     Diagnosis,
-    Finding,
     Severity,
     brokers,
     limits,
@@ -27,11 +27,11 @@ from outbox.doctor import session as doctor_session
 from outbox.doctor import topics as of_topics
 from outbox.doctor import transactions as of_transactions
 from outbox.doctor.examination import REACHABLE
-from outbox.doctor.limits import Limits
-from outbox.doctor.progress import Progress
+from outbox.doctor.limits import ServerLimits
+from outbox.doctor.progress import ProgressReading
 from outbox.doctor.publications import Publications
 from outbox.doctor.schema import Days, Ownership, Rights
-from outbox.doctor.server import Server, Session
+from outbox.doctor.server import ServerReading, SessionReading
 from outbox.doctor.session import Defaults
 from outbox.doctor.transactions import Open, Prepared, Transactions
 from outbox.kafka import BrokerState, ClusterState, Configuration, TopicState
@@ -43,7 +43,7 @@ OK, WARNING, FAILURE = Severity.OK, Severity.WARNING, Severity.FAILURE
 DEVELOPMENT = Settings(profile="development")
 PRODUCTION = Settings(profile="production")
 
-SERVER = Server(
+SERVER = ServerReading(
     version=18,
     standby=False,
     encoding="UTF8",
@@ -58,13 +58,13 @@ SERVER = Server(
     idle_slots=[],
     slot_limit="-1",
 )
-SESSION = Session(SERVER, direct=True, ahead_seconds=-4.0, within_seconds=0.001)
+SESSION = SessionReading(SERVER, direct=True, ahead_seconds=-4.0, within_seconds=0.001)
 TRANSACTIONS = Transactions(
     sees_all=True,
     open=[Open(7, "aftercommit", "a report", 59.0)],
     prepared=[Prepared("young", "aftercommit", "app", 1.0)],
 )
-LIMITS = Limits(
+LIMITS = ServerLimits(
     names="ANY 1 (a, b)", sees_all=True, answering=1, waiting=0, timeouts=[["lock_timeout", "5000"]]
 )
 PUBLICATIONS = Publications([])
@@ -72,8 +72,8 @@ RIGHTS = Rights([], Ownership("relay", "owner", owns=True, creates=True))
 DAYS = Days(
     ["messages_default", "messages_20280229", "messages_20280301"], date(2028, 2, 29), False
 )
-PROGRESS = Progress("host:1:a", 3, True, 5, 59.0, 0)
-LINEAGE = Lineage(False, "7", 1, "7", 1, False, False, False)
+PROGRESS = ProgressReading("host:1:a", 3, True, 5, 59.0, 0)
+LINEAGE = DatabaseIdentity(False, "7", 1, "7", 1, False, False, False)
 SOUND_SETTINGS = {
     "min.insync.replicas": "2",
     "unclean.leader.election.enable": "false",
@@ -92,7 +92,7 @@ RECORDED = {"a.b.events": 4}
 WAITED_FOR = {"made.events": 2}  # FB5: keys that wait for a topic
 
 
-def of_cluster(cluster: ClusterState, settings: Settings) -> Iterable[Finding]:
+def of_cluster(cluster: ClusterState, settings: Settings) -> Iterable[CheckResult]:
     yield from brokers.judge_reachable(cluster)
     yield from brokers.judge_plaintext(cluster.brokers, settings)
     yield from brokers.judge_auto_create(cluster, settings)
@@ -102,18 +102,18 @@ def of_cluster(cluster: ClusterState, settings: Settings) -> Iterable[Finding]:
 DEFAULTS = Defaults(dict(FIXED), [("role x", "client_encoding", "utf8")])
 
 
-def judged(reading: Any, settings: Settings) -> list[Finding]:
+def judged(reading: Any, settings: Settings) -> list[CheckResult]:
     """What the one judge of this kind of reading says."""
     judges: dict[type, Any] = {
-        Session: server.judge,
+        SessionReading: server.judge,
         Transactions: of_transactions.judge,
         str: schema.judge_migrations,
-        Limits: limits.judge,
+        ServerLimits: limits.judge,
         Publications: publications.judge,
         Rights: schema.judge_rights,
         Days: schema.judge_partitions,
-        Lineage: progress.judge_lineage,
-        Progress: progress.judge,
+        DatabaseIdentity: progress.judge_database_identity,
+        ProgressReading: progress.judge,
         Defaults: doctor_session.judge,
         ClusterState: of_cluster,
     }
@@ -142,7 +142,7 @@ def test_of_a_sound_system_every_check_is_ok_in_production() -> None:
     assert sorted(check.name for check in asked) == sorted(check.name for check in CHECKS)
 
 
-def on(**change: Any) -> Session:
+def on(**change: Any) -> SessionReading:
     return replace(SESSION, server=replace(SERVER, **change))
 
 
@@ -444,6 +444,6 @@ def test_plaintext_is_for_this_machine_only(address: str, fine: bool) -> None:
     assert [f.severity for f in findings] == [OK if fine else FAILURE]
 
 
-def severity_of(name: str, findings: Iterable[Finding]) -> Severity:
+def severity_of(name: str, findings: Iterable[CheckResult]) -> Severity:
     (found,) = {finding.severity for finding in findings if finding.check.name == name}
     return found

@@ -3,7 +3,7 @@
 import pytest
 from typer import BadParameter
 
-from outbox.doctor import CHECKS, Check, Gravity
+from outbox.doctor import CHECKS, Check, SeverityPolicy
 from outbox.settings import Settings
 from scripts.doctor_page import FILE, filled
 
@@ -24,7 +24,7 @@ def test_the_page_has_every_setting_of_doctor_with_its_default() -> None:
 
 
 def test_only_the_table_is_renewed() -> None:
-    check = Check("a-check", Gravity.GRAVE, "a | b", "kill <pid>")
+    check = Check("a-check", SeverityPolicy.GRAVE, "a | b", "kill <pid>")
     page = filled(PAGE, [check])
     row = r"| `a-check` | warning, in production a failure | a \| b | kill \<pid> |"
     assert page.startswith("# Doctor\n\nWords.\n\n## Checks\n\n| check |")

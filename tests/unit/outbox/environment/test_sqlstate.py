@@ -12,9 +12,9 @@ from outbox.errors import (
     DependencyDown,
     Halted,
     OutboxError,
-    in_our_words,
-    rejected,
-    translated,
+    build_rejection,
+    to_outbox_error,
+    translate_errors,
 )
 from outbox.sqlstate import CLASSES, CODES, Meaning, meaning_of
 
@@ -61,7 +61,7 @@ def test_each_class_that_postgresql_has_was_decided() -> None:
 
 @pytest.mark.parametrize("state", WORLD)
 def test_a_code_of_the_world_waits_and_spends_no_attempt(state: str) -> None:
-    meant = in_our_words(DBAPIError("SELECT", {}, of(state)))
+    meant = to_outbox_error(DBAPIError("SELECT", {}, of(state)))
     assert isinstance(meant, DependencyDown)
     assert classify(meant) is Failure.WORLD
 
@@ -83,7 +83,7 @@ LOST: list[Exception] = [
 
 @pytest.mark.parametrize("error", LOST, ids=str)
 def test_a_lost_connection_is_an_outage_whatever_has_noticed_it(error: Exception) -> None:
-    with pytest.raises(DependencyDown), translated():
+    with pytest.raises(DependencyDown), translate_errors():
         raise error
 
 
@@ -99,7 +99,7 @@ OURS: list[Exception] = [
 
 @pytest.mark.parametrize("error", OURS, ids=str)
 def test_what_is_no_error_of_the_servers_passes_unchanged(error: Exception) -> None:
-    with pytest.raises(type(error)) as raised, translated():
+    with pytest.raises(type(error)) as raised, translate_errors():
         raise error
     assert raised.value is error
 
@@ -125,24 +125,25 @@ def test_the_world_shows_through_what_a_handler_made_of_it(
     state: str, kind: type[OutboxError], explicitly: bool
 ) -> None:
     own = chained(of(state), explicitly=explicitly)
-    assert type(in_our_words(own)) is kind
-    assert type(in_our_words(ExceptionGroup("a task group", [ValueError(), own]))) is kind
+    assert type(to_outbox_error(own)) is kind
+    assert type(to_outbox_error(ExceptionGroup("a task group", [ValueError(), own]))) is kind
 
 
 def test_an_outage_counts_before_contention_and_keeps_its_name() -> None:
     both = ExceptionGroup("two", [of("40001"), DependencyDown("qdrant", "away")])
-    meant = in_our_words(both)
+    meant = to_outbox_error(both)
     assert isinstance(meant, DependencyDown)
     assert meant.dependency == "qdrant"
 
 
 @pytest.mark.parametrize(
-    "error", [rejected("not-found", "item_id", "must be there"), Halted("a person is needed")]
+    "error",
+    [build_rejection("not-found", "item_id", "must be there"), Halted("a person is needed")],
 )
 def test_what_was_decided_stays_as_it_was_decided(error: Exception) -> None:
     error.__cause__ = of("57014")
-    assert in_our_words(error) is None
-    assert in_our_words(chained(error, explicitly=True)) is None
+    assert to_outbox_error(error) is None
+    assert to_outbox_error(chained(error, explicitly=True)) is None
 
 
 def test_a_suppressed_cause_is_not_looked_at() -> None:
@@ -152,10 +153,10 @@ def test_a_suppressed_cause_is_not_looked_at() -> None:
         except psycopg.Error:
             raise KeyError("on purpose") from None
     except KeyError as error:
-        assert in_our_words(error) is None
+        assert to_outbox_error(error) is None
 
 
 def test_errors_that_cause_each_other_come_to_an_end() -> None:
     one, other = ValueError(1), ValueError(2)
     one.__cause__, other.__cause__ = other, one
-    assert in_our_words(one) is None
+    assert to_outbox_error(one) is None

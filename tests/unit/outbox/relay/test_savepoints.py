@@ -2,7 +2,7 @@
 
 import pytest
 
-from outbox.write.savepoints import Savepoints, ends_transaction, statements
+from outbox.write.savepoints import Savepoints, ends_transaction, split_statements
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from outbox.write.savepoints import Savepoints, ends_transaction, statements
     ],
 )
 def test_a_text_that_ends_the_transaction_is_known(text: bytes) -> None:
-    assert any(map(ends_transaction, statements(text)))
+    assert any(map(ends_transaction, split_statements(text)))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_text_that_ends_the_transaction_is_known(text: bytes) -> None:
     ],
 )
 def test_any_other_text_is_let_through(text: bytes) -> None:
-    assert not any(map(ends_transaction, statements(text)))
+    assert not any(map(ends_transaction, split_statements(text)))
 
 
 def said_after(*steps: str) -> list[str]:
@@ -52,7 +52,7 @@ def said_after(*steps: str) -> list[str]:
         if step.startswith("say "):
             said.append(step[4:])
         else:
-            for statement in statements(step.encode()):
+            for statement in split_statements(step.encode()):
                 savepoints.heed(statement)
     return said
 

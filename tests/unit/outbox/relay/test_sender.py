@@ -13,16 +13,16 @@ from outbox.cursor.lease import Lease
 from outbox.kafka import (
     Batch,
     Delivery,
-    Outcome,
     Packed,
     Publisher,
     Record,
     RefusedBatch,
-    stream_of,
+    SendOutcome,
+    read_stream,
 )
 from outbox.relay import sender
-from outbox.relay.parked_keys import aside
-from outbox.relay.sender import Carried, Carrier
+from outbox.relay.parked_keys import collect_unacknowledged
+from outbox.relay.sender import Sender, SendResult
 from outbox.settings import Settings
 
 PARTITIONS = 2
@@ -61,19 +61,19 @@ class Scripted:
             batches.setdefault(partition, empty).records.append(record)
         return Packed(list(batches.values()), [])
 
-    async def publish(self, batches: Sequence[Batch], within_seconds: float) -> Outcome:
+    async def publish(self, batches: Sequence[Batch], within_seconds: float) -> SendOutcome:
         assert within_seconds > 0
         assert not self._wedged, "this producer met a refusal"
         lanes: dict[int, list[Batch]] = {}
         for batch in batches:
             lanes.setdefault(batch.partition, []).append(batch)
-        outcome = Outcome()
+        outcome = SendOutcome()
         for lane in lanes.values():
             self._drive(lane, outcome)
         self._wedged = bool(outcome.refused)
         return outcome
 
-    def _drive(self, lane: list[Batch], outcome: Outcome) -> None:
+    def _drive(self, lane: list[Batch], outcome: SendOutcome) -> None:
         for number, batch in enumerate(lane, start=1):
             positions = [record.position for record in batch.records]
             if not self._broker.takes(batch):
@@ -92,7 +92,7 @@ class Sized:
         return 100
 
 
-class CarrierToBroker(Carrier):
+class CarrierToBroker(Sender):
     """The carrier itself, with publishers to that broker."""
 
     def __init__(self, broker: Broker, lease: Lease) -> None:
@@ -129,7 +129,7 @@ async def carry_again(broker: Broker, records: Sequence[Record], times: int) -> 
         return carrying.publishers
 
 
-async def carry(broker: Broker, records: Sequence[Record]) -> Carried:
+async def carry(broker: Broker, records: Sequence[Record]) -> SendResult:
     lease = Lease("me", 1, 60.0, 0.0, lambda: 0.0)
     async with CarrierToBroker(broker, lease) as carrying:
         return await carrying.carry(await carrying.pack(records))
@@ -148,19 +148,19 @@ def test_every_record_is_delivered_refused_or_behind_a_refused_one(
     carried = asyncio.run(carry(broker, records))
 
     delivered = [position for log in broker.log.values() for position in log]
-    left = [record.position for record in aside(carried)]
+    left = [record.position for record in collect_unacknowledged(carried)]
     assert Counter([*delivered, *left]) == Counter(range(len(records)))
     assert sum(delivery.messages for delivery in carried.deliveries) == len(delivered)
 
     first_poison = {
-        stream_of(record): record.position
+        read_stream(record): record.position
         for record in reversed(records)
         if record.position in poison
     }
     refused = {stream: each.record.position for stream, each in carried.refused.items()}
     assert refused == first_poison
     for record in records:
-        behind = record.position >= first_poison.get(stream_of(record), len(records))
+        behind = record.position >= first_poison.get(read_stream(record), len(records))
         assert (record.position in left) == behind
     for log in broker.log.values():
         assert log == sorted(log)

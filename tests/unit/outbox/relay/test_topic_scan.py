@@ -6,10 +6,10 @@ from collections import namedtuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox.audit.scope import Scene
+from outbox.audit.scope import AuditScope
 from outbox.audit.topic_scan import TopicScan
 from outbox.cursor.cut import HIGHEST
-from outbox.kafka.reader import Held
+from outbox.kafka.reader import OffsetRange
 
 AT = ("topic", 0)
 Sent = namedtuple("Sent", "offset key value headers")
@@ -29,12 +29,12 @@ headers = st.lists(st.tuples(st.sampled_from(NAMES), values), max_size=8)
 def scan(
     lowest: int = 0,
     highest: int = HIGHEST,
-    places: dict[tuple[str, int], Held] | None = None,
+    places: dict[tuple[str, int], OffsetRange] | None = None,
     *,
     open_: bool = True,
 ) -> TopicScan:
     return TopicScan(
-        Scene(lowest, highest, open_, "", None, 0, "", None, {"topic": 1}, places or {})
+        AuditScope(lowest, highest, open_, "", None, 0, "", None, {"topic": 1}, places or {})
     )
 
 
@@ -69,7 +69,7 @@ def test_a_record_behind_a_higher_position_of_its_partition_is_marked() -> None:
 
 
 def test_what_is_of_another_range_is_left_out_and_counted() -> None:
-    scanned = scan(5, 9, {AT: Held(0, 3)}, open_=False)
+    scanned = scan(5, 9, {AT: OffsetRange(0, 3)}, open_=False)
     told = scanned.lines(AT, [at(0, "4"), at(1, "5"), at(2, "x"), at(3, "x"), at(4, "10")])
     assert [position for position, _ in positions(told)] == ["5", "\\N"]
     assert (scanned.read, scanned.outside) == (5, 3)

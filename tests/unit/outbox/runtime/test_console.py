@@ -4,7 +4,7 @@ import pytest
 
 from outbox.cli.console import print_table
 from outbox.cli.doctor import _words
-from outbox.doctor import Check, Finding, Gravity, Severity
+from outbox.doctor import Check, CheckResult, Severity, SeverityPolicy
 
 
 @pytest.mark.parametrize("key", ["c/[/x]", "[bold]k[/bold]", "[red]", "a\\[b]"])
@@ -15,6 +15,6 @@ def test_a_table_shows_brackets_as_they_are(key: str, capsys: pytest.CaptureFixt
 
 
 def test_a_finding_cannot_write_to_the_terminal_but_for_words() -> None:
-    check = Check("a-check", Gravity.MILD, "nothing", "nothing")
-    finding = Finding(check, Severity.WARNING, "by \x1b[2Jmönch\n", subject="gid\u202e")
+    check = Check("a-check", SeverityPolicy.MILD, "nothing", "nothing")
+    finding = CheckResult(check, Severity.WARNING, "by \x1b[2Jmönch\n", subject="gid\u202e")
     assert _words(finding) == "gid\\u202e: by \\x1b[2Jmönch\\n"

@@ -2,15 +2,15 @@
 
 import pytest
 
-from outbox.runtime.poll_interval import FIRST_SECONDS, Pace
+from outbox.runtime.poll_interval import FIRST_SECONDS, PollInterval
 
 
 def test_work_is_followed_at_once() -> None:
-    assert Pace(0.025).after(work=True) == 0.0
+    assert PollInterval(0.025).after(work=True) == 0.0
 
 
 def test_idle_looks_double_up_to_the_rest_and_stay_there() -> None:
-    pace = Pace(0.025)
+    pace = PollInterval(0.025)
     waits = [pace.after(work=False) for _ in range(12)]
     assert waits[:3] == pytest.approx([FIRST_SECONDS, 2 * FIRST_SECONDS, 4 * FIRST_SECONDS])
     assert waits == sorted(waits)
@@ -19,7 +19,7 @@ def test_idle_looks_double_up_to_the_rest_and_stay_there() -> None:
 
 
 def test_work_ends_the_rest() -> None:
-    pace = Pace(0.025)
+    pace = PollInterval(0.025)
     for _ in range(12):
         pace.after(work=False)
     pace.after(work=True)
@@ -27,4 +27,4 @@ def test_work_ends_the_rest() -> None:
 
 
 def test_a_rest_shorter_than_the_first_wait_is_kept() -> None:
-    assert Pace(0.0001).after(work=False) == 0.0001
+    assert PollInterval(0.0001).after(work=False) == 0.0001

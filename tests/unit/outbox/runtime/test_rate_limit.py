@@ -2,7 +2,7 @@
 
 import pytest
 
-from outbox.runtime.rate_limit import Rate
+from outbox.runtime.rate_limit import RateLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ class Clock:
 
 async def test_so_many_take_as_long_as_the_rate_says() -> None:
     clock = Clock()
-    rate = Rate(100, clock, clock.sleep)
+    rate = RateLimit(100, clock, clock.sleep)
     for _ in range(250):
         await rate.spend(1)
     assert clock.now == pytest.approx(2.5, abs=0.02)
@@ -30,7 +30,7 @@ async def test_so_many_take_as_long_as_the_rate_says() -> None:
 
 async def test_time_that_passed_unused_is_not_saved_up() -> None:
     clock = Clock()
-    rate = Rate(100, clock, clock.sleep)
+    rate = RateLimit(100, clock, clock.sleep)
     clock.now = 60.0
     await rate.spend(100)
     assert clock.now == pytest.approx(61.0)
@@ -38,5 +38,5 @@ async def test_time_that_passed_unused_is_not_saved_up() -> None:
 
 async def test_without_a_limit_it_never_waits() -> None:
     clock = Clock()
-    await Rate(None, clock, clock.sleep).spend(10**9)
+    await RateLimit(None, clock, clock.sleep).spend(10**9)
     assert clock.now == 0.0
