@@ -25,11 +25,11 @@ class Settings(ServiceSettings):
     fetch_wait_milliseconds: int = Field(default=500, ge=1)  # of the broker, where nothing is new
     receive_messages: int = Field(default=1_000, ge=1)
     receive_wait_milliseconds: int = Field(default=200, ge=1)
-    unfinished_messages: int = Field(default=20_000, ge=1)  # in memory, of all partitions
-    unfinished_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    in_flight_messages: int = Field(default=20_000, ge=1)  # in memory, of all partitions
+    in_flight_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     gap_keys: int = Field(default=100_000, ge=0)  # whose versions are remembered
     keys_side_by_side: int = Field(default=8, ge=1)
-    surprise_attempts: int = Field(default=5, ge=1)
+    unexpected_error_attempts: int = Field(default=5, ge=1)
     retry_poll_seconds: float = Field(default=1.0, gt=0)
     backoff_first_seconds: float = Field(default=0.1, gt=0)
     backoff_longest_seconds: float = Field(default=10.0, gt=0)

@@ -68,7 +68,7 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
         relay = await _one(cursor, RELAY, {})
         pending = await _one(cursor, PENDING, pending_parameters(relay))
         counts = await _one(cursor, COUNTS, {})
-        lineage = await read_identity(connection)
+        identity = await read_identity(connection)
     return Status(
         pending=pending["messages"],
         oldest_pending_age_seconds=_age(pending["oldest"], counts["now"]),
@@ -82,7 +82,7 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
         relay_leading=relay["leading"],
         relay_owner=relay["owner"],
         relay_term=relay["term"],
-        halted=lineage.halted(),
+        halted=identity.halted(),
     )
 
 

@@ -22,7 +22,7 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 
 def row(check: Check) -> str:
-    cells = (f"`{check.name}`", check.gravity.value, plain(check.expected), plain(check.repair))
+    cells = (f"`{check.name}`", check.policy.value, plain(check.expected), plain(check.repair))
     return f"| {' | '.join(cells)} |\n"
 
 

@@ -20,7 +20,9 @@ class Settings(OutboxSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=0, le=65_535)
-    head_timeout_seconds: float = Field(default=10.0, gt=0)  # of a request, from its first byte on
+    request_headers_timeout_seconds: float = Field(
+        default=10.0, gt=0
+    )  # of a request, from its first byte on
     body_timeout_seconds: float = Field(default=10.0, gt=0)
     drain_seconds: float = Field(default=1.0, ge=0)  # not ready any more, and serving still
     shutdown_timeout_seconds: int = Field(default=5, ge=1)  # for requests under way, after that

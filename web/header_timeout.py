@@ -15,14 +15,14 @@ log = structlog.get_logger()
 
 
 class TimedConnection(H11Protocol):
-    """Ends where the next request has no whole head within `head_timeout_seconds`.
+    """Ends where the next request has no whole head within `request_headers_timeout_seconds`.
 
     uvicorn knows no such limit: a client that says nothing, or a byte a minute, would keep its
     connection, and its file descriptor, for ever. This reaches into uvicorn; a change there would
     show in tests/faults/web/test_http_bodies.py.
     """
 
-    head_timeout_seconds = 10.0
+    request_headers_timeout_seconds = 10.0
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -59,7 +59,7 @@ class TimedConnection(H11Protocol):
 
     def _await_head(self) -> None:
         self._head = self.loop.call_later(
-            self.head_timeout_seconds, self.timeout_keep_alive_handler
+            self.request_headers_timeout_seconds, self.timeout_keep_alive_handler
         )
 
     def _forget_head(self) -> None:
@@ -68,6 +68,10 @@ class TimedConnection(H11Protocol):
             self._head = None
 
 
-def limit_header_time(head_timeout_seconds: float) -> type[TimedConnection]:
+def limit_header_time(request_headers_timeout_seconds: float) -> type[TimedConnection]:
     """With this limit; uvicorn makes its connections from a class."""
-    return type("Limited", (TimedConnection,), {"head_timeout_seconds": head_timeout_seconds})
+    return type(
+        "Limited",
+        (TimedConnection,),
+        {"request_headers_timeout_seconds": request_headers_timeout_seconds},
+    )

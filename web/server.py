@@ -59,8 +59,8 @@ class Serving:
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self._drain_seconds = settings.drain_seconds
-        self._farewell = Draining(application(api, settings.body_timeout_seconds))
-        self._server = _Server(_config(settings, Target(self._farewell)))
+        self._draining = Draining(application(api, settings.body_timeout_seconds))
+        self._server = _Server(_config(settings, Target(self._draining)))
 
     async def run(self) -> None:
         """CannotListen where the address cannot be had."""
@@ -75,7 +75,7 @@ class Serving:
 
     def stop(self) -> None:
         """Say farewell; within the loop that runs it."""
-        self._farewell.begin()
+        self._draining.begin()
         asyncio.get_running_loop().call_later(self._drain_seconds, self._end)
 
     def _end(self) -> None:
@@ -110,7 +110,7 @@ def _config(settings: Settings, app: Target) -> uvicorn.Config:
         app,
         host=settings.http_host,
         port=settings.http_port,
-        http=limit_header_time(settings.head_timeout_seconds),
+        http=limit_header_time(settings.request_headers_timeout_seconds),
         ws="none",  # whatever is installed: no route speaks it, and an upgrade may be ignored
         log_config=None,
         access_log=False,

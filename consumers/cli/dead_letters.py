@@ -140,7 +140,7 @@ def retry_command(
         return touched, await wait_for_outcome(connection, letters, wait_seconds)
 
     touched, outcome = ask(settings, touch)
-    _tell(touched, outcome, dry_run=dry_run, json=json)
+    _report(touched, outcome, dry_run=dry_run, json=json)
     if outcome is not None and (outcome.dead or outcome.waiting):
         raise typer.Exit(EXIT_DEAD_AGAIN if outcome.dead else EXIT_UNANSWERED)
 
@@ -231,10 +231,10 @@ def _repair(
             return found
         return LetterPreview(len(await repair(connection, selection, operation)), found.waiting)
 
-    _tell(ask(settings, touch), None, dry_run=dry_run, json=json)
+    _report(ask(settings, touch), None, dry_run=dry_run, json=json)
 
 
-def _tell(
+def _report(
     touched: LetterPreview, outcome: LetterOutcome | None, *, dry_run: bool, json: bool
 ) -> None:
     if json:

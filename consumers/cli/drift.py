@@ -106,10 +106,10 @@ async def _check(
     settings: Settings, name: str, care: Care, limit: int, *, quiet: bool
 ) -> DriftSummary:
     try:
-        with show_progress(f"{name} keys read", quiet=quiet) as tell:
+        with show_progress(f"{name} keys read", quiet=quiet) as on_progress:
             async with (
                 open_projection(settings, name) as (connection, store),
-                open_check(connection, store, care, tell) as drift,
+                open_check(connection, store, care, on_progress) as drift,
             ):
                 return summarize_drift(drift, limit)
     except OutboxError as error:

@@ -152,9 +152,9 @@ def _answered(settings: Settings, question: Coroutine[Any, Any, Any]) -> Any:
 async def _rebuilt(settings: Settings, asked: RebuildRequest, *, quiet: bool) -> Rebuild:
     asked.operation.require_reason()
     name = asked.operation.subject
-    with show_progress(f"{name} keys", quiet=quiet) as tell:
+    with show_progress(f"{name} keys", quiet=quiet) as on_progress:
         async with PROJECTIONS[name](settings) as store:
-            return await rebuild_through_outages(settings, store.generations, asked, tell)
+            return await rebuild_through_outages(settings, store.generations, asked, on_progress)
 
 
 async def _status(settings: Settings) -> dict[str, Any]:

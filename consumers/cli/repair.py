@@ -125,10 +125,10 @@ async def _repair_all(
 
 async def _repair(settings: Settings, name: str, asked: RepairRequest) -> RepairOutcome:
     try:
-        with show_progress(f"{name} keys read", quiet=asked.quiet) as tell:
+        with show_progress(f"{name} keys read", quiet=asked.quiet) as on_progress:
             async with (
                 open_projection(settings, name) as (connection, store),
-                open_check(connection, store, asked.care, tell) as drift,
+                open_check(connection, store, asked.care, on_progress) as drift,
             ):
                 return await _repair_found(connection, store, drift, asked)
     except OutboxError as error:
@@ -145,8 +145,8 @@ async def _repair_found(
         asked.limits.require(drift)
         if asked.dry_run or not drift.keys:
             return RepairOutcome(told)
-        with show_progress(f"{store.name} keys repaired", quiet=asked.quiet) as tell:
-            done = await repair(connection, store, drift, asked.limits, operation, tell)
+        with show_progress(f"{store.name} keys repaired", quiet=asked.quiet) as on_progress:
+            done = await repair(connection, store, drift, asked.limits, operation, on_progress)
         return RepairOutcome(told, repaired=done)
     except TooMuch as refusal:
         complain(str(refusal))

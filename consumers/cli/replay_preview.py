@@ -11,7 +11,7 @@ from consumers.projections.projection import StreamKey
 from consumers.settings import Settings
 from outbox.cli.console import Json
 from outbox.cli.number import FromPosition, ToPosition
-from outbox.cli.progress_bar import Tell, show_progress
+from outbox.cli.progress_bar import OnProgress, show_progress
 from outbox.cli.selection import (
     Aggregates,
     All,
@@ -54,8 +54,8 @@ def replay_preview(
     if consumer is not None and consumer not in PROJECTIONS:
         raise typer.BadParameter(f"must be one of {', '.join(PROJECTIONS)}")
     settings = Settings()
-    with show_progress("positions read", quiet=json) as tell:
-        found = answer(settings, _compare(settings, selection, consumer, tell))
+    with show_progress("positions read", quiet=json) as on_progress:
+        found = answer(settings, _compare(settings, selection, consumer, on_progress))
     if json:
         say_json([asdict(each) for each in found])
         return
@@ -64,13 +64,15 @@ def replay_preview(
 
 
 async def _compare(
-    settings: Settings, selection: ReplaySelection, consumer: str | None, tell: Tell
+    settings: Settings, selection: ReplaySelection, consumer: str | None, on_progress: OnProgress
 ) -> list[StoreDifference]:
     found = []
     async with await connect_command(settings, "replay preview") as connection:
         selected = {
             StreamKey(*stream): version
-            for stream, version in (await read_selected_keys(connection, selection, tell)).items()
+            for stream, version in (
+                await read_selected_keys(connection, selection, on_progress)
+            ).items()
         }
         for name, assemble in PROJECTIONS.items():
             if consumer in (None, name):

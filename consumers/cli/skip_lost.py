@@ -34,7 +34,7 @@ def skip_removed(
         with report_halt():
             return await _skip(settings, connection, operation, dry_run=dry_run)
 
-    _tell(ask(settings, passed_over), dry_run=dry_run, json=json)
+    _report(ask(settings, passed_over), dry_run=dry_run, json=json)
 
 
 async def _skip(
@@ -60,7 +60,7 @@ def _shown(each: LostRecords) -> dict[str, object]:
     return each._asdict() | {"messages": each.messages}
 
 
-def _tell(found: list[LostRecords], *, dry_run: bool, json: bool) -> None:
+def _report(found: list[LostRecords], *, dry_run: bool, json: bool) -> None:
     if json:
         shown = [_shown(each) for each in found]
         say_json({"passed_over": shown, "dry_run": dry_run})

@@ -46,7 +46,7 @@ def watch_command(
 
     async def main() -> None:
         watches.extend(
-            Watch(name, partial(open_projection, settings, name), care, seconds, tell)
+            Watch(name, partial(open_projection, settings, name), care, seconds, on_progress)
             for name in names
         )
         async with asyncio.TaskGroup() as group:
@@ -60,7 +60,7 @@ def watch_command(
     run_role(settings, main, stop)
 
 
-def tell(done: Round) -> None:
+def on_progress(done: Round) -> None:
     """Drift is a warning, and no answer an error: alerts stand on these."""
     line = _line(done)
     level = "error" if done.error else "warning" if any((done.counts or {}).values()) else "info"

@@ -47,7 +47,7 @@ from outbox.streams.heads import count_heads, heads_in_order
 TOLD_KEYS = 1_000
 
 Connection = psycopg.AsyncConnection[Any]
-Tell = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,10 @@ async def check_in_memory(
 
 @asynccontextmanager
 async def open_check(
-    connection: Connection, projection: Projection, care: Care, tell: Tell = lambda *_: None
+    connection: Connection,
+    projection: Projection,
+    care: Care,
+    on_progress: OnProgress = lambda *_: None,
 ) -> AsyncIterator[Drift]:
     """Compare all there is. `connection` is in autocommit: each look is of its own moment.
 
@@ -131,7 +134,7 @@ async def open_check(
     """
     with SortedSpool(care.run_rows) as found, SortedSpool(care.run_rows) as strangers:
         with translate_errors():
-            drift = await _check(connection, projection, care, tell, found, strangers)
+            drift = await _check(connection, projection, care, on_progress, found, strangers)
         yield drift
 
 
@@ -139,7 +142,7 @@ async def _check(
     connection: Connection,
     projection: Projection,
     care: Care,
-    tell: Tell,
+    on_progress: OnProgress,
     found: SortedSpool,
     strangers: SortedSpool,
 ) -> Drift:
@@ -147,7 +150,7 @@ async def _check(
     inquiry = Recheck(connection, projection, found)
     with SortedSpool(care.run_rows) as suspects:
         with SortedSpool(care.run_rows) as shown:
-            await _scan(connection, projection, shown, strangers, care, tell)
+            await _scan(connection, projection, shown, strangers, care, on_progress)
             heads = await _suspect(connection, projection, shown, suspects)
         await inquiry.settle(suspects, care.patience_seconds)
     seconds = monotonic() - started
@@ -161,7 +164,7 @@ async def _scan(
     shown: SortedSpool,
     strangers: SortedSpool,
     care: Care,
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> None:
     """Write down what the store shows, and apart from it what is foreign."""
     whole = await count_heads(connection, projection.aggregates)
@@ -173,9 +176,9 @@ async def _scan(
             shown.add(row_of_entry(entry))
         await rate.spend(1)
         if (shown.rows + strangers.rows) % TOLD_KEYS == 0:
-            tell(shown.rows, max(whole, shown.rows))
+            on_progress(shown.rows, max(whole, shown.rows))
             await asyncio.sleep(0)  # a store inside our process never waits for anything
-    tell(shown.rows, max(whole, shown.rows))
+    on_progress(shown.rows, max(whole, shown.rows))
 
 
 async def _suspect(

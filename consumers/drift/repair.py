@@ -28,7 +28,7 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.check import Drift, Tell
+from consumers.drift.check import Drift, OnProgress
 from consumers.drift.recheck import read_pairs_now
 from consumers.drift.sorted_spool import paginate
 from consumers.projections.projection import Change, ForeignEntry, Projection, read_change
@@ -113,7 +113,7 @@ async def repair(
     drift: Drift,
     limits: RepairLimits,
     operation: Operation,
-    tell: Tell = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Repaired:
     """Repair what a check found, inside its block; `connection` is in autocommit.
 
@@ -127,7 +127,7 @@ async def repair(
         await _require_same_history(connection)
         operation.details.update(_describe(drift))
         await operation.record(connection)
-        await repairing.run(drift, RateLimit(limits.keys_per_second), tell)
+        await repairing.run(drift, RateLimit(limits.keys_per_second), on_progress)
     return repairing.repaired
 
 
@@ -152,12 +152,12 @@ class _Repairing:
         self._connection = connection
         self._projection = projection
 
-    async def run(self, drift: Drift, rate: RateLimit, tell: Tell) -> None:
+    async def run(self, drift: Drift, rate: RateLimit, on_progress: OnProgress) -> None:
         started = monotonic()
         streams = (pair.stream for pair in drift.pairs())
         for page in paginate(streams, PAGE_KEYS):
             await self._repair(page)
-            tell(self.repaired.done, drift.keys)
+            on_progress(self.repaired.done, drift.keys)
             await rate.spend(len(page))
         if drift.counts[DifferenceKind.FOREIGN]:
             await self._leave_foreign()
@@ -176,7 +176,7 @@ class _Repairing:
         headed = [pair.stream for pair in differing if pair.head is not None]
         changes = await self._changes(headed)
         unaccounted = list(_unaccounted(differing, changes))
-        await self._projection.forget(unaccounted)
+        await self._projection.delete_if_unchanged(unaccounted)
         changes |= await self._changes([entry.stream for entry in unaccounted])
         self.repaired.forgotten += sum(entry.stream not in changes for entry in unaccounted)
         await self._apply(list(changes.values()))

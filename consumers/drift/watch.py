@@ -44,13 +44,13 @@ class Watch:
         opened: Open,
         care: Care,
         pause_seconds: float,
-        tell: Callable[[Round], None],
+        on_progress: Callable[[Round], None],
     ) -> None:
         self._projection = projection
         self._opened = opened
         self._care = care
         self._pause_seconds = pause_seconds
-        self._tell = tell
+        self._report = on_progress
         self._stopping = asyncio.Event()
         self._rounds: asyncio.Task[None] | None = None
 
@@ -68,7 +68,7 @@ class Watch:
 
     async def _round_after_round(self) -> None:
         while not self._stopping.is_set():
-            self._tell(await self._round())
+            self._report(await self._round())
             await asyncio.sleep(self._pause_seconds)
 
     async def _round(self) -> Round:

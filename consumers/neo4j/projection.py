@@ -150,7 +150,7 @@ class Neo4jProjection:
                     yield entry
                 skip += len(page)
 
-    async def forget(self, entries: Sequence[Entry]) -> None:
+    async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         """As in Projection; what others' edges lead to becomes a placeholder again."""
         ordered = sorted(entries, key=lambda entry: entry.stream)
         for aggregate, group in groupby(ordered, key=lambda entry: entry.stream.aggregate):
@@ -259,7 +259,7 @@ def _with_neighbours(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
 def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
     """What the statement returned of a key, among the changes that it was given for it."""
     claim = EventIdentity(*(row["claim"][name] for name in EventIdentity._fields))
-    change = next(change for change in claims if change.stamp == claim)
+    change = next(change for change in claims if change.identity == claim)
     return Divergence(
         change, EventIdentity(*(row["shown"][name] for name in EventIdentity._fields))
     )

@@ -157,7 +157,7 @@ class Shape:
         return {
             "node": {**node.properties, **_own_properties(change)},
             "edges": {edge.type: _neighbours(node, edge) for edge in self.edges},
-            "claims": [each.stamp._asdict() for each in earlier],
+            "claims": [each.identity._asdict() for each in earlier],
         }
 
 

@@ -33,14 +33,14 @@ def split_divergent(
     `shown` is what the store shows of these keys. Nothing of a key follows its divergence: the one
     who delivers them singly would hold them back, too.
     """
-    known = {(stream, stamp.version): stamp for stream, stamp in shown.items()}
+    known = {(stream, identity.version): identity for stream, identity in shown.items()}
     flowing: list[Change] = []
     stopped: dict[StreamKey, Divergence] = {}
     for change in changes:
         if change.stream in stopped:
             continue
-        first = known.setdefault((change.stream, change.version), change.stamp)
-        if first == change.stamp:
+        first = known.setdefault((change.stream, change.version), change.identity)
+        if first == change.identity:
             flowing.append(change)
         else:
             stopped[change.stream] = Divergence(change, first)
@@ -53,12 +53,12 @@ def refuse_divergent(projection: str, divergences: Sequence[Divergence]) -> None
     To be called once everything else of the batch is durable.
     """
     for divergence in divergences:
-        _tell(projection, divergence)
+        _report(projection, divergence)
     if divergences:
         raise MessageRejected("diverged", *map(_violation, divergences))
 
 
-def _tell(projection: str, divergence: Divergence) -> None:
+def _report(projection: str, divergence: Divergence) -> None:
     change, shown = divergence
     log.error(
         "diverged: two events claim this version",

@@ -97,7 +97,7 @@ class LiveProjection:
         async for entry in live.scan():
             yield entry
 
-    async def forget(self, entries: Sequence[Entry]) -> None:
+    async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         """As in Projection."""
         live = await self.generations.live()
-        await live.forget(entries)
+        await live.delete_if_unchanged(entries)

@@ -49,7 +49,7 @@ class Change:
     event: Event
 
     @property
-    def stamp(self) -> EventIdentity:
+    def identity(self) -> EventIdentity:
         return EventIdentity(self.version, self.event_id, self.digest)
 
 
@@ -92,7 +92,7 @@ class Projection(Protocol):
         Also what no writer of ours can have put there as it is; whoever reads decides about it.
         """
 
-    async def forget(self, entries: Sequence[Entry]) -> None:
+    async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         """Remove what the store shows, where it is still exactly that; durable on return.
 
         For repair alone, of what no event accounts for. Fenced in the store by version, digest and

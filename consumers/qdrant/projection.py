@@ -139,7 +139,7 @@ class QdrantProjection:
             if offset is None:
                 return
 
-    async def forget(self, entries: Sequence[Entry]) -> None:
+    async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         """As in Projection; the filter is the fence, and is judged by the store itself."""
         for start in range(0, len(entries), self._batch_points):
             page = entries[start : start + self._batch_points]

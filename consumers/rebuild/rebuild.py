@@ -27,7 +27,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from consumers.drift.check import Care, Drift, Tell, open_check
+from consumers.drift.check import Care, Drift, OnProgress, open_check
 from consumers.drift.repair import Repaired, RepairLimits, repair
 from consumers.projections.generations import Generation, Generations
 from consumers.projections.projection import Projection
@@ -71,7 +71,7 @@ async def rebuild(
     settings: Settings,
     generations: Generations,
     asked: RebuildRequest,
-    tell: Tell = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Rebuild:
     """Carry it out, or go on with the one that is open.
 
@@ -87,14 +87,16 @@ async def rebuild(
             await journal.take_lock(state, generations.name)
             await generations.prepare()
             row = await _open_or_begin(state, generations, asked)
-            return await _Rebuilding(settings, generations, asked, state, work, row, tell).run()
+            return await _Rebuilding(
+                settings, generations, asked, state, work, row, on_progress
+            ).run()
 
 
 async def rebuild_through_outages(
     settings: Settings,
     generations: Generations,
     asked: RebuildRequest,
-    tell: Tell = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Rebuild:
     """The same, again for as long as a server is away: nothing is lost but the time of a check.
 
@@ -104,7 +106,7 @@ async def rebuild_through_outages(
 
     async def attempt() -> None:
         try:
-            done.append(await rebuild(settings, generations, asked, tell))
+            done.append(await rebuild(settings, generations, asked, on_progress))
         except DependencyDown as error:
             if is_refused(error):
                 raise Halted(str(error)) from error
@@ -209,7 +211,7 @@ class _Rebuilding:
         state: Connection,
         work: Connection,
         row: Rebuild,
-        tell: Tell,
+        on_progress: OnProgress,
     ) -> None:
         self._settings = settings
         self._generations = generations
@@ -217,7 +219,7 @@ class _Rebuilding:
         self._state = state
         self._work = work
         self._row = row
-        self._tell = tell
+        self._report = on_progress
         self._brought = row.brought
         self._log = log.bind(projection=generations.name, generation=row.generation)
 
@@ -254,7 +256,7 @@ class _Rebuilding:
             [replace(self._asked.care, patience_seconds=0)], repeat(self._asked.care)
         ):
             follower.require()
-            async with open_check(self._work, shadow, care, self._tell) as drift:
+            async with open_check(self._work, shadow, care, self._report) as drift:
                 self._row = await journal.record_check(
                     self._state, self._row, drift.whole, drift.keys, self._brought
                 )
@@ -265,15 +267,15 @@ class _Rebuilding:
     async def _bring(self, shadow: Projection, drift: Drift) -> Repaired:
         before = self._brought
 
-        def tell(done: int, whole: int) -> None:
+        def on_progress(done: int, whole: int) -> None:
             self._brought = before + done
-            self._tell(done, whole)
+            self._report(done, whole)
             failpoint(Failpoint.KEYS_BROUGHT)
 
         limits = RepairLimits(max_share=1.0, keys_per_second=self._asked.keys_per_second)
         asked = self._asked.operation
         operation = Operation(asked.operator, f"{asked.action} fill", asked.subject, asked.reason)
-        return await repair(self._work, shadow, drift, limits, operation, tell)
+        return await repair(self._work, shadow, drift, limits, operation, on_progress)
 
     def _may_be_left(self, drift: Drift, done: Repaired) -> bool:
         """Whether only keys are left of which no message can be applied, and few enough."""

@@ -37,7 +37,7 @@ class SerializedProjection:
         """As in Projection."""
         return self._of.scan()
 
-    async def forget(self, entries: Sequence[Entry]) -> None:
+    async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         """As in Projection."""
         async with self._turn:
-            await self._of.forget(entries)
+            await self._of.delete_if_unchanged(entries)

@@ -57,16 +57,16 @@ class Applier:
         self,
         reaction: Reaction,
         dead_letters: DeadLetters,
-        redo: Redelivery,
-        surprise_attempts: int,
+        redelivery: Redelivery,
+        unexpected_error_attempts: int,
         gaps: VersionGaps | None = None,
     ) -> None:
         self.counts = AppliedCounts()
         self._reaction = reaction
         self._dead_letters = dead_letters
-        self._redo = redo
+        self._redelivery = redelivery
         self._gaps = gaps or VersionGaps(reaction.name, keys=0)
-        self._attempts = surprise_attempts
+        self._attempts = unexpected_error_attempts
         self._parked: set[str] = set()
         self._log = log.bind(consumer=reaction.name)
 
@@ -108,7 +108,7 @@ class Applier:
         If messages that come while letters are redone waited behind those, as behind a dead one, a
         key that never falls silent would be parked for ever.
         """
-        first = await self._redo.first(stream)
+        first = await self._redelivery.first(stream)
         if first is None:
             self._parked.discard(stream)
             return AttemptOutcome.APPLIED if task.retried else await self._attempt_now(task, number)
@@ -152,7 +152,7 @@ class Applier:
         failpoint(Failpoint.EFFECT_DONE)
 
     async def _applied(self, task: WorkItem) -> AttemptOutcome:
-        if task.retried is not None and await self._redo.applied(task.retried):
+        if task.retried is not None and await self._redelivery.applied(task.retried):
             self._parked.discard(task.retried.stream or "")
             self._log.info("key goes on", stream=task.stream)
         return AttemptOutcome.APPLIED
@@ -163,7 +163,7 @@ class Applier:
             number = await self._dead_letters.write(letter)
         else:
             number = task.retried.id
-            await self._redo.failed(task.retried, letter)
+            await self._redelivery.failed(task.retried, letter)
         failpoint(Failpoint.LETTER_WRITTEN)
         if letter.stream is not None:
             self._parked.add(letter.stream)
@@ -172,10 +172,10 @@ class Applier:
             self.counts.waiting += 1
         else:
             self.counts.dead_letters += 1
-            self._tell(letter, number)
+            self._report(letter, number)
         return AttemptOutcome.BURIED
 
-    def _tell(self, letter: DeadLetter, number: int | None) -> None:
+    def _report(self, letter: DeadLetter, number: int | None) -> None:
         """Enough to find the message, and the letter: `dead-letters show LETTER`."""
         record = letter.record
         self._log.error(

@@ -27,8 +27,8 @@ class Bounds:
 
     batch_messages: int
     units_side_by_side: int
-    unfinished_messages: int
-    unfinished_bytes: int
+    in_flight_messages: int
+    in_flight_bytes: int
 
 
 class Assignment:
@@ -53,15 +53,15 @@ class Assignment:
         self._applier = applier
         self._backoff = backoff
         self._side_by_side = bounds.units_side_by_side
-        self._lanes = KeyQueues(bounds.batch_messages, applier.apart)
-        self._intake = FlowControl(
-            bounds.unfinished_messages, bounds.unfinished_bytes, pause, resume
+        self._queues = KeyQueues(bounds.batch_messages, applier.apart)
+        self._flow_control = FlowControl(
+            bounds.in_flight_messages, bounds.in_flight_bytes, pause, resume
         )
         self._unfinished: dict[Partition, InFlightOffsets] = {}
         self._committed: dict[Partition, int] = {}
         self._retried: set[int] = set()
         self._took_retried = False
-        self._outage = CircuitBreaker()
+        self._breaker = CircuitBreaker()
         self._world_waits = backoff.waits()
         self._closed_by_outage = False
         self._ended = False
@@ -71,7 +71,7 @@ class Assignment:
     def assign(self, partitions: Iterable[Partition]) -> None:
         """Which it is about; known a moment after the share begins."""
         self.partitions = frozenset(partitions)
-        self._intake.divide(self.partitions)
+        self._flow_control.divide(self.partitions)
 
     def accept(self, fetched: Mapping[Partition, Sequence[ConsumerRecord]]) -> None:
         """Take records, each partition's in the order of their offsets. After the end: drop them,
@@ -83,11 +83,11 @@ class Assignment:
             unfinished = self._unfinished.setdefault(partition, InFlightOffsets())
             for task in tasks:
                 unfinished.receive(task.record.offset)
-                self._lanes.add(task)
-            self._intake.took(partition, len(tasks), sum(task.bytes for task in tasks))
+                self._queues.add(task)
+            self._flow_control.took(partition, len(tasks), sum(task.bytes for task in tasks))
         self._pump()
 
-    def redo(self, retried: Iterable[Retried]) -> None:
+    def redeliver(self, retried: Iterable[Retried]) -> None:
         """Take what is due again; what is here already is ignored."""
         self._took_retried = False
         if self._ended:
@@ -96,11 +96,11 @@ class Assignment:
             if each.id not in self._retried:
                 self._took_retried = True
                 self._retried.add(each.id)
-                self._lanes.add(read_work_item(each.record, each))
+                self._queues.add(read_work_item(each.record, each))
         self._pump()
 
     @property
-    def has_redone(self) -> bool:
+    def has_redelivered(self) -> bool:
         """All of what was due, where something was: then more may be."""
         return self._took_retried and not self._retried
 
@@ -118,9 +118,9 @@ class Assignment:
         self._committed.update(offsets)
 
     @property
-    def unfinished_messages(self) -> int:
+    def in_flight_messages(self) -> int:
         """Received, and neither applied nor buried."""
-        return self._intake.messages
+        return self._flow_control.messages
 
     async def end(self, within_seconds: float) -> None:
         """Hand out nothing more; return when nothing runs, at the latest after so long."""
@@ -144,8 +144,8 @@ class Assignment:
     def _pump(self) -> None:
         """Start units while there is room; in an outage one at a time, after its wait."""
         while not self._ended and not self._closed_by_outage:
-            most = 1 if self._outage else self._side_by_side
-            if len(self._running) >= most or (unit := self._lanes.take()) is None:
+            most = 1 if self._breaker else self._side_by_side
+            if len(self._running) >= most or (unit := self._queues.take()) is None:
                 return
             self._start(self._run(unit))
 
@@ -164,7 +164,7 @@ class Assignment:
     async def _run(self, unit: WorkBatch) -> None:
         tasks = unit.tasks
         try:
-            outcome = await self._applier.attempt(tasks, unit.lanes[0].attempts + 1)
+            outcome = await self._applier.attempt(tasks, unit.queues[0].attempts + 1)
         except asyncio.CancelledError:
             if self._ended:
                 raise
@@ -176,17 +176,17 @@ class Assignment:
             return
         self._world_works()
         if outcome is AttemptOutcome.AGAIN:
-            self._lanes.again(unit)
+            self._queues.again(unit)
         elif outcome is AttemptOutcome.SURPRISE:
-            unit.lanes[0].attempts += len(tasks) == 1
+            unit.queues[0].attempts += len(tasks) == 1
             self._put_back(unit)
         else:
             self._finish(unit, tasks, outcome)
 
     def _finish(self, unit: WorkBatch, tasks: Sequence[WorkItem], outcome: AttemptOutcome) -> None:
         if outcome is AttemptOutcome.BURIED and tasks[0].retried:
-            self._forget(self._lanes.forget_retried(unit))
-        self._lanes.finish(unit)
+            self._forget(self._queues.forget_retried(unit))
+        self._queues.finish(unit)
         self._forget(tasks)
         for task in tasks:
             if not task.retried:
@@ -199,18 +199,18 @@ class Assignment:
         partition = (task.record.topic, task.record.partition)
         self._unfinished[partition].finish(task.record.offset)
         if not self._ended:
-            self._intake.released(partition, 1, task.bytes)
+            self._flow_control.released(partition, 1, task.bytes)
 
     def _world_failed(self, unit: WorkBatch) -> None:
-        for lane in unit.lanes:
-            self._outage.failed(lane.key)
+        for queue in unit.queues:
+            self._breaker.failed(queue.key)
         self._put_back(unit)
-        if self._outage:
+        if self._breaker:
             self._closed_by_outage = True
             self._later(next(self._world_waits), self._open)
 
     def _world_works(self) -> None:
-        self._outage.succeeded()
+        self._breaker.succeeded()
         self._world_waits = self._backoff.waits()
 
     def _open(self) -> None:
@@ -219,11 +219,11 @@ class Assignment:
     def _put_back(self, unit: WorkBatch) -> None:
         """A batch at once, as single messages; one of those after its wait."""
         if len(unit.tasks) > 1:
-            self._lanes.split(unit)
+            self._queues.split(unit)
             return
-        lane = unit.lanes[0]
-        lane.waits = lane.waits or self._backoff.waits()
-        self._later(next(lane.waits), lambda: self._lanes.resume(lane))
+        queue = unit.queues[0]
+        queue.waits = queue.waits or self._backoff.waits()
+        self._later(next(queue.waits), lambda: self._queues.resume(queue))
 
     def _later(self, seconds: float, then: Callable[[], None]) -> None:
         if self._ended:

@@ -36,11 +36,11 @@ class WorkBatch:
 
     @property
     def tasks(self) -> list[WorkItem]:
-        return [task for lane, count in self.parts for task in islice(lane.tasks, count)]
+        return [task for queue, count in self.parts for task in islice(queue.tasks, count)]
 
     @property
-    def lanes(self) -> list[KeyQueue]:
-        return [lane for lane, _ in self.parts]
+    def queues(self) -> list[KeyQueue]:
+        return [queue for queue, _ in self.parts]
 
 
 class KeyQueues:
@@ -53,20 +53,20 @@ class KeyQueues:
     def __init__(self, batch_messages: int, apart: Callable[[WorkItem], bool]) -> None:
         self._batch = batch_messages
         self._apart = apart
-        self._lanes: dict[QueueKey, KeyQueue] = {}
+        self._queues: dict[QueueKey, KeyQueue] = {}
         self._ready: OrderedDict[QueueKey, KeyQueue] = OrderedDict()  # neither busy nor delayed
 
     def __len__(self) -> int:
         """Keys with messages that wait or run."""
-        return len(self._lanes)
+        return len(self._queues)
 
     def add(self, task: WorkItem) -> None:
         """Behind all of its key."""
-        lane = self._lanes.get(task.lane)
-        if lane is None:
-            lane = self._lanes[task.lane] = KeyQueue(task.lane)
-            self._ready[lane.key] = lane
-        lane.tasks.append(task)
+        queue = self._queues.get(task.queue)
+        if queue is None:
+            queue = self._queues[task.queue] = KeyQueue(task.queue)
+            self._ready[queue.key] = queue
+        queue.tasks.append(task)
 
     def take(self) -> WorkBatch | None:
         """The next unit, of lanes that have waited longest; they are busy until it is settled."""
@@ -74,65 +74,65 @@ class KeyQueues:
             return None
         first = next(iter(self._ready.values()))
         parts = ((first, 1),) if self._is_single(first) else tuple(self._batch_of_ready())
-        for lane, _ in parts:
-            lane.busy = True
-            del self._ready[lane.key]
+        for queue, _ in parts:
+            queue.busy = True
+            del self._ready[queue.key]
         return WorkBatch(parts)
 
     def finish(self, unit: WorkBatch) -> None:
         """Its messages are done; their lanes go on, behind those that wait."""
-        for lane, count in unit.parts:
+        for queue, count in unit.parts:
             for _ in range(count):
-                lane.tasks.popleft()
-            lane.alone, lane.attempts, lane.waits = False, 0, None
-            self._free(lane)
+                queue.tasks.popleft()
+            queue.alone, queue.attempts, queue.waits = False, 0, None
+            self._free(queue)
 
     def again(self, unit: WorkBatch) -> None:
         """Another message of its key was done; its own come next, behind the lanes that wait."""
-        for lane in unit.lanes:
-            lane.attempts, lane.waits = 0, None
-            self._free(lane)
+        for queue in unit.queues:
+            queue.attempts, queue.waits = 0, None
+            self._free(queue)
 
     def split(self, unit: WorkBatch) -> None:
         """Its batch has failed: each of its messages comes again, next and by itself."""
-        for lane in reversed(unit.lanes):
-            lane.alone = True
-            self._free(lane)
-            self._ready.move_to_end(lane.key, last=False)
+        for queue in reversed(unit.queues):
+            queue.alone = True
+            self._free(queue)
+            self._ready.move_to_end(queue.key, last=False)
 
-    def resume(self, lane: KeyQueue) -> None:
+    def resume(self, queue: KeyQueue) -> None:
         """Its first message may be tried again. Until then a lane stays as it was taken."""
-        self._free(lane)
+        self._free(queue)
 
     def forget_retried(self, unit: WorkBatch) -> list[WorkItem]:
         """Drop what came from dead letters and is behind this unit in its lanes; return it."""
         dropped = []
-        for lane, count in unit.parts:
-            behind = list(islice(lane.tasks, count, None))
+        for queue, count in unit.parts:
+            behind = list(islice(queue.tasks, count, None))
             dropped += [task for task in behind if task.retried]
             kept = [task for task in behind if not task.retried]
-            lane.tasks = deque([*islice(lane.tasks, count), *kept])
+            queue.tasks = deque([*islice(queue.tasks, count), *kept])
         return dropped
 
-    def _free(self, lane: KeyQueue) -> None:
-        lane.busy = False
-        if lane.tasks:
-            self._ready[lane.key] = lane
+    def _free(self, queue: KeyQueue) -> None:
+        queue.busy = False
+        if queue.tasks:
+            self._ready[queue.key] = queue
         else:
-            self._ready.pop(lane.key, None)
-            del self._lanes[lane.key]
+            self._ready.pop(queue.key, None)
+            del self._queues[queue.key]
 
-    def _is_single(self, lane: KeyQueue) -> bool:
-        return self._batch == 1 or lane.alone or self._apart(lane.tasks[0])
+    def _is_single(self, queue: KeyQueue) -> bool:
+        return self._batch == 1 or queue.alone or self._apart(queue.tasks[0])
 
     def _batch_of_ready(self) -> Iterable[tuple[KeyQueue, int]]:
         room = self._batch
-        for lane in self._ready.values():
-            if room == 0 or self._is_single(lane):
+        for queue in self._ready.values():
+            if room == 0 or self._is_single(queue):
                 return
-            count = self._together(lane.tasks, room)
+            count = self._together(queue.tasks, room)
             room -= count
-            yield lane, count
+            yield queue, count
 
     def _together(self, tasks: Iterable[WorkItem], room: int) -> int:
         """How many of the leading ones may be in one batch."""

@@ -36,12 +36,12 @@ class Membership:
         settings: Settings,
         reaction: Reaction,
         applier: Applier,
-        redo: Redelivery,
+        redelivery: Redelivery,
         stopping: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._applier = applier
-        self._redo = redo
+        self._redelivery = redelivery
         self._stopping = stopping
         self._backoff = RetryBackoff(
             settings.backoff_first_seconds, settings.backoff_longest_seconds
@@ -66,7 +66,7 @@ class Membership:
             assigned=self._assigned,
             inflated_batch_bytes=settings.inflated_batch_bytes,
         )
-        self._share = self._new_share()
+        self._assignment = self._new_assignment()
 
     async def __aenter__(self) -> Self:
         await self._subscriber.__aenter__()
@@ -77,28 +77,30 @@ class Membership:
         try:
             if kind is None or issubclass(kind, Exception):
                 with suppress(DependencyDown):
-                    await self._give_up_share(patience)
+                    await self._give_up_assignment(patience)
         finally:
             await self._end()
 
     async def _end(self) -> None:
         try:
-            await self._share.end(0)
-            await asyncio.gather(*(share.gone() for share in (*self._former, self._share)))
+            await self._assignment.end(0)
+            await asyncio.gather(
+                *(assignment.gone() for assignment in (*self._former, self._assignment))
+            )
         finally:
             await self._subscriber.__aexit__()
 
     @property
-    def unfinished_messages(self) -> int:
+    def in_flight_messages(self) -> int:
         """Of this member, received and neither applied nor buried."""
-        return self._share.unfinished_messages
+        return self._assignment.in_flight_messages
 
     async def turn(self) -> None:
         """Raises Halted, DependencyDown, and what no attempt at a message may raise."""
-        if not self._share.knows_parked:
-            await self._learn_parked(self._share)
+        if not self._assignment.knows_parked:
+            await self._learn_parked(self._assignment)
         await self._receive()
-        await self._ask_redo()
+        await self._ask_for_redelivery()
         await self._commit()
         if self._errors:
             raise self._errors[0]
@@ -121,32 +123,34 @@ class Membership:
             return
         if fetched:
             failpoint(Failpoint.RECORDS_RECEIVED)
-            self._share.accept(fetched)
+            self._assignment.accept(fetched)
 
-    async def _learn_parked(self, share: Assignment) -> None:
+    async def _learn_parked(self, assignment: Assignment) -> None:
         """Before its first message: whoever had its partitions before us may have parked keys."""
         await retry_through_outages(self._applier.load_parked, self._backoff, self._stopping)
-        share.knows_parked = True
+        assignment.knows_parked = True
 
-    async def _ask_redo(self) -> None:
+    async def _ask_for_redelivery(self) -> None:
         """Now and then, and at once when all that was due last time has been done.
 
         What cannot be answered now is asked again; nothing else waits for it.
         """
-        share = self._share
-        if not share.partitions or not (share.has_redone or monotonic() >= self._redo_at):
+        assignment = self._assignment
+        if not assignment.partitions or not (
+            assignment.has_redelivered or monotonic() >= self._redo_at
+        ):
             return
         self._redo_at = monotonic() + self._redo_seconds
         try:
-            share.redo(await self._redo.due(share.partitions))
+            assignment.redeliver(await self._redelivery.due(assignment.partitions))
         except (DependencyDown, Contention) as error:
             self._log.warning("dead letters cannot be asked", error=str(error)[:300])
 
     async def _commit(self) -> None:
-        share = self._share
-        if offsets := share.committable():
+        assignment = self._assignment
+        if offsets := assignment.committable():
             if await self._subscriber.commit(offsets):
-                share.committed(offsets)
+                assignment.committed(offsets)
             else:
                 self._log.warning("commit refused: the group has gone on", offsets=len(offsets))
 
@@ -154,20 +158,20 @@ class Membership:
         """In aiokafka's own task, while it keeps the session alive."""
         failpoint(Failpoint.REVOKING)
         with suppress(DependencyDown):
-            await self._give_up_share(self._revoke_seconds)
-        self._former = [share for share in self._former if not share.is_gone]
-        self._former.append(self._share)
-        self._share = self._new_share()
+            await self._give_up_assignment(self._revoke_seconds)
+        self._former = [assignment for assignment in self._former if not assignment.is_gone]
+        self._former.append(self._assignment)
+        self._assignment = self._new_assignment()
 
-    async def _give_up_share(self, within_seconds: float) -> None:
-        await self._share.end(within_seconds)
+    async def _give_up_assignment(self, within_seconds: float) -> None:
+        await self._assignment.end(within_seconds)
         await self._commit()
 
     def _assigned(self, partitions: Collection[Partition]) -> None:
-        self._share.assign(partitions)
+        self._assignment.assign(partitions)
         self._log.info("assigned", partitions=len(partitions))
 
-    def _new_share(self) -> Assignment:
+    def _new_assignment(self) -> Assignment:
         return Assignment(
             self._applier,
             self._bounds,
@@ -188,6 +192,6 @@ def _bounds(settings: Settings, reaction: Reaction) -> Bounds:
     return Bounds(
         batch_messages=reaction.batch_messages,
         units_side_by_side=settings.keys_side_by_side if reaction.batch_messages == 1 else 1,
-        unfinished_messages=settings.unfinished_messages,
-        unfinished_bytes=settings.unfinished_bytes,
+        in_flight_messages=settings.in_flight_messages,
+        in_flight_bytes=settings.in_flight_bytes,
     )

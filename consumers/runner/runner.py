@@ -4,7 +4,7 @@ Records are applied in order for each key, keys side by side; what is committed 
 offset that is not done. Done is: applied, or a dead letter in PostgreSQL. A message may be applied
 twice, after a crash or by two members around a rebalance; reactions are idempotent and fenced.
 Weakness: a key whose store fails for long holds back its partition's offset, and with it, once
-`unfinished_messages` are in memory, the partition.
+`in_flight_messages` are in memory, the partition.
 """
 
 import asyncio
@@ -38,17 +38,17 @@ class Runner:
     """
 
     def __init__(
-        self, settings: Settings, reaction: Reaction, redo: Redelivery | None = None
+        self, settings: Settings, reaction: Reaction, redelivery: Redelivery | None = None
     ) -> None:
         self._settings = settings
         self._reaction = reaction
         self._dead_letters = DeadLetters(settings, reaction.name)
-        self._redo = redo or self._dead_letters
+        self._redelivery = redelivery or self._dead_letters
         self._applier = Applier(
             reaction,
             self._dead_letters,
-            self._redo,
-            settings.surprise_attempts,
+            self._redelivery,
+            settings.unexpected_error_attempts,
             VersionGaps(reaction.name, settings.gap_keys),
         )
         self.counts = self._applier.counts
@@ -90,7 +90,7 @@ class Runner:
 
     async def _consume(self) -> None:
         async with Membership(
-            self._settings, self._reaction, self._applier, self._redo, self._stopping
+            self._settings, self._reaction, self._applier, self._redelivery, self._stopping
         ) as membership:
             self._log.info("consuming", topics=self._reaction.topics)
             while not self._stopping.is_set():

@@ -28,7 +28,7 @@ class WorkItem:
     retried: Retried | None = None
 
     @property
-    def lane(self) -> QueueKey:
+    def queue(self) -> QueueKey:
         """What it must be applied in order with; without a key that is nothing else."""
         record = self.record
         return self.stream or (record.topic, record.partition, record.offset)

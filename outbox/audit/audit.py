@@ -33,7 +33,7 @@ from outbox.settings import Settings
 
 LIMIT = 20
 
-Tell = Callable[[int, int], None]  # how many records were read, and of how many
+OnProgress = Callable[[int, int], None]  # how many records were read, and of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +84,38 @@ async def audit(
     settings: Settings,
     asked: Range | None = None,
     limit: int = LIMIT,
-    tell: Tell = lambda _read, _of: None,
+    on_progress: OnProgress = lambda _read, _of: None,
 ) -> Audit:
     """Compare; `connection` is in autocommit, and its session is spent afterwards.
 
     MessageRejected where the range is none; Halted where the relay would halt, because its cursor
     means nothing here; DependencyDown where one of the two does not answer.
     """
-    scene = await read_scope(connection, asked or Range())
+    scope = await read_scope(connection, asked or Range())
     await connection.execute(comparison.PREPARE + missing.PREPARE)
-    scan = await _gather(connection, settings, scene, tell)
+    scan = await _gather(connection, settings, scope, on_progress)
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        return await _judge(connection, scene, scan, limit)
+        return await _judge(connection, scope, scan, limit)
 
 
 async def _gather(
-    connection: psycopg.AsyncConnection[Any], settings: Settings, scene: AuditScope, tell: Tell
+    connection: psycopg.AsyncConnection[Any],
+    settings: Settings,
+    scope: AuditScope,
+    on_progress: OnProgress,
 ) -> TopicScan:
     """Read what the topics hold, and note where they begin afterwards."""
-    scan = TopicScan(scene)
+    scan = TopicScan(scope)
     async with Reader(
         settings.kafka_url,
-        scene.topics,
+        scope.topics,
         settings.read_timeout_seconds,
         settings.inflated_batch_bytes,
     ) as reader:
-        spans = {at: scene.span(at, held) for at, held in (await reader.held()).items()}
-        await _copy(connection, reader, spans, scan, tell)
-        await comparison.note_partitions(connection, scene, spans, await reader.held())
+        spans = {at: scope.span(at, held) for at, held in (await reader.held()).items()}
+        await _copy(connection, reader, spans, scan, on_progress)
+        await comparison.note_partitions(connection, scope, spans, await reader.held())
     return scan
 
 
@@ -121,21 +124,21 @@ async def _copy(
     reader: Reader,
     spans: Mapping[Partition, OffsetRange],
     scan: TopicScan,
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> None:
     whole = sum(span.end - span.first for span in spans.values())
     async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         async for at, some in reader.read(spans):
             await copy.write(scan.lines(at, some))
-            tell(scan.read, whole)
+            on_progress(scan.read, whole)
 
 
 async def _judge(
-    connection: psycopg.AsyncConnection[Any], scene: AuditScope, scan: TopicScan, limit: int
+    connection: psycopg.AsyncConnection[Any], scope: AuditScope, scan: TopicScan, limit: int
 ) -> Audit:
-    states = await comparison.compare_records(connection, scene)
-    lost, expired = await missing.judge_missing(connection, scene.deliveries_since)
-    found, findings = await read_findings(connection, scene, limit)
+    states = await comparison.compare_records(connection, scope)
+    lost, expired = await missing.judge_missing(connection, scope.deliveries_since)
+    found, findings = await read_findings(connection, scope, limit)
     places = {name: states.get(name, 0) for name in ("published", "pending", "parked", "discarded")}
     counts = AuditCounts(
         committed=sum(places.values()),
@@ -147,4 +150,4 @@ async def _judge(
         outside=scan.outside,
         not_kept=await count_dropped_records(connection),
     )
-    return Audit(scene.lowest, scene.highest, counts, findings)
+    return Audit(scope.lowest, scope.highest, counts, findings)

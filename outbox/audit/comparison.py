@@ -155,23 +155,23 @@ ANALYZE pg_temp.evidence (id, state, "offset", delivery, differs); ANALYZE pg_te
 
 async def note_partitions(
     connection: Connection,
-    scene: AuditScope,
+    scope: AuditScope,
     spans: Mapping[Partition, OffsetRange],
     held: Mapping[Partition, OffsetRange],
 ) -> None:
     """Where each partition begins now, after it was read, and where reading began."""
     values = [
-        [scene.topics[at[0]], at[1], held[at].first, span.first] for at, span in spans.items()
+        [scope.topics[at[0]], at[1], held[at].first, span.first] for at, span in spans.items()
     ]
     if values:
         await connection.cursor().executemany(PLACE, values)
 
 
-async def compare_records(connection: Connection, scene: AuditScope) -> dict[str, int]:
+async def compare_records(connection: Connection, scope: AuditScope) -> dict[str, int]:
     """Fill the tables that findings are read from; how many messages there are of each state."""
     values = {
-        "lowest": scene.lowest, "highest": scene.highest, "cursor": scene.cursor,
-        "upto": scene.upto, "passed": scene.passed, "committed": scene.committed,
+        "lowest": scope.lowest, "highest": scope.highest, "cursor": scope.cursor,
+        "upto": scope.upto, "passed": scope.passed, "committed": scope.committed,
     }  # fmt: skip
     await connection.execute(DAYS)
     await connection.execute(PLANS)

@@ -213,12 +213,12 @@ STATEMENTS = {
 
 
 async def read_findings(
-    connection: psycopg.AsyncConnection[Any], scene: AuditScope, limit: int
+    connection: psycopg.AsyncConnection[Any], scope: AuditScope, limit: int
 ) -> tuple[dict[str, int], list[AuditFinding]]:
     """How many there are of each kind, and at most `limit` of each, in order of position."""
     values = {
-        "limit": limit, "lowest": scene.lowest, "highest": scene.highest,
-        "since": scene.deliveries_since,
+        "limit": limit, "lowest": scope.lowest, "highest": scope.highest,
+        "since": scope.deliveries_since,
     }  # fmt: skip
     counts = dict.fromkeys(map(str, FindingKind), 0)
     findings: list[AuditFinding] = []

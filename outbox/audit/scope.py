@@ -160,9 +160,9 @@ async def read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> 
     await connection.execute(PREPARE)
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        lineage = await read_identity(connection)
-        if lineage.foreign_ids:
-            raise Halted(str(lineage.halted()))
+        identity = await read_identity(connection)
+        if identity.foreign_ids:
+            raise Halted(str(identity.halted()))
         return await _read_scope(connection, asked)
 
 

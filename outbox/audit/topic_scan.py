@@ -39,9 +39,9 @@ class TopicScan:
     neighbours are of another range.
     """
 
-    def __init__(self, scene: AuditScope) -> None:
-        self._scene = scene
-        self._lowest = 0 if scene.open else scene.lowest
+    def __init__(self, scope: AuditScope) -> None:
+        self._scene = scope
+        self._lowest = 0 if scope.open else scope.lowest
         self._reached: dict[Partition, int] = {}
         self.read = 0
         self.outside = 0

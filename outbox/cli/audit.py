@@ -45,8 +45,10 @@ def audit(
     settings = Settings()
     calm_the_collector()
     asked = Range(from_position, to_position, _time(since), _time(until), topic)
-    with show_progress("records read", quiet=json) as tell:
-        found = ask(settings, lambda connection: compare(connection, settings, asked, limit, tell))
+    with show_progress("records read", quiet=json) as on_progress:
+        found = ask(
+            settings, lambda connection: compare(connection, settings, asked, limit, on_progress)
+        )
     if json:
         say_json(asdict(found) | {"right": found.right})
     else:

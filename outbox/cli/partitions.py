@@ -70,10 +70,10 @@ def prune_command(
     if older_than_days is not None:
         settings = settings.model_copy(update={"retention_days": older_than_days})
     operation = Operation(settings.operator, "partitions prune", "", reason)
-    with _telling() as tell:
+    with _telling() as on_progress:
 
         async def prune(connection: psycopg.AsyncConnection[Any]) -> PruneResult:
-            retention = Retention(connection, settings, operation, tell=tell)
+            retention = Retention(connection, settings, operation, on_progress=on_progress)
             return await (retention.look() if dry_run else retention.prune())
 
         pruned = ask(settings, prune)

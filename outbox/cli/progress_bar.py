@@ -13,11 +13,11 @@ log = structlog.get_logger()
 
 LOGGED_SHARE = 0.1
 
-Tell = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @contextmanager
-def show_progress(what: str, *, quiet: bool) -> Iterator[Tell]:
+def show_progress(what: str, *, quiet: bool) -> Iterator[OnProgress]:
     """Tell it how many are done, of how many; `quiet` says nothing to a terminal."""
     console = terminal(error=True)
     if quiet or not console.is_terminal:
@@ -34,13 +34,13 @@ def show_progress(what: str, *, quiet: bool) -> Iterator[Tell]:
         yield lambda done, whole: shown.update(bar, completed=done, total=whole)
 
 
-def _logged(what: str) -> Tell:
+def _logged(what: str) -> OnProgress:
     logged = 0.0
 
-    def tell(done: int, whole: int) -> None:
+    def on_progress(done: int, whole: int) -> None:
         nonlocal logged
         if done >= whole * (logged + LOGGED_SHARE):
             logged = done / max(1, whole)
             log.info(what, percent=round(100 * logged), done=done)
 
-    return tell
+    return on_progress

@@ -80,8 +80,8 @@ def preview_command(
     )  # fmt: skip
     settings = Settings()
     seconds = 1 / (rate or settings.replay_messages_per_second)
-    with show_progress("positions read", quiet=json) as tell:
-        found = ask(settings, lambda connection: preview_replay(connection, selection, tell))
+    with show_progress("positions read", quiet=json) as on_progress:
+        found = ask(settings, lambda connection: preview_replay(connection, selection, on_progress))
     if json:
         say_json(_plain(found, seconds))
     else:
@@ -116,16 +116,16 @@ def start_command(
     rate = rate or settings.replay_messages_per_second
     operation = Operation(settings.operator, "replay start", describe_selection(selection), reason)
 
-    with show_progress("positions read", quiet=json) as tell:
+    with show_progress("positions read", quiet=json) as on_progress:
 
         async def begin(connection: Connection) -> Replay:
             operation.require_reason()
-            found = await preview_replay(connection, selection, tell)
+            found = await preview_replay(connection, selection, on_progress)
             await _require_known(settings, consumer, found)
             return await start(connection, selection, found, consumer, rate, operation)
 
         replay = ask(settings, begin)
-    _tell(replay, json=json) if later else _run(settings, replay, json=json)
+    _report(replay, json=json) if later else _run(settings, replay, json=json)
 
 
 @app.command("run")
@@ -149,13 +149,13 @@ def list_command(limit: Limit = 20, json: Json = False) -> None:
 @app.command("show")
 def show_command(replay_id: Id, json: Json = False) -> None:
     """Show one replay: what it says again, how far it is, who wanted it and why."""
-    _tell(ask(Settings(), lambda connection: find(connection, replay_id)), json=json)
+    _report(ask(Settings(), lambda connection: find(connection, replay_id)), json=json)
 
 
 @app.command("pause")
 def pause_command(replay_id: Id, reason: Reason, json: Json = False) -> None:
     """Let it end after the batch in flight; `replay resume` goes on from there."""
-    _tell(_change("replay pause", pause, replay_id, reason), json=json)
+    _report(_change("replay pause", pause, replay_id, reason), json=json)
 
 
 @app.command("resume")
@@ -170,13 +170,13 @@ def resume_command(
         return resume(connection, refuse_nan, operation, rate)
 
     replay = _change("replay resume", resuming, replay_id, reason)
-    _tell(replay, json=json) if later else _run(Settings(), replay, json=json)
+    _report(replay, json=json) if later else _run(Settings(), replay, json=json)
 
 
 @app.command("cancel")
 def cancel_command(replay_id: Id, reason: Reason, json: Json = False) -> None:
     """End it for good; what was said again stays so, and is harmless."""
-    _tell(_change("replay cancel", cancel, replay_id, reason), json=json)
+    _report(_change("replay cancel", cancel, replay_id, reason), json=json)
 
 
 def _change(
@@ -204,11 +204,11 @@ async def _require_known(settings: Settings, consumer: str | None, found: Replay
 
 def _run(settings: Settings, replay: Replay, *, json: bool) -> None:
     """In this process, until it ends, is paused or cancelled, or SIGTERM comes."""
-    with show_progress("messages sent", quiet=json) as tell:
-        replayer = Replayer(settings, replay.id, lambda sent: tell(sent, replay.selected))
+    with show_progress("messages sent", quiet=json) as on_progress:
+        replayer = Replayer(settings, replay.id, lambda sent: on_progress(sent, replay.selected))
         run_role(settings, replayer.run, replayer.stop)
     ended = ask(settings, lambda connection: find(connection, replay.id))
-    _tell(ended, json=json)
+    _report(ended, json=json)
     sys.exit(0 if ended.status == "done" else EXIT_UNFINISHED)
 
 
@@ -221,7 +221,7 @@ def _plain(found: ReplayPreview, seconds_each: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tell(replay: Replay, *, json: bool) -> None:
+def _report(replay: Replay, *, json: bool) -> None:
     if json:
         say_json(asdict(replay))
         return
@@ -231,6 +231,6 @@ def _tell(replay: Replay, *, json: bool) -> None:
 
 def _row(replay: Replay) -> tuple[object, ...]:
     return (
-        replay.id, replay.status, replay.consumer or "all", describe_selection(replay.selection), replay.sent,
-        replay.selected, replay.operator, replay.reason,
+        replay.id, replay.status, replay.consumer or "all", describe_selection(replay.selection),
+        replay.sent, replay.selected, replay.operator, replay.reason,
     )  # fmt: skip

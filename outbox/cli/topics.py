@@ -36,7 +36,7 @@ def topics(
     """
     settings = Settings()
     made, wanted = answer(settings, _create(settings, topic, partitions, replication))
-    _tell(made, [name for name in wanted if name not in made], json=json)
+    _report(made, [name for name in wanted if name not in made], json=json)
 
 
 async def _create(
@@ -59,7 +59,7 @@ async def _needed(settings: Settings) -> set[str]:
     return set()
 
 
-def _tell(created: list[str], existing: list[str], *, json: bool) -> None:
+def _report(created: list[str], existing: list[str], *, json: bool) -> None:
     if json:
         say_json({"created": created, "existing": existing})
         return

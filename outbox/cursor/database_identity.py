@@ -128,25 +128,25 @@ async def read_identity(connection: psycopg.AsyncConnection[Any]) -> DatabaseIde
     ):
         await cursor.execute(PLANS.replace("SET ", "SET LOCAL ").encode())
         await cursor.execute(INSPECT)
-        lineage = await cursor.fetchone()
-    if lineage is None:
+        identity = await cursor.fetchone()
+    if identity is None:
         raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    return lineage
+    return identity
 
 
 async def record_identity(
-    connection: psycopg.AsyncConnection[Any], lineage: DatabaseIdentity
+    connection: psycopg.AsyncConnection[Any], identity: DatabaseIdentity
 ) -> None:
     """From now on this is what the cursor belongs to. Not in a savepoint: see the migration."""
-    identity = {"system_identifier": lineage.system_identifier, "timeline": lineage.timeline}
-    await connection.execute(RECORD, identity)
+    values = {"system_identifier": identity.system_identifier, "timeline": identity.timeline}
+    await connection.execute(RECORD, values)
 
 
 async def require_original(connection: psycopg.AsyncConnection[Any]) -> None:
     """Halted in a copy: what its original was about to do is not to be done twice."""
-    lineage = await read_identity(connection)
-    if lineage.of_another_database:
-        raise Halted(lineage.halted() or "")
+    identity = await read_identity(connection)
+    if identity.of_another_database:
+        raise Halted(identity.halted() or "")
 
 
 async def require_same(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -154,10 +154,10 @@ async def require_same(connection: psycopg.AsyncConnection[Any]) -> None:
 
     The first relay of a database records what it finds.
     """
-    lineage = await read_identity(connection)
-    if lineage.standby:
+    identity = await read_identity(connection)
+    if identity.standby:
         raise DependencyDown("postgres", "this server is a standby, which takes no writes")
-    if why := lineage.halted():
+    if why := identity.halted():
         raise Halted(why)
-    if not lineage.recorded:
-        await record_identity(connection, lineage)
+    if not identity.recorded:
+        await record_identity(connection, identity)

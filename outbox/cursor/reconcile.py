@@ -171,8 +171,8 @@ WHERE name = 'main'
 async def preview_reconcile(connection: psycopg.AsyncConnection[Any]) -> Reconciliation:
     """What `reconcile` would do now. The counts read every message."""
     async with connection.transaction(force_rollback=True):
-        lineage = await read_identity(connection)
-        return await _count(connection, lineage, await _remedy(connection, lineage))
+        identity = await read_identity(connection)
+        return await _count(connection, identity, await _remedy(connection, identity))
 
 
 async def reconcile(
@@ -189,15 +189,15 @@ async def reconcile(
         await connection.execute(LOCK_TIMEOUT, [f"{patience_seconds * 1000:.0f}ms"])
         # Before anything gives this transaction an id: no snapshot up to here can show it.
         cursor = await _one(connection, "SELECT pg_current_snapshot()::text")
-        lineage = await _lock(connection)
-        found = await _count(connection, lineage, await _remedy(connection, lineage))
+        identity = await _lock(connection)
+        found = await _count(connection, identity, await _remedy(connection, identity))
         if found.remedy is Remedy.NOTHING:
             return found
         if found.remedy is not Remedy.FOLLOW:
             await _rewrite(connection, found, cursor[0])
         follows = found.remedy is Remedy.FOLLOW
         await connection.execute(RESTART, {"cursor": None if follows else cursor[0]})
-        await record_identity(connection, lineage)
+        await record_identity(connection, identity)
         operation.details.update(changes=found.changes, remedy=found.remedy)
         await operation.record(connection)
     return found
@@ -210,25 +210,25 @@ async def _lock(connection: psycopg.AsyncConnection[Any]) -> DatabaseIdentity:
         raise build_rejection(
             "reconcile", "relay", "a relay leads, or has just ended: stop it, or wait for its lease"
         )
-    lineage = await read_identity(connection)
-    if lineage.foreign_ids:
+    identity = await read_identity(connection)
+    if identity.foreign_ids:
         await connection.execute(LOCK)
-    return lineage
+    return identity
 
 
-async def _remedy(connection: psycopg.AsyncConnection[Any], lineage: DatabaseIdentity) -> Remedy:
-    if lineage.standby:
+async def _remedy(connection: psycopg.AsyncConnection[Any], identity: DatabaseIdentity) -> Remedy:
+    if identity.standby:
         raise DependencyDown("postgres", "this server is a standby, which takes no writes")
-    if not lineage.foreign_ids:
-        return Remedy.FOLLOW if lineage.changes() else Remedy.NOTHING
+    if not identity.foreign_ids:
+        return Remedy.FOLLOW if identity.changes() else Remedy.NOTHING
     (drawn_again,) = await _one(connection, DRAWN_AGAIN)
     return Remedy.REPUBLISH if drawn_again else Remedy.RENUMBER
 
 
 async def _count(
-    connection: psycopg.AsyncConnection[Any], lineage: DatabaseIdentity, remedy: Remedy
+    connection: psycopg.AsyncConnection[Any], identity: DatabaseIdentity, remedy: Remedy
 ) -> Reconciliation:
-    found = Reconciliation(lineage.changes(), remedy)
+    found = Reconciliation(identity.changes(), remedy)
     if remedy is Remedy.NOTHING:
         return found
     published, rest = await _one(connection, COUNT)

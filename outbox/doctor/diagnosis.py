@@ -60,7 +60,7 @@ class Check:
     """
 
     name: str
-    gravity: SeverityPolicy
+    policy: SeverityPolicy
     expected: str
     repair: str
 
@@ -68,7 +68,7 @@ class Check:
         self, settings: Settings, found: str, *, fine: bool, subject: str = ""
     ) -> CheckResult:
         """Ok where it is fine; otherwise as bad as its gravity in this profile says."""
-        severity = Severity.OK if fine else self.gravity.severity(settings)
+        severity = Severity.OK if fine else self.policy.severity(settings)
         return CheckResult(self, severity, found, subject)
 
     def ok(self, found: str) -> CheckResult:

@@ -92,6 +92,8 @@ def judge(progress: ProgressReading, settings: Settings) -> Iterator[CheckResult
     yield PARKED.judged(settings, f"{parked} keys wait for a person", fine=parked == 0)
 
 
-def judge_database_identity(lineage: DatabaseIdentity, settings: Settings) -> Iterator[CheckResult]:
-    changes = lineage.changes()
+def judge_database_identity(
+    identity: DatabaseIdentity, settings: Settings
+) -> Iterator[CheckResult]:
+    changes = identity.changes()
     yield LINEAGE.judged(settings, "; ".join(changes) or "it is the same", fine=not changes)

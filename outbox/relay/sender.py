@@ -101,7 +101,7 @@ class Sender:
     async def pack(self, records: Iterable[Record]) -> Packed:
         return await self._publisher.prepare(records)
 
-    async def carry(self, packed: Packed) -> SendResult:
+    async def send_all(self, packed: Packed) -> SendResult:
         """Every record is accounted for on return. LeaseLost and DependencyDown end the term."""
         carried = SendResult()
         for refused in packed.refused:

@@ -106,7 +106,7 @@ class Term:
         done = Progress(upto, None, rows[-1].position if rows else 0)
         if rows:
             page = await self._pack(rows)
-            await self._settle(done, page, await self._carry(page.packed))
+            await self._settle(done, page, await self._send_all(page.packed))
         self._progress = done  # where nothing was sent, the row keeps the older cursor
         return bool(rows)
 
@@ -121,7 +121,7 @@ class Term:
                     page = await self._pack(rows)  # it may hold keys that were parked just now
                 if stopping.is_set():
                     return True
-                flight.start(asyncio.create_task(self._carry(page.packed)), page)
+                flight.start(asyncio.create_task(self._send_all(page.packed)), page)
             await self._land(flight, upto)
         await self._advance(Progress(upto), SendResult())
         return True
@@ -140,7 +140,7 @@ class Term:
         """One page of what waited for this key; the rest comes after the next cut."""
         self._carrier.routes.forget_refusals()
         rows = await self._parked.waiting(stream, self._settings.page_messages)
-        carried = await self._carry(await self._carrier.pack(map(self._renderer.record, rows)))
+        carried = await self._send_all(await self._carrier.pack(map(self._renderer.record, rows)))
         left = {record.position for record in collect_unacknowledged(carried)}
         async with self._connection.transaction():
             await self._advance(self._progress, carried)
@@ -157,9 +157,9 @@ class Term:
         packed = await self._carrier.pack(map(self._renderer.record, flowing))
         return Page(rows, packed, streams, positions)
 
-    async def _carry(self, packed: Packed) -> SendResult:
+    async def _send_all(self, packed: Packed) -> SendResult:
         await record_topics(self._connection, self._carrier.routes.counts, self._topics)
-        carried = await self._carrier.carry(packed)
+        carried = await self._carrier.send_all(packed)
         failpoint(Failpoint.BATCHES_ACKNOWLEDGED)
         return carried
 

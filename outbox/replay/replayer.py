@@ -49,11 +49,11 @@ class Replayer:
     """
 
     def __init__(
-        self, settings: Settings, replay_id: int, tell: Callable[[int], None] = quiet
+        self, settings: Settings, replay_id: int, on_progress: Callable[[int], None] = quiet
     ) -> None:
         self._settings = settings
         self._id = replay_id
-        self._tell = tell
+        self._report = on_progress
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
         self._stopping = asyncio.Event()
         self._behind: str | None = None
@@ -117,7 +117,7 @@ class Replayer:
         rate = _Rate(replay.messages_per_second)
         limit = min(self._settings.page_messages, rate.a_second)
         async with Sender(self._settings, turn, counts, turn.renew) as carrier:
-            sender = _Sender(carrier, turn, replay, self._tell)
+            sender = _Sender(carrier, turn, replay, self._report)
             while turn.status == "running" and not self._stopping.is_set():
                 page = await source.page(limit)
                 failpoint(Failpoint.REPLAY_READ)
@@ -149,11 +149,11 @@ class _Sender:
     """Takes pages to Kafka and keeps the checkpoint."""
 
     def __init__(
-        self, carrier: Sender, turn: ReplayLease, replay: Replay, tell: Callable[[int], None]
+        self, carrier: Sender, turn: ReplayLease, replay: Replay, on_progress: Callable[[int], None]
     ) -> None:
         self._carrier = carrier
         self._turn = turn
-        self._tell = tell
+        self._report = on_progress
         self._sent = replay.sent
         self._renderer = Renderer(NOBODYS_TERM, replay_headers(replay))
 
@@ -161,17 +161,17 @@ class _Sender:
         """Durable in Kafka, then in the row; a page without rows only moves the checkpoint."""
         sent = refused = 0
         if page.rows:
-            carried = await self._carry(page)
+            carried = await self._send_all(page)
             sent = sum(delivery.messages for delivery in carried.deliveries)
             refused = len(page.rows) - sent
         await self._turn.checkpoint(page.position, sent, refused)
         failpoint(Failpoint.REPLAY_KEPT)
         self._sent += sent
-        self._tell(self._sent)
+        self._report(self._sent)
 
-    async def _carry(self, page: ReplayPage) -> SendResult:
+    async def _send_all(self, page: ReplayPage) -> SendResult:
         packed = await self._carrier.pack(map(self._renderer.record, page.rows))
-        carried = await while_waiting(Failpoint.REPLAY_SENT, self._carrier.carry(packed))
+        carried = await while_waiting(Failpoint.REPLAY_SENT, self._carrier.send_all(packed))
         failpoint(Failpoint.REPLAY_ACKNOWLEDGED)
         for stream, refusal in carried.refused.items():
             log.error("replay refused", key=stream.key.decode(), reason=refusal.reason)

@@ -149,7 +149,7 @@ class ReplayPage:
     position: int
 
 
-Tell = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 class ReplaySource:
@@ -197,13 +197,13 @@ class ReplaySource:
 
 
 async def preview_replay(
-    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, tell: Tell
+    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, on_progress: OnProgress
 ) -> ReplayPreview:
     """Count it, chunk by chunk; `tell` hears the position and the last one."""
     counts: Counter[RangeKind] = Counter()
     times: list[datetime] = []
     selection = await end_at_relay(connection, selection)
-    async for rows in _chunks(connection, selection, COUNT, tell):
+    async for rows in _chunks(connection, selection, COUNT, on_progress):
         for topic, type_, messages, first, last in rows:
             counts[RangeKind(topic, type_)] += messages
             times += [first, last]
@@ -212,11 +212,13 @@ async def preview_replay(
 
 
 async def read_selected_keys(
-    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, tell: Tell
+    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, on_progress: OnProgress
 ) -> dict[tuple[str, str], int]:
     """The highest selected version of each key; about 300 bytes a key in memory."""
     found: dict[tuple[str, str], int] = {}
-    async for rows in _chunks(connection, await end_at_relay(connection, selection), KEYS, tell):
+    async for rows in _chunks(
+        connection, await end_at_relay(connection, selection), KEYS, on_progress
+    ):
         for aggregate, key, version in rows:
             found[aggregate, key] = max(version, found.get((aggregate, key), 0))
     return found
@@ -241,7 +243,10 @@ async def find_chunk_end(
 
 
 async def _chunks(
-    connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, statement: str, tell: Tell
+    connection: psycopg.AsyncConnection[Any],
+    selection: ReplaySelection,
+    statement: str,
+    on_progress: OnProgress,
 ) -> AsyncGenerator[list[Any], None]:
     behind = selection.first_position - 1
     while behind < selection.last_position:
@@ -250,4 +255,6 @@ async def _chunks(
             parameters = selection.parameters(behind, upto)
             yield await (await connection.execute(statement.encode(), parameters)).fetchall()
         behind = upto
-        tell(behind - selection.first_position, selection.last_position - selection.first_position)
+        on_progress(
+            behind - selection.first_position, selection.last_position - selection.first_position
+        )

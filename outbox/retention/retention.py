@@ -103,7 +103,7 @@ class Retention:
         settings: Settings,
         operation: Operation | None = None,
         today: date | None = None,
-        tell: Callable[[str], None] = lambda _: None,
+        on_progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._connection = connection
         self._days = settings.retention_days
@@ -111,7 +111,7 @@ class Retention:
         self._rows = settings.prune_chunk_messages
         self._operation = operation
         self._today = today
-        self._tell = tell
+        self._report = on_progress
         if not settings.prepared_statements:
             connection.prepare_threshold = None
 
@@ -161,9 +161,9 @@ class Retention:
         try:
             why = await self._look(day)
             if why is None:
-                self._tell(f"{day}: keeping the latest messages")
+                self._report(f"{day}: keeping the latest messages")
                 seen, kept = await compact(self._connection, day, None, self._rows)
-                self._tell(f"{day}: dropping")
+                self._report(f"{day}: dropping")
                 why = await self._drop(day, seen, kept)
         except psycopg.errors.UndefinedTable:
             return []
@@ -205,12 +205,12 @@ class Retention:
         return None
 
     async def _halted(self) -> str | None:
-        lineage = await read_identity(self._connection)
-        if lineage.standby:
+        identity = await read_identity(self._connection)
+        if identity.standby:
             raise DependencyDown("postgres", "this server is a standby, which takes no writes")
-        if why := lineage.halted():
+        if why := identity.halted():
             return f"halted: {why}"
-        return None if lineage.recorded else "halted: no relay has published from here yet"
+        return None if identity.recorded else "halted: no relay has published from here yet"
 
     async def _held(self, day: DayPartition) -> str | None:
         tables = ["outbox.messages", "outbox.messages_default", f"outbox.{day.name}"]
@@ -224,7 +224,7 @@ class Retention:
 
     async def _delete_late(self, horizon: datetime, pruned: PruneResult) -> list[DayOutcome]:
         """One outcome where some are left. Where they cannot be deleted, they are counted still."""
-        self._tell("late messages")
+        self._report("late messages")
         failed = await self._step(str(LATE), self._delete_chunks(horizon, pruned))
         left, since = 0, horizon
         async for chunk in read_chunks(self._connection, LATE, self._rows):
@@ -255,7 +255,7 @@ class Retention:
 
     async def _forget_kept(self, pruned: PruneResult) -> list[DayOutcome]:
         """Each copy that is no longer its key's latest message."""
-        self._tell("forgetting what is no longer the latest")
+        self._report("forgetting what is no longer the latest")
         pruned.kept = await delete_compacted(self._connection, self._rows)
         return []
 

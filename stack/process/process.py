@@ -48,7 +48,7 @@ class Program:
     death_signal: signal.Signals = signal.SIGKILL
     holds_stdin: bool = False
 
-    def leashed(self) -> tuple[str, ...]:
+    def dies_with_parent(self) -> tuple[str, ...]:
         """The command line that dies with us (see leash.py)."""
         uid, gid = (self.account.uid, self.account.gid) if self.account else (-1, -1)
         numbers = (os.getpid(), int(self.death_signal), uid, gid)
@@ -179,7 +179,7 @@ async def spawn(program: Program) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE if program.holds_stdin else asyncio.subprocess.DEVNULL
     with program.log.open("ab") as output:
         return await asyncio.create_subprocess_exec(
-            *program.leashed(),
+            *program.dies_with_parent(),
             cwd=program.folder,
             env=program.variables(),
             stdin=pipe,

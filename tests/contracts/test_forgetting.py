@@ -40,7 +40,7 @@ async def test_the_suite_notices_a_dict_that_forgets_by_key(promise: Promise) ->
     class ByKey(MemoryProjection):
         """A planted mistake."""
 
-        async def forget(self, entries: Sequence[Entry]) -> None:
+        async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
             for each in entries:
                 self.state.pop(each.stream, None)
 
@@ -106,13 +106,13 @@ async def test_a_forgotten_node_takes_its_own_edges_and_no_others(
     await graph.prepare()
     changes = [created(1), upserted("a", 1, colour="red"), upserted("b", 1, colour="red")]
     await graph.apply(changes)
-    await graph.forget([entry(changes[1])])
+    await graph.delete_if_unchanged([entry(changes[1])])
     assert await rows("MATCH (n:Item) RETURN n.key") == [("suite/b",)]
     assert await rows("MATCH (n)-[r]->(m) RETURN n.key, type(r), m.key") == [
         ("suite", "CONTAINS", "suite/b"),
         ("suite/b", "HAS", "colour=red"),
     ]
-    await graph.forget([entry(changes[0])])
+    await graph.delete_if_unchanged([entry(changes[0])])
     await assert_shows(graph, changes[2:])
     placeholder = {"key": "suite", "version": 0}
     assert await rows("MATCH (c:Catalog)-->(n) RETURN properties(c), n.key") == [

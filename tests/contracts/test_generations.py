@@ -83,7 +83,7 @@ async def test_what_is_written_goes_to_the_live_one_and_no_other(generations: Ge
     await generations.switch(1)
     await generations.switch(1)
     await assert_shows(store, [upserted("a", 1), upserted("b", 1), removed("c", 2)])
-    await store.forget(list((await scanned(store)).values()))
+    await store.delete_if_unchanged(list((await scanned(store)).values()))
     await assert_shows(
         await generations.create(2), [upserted("a", 3, state="new"), upserted("d", 1)]
     )

@@ -230,11 +230,11 @@ async def forgetting_takes_exactly_what_was_seen(projection: Projection, sample:
     a, b, _ = map(entry, kept)
     unlike = [replace(a, version=2), replace(a, digest="another"), replace(a, deleted=True)]
     none = entry(sample.upserted("none", 1))
-    await projection.forget([*unlike, replace(b, deleted=False), none])
-    await projection.forget([])
+    await projection.delete_if_unchanged([*unlike, replace(b, deleted=False), none])
+    await projection.delete_if_unchanged([])
     await assert_shows(projection, kept)
-    await projection.forget([a, b, none])
-    await projection.forget([a])
+    await projection.delete_if_unchanged([a, b, none])
+    await projection.delete_if_unchanged([a])
     await assert_shows(projection, kept[2:])
     require(await projection.versions([a.stream]) == {}, "a forgotten key has a version")
 
@@ -244,7 +244,7 @@ async def a_forgotten_key_takes_any_version(projection: Projection, sample: Samp
     wrong = [sample.twin("a", 3), sample.upserted("b", 9), sample.removed("c", 2)]
     right = [sample.upserted("a", 3), sample.removed("b", 4), sample.upserted("c", 1)]
     await projection.apply(wrong)
-    await projection.forget(list(map(entry, wrong)))
+    await projection.delete_if_unchanged(list(map(entry, wrong)))
     await projection.apply(right)
     await assert_shows(projection, right)
 
@@ -253,15 +253,15 @@ async def forgetting_never_takes_what_came_since(projection: Projection, sample:
     """What is forgotten again and again beside writers are the versions before the highest."""
     past = [entry(sample.upserted("a", version)) for version in range(1, HIGHEST)]
 
-    async def forget() -> None:
+    async def delete_if_unchanged() -> None:
         for _ in range(ROUNDS):
-            await projection.forget(past)
+            await projection.delete_if_unchanged(past)
 
     async with asyncio.TaskGroup() as group:
         for version in _highest_early(sample.chance("forget")):
             group.create_task(projection.apply([sample.upserted("a", version)]))
-        group.create_task(forget())
-    await projection.forget(past)
+        group.create_task(delete_if_unchanged())
+    await projection.delete_if_unchanged(past)
     await assert_shows(projection, [sample.upserted("a", HIGHEST)])
 
 

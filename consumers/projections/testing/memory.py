@@ -27,7 +27,7 @@ class MemoryProjection:
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """As in Projection; compare and set without an await between, so nobody comes between."""
-        shown = {c.stream: self.state[c.stream].stamp for c in changes if c.stream in self.state}
+        shown = {c.stream: self.state[c.stream].identity for c in changes if c.stream in self.state}
         flowing, divergences = split_divergent(changes, shown)
         for change in keep_latest(flowing):
             known = self.state.get(change.stream)
@@ -44,7 +44,7 @@ class MemoryProjection:
         for change in list(self.state.values()):
             yield _entry(change)
 
-    async def forget(self, entries: Sequence[Entry]) -> None:
+    async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         """As in Projection."""
         for entry in entries:
             known = self.state.get(entry.stream)

@@ -52,7 +52,7 @@ def quick(settings: Settings) -> Settings:
         "retry_poll_seconds": 0.1,
         "backoff_first_seconds": 0.01,
         "backoff_longest_seconds": 0.2,
-        "surprise_attempts": 2,
+        "unexpected_error_attempts": 2,
     }
     return settings.model_copy(update=update)
 

@@ -105,8 +105,8 @@ class World:
     async def discard(self, key: str) -> None:
         await discard(self._connection, self._of(key), Operation("model", "discard", key, "script"))
 
-    async def redo(self, _: str) -> None:
-        self._share.redo(await self._letters.due([PARTITION]))
+    async def redelivery(self, _: str) -> None:
+        self._share.redeliver(await self._letters.due([PARTITION]))
 
     async def rest(self, _: str) -> None:
         while not self._share.is_gone:
@@ -137,7 +137,7 @@ class World:
         await self.mend("")
         while await list_letters(self._connection, self._selection):
             await retry(self._connection, self._selection, Operation("m", "retry", "all", "end"))
-            await self.redo("")
+            await self.redelivery("")
             await self.rest("")
 
     async def offsets(self, *statuses: LetterStatus) -> set[int]:
@@ -151,7 +151,7 @@ class World:
             self._share.accept({PARTITION: self.log[offset:]})
 
     async def _begin(self) -> None:
-        applier = Applier(self.book, self._letters, self._letters, surprise_attempts=2)
+        applier = Applier(self.book, self._letters, self._letters, unexpected_error_attempts=2)
         await applier.load_parked()
         backoff = RetryBackoff(0.001, 0.01)
         nothing = lambda _: None  # noqa: E731 - nobody to pause

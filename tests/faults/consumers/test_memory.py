@@ -32,7 +32,7 @@ KEYS = 5_000
 PADDING = b"x" * 50_000
 SENT_MIB = KEYS * len(PADDING) // MIB
 STANDS_STILL = json.dumps({"slow": 3_600, "refuses": False})
-HELD_MIB = 96  # one and a half of what `unfinished_bytes` is by default
+HELD_MIB = 96  # one and a half of what `in_flight_bytes` is by default
 MORE_MIB = 64  # one more receive, what the client has fetched, and what malloc keeps: 128 in all
 SETTLED_LOOKS = 8  # of a second each, without having grown
 SETTLES_SECONDS = 240
@@ -50,7 +50,7 @@ async def test_full_fetches_of_two_hundred_partitions_are_held_within_the_bound(
 async def test_what_is_held_without_a_bound_is_caught_growing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AFTERCOMMIT_UNFINISHED_BYTES", str(2_047 * MIB))
+    monkeypatch.setenv("AFTERCOMMIT_IN_FLIGHT_BYTES", str(2_047 * MIB))
     assert await growth_mib(settings) > HELD_MIB + MORE_MIB
 
 

@@ -82,7 +82,7 @@ async def test_an_audit_gives_up_a_broker_that_goes_deaf_while_records_are_read(
     )
     async with await connect(settings) as connection:
         with pytest.raises(DependencyDown, match=f"no record for {READ_SECONDS:g} s"):
-            await audit(connection, settings, tell=lambda _read, _of: proxy.add(Timeout()))
+            await audit(connection, settings, on_progress=lambda _read, _of: proxy.add(Timeout()))
 
 
 async def gone(admin: AdminClient) -> bool:

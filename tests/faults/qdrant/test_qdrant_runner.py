@@ -61,7 +61,7 @@ def quick(settings: Settings) -> Settings:
     update = {
         "backoff_first_seconds": 0.01,
         "backoff_longest_seconds": 0.05,
-        "surprise_attempts": 2,
+        "unexpected_error_attempts": 2,
     }
     return settings.model_copy(update=update)
 

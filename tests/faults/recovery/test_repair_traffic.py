@@ -80,7 +80,7 @@ class Traffic:
         for _ in range(BREAKS):
             item = stream(chance.choice(BROKEN + GHOSTS))
             seen = await self._store.versions([item])
-            await self._store.forget(list(seen.values()))
+            await self._store.delete_if_unchanged(list(seen.values()))
             older = [c for c in self.history if c.stream == item and item in seen]
             if older and chance.random() < 0.6:
                 again = chance.choice(older)

@@ -101,7 +101,7 @@ async def drip(client: RawClient) -> None:
 async def test_a_head_that_does_not_come_ends_the_connection(settings: Settings) -> None:
     """H3: whether nothing came, or a part, or a whole request before it."""
     whole = request("GET", "/livez")
-    async with served(settings, head_timeout_seconds=LIMIT_SECONDS) as service:
+    async with served(settings, request_headers_timeout_seconds=LIMIT_SECONDS) as service:
         for before in (b"", whole[:10], whole[:-2], whole + whole[:10]):
             client = await RawClient.to(service.port)
             await client.say(before)
@@ -115,7 +115,7 @@ async def test_a_head_that_comes_in_time_is_served_however_long_the_body_takes(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
     """H3: one limit does not count for the other."""
-    async with served(settings, head_timeout_seconds=LIMIT_SECONDS) as service:
+    async with served(settings, request_headers_timeout_seconds=LIMIT_SECONDS) as service:
         client = await RawClient.to(service.port)
         data = creation("patient")
         await client.say(data[:-3])

@@ -82,7 +82,9 @@ async def plant(postgres: Connection, store: Projection) -> set[StreamKey]:
     seen = await shown(store)
     gone, rolled_back = ITEMS[6:12], ITEMS[:6]
     altered, undead = ITEMS[12:18], ITEMS[-2:]
-    await store.forget([seen[stream(item)] for item in (*gone, *rolled_back, *altered, *undead)])
+    await store.delete_if_unchanged(
+        [seen[stream(item)] for item in (*gone, *rolled_back, *altered, *undead)]
+    )
     await store.apply(older)
     twins = [await latest_of(postgres, item) for item in altered]
     await store.apply([replace(twin, digest="0" * 32, event_id="0") for twin in twins])
@@ -193,7 +195,7 @@ async def test_a_repair_of_too_much_is_refused_and_touches_nothing(postgres: Con
     few = replace(limits, max_share=0.0)
     await follow(postgres, store, map(stream, ITEMS[10:]))
     assert (await repaired(postgres, store, few)).applied == 10
-    await store.forget(list((await shown(store)).values())[:11])
+    await store.delete_if_unchanged(list((await shown(store)).values())[:11])
     with pytest.raises(TooMuch, match=r"--allow-share 0\.28"):
         await repaired(postgres, store, few)
 
@@ -251,10 +253,10 @@ class Crossed(MemoryProjection):
         super().__init__(memory().aggregates, memory().topics)
         self._postgres = postgres
 
-    async def forget(self, entries: Sequence[Entry]) -> None:
+    async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         await publish(self._postgres, "a")
         await follow(self._postgres, self, [stream("a")])
-        await super().forget(entries)
+        await super().delete_if_unchanged(entries)
 
 
 async def test_an_orphan_that_becomes_a_key_meanwhile_is_that_key(

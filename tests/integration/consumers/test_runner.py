@@ -45,7 +45,7 @@ class Store(MemoryProjection):
     def __init__(self) -> None:
         super().__init__(frozenset({ItemUpserted.aggregate}), (TOPIC,))
         self.outages = 0
-        self.surprises = 0
+        self.unexpected_errors = 0
         self.calls = 0
 
     async def apply(self, changes: Sequence[Change]) -> None:
@@ -53,8 +53,8 @@ class Store(MemoryProjection):
         if self.outages:
             self.outages -= 1
             raise DependencyDown("memory", "planted")
-        if self.surprises and any(change.stream.key == "c/odd" for change in changes):
-            self.surprises -= 1
+        if self.unexpected_errors and any(change.stream.key == "c/odd" for change in changes):
+            self.unexpected_errors -= 1
             raise ZeroDivisionError("planted")
         await super().apply(changes)
 
@@ -69,7 +69,7 @@ def runner_of(settings: Settings, store: Store) -> Runner:
         update={
             "backoff_first_seconds": 0.01,
             "backoff_longest_seconds": 0.05,
-            "surprise_attempts": 3,
+            "unexpected_error_attempts": 3,
         }
     )
     return Runner(quick, ProjectionReaction(store))
@@ -132,7 +132,9 @@ async def test_an_outage_is_waited_out_and_makes_no_dead_letter(settings: Settin
 
 async def test_a_surprise_gets_bounded_attempts_and_then_succeeds(settings: Settings) -> None:
     store = Store()
-    store.surprises = 2  # the batch and one single attempt, or two attempts at the first to come
+    store.unexpected_errors = (
+        2  # the batch and one single attempt, or two attempts at the first to come
+    )
     async with running(runner_of(settings, store)):
         await send_records(settings, [event("odd", 1), event("even", 1)])
         await until(lambda: done(settings, store), 30)
@@ -142,7 +144,7 @@ async def test_a_surprise_gets_bounded_attempts_and_then_succeeds(settings: Sett
 
 async def test_a_surprise_that_stays_becomes_a_dead_letter(settings: Settings) -> None:
     store = Store()
-    store.surprises = 1_000
+    store.unexpected_errors = 1_000
     async with running(runner_of(settings, store)):
         await send_records(settings, [event("odd", 1), event("even", 1)])
         await until(lambda: done(settings, store), 30)

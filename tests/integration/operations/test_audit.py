@@ -359,7 +359,7 @@ async def test_what_is_committed_and_sent_while_topics_are_read_is_no_finding(
         await published(settings, postgres)
         return scene
 
-    monkeypatch.setattr("outbox.audit.audit.survey", then_one_more)
+    monkeypatch.setattr("outbox.audit.audit.read_scope", then_one_more)
     found = await audited(settings)
     assert (found.right, found.findings, len(late)) == (True, [], 1)
     assert (found.counts.committed, found.counts.read) == (MESSAGES, MESSAGES + 1)

@@ -98,7 +98,7 @@ async def test_a_command_waits_for_as_long_as_a_limit_cuts_it_short_and_is_done_
                 await send(settings, [envelope_of(upsert("second"))])
 
                 async def often() -> bool:
-                    return commands.attempts > quick.surprise_attempts + 1
+                    return commands.attempts > quick.unexpected_error_attempts + 1
 
                 await until(often, WITHIN_SECONDS, 0.02)
                 assert await list_dead_letters(settings, 10) == []

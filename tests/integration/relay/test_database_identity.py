@@ -198,10 +198,10 @@ async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones
         await publish(postgres, "a", "b")
         await postgres.execute(AS_RESTORED)
         await publish(postgres, "a", "c")
-        lineage = await read_identity(postgres)
-        assert lineage.copied
-        assert lineage.cursor_ahead
-        assert lineage.messages_ahead
+        identity = await read_identity(postgres)
+        assert identity.copied
+        assert identity.cursor_ahead
+        assert identity.messages_ahead
         with pytest.raises(Halted, match="outbox reconcile"):
             await require_same(postgres)
 

@@ -84,14 +84,16 @@ class Script:
 class Bench:
     """The share, and all that it was told to do."""
 
-    def __init__(self, script: Script, redo: Redelivery, side_by_side: int, messages: int) -> None:
+    def __init__(
+        self, script: Script, redelivery: Redelivery, side_by_side: int, messages: int
+    ) -> None:
         self.script = script
         self.letters = Letters()
         self.paused: list[Partition] = []
         self.resumed: list[Partition] = []
         self.errors: list[BaseException] = []
-        self.applier = Applier(script, self.letters, redo, ATTEMPTS, VersionGaps("test", 100))
-        self.share = Assignment(
+        self.applier = Applier(script, self.letters, redelivery, ATTEMPTS, VersionGaps("test", 100))
+        self.assignment = Assignment(
             self.applier,
             Bounds(script.batch_messages, side_by_side, messages, 1 << 30),
             RetryBackoff(0.001, 0.01),
@@ -99,33 +101,36 @@ class Bench:
             self.resumed.append,
             self.errors.append,
         )
-        self.share.assign([PARTITION])
+        self.assignment.assign([PARTITION])
 
     def accept(self, *records: ConsumerRecord) -> None:
-        self.share.accept({PARTITION: records})
+        self.assignment.accept({PARTITION: records})
 
     def committable(self) -> int | None:
-        return self.share.committable().get(PARTITION)
+        return self.assignment.committable().get(PARTITION)
 
     async def finished(self) -> None:
         """All that was accepted is applied or buried."""
         await until(self._finished, WITHIN_SECONDS, 0.001)
 
     async def _finished(self) -> bool:
-        return self.share.unfinished_messages == 0
+        return self.assignment.in_flight_messages == 0
 
 
 @asynccontextmanager
 async def bench(
-    batch: int = 1, side_by_side: int = 4, messages: int = 1_000, redo: Redelivery | None = None
+    batch: int = 1,
+    side_by_side: int = 4,
+    messages: int = 1_000,
+    redelivery: Redelivery | None = None,
 ) -> AsyncIterator[Bench]:
-    made = Bench(Script(batch), redo or Asked(), side_by_side, messages)
+    made = Bench(Script(batch), redelivery or Asked(), side_by_side, messages)
     try:
         yield made
     finally:
         made.script.held.set()
-        await made.share.end(0)
-        await made.share.gone()
+        await made.assignment.end(0)
+        await made.assignment.gone()
     assert made.errors == []
 
 

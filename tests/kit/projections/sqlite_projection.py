@@ -37,7 +37,8 @@ class SqliteProjection:
             changes, {StreamKey(*r[:2]): EventIdentity(*r[2:5]) for r in rows}
         )
         self._run(
-            WRITE, [(*c.stream, *c.stamp, c.deleted, c.event.payload()) for c in keep_latest(new)]
+            WRITE,
+            [(*c.stream, *c.identity, c.deleted, c.event.payload()) for c in keep_latest(new)],
         )
         refuse_divergent(self.name, divergences)
 
@@ -48,7 +49,7 @@ class SqliteProjection:
         for row in self._run(SCAN, [()]):
             yield _entry(*row)
 
-    async def forget(self, entries: Sequence[Entry]) -> None:
+    async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         self._run(FORGET, [(*e.stream, e.version, e.digest, e.deleted) for e in entries])
 
     def _run(self, statement: str, each: Sequence[Sequence[Any]]) -> list[Any]:

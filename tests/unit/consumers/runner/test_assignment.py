@@ -29,7 +29,7 @@ async def test_what_is_committed_stays_below_what_still_runs() -> None:
         made.accept(record_of("b", 5), record_of("a", 6), record_of("b", 7), record_of("b", 9))
         await until(lambda: applied(made, 3), WITHIN_SECONDS, 0.001)
         assert made.committable() == 6
-        made.share.committed({PARTITION: 6})
+        made.assignment.committed({PARTITION: 6})
         assert made.committable() is None
         made.script.fails = lambda _: None
         await made.finished()
@@ -160,7 +160,7 @@ async def test_the_end_waits_for_what_runs_and_starts_nothing_more() -> None:
         made.script.held.clear()
         made.accept(record_of("a", 0), record_of("b", 1))
         await until(lambda: called(made, 1), WITHIN_SECONDS, 0.001)
-        ending = asyncio.create_task(made.share.end(WITHIN_SECONDS))
+        ending = asyncio.create_task(made.assignment.end(WITHIN_SECONDS))
         await asyncio.sleep(0)
         assert not ending.done()
         made.script.held.set()
@@ -177,51 +177,51 @@ async def test_the_end_gives_up_what_takes_too_long_and_commits_none_of_it() -> 
         made.script.held.clear()
         made.accept(record_of("a", 0))
         await until(lambda: called(made, 1), WITHIN_SECONDS, 0.001)
-        await made.share.end(0.01)
-        await made.share.gone()
+        await made.assignment.end(0.01)
+        await made.assignment.gone()
         assert made.committable() == 0
         assert (made.script.applied, made.script.running) == ([], 0)
 
 
 async def test_what_is_retried_frees_its_key_when_nothing_of_it_is_left() -> None:
-    redo = Asked()
-    async with bench(redo=redo) as made:
+    redelivery = Asked()
+    async with bench(redelivery=redelivery) as made:
         made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
         made.accept(record_of("a", 0), record_of("a", 1))
         await made.finished()
         made.script.fails = lambda _: None
-        made.share.redo(redo.opens(retried("a", 0), retried("a", 1)))
-        made.share.redo([retried("a", 0)])
+        made.assignment.redeliver(redelivery.opens(retried("a", 0), retried("a", 1)))
+        made.assignment.redeliver([retried("a", 0)])
         made.accept(record_of("a", 2))
         await made.finished()
         assert made.script.applied == ["a@0", "a@1", "a@2"]
-        assert redo.done == [0, 1]
+        assert redelivery.done == [0, 1]
 
 
 async def test_letters_are_redone_before_a_live_message_of_their_key() -> None:
     """C12: also where nobody has handed them to the share."""
-    redo = Asked()
-    async with bench(redo=redo) as made:
+    redelivery = Asked()
+    async with bench(redelivery=redelivery) as made:
         made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
         made.accept(record_of("a", 0), record_of("a", 1))
         await made.finished()
         made.script.fails = lambda _: None
-        redo.opens(retried("a", 0), retried("a", 1))
+        redelivery.opens(retried("a", 0), retried("a", 1))
         made.accept(record_of("a", 2), record_of("b", 3))
         await made.finished()
         assert made.script.of_key("a") == ["a@0", "a@1", "a@2"]
 
 
 async def test_what_is_retried_and_fails_again_stays_parked() -> None:
-    redo = Asked()
-    async with bench(redo=redo) as made:
+    redelivery = Asked()
+    async with bench(redelivery=redelivery) as made:
         made.script.fails = lambda _: BROKEN
-        made.share.redo(redo.opens(retried("a", 0), retried("a", 1)))
-        await until(lambda: settled(redo, 1), WITHIN_SECONDS, 0.001)
+        made.assignment.redeliver(redelivery.opens(retried("a", 0), retried("a", 1)))
+        await until(lambda: settled(redelivery, 1), WITHIN_SECONDS, 0.001)
         made.script.fails = lambda _: None
         made.accept(record_of("a", 5))
         await made.finished()
-        assert (redo.dead, redo.done, made.script.applied) == ([0], [], [])
+        assert (redelivery.dead, redelivery.done, made.script.applied) == ([0], [], [])
         assert [each.waiting for each in made.letters.written] == [True]
 
 
@@ -272,8 +272,8 @@ async def refused(made: Bench, count: int) -> bool:
     return made.letters.refused >= count
 
 
-async def settled(redo: Asked, count: int) -> bool:
-    return len(redo.done) + len(redo.dead) >= count
+async def settled(redelivery: Asked, count: int) -> bool:
+    return len(redelivery.done) + len(redelivery.dead) >= count
 
 
 async def told(made: Bench) -> bool:

@@ -19,7 +19,7 @@ class Broker:
         self.said.append(("resume", partition))
 
 
-def intake(
+def flow_control(
     broker: Broker, partitions: Sequence[Partition] = (A, B), messages: int = 20, size: int = 1_000
 ) -> FlowControl:
     made = FlowControl(messages, size, broker.pause, broker.resume)
@@ -29,7 +29,7 @@ def intake(
 
 def test_a_partition_is_paused_at_its_share_of_the_messages_and_resumed_at_half() -> None:
     broker = Broker()
-    bounded = intake(broker)
+    bounded = flow_control(broker)
     bounded.took(A, 9, 9)
     assert broker.said == []
     bounded.took(A, 1, 1)
@@ -44,7 +44,7 @@ def test_a_partition_is_paused_at_its_share_of_the_messages_and_resumed_at_half(
 
 def test_bytes_bound_it_too() -> None:
     broker = Broker()
-    bounded = intake(broker)
+    bounded = flow_control(broker)
     bounded.took(A, 1, 500)
     assert bounded.paused == {A}
     bounded.released(A, 1, 500)
@@ -54,7 +54,7 @@ def test_bytes_bound_it_too() -> None:
 def test_a_full_partition_leaves_the_others_their_room() -> None:
     """C11: a key that waits for its store takes nothing from other partitions."""
     broker = Broker()
-    bounded = intake(broker)
+    bounded = flow_control(broker)
     bounded.took(A, 19, 100)
     bounded.took(B, 9, 9)
     assert broker.said == [("pause", A)]
@@ -62,7 +62,7 @@ def test_a_full_partition_leaves_the_others_their_room() -> None:
 
 def test_one_partition_may_have_all_of_it() -> None:
     broker = Broker()
-    bounded = intake(broker, [A])
+    bounded = flow_control(broker, [A])
     bounded.took(A, 19, 19)
     assert broker.said == []
 
@@ -70,7 +70,7 @@ def test_one_partition_may_have_all_of_it() -> None:
 def test_many_partitions_that_are_over_their_share_are_all_paused_until_that_is_less() -> None:
     """C23: each by one receive only; but there are two hundred."""
     broker, many = Broker(), [("topic", number) for number in range(200)]
-    bounded = intake(broker, many, messages=400)
+    bounded = flow_control(broker, many, messages=400)
     for partition in many[:13]:
         bounded.took(partition, 17, 17)
     assert bounded.paused == set(many[:13])
@@ -85,7 +85,7 @@ def test_many_partitions_that_are_over_their_share_are_all_paused_until_that_is_
 
 def test_what_came_before_the_partitions_were_known_counts_as_well() -> None:
     broker = Broker()
-    bounded = intake(broker, [])
+    bounded = flow_control(broker, [])
     bounded.took(A, 15, 15)
     bounded.divide([A, B])
     bounded.took(B, 15, 15)

@@ -12,89 +12,91 @@ from tests.kit.consumers.tasks import broken_record, record_of, retried, task
 
 
 def lanes_of(batch: int, *tasks: WorkItem, apart: frozenset[str] = frozenset()) -> KeyQueues:
-    lanes = KeyQueues(batch, lambda task: task.stream in apart)
+    queues = KeyQueues(batch, lambda task: task.stream in apart)
     for each in tasks:
-        lanes.add(each)
-    return lanes
+        queues.add(each)
+    return queues
 
 
-def took(lanes: KeyQueues) -> tuple[WorkBatch, list[int]]:
-    unit = lanes.take()
+def took(queues: KeyQueues) -> tuple[WorkBatch, list[int]]:
+    unit = queues.take()
     assert unit is not None
     return unit, [task.record.offset for task in unit.tasks]
 
 
 def test_a_batch_takes_leading_messages_of_several_keys() -> None:
-    lanes = lanes_of(4, task("a", 0), task("b", 1), task("a", 2), task("b", 3), task("c", 4))
-    unit, offsets = took(lanes)
+    queues = lanes_of(4, task("a", 0), task("b", 1), task("a", 2), task("b", 3), task("c", 4))
+    unit, offsets = took(queues)
     assert offsets == [0, 2, 1, 3]
-    lanes.add(task("a", 5))
-    _, rest = took(lanes)
+    queues.add(task("a", 5))
+    _, rest = took(queues)
     assert rest == [4], "a key with a running batch must wait"
-    lanes.finish(unit)
-    assert took(lanes)[1] == [5]
+    queues.finish(unit)
+    assert took(queues)[1] == [5]
 
 
 def test_with_batches_of_one_keys_are_side_by_side() -> None:
-    lanes = lanes_of(1, task("a", 0), task("a", 1), task("b", 2))
-    assert [took(lanes)[1], took(lanes)[1]] == [[0], [2]]
-    assert lanes.take() is None
+    queues = lanes_of(1, task("a", 0), task("a", 1), task("b", 2))
+    assert [took(queues)[1], took(queues)[1]] == [[0], [2]]
+    assert queues.take() is None
 
 
 def test_a_batch_that_failed_comes_again_one_by_one_and_first() -> None:
-    lanes = lanes_of(2, task("a", 0), task("b", 1), task("c", 2))
-    unit, _ = took(lanes)
-    lanes.split(unit)
-    first, one = took(lanes)
-    _, other = took(lanes)
+    queues = lanes_of(2, task("a", 0), task("b", 1), task("c", 2))
+    unit, _ = took(queues)
+    queues.split(unit)
+    first, one = took(queues)
+    _, other = took(queues)
     assert (one, other) == ([0], [1])
-    lanes.finish(first)
-    lanes.add(task("a", 3))
-    assert took(lanes)[1] == [2, 3], "once it has gone well, a key is in batches again"
+    queues.finish(first)
+    queues.add(task("a", 3))
+    assert took(queues)[1] == [2, 3], "once it has gone well, a key is in batches again"
 
 
 def test_a_lane_that_waits_holds_back_its_own_key_only() -> None:
-    lanes = lanes_of(1, task("a", 0), task("a", 1), task("b", 2))
-    unit, _ = took(lanes)
-    assert took(lanes)[1] == [2]
-    lanes.add(task("a", 3))
-    assert lanes.take() is None
-    lanes.resume(unit.lanes[0])
-    assert took(lanes)[1] == [0]
+    queues = lanes_of(1, task("a", 0), task("a", 1), task("b", 2))
+    unit, _ = took(queues)
+    assert took(queues)[1] == [2]
+    queues.add(task("a", 3))
+    assert queues.take() is None
+    queues.resume(unit.queues[0])
+    assert took(queues)[1] == [0]
 
 
 def test_what_must_be_apart_is_in_no_batch() -> None:
     parked = task("p", 1)
-    lanes = lanes_of(10, task("a", 0), parked, task("b", 2), apart=frozenset({parked.stream or ""}))
-    assert took(lanes)[1] == [0]
-    assert took(lanes)[1] == [1]
-    assert took(lanes)[1] == [2]
+    queues = lanes_of(
+        10, task("a", 0), parked, task("b", 2), apart=frozenset({parked.stream or ""})
+    )
+    assert took(queues)[1] == [0]
+    assert took(queues)[1] == [1]
+    assert took(queues)[1] == [2]
 
 
 def test_a_broken_record_waits_for_what_its_key_said_before() -> None:
     """C9: it would park its key ahead of messages that are in order."""
     broken = read_work_item(broken_record(b"a", 1))
-    lanes = lanes_of(1, task("a", 0), broken)
-    unit, offsets = took(lanes)
+    queues = lanes_of(1, task("a", 0), broken)
+    unit, offsets = took(queues)
     assert offsets == [0]
-    assert lanes.take() is None
-    lanes.finish(unit)
-    assert took(lanes)[1] == [1]
+    assert queues.take() is None
+    queues.finish(unit)
+    assert took(queues)[1] == [1]
 
 
 def test_records_without_a_key_wait_for_nothing() -> None:
     nobody, other = read_work_item(broken_record(None, 0)), read_work_item(broken_record(None, 1))
-    lanes = lanes_of(1, nobody, other)
-    assert [took(lanes)[1], took(lanes)[1]] == [[0], [1]]
+    queues = lanes_of(1, nobody, other)
+    assert [took(queues)[1], took(queues)[1]] == [[0], [1]]
 
 
 def test_what_else_was_retried_of_a_key_is_forgotten_when_one_fails() -> None:
     again = [retried("a", 0), retried("a", 1)]
-    lanes = lanes_of(1, *(read_work_item(each.record, each) for each in again), task("a", 5))
-    unit, _ = took(lanes)
-    assert [task.record.offset for task in lanes.forget_retried(unit)] == [1]
-    lanes.finish(unit)
-    assert took(lanes)[1] == [5]
+    queues = lanes_of(1, *(read_work_item(each.record, each) for each in again), task("a", 5))
+    unit, _ = took(queues)
+    assert [task.record.offset for task in queues.forget_retried(unit)] == [1]
+    queues.finish(unit)
+    assert took(queues)[1] == [5]
 
 
 class Model:
@@ -102,44 +104,44 @@ class Model:
 
     def __init__(self, rng: Random, batch: int, keys: int) -> None:
         self.rng, self.batch = rng, batch
-        self.lanes = lanes_of(batch)
+        self.queues = lanes_of(batch)
         self.to_come = [task(f"k{rng.randrange(keys)}", offset) for offset in range(40)]
         self.running: list[WorkBatch] = []
         self.waiting: list[WorkBatch] = []
         self.done: dict[object, list[int]] = {}
 
     def run(self) -> None:
-        while self.to_come or len(self.lanes):
+        while self.to_come or len(self.queues):
             self.rng.choice([self.add, self.take, self.finish, self.fail, self.resume])()
 
     def add(self) -> None:
         if self.to_come:
-            self.lanes.add(self.to_come.pop(0))
+            self.queues.add(self.to_come.pop(0))
 
     def take(self) -> None:
-        if (unit := self.lanes.take()) is None:
+        if (unit := self.queues.take()) is None:
             return
         self.running.append(unit)
         assert 1 <= len(unit.tasks) <= self.batch
         units = (*self.running, *self.waiting)
-        assert max(Counter(lane.key for each in units for lane in each.lanes).values()) == 1
+        assert max(Counter(queue.key for each in units for queue in each.queues).values()) == 1
 
     def finish(self) -> None:
         if (unit := self.drawn(self.running)) is not None:
             for each in unit.tasks:
-                self.done.setdefault(each.lane, []).append(each.record.offset)
-            self.lanes.finish(unit)
+                self.done.setdefault(each.queue, []).append(each.record.offset)
+            self.queues.finish(unit)
 
     def fail(self) -> None:
         if (unit := self.drawn(self.running)) is not None:
             if len(unit.tasks) > 1:
-                self.lanes.split(unit)
+                self.queues.split(unit)
             else:
                 self.waiting.append(unit)
 
     def resume(self) -> None:
         if (unit := self.drawn(self.waiting)) is not None:
-            self.lanes.resume(unit.lanes[0])
+            self.queues.resume(unit.queues[0])
 
     def drawn(self, units: list[WorkBatch]) -> WorkBatch | None:
         return units.pop(self.rng.randrange(len(units))) if units else None
@@ -159,4 +161,4 @@ def test_every_message_runs_once_after_all_before_it_of_its_key(
 
 
 def test_records_of_a_key_are_those_of_its_topic() -> None:
-    assert read_work_item(record_of("a", 0)).lane == "test.note.events/a"
+    assert read_work_item(record_of("a", 0)).queue == "test.note.events/a"

@@ -27,7 +27,7 @@ def test_a_broken_record_parks_its_key_where_it_has_one(key: bytes, stream: str 
     task = read_work_item(broken_record(key, 3))
     assert isinstance(task.content, MessageRejected)
     assert task.stream == stream
-    assert task.lane == (stream or (TOPIC, 0, 3))
+    assert task.queue == (stream or (TOPIC, 0, 3))
 
 
 def test_a_task_counts_all_bytes_that_it_holds() -> None:
@@ -65,7 +65,7 @@ def test_a_lane_is_the_records_key_and_the_message_is_about_its_subject(
     """FB1: whoever keys commands by a tenant gets them in that tenant's order."""
     found = sent(key, subject)
     assert isinstance(found.content, Envelope)
-    assert (found.stream, found.lane, found.content.key) == (stream, stream, about)
+    assert (found.stream, found.queue, found.content.key) == (stream, stream, about)
 
 
 @pytest.mark.parametrize("key", [None, b"tenant", b"\xff"])

@@ -13,7 +13,7 @@ sample = catalog_items()
 
 def test_the_same_event_again_is_no_divergence() -> None:
     one = sample.upserted("a", 1)
-    assert split_divergent([one, one], {one.stream: one.stamp}) == ([one, one], [])
+    assert split_divergent([one, one], {one.stream: one.identity}) == ([one, one], [])
 
 
 def test_a_key_stops_at_its_first_divergence_and_others_flow() -> None:
@@ -21,19 +21,19 @@ def test_a_key_stops_at_its_first_divergence_and_others_flow() -> None:
     other = sample.upserted("b", 1)
     flowing, stopped = split_divergent([first, twin, later, other, twin], {})
     assert flowing == [first, other]
-    assert stopped == [Divergence(twin, first.stamp)]
+    assert stopped == [Divergence(twin, first.identity)]
 
 
 def test_a_higher_version_does_not_hide_what_the_store_shows_otherwise() -> None:
     twin, later = sample.twin("a", 1), sample.upserted("a", 2)
-    shown = sample.upserted("a", 1).stamp
+    shown = sample.upserted("a", 1).identity
     assert split_divergent([twin, later], {twin.stream: shown}) == ([], [Divergence(twin, shown)])
 
 
 def test_a_divergence_is_one_line_with_the_key_and_both_digests() -> None:
     first, twin = sample.upserted("a", 1), sample.twin("a", 1)
     with captured(divergence) as lines, pytest.raises(MessageRejected, match="suite/a") as caught:
-        refuse_divergent("memory", [Divergence(twin, first.stamp)])
+        refuse_divergent("memory", [Divergence(twin, first.identity)])
     assert caught.value.reason == "diverged"
     (line,) = lines
     assert (line["log_level"], line["projection"], line["key"]) == ("error", "memory", "suite/a")

@@ -125,14 +125,14 @@ async def carry_again(broker: Broker, records: Sequence[Record], times: int) -> 
     lease = Lease("me", 1, 60.0, 0.0, lambda: 0.0)
     async with CarrierToBroker(broker, lease) as carrying:
         for _ in range(times):
-            await carrying.carry(await carrying.pack(records))
+            await carrying.send_all(await carrying.pack(records))
         return carrying.publishers
 
 
-async def carry(broker: Broker, records: Sequence[Record]) -> SendResult:
+async def send_all(broker: Broker, records: Sequence[Record]) -> SendResult:
     lease = Lease("me", 1, 60.0, 0.0, lambda: 0.0)
     async with CarrierToBroker(broker, lease) as carrying:
-        return await carrying.carry(await carrying.pack(records))
+        return await carrying.send_all(await carrying.pack(records))
 
 
 @given(
@@ -145,7 +145,7 @@ def test_every_record_is_delivered_refused_or_behind_a_refused_one(
 ) -> None:
     records = [Record(n, "t", b"k%d" % key, b"", [], b"a") for n, key in enumerate(keys)]
     broker = Broker(poison, limit)
-    carried = asyncio.run(carry(broker, records))
+    carried = asyncio.run(send_all(broker, records))
 
     delivered = [position for log in broker.log.values() for position in log]
     left = [record.position for record in collect_unacknowledged(carried)]
