@@ -16,8 +16,9 @@ test: $(VENV)/ready
 
 # The same with databases that give every session LATIN1, German dates, the time of Kathmandu and
 # serializable transactions. SHORT=1 runs what reads and writes most of them: two minutes, as in CI.
-SHORT_OF_DEFAULTS := $(addprefix tests/integration/,test_sessions.py test_plain_sql.py \
-	test_partitions.py test_command_line.py test_migrate.py test_retention.py test_dead_letters.py)
+SHORT_OF_DEFAULTS := $(addprefix tests/integration/,postgres/test_sessions.py \
+	postgres/test_migrate.py write/test_plain_sql.py retention/test_create_ahead.py \
+	retention/test_retention.py operations/test_command_line.py consumers/test_dead_letters.py)
 test-defaults: $(VENV)/ready
 	TEST_DATABASE_DEFAULTS=odd $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 		$(if $(SHORT),$(SHORT_OF_DEFAULTS)) $(ARGS)
