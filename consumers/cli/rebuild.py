@@ -169,7 +169,7 @@ async def _status_of(settings: Settings, connection: Any, name: str) -> dict[str
     said: dict[str, Any] = {"rebuild": asdict(row) if row else None, "error": None}
     try:
         async with PROJECTIONS[name](settings) as store:
-            existing: list[Generation] = await store.generations.existing()
+            existing: list[Generation] = await store.generations.list_generations()
             foreign = [each.foreign for each in existing if each.foreign]
             told = {"generations": [asdict(each) for each in existing]}
             return said | told | {"error": "; ".join(foreign) or None}

@@ -80,7 +80,7 @@ class Neo4jGenerations:
                 await session.execute_write(run, _FIRST, {"key": self.name})
         await (await self.live()).prepare()
 
-    async def existing(self) -> list[Generation]:
+    async def list_generations(self) -> list[Generation]:
         """As in Generations."""
         live, numbers = await self._read()
         return [Generation(number, number == live) for number in sorted(numbers)]

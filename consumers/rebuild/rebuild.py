@@ -126,7 +126,7 @@ async def drop(
     with translate_errors():
         async with await connect_command(settings, "rebuild") as state:
             await journal.take_lock(state, generations.name)
-            existing = await generations.existing()
+            existing = await generations.list_generations()
             for each in existing:
                 if each.number == number and each.foreign is not None:
                     raise Halted(f"{each.foreign}: whoever made it may remove it")
@@ -147,7 +147,7 @@ async def _open_or_begin(
 ) -> Rebuild:
     """The open one, which must be what is asked for, or a new one."""
     generations.require_model(asked.model)
-    existing = await generations.existing()
+    existing = await generations.list_generations()
     live = _live_of(generations, existing)
     latest = await journal.find_latest(state, generations.name)
     if latest is not None and latest.is_open and _goes_on(latest, asked, live):

@@ -20,7 +20,7 @@ from consumers.qdrant.projection import QdrantProjection
 from outbox.errors import MessageRejected, Violation
 from schemas.catalog import COLLECTION
 from stack.part import GraphPart
-from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, entry, upserted
+from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, entry_of, upserted
 from tests.kit.projections.qdrant_stores import ENGINES, over_http, scripted
 
 pytestmark = pytest.mark.anyio
@@ -109,8 +109,8 @@ async def test_a_point_that_is_not_ours_is_told_and_then_replaced_by_an_event(
             assert await projection.versions([AT]) == {}
             assert len((await scanned(projection))[1]) == 1
         else:
-            assert await projection.versions([AT]) == {AT: entry(change)}
-            assert await scanned(projection) == ([entry(change)], [])
+            assert await projection.versions([AT]) == {AT: entry_of(change)}
+            assert await scanned(projection) == ([entry_of(change)], [])
 
 
 async def test_a_point_of_most_foreign_kinds_is_replaced(
@@ -133,7 +133,7 @@ async def test_a_point_of_most_foreign_kinds_is_replaced(
         await put(client, point(altered(name, value)))
         change = upserted("a", 3)
         await projection.apply([change])
-        assert await scanned(projection) == ([entry(change)], []), (name, value)
+        assert await scanned(projection) == ([entry_of(change)], []), (name, value)
 
 
 async def test_points_beside_ours_are_told_by_their_ids_and_kept(
@@ -153,7 +153,7 @@ async def test_points_beside_ours_are_told_by_their_ids_and_kept(
         point({}, str(uuid4())),
     )
     entries, foreign = await scanned(projection)
-    assert entries == [entry(upserted("a", 5))]
+    assert entries == [entry_of(upserted("a", 5))]
     assert {twin, bare, half, other} < {each.place for each in foreign}
     assert len(foreign) == 5
     await projection.apply([upserted("a", 6)])
@@ -176,7 +176,7 @@ async def test_a_valid_point_that_came_meanwhile_is_fenced_as_ever(
 
     monkeypatch.setattr(projection, "_displace", overtaken)
     await projection.apply([upserted("a", 3)])
-    assert await scanned(projection) == ([entry(upserted("a", 9))], [])
+    assert await scanned(projection) == ([entry_of(upserted("a", 9))], [])
 
 
 # The graph.
@@ -215,7 +215,7 @@ async def test_a_node_that_is_not_ours_is_told_and_then_replaced_by_an_event(
     for version in (3, 9):
         change = upserted("a", version)
         await nodes.apply([change, upserted("b", version)])
-        assert await nodes.versions([AT]) == {AT: entry(change)}
+        assert await nodes.versions([AT]) == {AT: entry_of(change)}
     entries, foreign = await scanned(nodes)
     assert (sorted(e.stream.key for e in entries), foreign) == (["suite/a", "suite/b"], [])
 
@@ -227,7 +227,7 @@ async def test_a_node_whose_key_is_none_is_told(nodes: Projection, create: Plant
     await nodes.apply([upserted("a", 1)])
     await create(altered("key", key))
     entries, foreign = await scanned(nodes)
-    assert entries == [entry(upserted("a", 1))]
+    assert entries == [entry_of(upserted("a", 1))]
     assert ["key" in each.why for each in foreign] == [True]
 
 

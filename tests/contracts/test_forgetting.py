@@ -18,7 +18,7 @@ from consumers.mappings.catalog import (
 from consumers.neo4j.projection import Neo4jProjection, Shape
 from consumers.projections.projection import Change, Entry, StreamKey
 from consumers.projections.testing import conformance
-from consumers.projections.testing.conformance import BrokenPromise, Promise, assert_shows, entry
+from consumers.projections.testing.conformance import BrokenPromise, Promise, assert_shows, entry_of
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.projections.testing.sample import catalog_items
 from consumers.qdrant import points
@@ -29,8 +29,8 @@ from tests.kit.projections.projection_suite import CountingEmbedder, upserted
 pytestmark = pytest.mark.anyio
 
 FENCED = [
-    conformance.forgetting_takes_exactly_what_was_seen,
-    conformance.forgetting_never_takes_what_came_since,
+    conformance.delete_if_unchanged_takes_exactly_what_was_seen,
+    conformance.delete_if_unchanged_never_takes_what_came_since,
 ]
 named = pytest.mark.parametrize("promise", FENCED, ids=lambda promise: promise.__name__)
 
@@ -57,7 +57,7 @@ async def test_the_suite_notices_a_filter_that_forgets_by_id(
     def by_id(entries: Iterable[Entry]) -> models.Filter:
         return models.Filter(must=points.match_exactly(entries).must)
 
-    monkeypatch.setattr("consumers.qdrant.projection.exactly", by_id)
+    monkeypatch.setattr("consumers.qdrant.projection.match_exactly", by_id)
     planted = catalog_qdrant(client, CountingEmbedder())
     await planted.prepare()
     with pytest.raises(BrokenPromise):
@@ -106,13 +106,13 @@ async def test_a_forgotten_node_takes_its_own_edges_and_no_others(
     await graph.prepare()
     changes = [created(1), upserted("a", 1, colour="red"), upserted("b", 1, colour="red")]
     await graph.apply(changes)
-    await graph.delete_if_unchanged([entry(changes[1])])
+    await graph.delete_if_unchanged([entry_of(changes[1])])
     assert await rows("MATCH (n:Item) RETURN n.key") == [("suite/b",)]
     assert await rows("MATCH (n)-[r]->(m) RETURN n.key, type(r), m.key") == [
         ("suite", "CONTAINS", "suite/b"),
         ("suite/b", "HAS", "colour=red"),
     ]
-    await graph.delete_if_unchanged([entry(changes[0])])
+    await graph.delete_if_unchanged([entry_of(changes[0])])
     await assert_shows(graph, changes[2:])
     placeholder = {"key": "suite", "version": 0}
     assert await rows("MATCH (c:Catalog)-->(n) RETURN properties(c), n.key") == [

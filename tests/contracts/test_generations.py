@@ -17,7 +17,7 @@ from tests.kit.projections.projection_suite import (
     CountingEmbedder,
     assert_shows,
     removed,
-    scanned,
+    read_all,
     upserted,
 )
 
@@ -65,7 +65,7 @@ async def test_the_first_one_is_made_and_live_and_kept(generations: Generations)
     for _ in range(2):
         await store.prepare()
         await store.apply([upserted("a", 1)])
-        assert [(each.number, each.live) for each in await generations.existing()] == [(1, True)]
+        assert [(each.number, each.live) for each in await generations.list_generations()] == [(1, True)]
         await assert_shows(store, [upserted("a", 1)])
 
 
@@ -83,7 +83,7 @@ async def test_what_is_written_goes_to_the_live_one_and_no_other(generations: Ge
     await generations.switch(1)
     await generations.switch(1)
     await assert_shows(store, [upserted("a", 1), upserted("b", 1), removed("c", 2)])
-    await store.delete_if_unchanged(list((await scanned(store)).values()))
+    await store.delete_if_unchanged(list((await read_all(store)).values()))
     await assert_shows(
         await generations.create(2), [upserted("a", 3, state="new"), upserted("d", 1)]
     )
@@ -95,7 +95,7 @@ async def test_another_process_finds_the_same_one_live(make: Make) -> None:
     await generations.create(2)
     await generations.switch(2)
     await others.prepare()
-    assert [(each.number, each.live) for each in await others.existing()] == [(1, False), (2, True)]
+    assert [(each.number, each.live) for each in await others.list_generations()] == [(1, False), (2, True)]
 
 
 async def test_one_that_is_live_cannot_be_dropped_and_another_is_gone(
@@ -109,7 +109,7 @@ async def test_one_that_is_live_cannot_be_dropped_and_another_is_gone(
     with pytest.raises(Halted, match=r"generation 1 of .* is live"):
         await generations.drop(1)
     await generations.drop(2)
-    assert [each.number for each in await generations.existing()] == [1]
+    assert [each.number for each in await generations.list_generations()] == [1]
     with pytest.raises((Halted, SchemaBehind)):
         await generations.switch(2)
     await assert_shows(store, [upserted("a", 1, state="NY")])
@@ -138,12 +138,12 @@ async def test_a_generation_remembers_its_model_and_is_written_with_it(
     await store.apply([upserted("a", 1)])
     (record,) = (await client.scroll(COLLECTION))[0]
     assert (record.payload or {})["model"] == "hash-2"
-    assert await made.existing() == [
+    assert await made.list_generations() == [
         Generation(1, False, "hash-1"),
         Generation(2, True, "hash-2"),
     ]
     await made.create(3)
-    assert (await made.existing())[2] == Generation(3, False, "hash-2"), "the live one's"
+    assert (await made.list_generations())[2] == Generation(3, False, "hash-2"), "the live one's"
     with pytest.raises(SchemaBehind, match="unknown"):
         await made.create(4, "unknown")
 
@@ -189,7 +189,7 @@ async def test_collections_of_another_program_are_told_and_no_generations(
     config = models.VectorParams(size=4, distance=models.Distance.COSINE)
     for name in (f"{COLLECTION}-7", f"{COLLECTION}-007", f"{COLLECTION}-\u0663", f"{COLLECTION}-0"):
         await client.create_collection(name, vectors_config=config)
-    first, other = await generations.existing()
+    first, other = await generations.list_generations()
     assert (first.number, first.live, first.foreign) == (1, True, None)
     assert (other.number, other.live, other.model) == (7, False, None)
     assert "names no model" in str(other.foreign)
@@ -208,6 +208,6 @@ async def test_a_node_of_generations_that_was_altered_is_one_line(
     await generations.prepare()
     statement = f"MATCH (g:Generation) SET {change}"
     await driver.execute_query(statement, database_=graph_part.database)
-    for asked in (generations.existing(), generations.live()):
+    for asked in (generations.list_generations(), generations.live()):
         with pytest.raises(SchemaBehind, match="set live to the number"):
             await asked

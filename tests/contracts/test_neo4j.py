@@ -17,9 +17,9 @@ from stack.servers.port import LOOPBACK, free_ports
 from tests.kit.projections.projection_suite import (
     assert_shows,
     drop_constraints,
-    entry,
+    entry_of,
     removed,
-    scanned,
+    read_all,
     upserted,
 )
 
@@ -87,7 +87,7 @@ async def test_a_catalog_may_come_after_its_items(projection: Neo4jProjection, r
     await projection.apply([created(1)])
     assert await rows("MATCH (c:Catalog) RETURN c.name, c.version") == [("The suite", 1)]
     assert await rows(CONTAINS) == [("suite", "suite/a")]
-    assert await scanned(projection) == {c.stream: entry(c) for c in (created(1), upserted("a", 1))}
+    assert await read_all(projection) == {c.stream: entry_of(c) for c in (created(1), upserted("a", 1))}
 
 
 async def test_a_placeholder_does_not_overwrite_what_came_before(

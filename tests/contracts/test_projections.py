@@ -86,7 +86,7 @@ def deliveries(draw: st.DrawFn) -> list[list[Change]]:
 @given(deliveries())
 def test_any_order_with_repeats_ends_at_the_highest_in_memory(batches: list[list[Change]]) -> None:
     """C13, C14: events carry the whole state, so that a late one is of no more use."""
-    anyio.run(conformance.ends_at_the_highest, memory(), batches)
+    anyio.run(conformance.assert_ends_at_the_highest, memory(), batches)
 
 
 @settings(max_examples=40, deadline=None)
@@ -125,7 +125,7 @@ async def _prepared_then_ends_at_the_highest(
     projection: Projection, batches: list[list[Change]]
 ) -> None:
     await projection.prepare()
-    await conformance.ends_at_the_highest(projection, batches)
+    await conformance.assert_ends_at_the_highest(projection, batches)
 
 
 class Unfenced(Shape):

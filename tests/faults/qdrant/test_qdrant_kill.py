@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from consumers.projections.projection import Change, keep_latest
-from consumers.projections.testing.conformance import assert_shows, entry
+from consumers.projections.testing.conformance import assert_shows, entry_of
 from consumers.projections.testing.sample import Sample, catalog_items
 from consumers.qdrant.projection import QdrantProjection
 from outbox.errors import DependencyDown
@@ -186,7 +186,7 @@ async def _shows_at_least(store: QdrantProjection, heads: list[Change]) -> None:
     for change in heads:
         found = shown[change.stream]
         assert found.version >= change.version, change.stream
-        assert found.version > change.version or found == entry(change)
+        assert found.version > change.version or found == entry_of(change)
 
 
 async def test_a_disk_that_is_full_costs_nothing_but_time(

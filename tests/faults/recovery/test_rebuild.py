@@ -12,7 +12,7 @@ from qdrant_client import AsyncQdrantClient
 from consumers.assembly import live_vectors
 from consumers.neo4j.client import connect, run
 from consumers.projections.generations import LiveProjection
-from consumers.projections.testing.conformance import scanned
+from consumers.projections.testing.conformance import read_all
 from consumers.qdrant.projection import QdrantProjection
 from consumers.rebuild.journal import Phase, Rebuild
 from consumers.rebuild.rebuild import drop, rebuild_through_outages
@@ -144,7 +144,7 @@ async def test_searches_see_the_old_or_the_new_whole_while_writers_go_on(
     assert searcher.asked > 10
     assert written[0] > before > 10, "nobody wrote meanwhile"
     await in_step(postgres, store)
-    assert {stream.key.split("/")[0] for stream in await scanned(store)} == {STILL, BUSY}
+    assert {stream.key.split("/")[0] for stream in await read_all(store)} == {STILL, BUSY}
 
 
 READ_LIVE = 'MATCH (g:Generation {key: "neo4j"}) RETURN g.live AS live'
@@ -207,4 +207,4 @@ async def test_readers_of_the_graph_see_the_old_or_the_new_whole_while_writers_g
         await in_step(postgres, graph)
     tell(f"{ITEMS} keys, {written[0]} writes; {took(done)}; {took(ended)}")
     await drop(settings, graph.generations, 2, asked(projection="neo4j").operation)
-    assert [each.number for each in await graph.generations.existing()] == [1]
+    assert [each.number for each in await graph.generations.list_generations()] == [1]

@@ -43,7 +43,7 @@ class MemoryGenerations:
 
     async def prepare(self) -> None: ...
 
-    async def existing(self) -> list[Generation]:
+    async def list_generations(self) -> list[Generation]:
         return [Generation(number, number == self.number) for number in sorted(self.held)]
 
     async def live(self) -> MemoryProjection:
@@ -233,7 +233,7 @@ async def test_a_reason_is_required(settings: Settings, store: MemoryGenerations
     unsaid = RebuildRequest(Operation("ann", "rebuild", "memory", " "), AT_ONCE)
     with pytest.raises(MessageRejected, match="say why"):
         await rebuild(settings, store, unsaid)
-    assert (await store.existing()) == [Generation(1, True)]
+    assert (await store.list_generations()) == [Generation(1, True)]
 
 
 @pytest.mark.usefixtures("graph")

@@ -10,7 +10,7 @@ from consumers.drift.check import Care, check_in_memory, open_check
 from consumers.drift.repair import Repaired, RepairLimits, TooMuch, repair
 from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Change, Entry, Projection, StreamKey, read_change
-from consumers.projections.testing.conformance import scanned
+from consumers.projections.testing.conformance import read_all
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
 from outbox.cursor.database_identity import require_same
@@ -55,7 +55,7 @@ async def latest_of(postgres: Connection, item: str) -> Change:
 
 
 async def shown(projection: Projection) -> dict[StreamKey, Entry]:
-    return await scanned(projection)
+    return await read_all(projection)
 
 
 @pytest.fixture(params=["memory", "qdrant", "graph"])

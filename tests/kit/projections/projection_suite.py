@@ -13,7 +13,7 @@ from neo4j import AsyncDriver
 
 from consumers.neo4j.projection import connect
 from consumers.projections.projection import Change
-from consumers.projections.testing.conformance import assert_shows, entry, scanned
+from consumers.projections.testing.conformance import assert_shows, entry_of, read_all
 from consumers.projections.testing.sample import change_to
 from schemas.catalog import ItemRemoved, ItemUpserted
 from stack.part import GraphPart
@@ -25,9 +25,9 @@ __all__ = [
     "StumblingEmbedder",
     "assert_shows",
     "empty_graph",
-    "entry",
+    "entry_of",
     "removed",
-    "scanned",
+    "read_all",
     "upserted",
 ]
 

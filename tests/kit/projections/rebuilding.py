@@ -96,4 +96,4 @@ async def in_step(postgres: Connection, projection: Projection) -> None:
 
 
 async def live_number(store: LiveProjection) -> int:
-    return next(each.number for each in await store.generations.existing() if each.live)
+    return next(each.number for each in await store.generations.list_generations() if each.live)
