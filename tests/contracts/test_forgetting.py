@@ -68,8 +68,8 @@ class Unfenced(Shape):
     """A planted mistake: the statement without its comparison."""
 
     @property
-    def forgetting(self) -> str:
-        fenced = ITEM_SHAPE.forgetting
+    def delete_statement(self) -> str:
+        fenced = ITEM_SHAPE.delete_statement
         assert fenced.count(COMPARISON) == 1
         return fenced.replace(COMPARISON, "")
 

@@ -65,7 +65,9 @@ async def test_the_first_one_is_made_and_live_and_kept(generations: Generations)
     for _ in range(2):
         await store.prepare()
         await store.apply([upserted("a", 1)])
-        assert [(each.number, each.live) for each in await generations.list_generations()] == [(1, True)]
+        assert [(each.number, each.live) for each in await generations.list_generations()] == [
+            (1, True)
+        ]
         await assert_shows(store, [upserted("a", 1)])
 
 
@@ -95,7 +97,10 @@ async def test_another_process_finds_the_same_one_live(make: Make) -> None:
     await generations.create(2)
     await generations.switch(2)
     await others.prepare()
-    assert [(each.number, each.live) for each in await others.list_generations()] == [(1, False), (2, True)]
+    assert [(each.number, each.live) for each in await others.list_generations()] == [
+        (1, False),
+        (2, True),
+    ]
 
 
 async def test_one_that_is_live_cannot_be_dropped_and_another_is_gone(

@@ -75,7 +75,7 @@ async def test_it_refuses_a_constraint_that_is_missing_after_all(
         return None
 
     await drop_constraints(driver, database)
-    monkeypatch.setattr("consumers.neo4j.projection._create_constraint", nothing)
+    monkeypatch.setattr("consumers.neo4j.constraints._create_constraint", nothing)
     with pytest.raises(SchemaBehind, match="Attribute, Catalog, Item"):
         await catalog_neo4j(driver, database).prepare()
 
@@ -87,7 +87,9 @@ async def test_a_catalog_may_come_after_its_items(projection: Neo4jProjection, r
     await projection.apply([created(1)])
     assert await rows("MATCH (c:Catalog) RETURN c.name, c.version") == [("The suite", 1)]
     assert await rows(CONTAINS) == [("suite", "suite/a")]
-    assert await read_all(projection) == {c.stream: entry_of(c) for c in (created(1), upserted("a", 1))}
+    assert await read_all(projection) == {
+        c.stream: entry_of(c) for c in (created(1), upserted("a", 1))
+    }
 
 
 async def test_a_placeholder_does_not_overwrite_what_came_before(

@@ -224,5 +224,5 @@ def test_the_neighbours_of_a_row_are_in_order() -> None:
     """N2: whatever the order in which an event names them."""
     shape = Shape(ITEM, "Item", lambda _: Node(neighbours={"HAS": given}), (HAS,))
     given = [{"key": key} for key in "cab"]
-    row = shape.row(upserted("a", 1))
+    row = shape.build_row(upserted("a", 1))
     assert [other["key"] for other in row["edges"]["HAS"]] == ["a", "b", "c"]
