@@ -10,7 +10,8 @@ from consumers.assembly import PROJECTIONS
 from consumers.cli.options import Patience, build_care
 from consumers.projections.generations import Generation
 from consumers.rebuild.journal import Rebuild, find_latest
-from consumers.rebuild.rebuild import RebuildRequest, drop, rebuild_through_outages
+from consumers.rebuild.rebuild import drop, rebuild_through_outages
+from consumers.rebuild.request import RebuildRequest
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, report_halt
 from outbox.cli.number import MAX_NUMBER, MAX_RATE, refuse_nan

@@ -168,7 +168,7 @@ class Neo4jProjection:
                 await self._write(self._shapes[aggregate].delete_statement, page)
 
     async def _apply_heads(self, shape: Shape, changes: Sequence[Change]) -> list[Divergence]:
-        """Write the highest version of each key; return the divergences, whose keys stay as they are."""
+        """Write the highest version of each key; return the divergences, whose keys stay."""
         claims: dict[str, list[Change]] = {}
         for change in changes:
             claims.setdefault(change.stream.key, []).append(change)

@@ -1,7 +1,8 @@
-"""InTurn: a projection whose writers wait for each other.
+"""A projection whose writers take turns.
 
-Two writers of one process that merge the same neighbour in a graph only disturb each other; a
-follower and what brings keys over write to the same generation all the time.
+During a rebuild, the follower and the repair that brings keys over write to the same generation all
+the time. Two writers of one process that merge the same neighbour in a graph would only disturb
+each other.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from consumers.projections.projection import Change, Entry, ForeignEntry, Projec
 
 
 class SerializedProjection:
-    """A Projection: `of`, with one write at a time."""
+    """A Projection that passes each call on to `of`, with one write at a time."""
 
     def __init__(self, of: Projection) -> None:
         self.name = of.name
@@ -21,23 +22,23 @@ class SerializedProjection:
         self._turn = asyncio.Lock()
 
     async def prepare(self) -> None:
-        """As in Projection."""
+        """Prepare the store."""
         await self._of.prepare()
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """As in Projection."""
+        """Apply the changes once no other write of this object goes on."""
         async with self._turn:
             await self._of.apply(changes)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
-        """As in Projection."""
+        """What the store holds of these keys; it waits for no write."""
         return await self._of.versions(streams)
 
     def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
-        """As in Projection."""
+        """Everything that the store holds; it waits for no write."""
         return self._of.scan()
 
     async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
-        """As in Projection."""
+        """Delete unchanged entries once no other write of this object goes on."""
         async with self._turn:
             await self._of.delete_if_unchanged(entries)

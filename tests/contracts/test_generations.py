@@ -16,8 +16,8 @@ from stack.part import GraphPart
 from tests.kit.projections.projection_suite import (
     CountingEmbedder,
     assert_shows,
-    removed,
     read_all,
+    removed,
     upserted,
 )
 

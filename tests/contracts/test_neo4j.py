@@ -18,8 +18,8 @@ from tests.kit.projections.projection_suite import (
     assert_shows,
     drop_constraints,
     entry_of,
-    removed,
     read_all,
+    removed,
     upserted,
 )
 

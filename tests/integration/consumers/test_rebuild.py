@@ -15,7 +15,8 @@ from consumers.projections.generations import Generation, LiveProjection
 from consumers.projections.projection import Change
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.rebuild.journal import Phase, find_latest, take_lock
-from consumers.rebuild.rebuild import RebuildRequest, drop, rebuild
+from consumers.rebuild.rebuild import drop, rebuild
+from consumers.rebuild.request import RebuildRequest
 from consumers.settings import Settings
 from outbox.errors import DependencyDown, Halted, MessageRejected, build_rejection
 from outbox.operations import Operation

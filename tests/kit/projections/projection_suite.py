@@ -26,8 +26,8 @@ __all__ = [
     "assert_shows",
     "empty_graph",
     "entry_of",
-    "removed",
     "read_all",
+    "removed",
     "upserted",
 ]
 

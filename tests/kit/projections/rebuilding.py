@@ -10,7 +10,7 @@ import psycopg
 from consumers.drift.check import Care, check_in_memory
 from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Projection
-from consumers.rebuild.rebuild import RebuildRequest
+from consumers.rebuild.request import RebuildRequest
 from consumers.settings import Settings
 from outbox.operations import Operation
 from schemas.catalog import ItemRemoved, ItemUpserted
