@@ -47,7 +47,7 @@ NAMED_KEYS = 1_000
 Connection = psycopg.AsyncConnection[Any]
 
 
-class TooMuch(Exception):
+class RepairTooLarge(Exception):
     """A repair would touch more keys than it is allowed to; it has touched none."""
 
 
@@ -63,10 +63,10 @@ class RepairLimits:
     keys_per_second: float | None = 500.0
 
     def require(self, drift: Drift) -> None:
-        """Raise TooMuch where more keys differ than a repair may touch."""
+        """Raise RepairTooLarge where more keys differ than a repair may touch."""
         allowed = max(self.free_keys, self.max_share * drift.whole)
         if drift.repairable > allowed:
-            raise TooMuch(
+            raise RepairTooLarge(
                 f"{drift.projection}: {drift.repairable:,} of {drift.whole:,} keys differ, and a "
                 f"repair may touch {int(allowed):,}: is it the right database? With "
                 f"`--allow-share {_round_up(drift.share)}` it does"
@@ -123,9 +123,9 @@ async def repair(
 ) -> Repaired:
     """Repair what a check found, inside its block; `connection` is in autocommit.
 
-    The operation is recorded before anything is touched. Raises TooMuch where the limits do not
-    allow it, Halted where the database is not the one that the relay knew, and DependencyDown where
-    a side fails: what was done until then stays, and repairing again is right.
+    The operation is recorded before anything is touched. Raises RepairTooLarge where the limits do
+    not allow it, Halted where the database is not the one that the relay knew, and DependencyDown
+    where a side fails: what was done until then stays, and repairing again is right.
     """
     limits.require(drift)
     run = _RepairRun(connection, projection)

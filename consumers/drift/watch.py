@@ -1,7 +1,7 @@
 """Watch: check one store for drift again and again, at a rate that disturbs nobody.
 
-Each round ends in a Round: exact counts, or the error that prevented them. A store that could not
-be compared has no counts at all, and never zeros.
+Each round ends in a WatchRound: exact counts, or the error that prevented them. A store that could
+not be compared has no counts at all, and never zeros.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ from consumers.projections.projection import Projection
 from outbox.errors import OutboxError
 from outbox.streams.difference import DifferenceKind
 
-Open = Callable[[], AbstractAsyncContextManager[tuple[psycopg.AsyncConnection[Any], Projection]]]
+OpenStore = Callable[
+    [], AbstractAsyncContextManager[tuple[psycopg.AsyncConnection[Any], Projection]]
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class WatchRound:
     """What one round found. `counts` is None where there was an `error`.
 
     `heads` is how many keys PostgreSQL has, and `shown` how many the store has.
@@ -45,10 +47,10 @@ class Watch:
     def __init__(
         self,
         projection: str,
-        open_store: Open,
+        open_store: OpenStore,
         care: Care,
         pause_seconds: float,
-        on_progress: Callable[[Round], None],
+        on_progress: Callable[[WatchRound], None],
     ) -> None:
         self._projection = projection
         self._open_store = open_store
@@ -75,13 +77,13 @@ class Watch:
             self._report(await self._run_round())
             await asyncio.sleep(self._pause_seconds)
 
-    async def _run_round(self) -> Round:
+    async def _run_round(self) -> WatchRound:
         try:
             async with (
                 self._open_store() as (connection, store),
                 open_check(connection, store, self._care) as drift,
             ):
                 counts, seconds = dict(drift.counts), round(drift.seconds, 3)
-                return Round(self._projection, counts, drift.heads, drift.shown, seconds)
+                return WatchRound(self._projection, counts, drift.heads, drift.shown, seconds)
         except OutboxError as error:
-            return Round(self._projection, error=str(error))
+            return WatchRound(self._projection, error=str(error))

@@ -1,4 +1,4 @@
-"""The example of docs/projections.md: it is shown as it is, and keeps what it promises."""
+"""The example of docs/projections.md keeps every promise, and the page shows it word for word."""
 
 import re
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "projections.md"
-EXAMPLE = ROOT / "tests" / "contracts" / "sqlite_projection.py"
+EXAMPLE = ROOT / "tests" / "kit" / "projections" / "sqlite_projection.py"
 BLOCK = re.compile(r"^<!-- (\S+) -->\n```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
