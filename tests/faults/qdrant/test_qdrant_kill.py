@@ -126,11 +126,6 @@ class Writers:
 
 
 @pytest.fixture
-def embedder() -> CountingEmbedder:
-    return CountingEmbedder()
-
-
-@pytest.fixture
 async def projection(tmp_path: Path) -> AsyncIterator[tuple[Supervised, QdrantProjection]]:
     pytest.importorskip("qdrant_edge", reason=NO_ENGINE)
     with supervised(tmp_path / "engine") as server:
