@@ -1,6 +1,7 @@
-"""FB3: what another program has put into a store is told, and stops nobody who reads or writes it.
+"""FB3: what another program put into a store is reported, and stops no reader and no writer.
 
-The same entries in Qdrant's local mode, in Qdrant's own engine behind a port, and in the graph.
+The tests plant the same entries in Qdrant's local mode, in Qdrant's own engine behind a port, and
+in the graph.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -39,7 +40,7 @@ OURS: Values = {
     "deleted": False,
 }
 MISSING: Any = object()
-# What one value of an entry is changed to; each makes it foreign.
+# One value of an entry, and what it is changed to; each change makes the entry foreign.
 CHANGED: list[tuple[str, Any]] = [
     *(("version", v) for v in (MISSING, "5", 5.0, 5.5, True, -5, [5], 1e300)),
     *(("event_id", v) for v in (MISSING, 7, "", "e\x00")),
@@ -71,7 +72,7 @@ async def qdrant(
     embedder: CountingEmbedder,
     tmp_path: Path,
 ) -> AsyncIterator[tuple[QdrantProjection, AsyncQdrantClient]]:
-    """The projection, prepared, and a client of its store."""
+    """The prepared projection, and a client of its store."""
     async with AsyncExitStack() as held:
         if request.param == "in memory":
             made = catalog_qdrant(client, embedder)
@@ -83,7 +84,7 @@ async def qdrant(
 
 
 async def put(client: AsyncQdrantClient, *points: models.PointStruct) -> None:
-    """As another program does; in a batch, which is what the scripted server knows."""
+    """Write points as another program does; the scripted server only knows writes in batches."""
     upsert = models.UpsertOperation(upsert=models.PointsList(points=list(points)))
     await client.batch_update_points(COLLECTION, [upsert], wait=True)
 
@@ -92,7 +93,7 @@ async def put(client: AsyncQdrantClient, *points: models.PointStruct) -> None:
 async def test_a_point_that_is_not_ours_is_told_and_then_replaced_by_an_event(
     qdrant: tuple[QdrantProjection, AsyncQdrantClient], name: str, value: Any
 ) -> None:
-    """Under the id of one of our keys; or the event is refused, and the refusal says where."""
+    """The point has the id of one of our keys. If it stays, the event is refused, and names it."""
     projection, client = qdrant
     await put(client, point(altered(name, value)))
     assert (await scanned(projection))[0] == []
@@ -116,7 +117,7 @@ async def test_a_point_that_is_not_ours_is_told_and_then_replaced_by_an_event(
 async def test_a_point_of_most_foreign_kinds_is_replaced(
     qdrant: tuple[QdrantProjection, AsyncQdrantClient],
 ) -> None:
-    """The fence tells a missing or mistyped version, aggregate, key and mark of deletion."""
+    """The fence recognises a missing or mistyped version, aggregate, key and mark of deletion."""
     projection, client = qdrant
     for name, value in (
         ("version", "5"),
@@ -139,7 +140,7 @@ async def test_a_point_of_most_foreign_kinds_is_replaced(
 async def test_points_beside_ours_are_told_by_their_ids_and_kept(
     qdrant: tuple[QdrantProjection, AsyncQdrantClient],
 ) -> None:
-    """Among them one that claims a key of ours under another id: only ours counts."""
+    """One of them claims a key of ours under another id: only the point under our id counts."""
     projection, client = qdrant
     await projection.apply([upserted("a", 5)])
     (twin, bare, half, other) = (str(uuid4()) for _ in range(4))
@@ -163,7 +164,7 @@ async def test_points_beside_ours_are_told_by_their_ids_and_kept(
 async def test_a_valid_point_that_came_meanwhile_is_fenced_as_ever(
     qdrant: tuple[QdrantProjection, AsyncQdrantClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer that saw a foreign point writes after another has put a newer version there."""
+    """A writer that read a foreign point writes after another one put a newer version there."""
     projection, client = qdrant
     await put(client, point(altered("version", "5")))
     displace = projection._displace

@@ -1,4 +1,4 @@
-"""Forgetting: what the graph keeps for others, and that the suite notices a forgetting too much."""
+"""Deletion of unchanged entries: the graph keeps shared nodes, and the suite notices mistakes."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ named = pytest.mark.parametrize("promise", FENCED, ids=lambda promise: promise._
 @named
 async def test_the_suite_notices_a_dict_that_forgets_by_key(promise: Promise) -> None:
     class ByKey(MemoryProjection):
-        """A planted mistake."""
+        """A planted mistake: it deletes whatever the key has."""
 
         async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
             for each in entries:
@@ -52,7 +52,7 @@ async def test_the_suite_notices_a_dict_that_forgets_by_key(promise: Promise) ->
 async def test_the_suite_notices_a_filter_that_forgets_by_id(
     promise: Promise, client: AsyncQdrantClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A planted mistake, in Qdrant's stand-in, local mode."""
+    """A planted mistake: the filter compares ids only; in Qdrant's stand-in, local mode."""
 
     def by_id(entries: Iterable[Entry]) -> models.Filter:
         return models.Filter(must=points.match_exactly(entries).must)
@@ -65,7 +65,7 @@ async def test_the_suite_notices_a_filter_that_forgets_by_id(
 
 
 class Unfenced(Shape):
-    """A planted mistake: the statement without its comparison."""
+    """A planted mistake: the statement does not compare the entry."""
 
     @property
     def delete_statement(self) -> str:
@@ -96,7 +96,7 @@ def created(version: int) -> Change:
 async def test_a_forgotten_node_takes_its_own_edges_and_no_others(
     driver: AsyncDriver, graph_part: GraphPart
 ) -> None:
-    """An item goes with its edges; a catalog that items are in stays, as a placeholder."""
+    """An item is deleted with its edges; a catalog that has items stays, as a placeholder."""
 
     async def rows(cypher: str) -> list[tuple[Any, ...]]:
         result = await driver.execute_query(cypher, database_=graph_part.database)

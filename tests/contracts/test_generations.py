@@ -1,4 +1,4 @@
-"""What every store's generations promise: side by side, one of them live, switched at once."""
+"""What the generations of every store promise: side by side, one is live, a switch is at once."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ KINDS = ("qdrant", "neo4j")
 
 
 class Embedders(dict[str, CountingEmbedder]):
-    """Of every model but `unknown`; the same one for the same name."""
+    """Gives an embedder for every model but `unknown`; the same one for the same name."""
 
     def __call__(self, model: str) -> CountingEmbedder:
         if model == "unknown":
@@ -44,8 +44,10 @@ def make(
     driver: AsyncDriver,
     graph_part: GraphPart,
 ) -> Make:
-    """Each is as in a process of its own. Qdrant is its stand-in, local mode; the graph is what
-    the report says."""
+    """Makes generations as another process would.
+
+    Qdrant is its stand-in, local mode; the report says which graph it is.
+    """
     if request.param == "qdrant":
         return lambda: vectors(client)
     return lambda: catalog_graph_generations(driver, graph_part.database)
@@ -127,13 +129,13 @@ async def test_a_model_that_nobody_can_embed_with_is_refused(generations: Genera
         generations.require_model("unknown")
 
 
-# Qdrant's own.
+# Tests of Qdrant's generations only.
 
 
 async def test_a_generation_remembers_its_model_and_is_written_with_it(
     client: AsyncQdrantClient,
 ) -> None:
-    """Whatever the settings of whoever writes say; a process that does not know it stops."""
+    """The settings of the writer do not matter; a process that does not know the model stops."""
     made = vectors(client, "hash-1")
     await made.prepare()
     await made.create(2, "hash-2")
@@ -188,7 +190,7 @@ async def test_the_models_of_one_embedder_are_as_long_as_their_names_say() -> No
 async def test_collections_of_another_program_are_told_and_no_generations(
     client: AsyncQdrantClient,
 ) -> None:
-    """FB3: with our name and no model, or with a number as we would not write it."""
+    """FB3: they have our name and no model, or a number as we would not write it."""
     generations = vectors(client)
     await generations.prepare()
     config = models.VectorParams(size=4, distance=models.Distance.COSINE)
@@ -208,7 +210,7 @@ async def test_collections_of_another_program_are_told_and_no_generations(
 async def test_a_node_of_generations_that_was_altered_is_one_line(
     driver: AsyncDriver, graph_part: GraphPart, change: str
 ) -> None:
-    """FB3: whoever asks is told what to set; no reader guesses."""
+    """FB3: the error says what to set; no reader guesses."""
     generations = catalog_graph_generations(driver, graph_part.database)
     await generations.prepare()
     statement = f"MATCH (g:Generation) SET {change}"

@@ -113,7 +113,7 @@ async def test_attributes_are_replaced_by_the_newer_ones(
 async def test_a_value_of_another_type_has_a_node_of_its_own(
     projection: Neo4jProjection, rows: Any
 ) -> None:
-    """FA5: the text `true` is not the truth, nor `3` the number."""
+    """FA5: the text `true` is not the bool, and `3` is not the number."""
     await projection.apply([upserted("a", 1, open=True, size=3.0)])
     await projection.apply([upserted("a", 2, open="true", size="3")])
     assert await rows(HAS) == [('open="true"', "open", "true"), ('size="3"', "size", "3")]
@@ -191,7 +191,7 @@ async def test_a_batch_larger_than_a_transaction_is_applied_whole(
 
 
 def transactions(projection: Neo4jProjection, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows each of its transactions will have had."""
+    """How many rows each of its transactions has; the list grows with them."""
     sizes: list[int] = []
     write = projection._write
 

@@ -53,7 +53,9 @@ async def test_a_deleted_point_is_in_no_search_of_the_live(
 ) -> None:
     await projection.apply([upserted("a", 1), upserted("b", 1)])
     await projection.apply([removed("a", 2)])
-    anything = [1.0] + [0.0] * (DIMENSION - 1)  # a tombstone's own vector: the nearest of all
+    anything = [1.0] + [0.0] * (
+        DIMENSION - 1
+    )  # a tombstone has this vector, so it would be the nearest
     found = await client.query_points(COLLECTION, query=anything, query_filter=LIVE, limit=10)
     assert [(point.payload or {})["key"] for point in found.points] == ["suite/b"]
     assert (await projection.count(), await projection.count(None)) == (1, 2)

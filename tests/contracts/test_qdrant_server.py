@@ -1,4 +1,7 @@
-"""The server at QDRANT_URL, where one is given, in collections of the tests' own."""
+"""The server at QDRANT_URL keeps every promise; the tests use collections of their own.
+
+Without QDRANT_URL they are skipped.
+"""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -60,7 +63,9 @@ async def test_a_deleted_point_is_in_no_search_of_the_live(
     projection: QdrantProjection, client: AsyncQdrantClient
 ) -> None:
     await projection.apply(BATCH)
-    anything = [1.0] + [0.0] * (DIMENSION - 1)  # a tombstone's own vector: the nearest of all
+    anything = [1.0] + [0.0] * (
+        DIMENSION - 1
+    )  # a tombstone has this vector, so it would be the nearest
     found = await client.query_points(
         projection.collection, query=anything, query_filter=LIVE, limit=10
     )

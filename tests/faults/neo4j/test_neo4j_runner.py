@@ -32,7 +32,7 @@ WITHIN_SECONDS = 60.0
 
 
 def described(change: Change) -> Node:
-    """The item by its name; one of them has a number that no graph should hold."""
+    """The item with its properties; BAD has a weight that no graph should hold."""
     properties = item_node(change).properties
     return Node({**properties, "weight": math.nan if change.digest == BAD.digest else 1.0})
 
@@ -55,7 +55,7 @@ async def consumed(settings: Settings) -> None:
 async def test_a_value_that_no_graph_holds_parks_its_key_and_everything_else_flows(
     settings: Settings, projection: Neo4jProjection
 ) -> None:
-    """N8: at once, by the name of the field; what comes after it waits."""
+    """N8: it is refused at once, by the name of the field; later messages of its key wait."""
     async with running(projecting(settings, projection)):
         await send_changes(settings, FIRST)
         await consumed(settings)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 async def test_over_http_a_projection_keeps(promise: Promise, projection: QdrantProjection) -> None:
-    """Q1, Q2, I6, I7, I8, I13."""
+    """Q1, Q2: all that every projection promises."""
     await promise(projection, SAMPLE)
 
 
@@ -31,7 +31,7 @@ async def test_over_http_a_projection_keeps(promise: Promise, projection: Qdrant
 async def test_an_old_server_is_refused(
     between: Proxy, server: QdrantServer, embedder: CountingEmbedder, version: str
 ) -> None:
-    """Q6."""
+    """Q6: it names the version to upgrade to, and makes no collection."""
     server.version = version
     async with over_http(between.address, embedder) as projection:
         with pytest.raises(SchemaBehind, match=r"upgrade the server to 1\.19"):
@@ -64,7 +64,7 @@ async def test_a_collection_that_was_made_anew_in_another_dimension_stops_the_co
 async def test_a_missing_collection_stops_the_consumer(
     projection: QdrantProjection, server: QdrantServer
 ) -> None:
-    """Q9."""
+    """Q9: no message is at fault."""
     await server.engine.drop(COLLECTION)
     stream = BATCH[0].stream
     for call in (projection.apply(BATCH), projection.versions([stream]), projection.count()):

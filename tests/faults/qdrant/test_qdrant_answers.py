@@ -37,7 +37,7 @@ pytestmark = pytest.mark.anyio
 async def test_only_completed_counts_and_what_was_done_meanwhile_is_done_once(
     projection: QdrantProjection, server: QdrantServer, status: str, done: int | None
 ) -> None:
-    """Q3, Q4."""
+    """Q3, Q4: any other status is an outage, and repeating the batch is harmless."""
     server.twist(Twist(unfinished(status, 3), done))
     with pytest.raises(DependencyDown, match=f"a write is {status}"):
         await projection.apply(BATCH)
@@ -53,7 +53,7 @@ async def test_after_a_silence_the_write_is_repeated(
     embedder: CountingEmbedder,
     done: int | None,
 ) -> None:
-    """Q4: what was done before the caller gave up is not done again, nor embedded again."""
+    """Q4: a write that was done before the caller gave up is neither done nor embedded again."""
     silence = server.twist(Twist(None, done))
     while not silence.happened.is_set():
         with pytest.raises(DependencyDown, match="Timeout"):
@@ -79,7 +79,7 @@ TOXICS: dict[str, tuple[Callable[[], Toxic], Direction]] = {
 async def test_a_broken_line_is_an_outage_and_what_came_through_is_done_once(
     projection: QdrantProjection, hasty: QdrantProjection, between: Proxy, kind: str
 ) -> None:
-    """Q4."""
+    """Q4: repeating the batch is harmless."""
     toxic, direction = TOXICS[kind]
     with between.toxic(toxic(), direction), pytest.raises(DependencyDown):
         await hasty.apply(BATCH)
@@ -117,7 +117,7 @@ OUTAGES = {
 async def test_what_is_not_an_answer_to_us_is_an_outage(
     projection: QdrantProjection, server: QdrantServer, kind: str, path: str
 ) -> None:
-    """Q10: no message is at fault, and once it is over they are applied."""
+    """Q10: no message is at fault, and all are applied once the outage is over."""
     server.twist(Twist(OUTAGES[kind], path=path))
     with pytest.raises(DependencyDown, match="qdrant"):
         await projection.apply(BATCH)
@@ -130,7 +130,7 @@ async def test_what_is_not_an_answer_to_us_is_an_outage(
 async def test_a_write_has_as_many_results_as_operations(
     projection: QdrantProjection, server: QdrantServer, operations: int
 ) -> None:
-    """Q3: less says nothing of the others."""
+    """Q3: any other number says nothing about the rest."""
     server.twist(Twist(unfinished("completed", operations)))
     with pytest.raises(DependencyDown, match=f"{operations} results of 3 writes"):
         await projection.apply(BATCH)
@@ -143,7 +143,7 @@ async def test_a_write_has_as_many_results_as_operations(
 async def test_a_refused_question_is_an_outage(
     projection: QdrantProjection, server: QdrantServer, status: int
 ) -> None:
-    """Q10: it holds nothing of a message but its key."""
+    """Q10: a question has nothing of a message but its key."""
     server.twist(Twist(refusal(status, "Wrong input"), path=QUESTIONS))
     with pytest.raises(DependencyDown, match="a question is refused"):
         await projection.apply(BATCH)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_batch_that_is_refused_once_is_applied_without_a_culprit(
     projection: QdrantProjection, server: QdrantServer, done: int | None
 ) -> None:
-    """Q5."""
+    """Q5: the halves succeed, although some operations were done before."""
     server.twist(Twist(refusal(400, "Wrong input: try again"), done))
     await projection.apply(BATCH)
     await assert_shows(projection, BATCH)
@@ -32,7 +32,7 @@ async def test_a_batch_that_is_refused_once_is_applied_without_a_culprit(
 async def test_of_a_refused_batch_only_the_bad_point_is_rejected(
     projection: QdrantProjection, server: QdrantServer
 ) -> None:
-    """Q5, Q9: found in some ten requests, and everything else is applied."""
+    """Q5, Q9: it is found in some ten requests, and everything else is applied."""
     bad = MANY[77]
     server.refuses = lambda point: bool(point["payload"]["key"] == bad.stream.key)
     with pytest.raises(MessageRejected, match="refused-by-store") as caught:
@@ -45,7 +45,7 @@ async def test_of_a_refused_batch_only_the_bad_point_is_rejected(
 async def test_each_of_several_bad_points_is_named(
     projection: QdrantProjection, server: QdrantServer
 ) -> None:
-    """Q5."""
+    """Q5: everything else of the batch is applied."""
     bad = [MANY[0], MANY[1], MANY[150]]
     keys = {change.stream.key for change in bad}
     server.refuses = lambda point: point["payload"]["key"] in keys
@@ -56,7 +56,7 @@ async def test_each_of_several_bad_points_is_named(
 
 
 async def test_a_vector_without_numbers_is_refused_alone(between: Proxy) -> None:
-    """Q5, Q9."""
+    """Q5, Q9: everything else of the batch is applied."""
     async with over_http(between.address, StumblingEmbedder("b\n")) as projection:
         await projection.prepare()
         with pytest.raises(MessageRejected, match="suite/b"):
@@ -67,7 +67,7 @@ async def test_a_vector_without_numbers_is_refused_alone(between: Proxy) -> None
 async def test_a_batch_that_is_too_large_is_sent_in_smaller_ones(
     projection: QdrantProjection, server: QdrantServer
 ) -> None:
-    """Q5: nobody is at fault."""
+    """Q5: no message is at fault."""
     server.most_bytes = 20_000
     await projection.apply(MANY)
     server.most_bytes *= 1_000
@@ -78,7 +78,7 @@ async def test_a_batch_that_is_too_large_is_sent_in_smaller_ones(
 async def test_a_point_that_is_too_large_for_a_proxy_alone_is_not_at_fault(
     projection: QdrantProjection, server: QdrantServer
 ) -> None:
-    """Q5, Q10: the proxy is."""
+    """Q5, Q10: it is the proxy's limit, and so an outage."""
     server.twist(Twist(page(413), times=1_000))
     with pytest.raises(DependencyDown, match="before it: 413"):
         await projection.apply(BATCH)

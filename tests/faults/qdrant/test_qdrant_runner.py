@@ -94,7 +94,7 @@ def troubles() -> Iterator[Twist]:
 async def test_no_outage_makes_a_dead_letter(
     quick: Settings, server: QdrantServer, projection: QdrantProjection
 ) -> None:
-    """Q3, Q4, Q10, D6."""
+    """Q3, Q4, Q10: the consumer waits, and applies everything once the outage is over."""
     server.twists.extend(troubles())
     async with running(runner_of(quick, projection)):
         await send_changes(quick, CHANGES)
@@ -107,7 +107,7 @@ async def test_no_outage_makes_a_dead_letter(
 async def test_only_the_bad_point_becomes_a_dead_letter(
     quick: Settings, server: QdrantServer, projection: QdrantProjection
 ) -> None:
-    """Q5, Q9: what comes after it waits, and everything else is applied."""
+    """Q5, Q9: later messages of its key wait, and everything else is applied."""
     bad = CHANGES[2]
     server.refuses = lambda point: bool(point["payload"]["digest"] == bad.digest)
     await send_changes(quick, CHANGES[:6])
