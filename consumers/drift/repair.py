@@ -159,6 +159,7 @@ class _RepairRun:
         self._projection = projection
 
     async def repair(self, drift: Drift, rate: RateLimit, on_progress: OnProgress) -> None:
+        """Repair every key that the check found, and count the foreign entries that are left."""
         started = monotonic()
         streams = (pair.stream for pair in drift.pairs())
         for page in paginate(streams, PAGE_KEYS):

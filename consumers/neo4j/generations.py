@@ -70,7 +70,7 @@ class Neo4jGenerations:
         self._database = database
         self._shapes = tuple(shapes)
         self._answer_seconds = answer_seconds
-        self._opened: dict[int, Neo4jProjection] = {}
+        self._projections: dict[int, Neo4jProjection] = {}
         self._guarded: dict[int, Neo4jProjection] = {}
         self._assumed_live = 1  # every write checks it
         self.aggregates = frozenset(shape.aggregate for shape in self._shapes)
@@ -92,7 +92,7 @@ class Neo4jGenerations:
     async def live(self) -> Neo4jProjection:
         """The projection over the live generation; SchemaBehind where the node was altered."""
         live, _ = await self._read_numbers()
-        return self._over(live)
+        return self._projection(live)
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """Apply the changes to the live generation.
@@ -101,15 +101,15 @@ class Neo4jGenerations:
         again to the new one.
         """
         try:
-            await self._over_while_live(self._assumed_live).apply(changes)
+            await self._guarded_projection(self._assumed_live).apply(changes)
         except GuardUnmatched:
             self._assumed_live, _ = await self._read_numbers()
-            await self._over(self._assumed_live).apply(changes)
+            await self._projection(self._assumed_live).apply(changes)
 
     async def create(self, number: int, model: str | None = None) -> Neo4jProjection:
         """Make this generation, or take it as it is, and prepare it. It does not become live."""
         self.require_model(model)
-        projection = self._over(number)
+        projection = self._projection(number)
         await projection.prepare()
         await self._write(_ADD, number=number)
         return projection
@@ -131,9 +131,9 @@ class Neo4jGenerations:
         """
         if not await self._write(_REMOVE, number=number):
             raise Halted(f"generation {number} of {self.name} is live: switch to another one first")
-        for label in sorted(self._over(number).labels):
+        for label in sorted(self._projection(number).labels):
             await self._delete_nodes(label)
-        self._opened.pop(number, None)
+        self._projections.pop(number, None)
         self._guarded.pop(number, None)
 
     async def _delete_nodes(self, label: str) -> None:
@@ -173,12 +173,12 @@ class Neo4jGenerations:
         ):
             yield session
 
-    def _over(self, number: int) -> Neo4jProjection:
-        if number not in self._opened:
-            self._opened[number] = self._open(number)
-        return self._opened[number]
+    def _projection(self, number: int) -> Neo4jProjection:
+        if number not in self._projections:
+            self._projections[number] = self._open(number)
+        return self._projections[number]
 
-    def _over_while_live(self, number: int) -> Neo4jProjection:
+    def _guarded_projection(self, number: int) -> Neo4jProjection:
         if number not in self._guarded:
             guard = Guard(_LIVE, {"generations": self.name, "live": number})
             self._guarded[number] = self._open(number, guard)

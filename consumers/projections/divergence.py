@@ -21,11 +21,11 @@ log = structlog.get_logger()
 class Divergence(NamedTuple):
     """A change whose version belongs to another event: one in the store, or earlier in the batch.
 
-    `shown` is the identity of that other event.
+    `stored` is the identity of that other event.
     """
 
     change: Change
-    shown: EventIdentity
+    stored: EventIdentity
 
 
 def split_divergent(

@@ -4,8 +4,8 @@ A generation is a collection, or a set of labels. Readers and writers ask the st
 is live, and then use that one by its own name; so every answer comes from one generation, whole.
 
 A writer asks after it has received a message. What it writes into a generation that was live just
-before is therefore older than the topics' ends after the switch, and whoever switches brings it
-over (consumers/rebuild/rebuild.py).
+before is therefore older than the topics' ends after the switch, and the rebuild that switches
+brings it over (consumers/rebuild/rebuild.py).
 
 Weakness: between two batches of a follower, the new generation shows a key as it was some
 milliseconds ago; so at the moment of the switch, readers may see a version after its next one.

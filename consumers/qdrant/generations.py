@@ -1,7 +1,7 @@
 """Generations in Qdrant: collections `NAME-1`, `NAME-2`, … and the alias NAME on the live one.
 
-A collection keeps the name of the model that made its vectors, and whoever searches or writes
-embeds with that model. One request moves the alias; the server carries it out as a whole.
+A collection keeps the name of the model that made its vectors, and searches and writes embed with
+that model. One request moves the alias; the server carries it out as a whole.
 """
 
 import re
@@ -20,29 +20,34 @@ from outbox.errors import DependencyDown, Halted, SchemaBehind
 
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
-Over = Callable[[str, Embedder], QdrantProjection]
+MakeProjection = Callable[[str, Embedder], QdrantProjection]
 Embedders = Callable[[str], Embedder]
 
 
 class QdrantGenerations:
     """The Generations of a projection in Qdrant.
 
-    `over` makes the projection over a collection. `embedders` gives the embedder of a model's name,
-    or raises SchemaBehind. `model` is the model of a first generation.
+    `make_projection` makes the projection over a collection. `embedders` gives the embedder of a
+    model's name, or raises SchemaBehind. `model` is the model of a first generation.
     """
 
     name = QdrantProjection.name
 
     def __init__(
-        self, client: AsyncQdrantClient, alias: str, over: Over, embedders: Embedders, model: str
+        self,
+        client: AsyncQdrantClient,
+        alias: str,
+        make_projection: MakeProjection,
+        embedders: Embedders,
+        model: str,
     ) -> None:
         self.alias = alias
         self._client = client
-        self._over = over
+        self._make_projection = make_projection
         self._embedders = embedders
         self._model = model
         self._opened: dict[str, QdrantProjection] = {}
-        made = over(alias, embedders(model))
+        made = make_projection(alias, embedders(model))
         self.aggregates, self.topics = made.aggregates, made.topics
 
     async def prepare(self) -> None:
@@ -97,7 +102,7 @@ class QdrantGenerations:
             there = await self._client.collection_exists(name)
         if not there:
             wanted = model or (await self._read_model((await self.live()).collection))
-            await self._over(name, self._embedders(wanted)).prepare()
+            await self._make_projection(name, self._embedders(wanted)).prepare()
         projection = await self._open(name)
         await projection.prepare()
         return projection
@@ -148,7 +153,9 @@ class QdrantGenerations:
 
     async def _open(self, name: str) -> QdrantProjection:
         if name not in self._opened:
-            self._opened[name] = self._over(name, self._embedders(await self._read_model(name)))
+            self._opened[name] = self._make_projection(
+                name, self._embedders(await self._read_model(name))
+            )
         return self._opened[name]
 
     async def _read_model(self, name: str) -> str:

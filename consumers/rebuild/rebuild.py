@@ -48,7 +48,7 @@ from outbox.runtime.failpoints import Failpoint, failpoint
 log = structlog.get_logger()
 
 NAMED_KEYS = 5
-PROGRESS_SECONDS = 1.0  # how often the row is told how many keys were brought over
+PROGRESS_SECONDS = 1.0  # how often the row gets the number of keys brought over
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -161,6 +161,7 @@ class _RebuildRun:
         self._log = log.bind(projection=generations.name, generation=row.generation)
 
     async def run(self) -> Rebuild:
+        """Bring the generation to parity, switch to it, settle, and return the row."""
         failpoint(Failpoint.REBUILD_OPENED)
         made = await self._generations.create(self._row.generation, self._row.model)
         shadow = SerializedProjection(made)
@@ -204,6 +205,7 @@ class _RebuildRun:
                     return
 
     async def _bring_over(self, shadow: Projection, drift: Drift) -> Repaired:
+        """Repair what a check found, however much it is."""
         before = self._brought
 
         def on_progress(done: int, whole: int) -> None:
