@@ -43,10 +43,7 @@ def entry_of(change: Change) -> Entry:
 
 
 async def read_all(projection: Projection) -> dict[StreamKey, Entry]:
-    """All that the store holds, by key.
-
-    A key that comes twice, and an entry that the scan calls foreign, is a broken promise.
-    """
+    """All that the store holds, by key; BrokenPromise for a key twice, or a foreign entry."""
     found = [entry async for entry in projection.scan()]
     entries = [entry for entry in found if isinstance(entry, Entry)]
     require(len(entries) == len(found), "scan() calls its own entries foreign")
@@ -184,10 +181,7 @@ async def concurrent_writers_end_at_the_highest(projection: Projection, sample: 
 
 
 def _highest_early(rng: random.Random) -> list[int]:
-    """The versions in an order whose last is never the highest.
-
-    A store where the last writer wins surely ends lower.
-    """
+    """The highest version is never last: a store where the last writer wins surely ends lower."""
     order = rng.sample(range(1, HIGHEST), HIGHEST - 1)
     order.insert(rng.randrange(len(order)), HIGHEST)
     return order
