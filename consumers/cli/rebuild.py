@@ -10,7 +10,8 @@ from consumers.assembly import PROJECTIONS
 from consumers.cli.options import Patience, build_care
 from consumers.projections.generations import Generation
 from consumers.rebuild.journal import Rebuild, find_latest
-from consumers.rebuild.rebuild import RebuildRequest, drop, rebuild_through_outages
+from consumers.rebuild.rebuild import drop, rebuild_through_outages
+from consumers.rebuild.request import RebuildRequest
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, report_halt
 from outbox.cli.number import MAX_NUMBER, MAX_RATE, refuse_nan
@@ -169,7 +170,7 @@ async def _status_of(settings: Settings, connection: Any, name: str) -> dict[str
     said: dict[str, Any] = {"rebuild": asdict(row) if row else None, "error": None}
     try:
         async with PROJECTIONS[name](settings) as store:
-            existing: list[Generation] = await store.generations.existing()
+            existing: list[Generation] = await store.generations.list_generations()
             foreign = [each.foreign for each in existing if each.foreign]
             told = {"generations": [asdict(each) for each in existing]}
             return said | told | {"error": "; ".join(foreign) or None}

@@ -16,7 +16,7 @@ from consumers.cli.options import (
     open_projection,
 )
 from consumers.drift.check import Care, Drift, open_check
-from consumers.drift.repair import Repaired, RepairLimits, TooMuch, repair
+from consumers.drift.repair import Repaired, RepairLimits, RepairTooLarge, repair
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason
@@ -148,7 +148,7 @@ async def _repair_found(
         with show_progress(f"{store.name} keys repaired", quiet=asked.quiet) as on_progress:
             done = await repair(connection, store, drift, asked.limits, operation, on_progress)
         return RepairOutcome(told, repaired=done)
-    except TooMuch as refusal:
+    except RepairTooLarge as refusal:
         complain(str(refusal))
         return RepairOutcome(told, refused=str(refusal))
 

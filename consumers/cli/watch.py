@@ -9,7 +9,7 @@ import structlog
 import typer
 
 from consumers.cli.options import Only, Patience, build_care, choose_projections, open_projection
-from consumers.drift.watch import Round, Watch
+from consumers.drift.watch import Watch, WatchRound
 from consumers.settings import Settings
 from outbox.cli.number import MAX_RATE, MAX_WAIT_SECONDS, refuse_nan
 from outbox.runtime.lifecycle import run_role
@@ -60,7 +60,7 @@ def watch_command(
     run_role(settings, main, stop)
 
 
-def on_progress(done: Round) -> None:
+def on_progress(done: WatchRound) -> None:
     """Drift is a warning, and no answer an error: alerts stand on these."""
     line = _line(done)
     level = "error" if done.error else "warning" if any((done.counts or {}).values()) else "info"
@@ -68,7 +68,7 @@ def on_progress(done: Round) -> None:
     say_json(line)
 
 
-def _line(done: Round) -> dict[str, Any]:
+def _line(done: WatchRound) -> dict[str, Any]:
     """The counts by their names; without any where there are none."""
     if done.counts is None:
         return {"projection": done.projection, "error": done.error}

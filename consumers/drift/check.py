@@ -1,21 +1,21 @@
-"""Drift: PostgreSQL's stream heads against what a projection's store really shows.
+"""Drift check: PostgreSQL's stream heads, compared with what a projection's store really holds.
 
 A check finds exactly the keys that are missing, stale, orphaned or different
-(outbox.streams.difference says what each is), also while writers go on: the store is scanned first
-and the heads are read after it, so a key differs at first when its message is still under way.
-Every such suspect is looked at again until it is certain or a patience has run out
+(outbox.streams.difference defines them), also while writers go on. The store is scanned first and
+the heads are read after it, so a key whose message is still under way differs at first. Every such
+candidate is looked at again until it is certain, or until the patience has run out
 (consumers/drift/recheck.py).
 
 It holds a page and a run of keys in memory, however many there are; the rest is spooled to a
-temporary file, some 100 bytes a key. A scan that fails raises; it is never "in sync".
+temporary file, some 100 bytes a key. A scan that fails raises; it never counts as "in sync".
 
 Weaknesses:
-- What is under way for longer than the patience counts as missing or stale, also when nothing is
-  wrong but a slow or stopped consumer.
-- Contents are compared by the digest that was stored with them. What was changed in a store beside
-  its digest is not seen.
-- A key that only the store has and that comes while the scan goes on may be left out.
-- A foreign entry is told as the scan has seen it, whatever became of it since.
+- A message that is under way for longer than the patience counts as missing or stale, even if
+  nothing is wrong but a slow or stopped consumer.
+- Contents are compared by the digest that was stored with them. A content that was changed in a
+  store beside its digest is not noticed.
+- A key that only the store has, and that comes while the scan goes on, may be left out.
+- A foreign entry is reported as the scan has read it, whatever became of it since.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ from outbox.runtime.rate_limit import RateLimit
 from outbox.streams.difference import Difference, DifferenceKind, Pair, merge
 from outbox.streams.heads import count_heads, heads_in_order
 
-TOLD_KEYS = 1_000
+PROGRESS_KEYS = 1_000
 
 Connection = psycopg.AsyncConnection[Any]
 OnProgress = Callable[[int, int], None]
@@ -52,10 +52,10 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """How a check goes about it.
+    """The options of a check.
 
     `patience_seconds`: how long a message may be under way before its key counts as drift.
-    `keys_per_second`: how fast the store is scanned; None for as fast as it goes.
+    `keys_per_second`: how fast the store is scanned; None means without a limit.
     `run_rows`: how many keys are held in memory.
     """
 
@@ -66,9 +66,10 @@ class Care:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What a check found; exact. `heads` and `shown` are the keys on either side.
+    """What a check found; all counts are exact.
 
-    Read `pairs` and `foreign` inside the block of `checked`: they lie in its temporary files.
+    `heads` is how many keys PostgreSQL has, and `shown` how many the store has. Read `pairs` and
+    `foreign` inside the block of `open_check`: they are in its temporary files.
     """
 
     projection: str
@@ -76,8 +77,8 @@ class Drift:
     shown: int
     counts: Mapping[DifferenceKind, int]
     seconds: float
-    found: SortedSpool
-    strangers: SortedSpool
+    differing_rows: SortedSpool
+    foreign_rows: SortedSpool
 
     @property
     def keys(self) -> int:
@@ -86,7 +87,7 @@ class Drift:
 
     @property
     def repairable(self) -> int:
-        """How many keys a repair may touch: foreign entries that are in no key's way stay."""
+        """How many keys a repair may touch: foreign entries that are in no key's place stay."""
         return self.keys - self.counts[DifferenceKind.FOREIGN]
 
     @property
@@ -96,22 +97,22 @@ class Drift:
 
     @property
     def share(self) -> float:
-        """How much of all there is a repair may touch, from 0 to 1."""
+        """The part of all keys that a repair may touch, from 0 to 1."""
         return self.repairable / max(1, self.whole)
 
     def pairs(self) -> Iterator[Pair]:
-        """Every key that differs, in order, as it was when that was certain."""
-        return read_pairs(self.found)
+        """Every key that differs, in order, as both sides were when that was certain."""
+        return read_pairs(self.differing_rows)
 
     def foreign(self) -> Iterator[ForeignEntry]:
-        """Every foreign entry, in the order of its place."""
-        return read_foreign(self.strangers)
+        """Every foreign entry, in the order of their places."""
+        return read_foreign(self.foreign_rows)
 
 
 async def check_in_memory(
     connection: Connection, projection: Projection, care: Care | None = None
 ) -> Difference:
-    """The keys that differ, in memory: for those who expect few."""
+    """The keys that differ, all in memory: for callers who expect few."""
     difference = Difference()
     async with open_check(connection, projection, care or Care()) as drift:
         for pair in drift.pairs():
@@ -127,14 +128,15 @@ async def open_check(
     care: Care,
     on_progress: OnProgress = lambda *_: None,
 ) -> AsyncIterator[Drift]:
-    """Compare all there is. `connection` is in autocommit: each look is of its own moment.
+    """Compare all keys of both sides; the result can be read inside the block.
 
-    `tell` hears how many keys of the store were read, and about how many there are. Raises
-    DependencyDown where a side or the disk fails, Halted where the store names a key twice.
+    `connection` is in autocommit, so that each query sees its own moment. `on_progress` is called
+    with how many keys of the store were read, and about how many there are. Raises DependencyDown
+    where a side or the disk fails, and Halted where the store names a key twice.
     """
-    with SortedSpool(care.run_rows) as found, SortedSpool(care.run_rows) as strangers:
+    with SortedSpool(care.run_rows) as differing, SortedSpool(care.run_rows) as foreign:
         with translate_errors():
-            drift = await _check(connection, projection, care, on_progress, found, strangers)
+            drift = await _check(connection, projection, care, on_progress, differing, foreign)
         yield drift
 
 
@@ -143,56 +145,56 @@ async def _check(
     projection: Projection,
     care: Care,
     on_progress: OnProgress,
-    found: SortedSpool,
-    strangers: SortedSpool,
+    differing: SortedSpool,
+    foreign: SortedSpool,
 ) -> Drift:
     started = monotonic()
-    inquiry = Recheck(connection, projection, found)
-    with SortedSpool(care.run_rows) as suspects:
-        with SortedSpool(care.run_rows) as shown:
-            await _scan(connection, projection, shown, strangers, care, on_progress)
-            heads = await _suspect(connection, projection, shown, suspects)
-        await inquiry.settle(suspects, care.patience_seconds)
+    recheck = Recheck(connection, projection, differing)
+    with SortedSpool(care.run_rows) as candidates:
+        with SortedSpool(care.run_rows) as stored:
+            await _scan(connection, projection, stored, foreign, care, on_progress)
+            heads = await _compare(connection, projection, stored, candidates)
+        await recheck.settle(candidates, care.patience_seconds)
     seconds = monotonic() - started
-    counts = dict(inquiry.counts) | {DifferenceKind.FOREIGN: strangers.rows}
-    return Drift(projection.name, heads, shown.rows, counts, seconds, found, strangers)
+    counts = dict(recheck.counts) | {DifferenceKind.FOREIGN: foreign.rows}
+    return Drift(projection.name, heads, stored.rows, counts, seconds, differing, foreign)
 
 
 async def _scan(
     connection: Connection,
     projection: Projection,
-    shown: SortedSpool,
-    strangers: SortedSpool,
+    stored: SortedSpool,
+    foreign: SortedSpool,
     care: Care,
     on_progress: OnProgress,
 ) -> None:
-    """Write down what the store shows, and apart from it what is foreign."""
+    """Spool what the store holds, and its foreign entries apart from that."""
     whole = await count_heads(connection, projection.aggregates)
     rate = RateLimit(care.keys_per_second)
     async for entry in projection.scan():
         if isinstance(entry, ForeignEntry):
-            strangers.add(row_of_foreign(entry))
+            foreign.add(row_of_foreign(entry))
         else:
-            shown.add(row_of_entry(entry))
+            stored.add(row_of_entry(entry))
         await rate.spend(1)
-        if (shown.rows + strangers.rows) % TOLD_KEYS == 0:
-            on_progress(shown.rows, max(whole, shown.rows))
-            await asyncio.sleep(0)  # a store inside our process never waits for anything
-    on_progress(shown.rows, max(whole, shown.rows))
+        if (stored.rows + foreign.rows) % PROGRESS_KEYS == 0:
+            on_progress(stored.rows, max(whole, stored.rows))
+            await asyncio.sleep(0)  # a store inside our process never waits
+    on_progress(stored.rows, max(whole, stored.rows))
 
 
-async def _suspect(
-    connection: Connection, projection: Projection, shown: SortedSpool, suspects: SortedSpool
+async def _compare(
+    connection: Connection, projection: Projection, stored: SortedSpool, candidates: SortedSpool
 ) -> int:
-    """Write down what is not the same on both sides; how many heads there are."""
+    """Spool the keys that are not the same on both sides; return how many heads there are."""
     heads = 0
     try:
         async for pair in merge(
-            heads_in_order(connection, projection.aggregates), read_entries(shown)
+            heads_in_order(connection, projection.aggregates), read_entries(stored)
         ):
             heads += pair.head is not None
             if pair.kind is not None:
-                suspects.add(row_of_pair(pair))
+                candidates.add(row_of_pair(pair))
     except ValueError as error:
         raise Halted(f"{projection.name} cannot be compared: {error}") from error
     return heads

@@ -1,23 +1,23 @@
-"""Repair: the latest message of just those keys that differ, applied again; orphans forgotten.
+"""Repair: apply the latest messages of just those keys that differ, and delete wrong entries.
 
-For each page of keys: look at both sides, the store first; read the latest messages; forget what no
-event accounts for (an orphan, another content at the head's version, a version above the head);
-apply. Why that is right beside live traffic:
-- What is applied is fenced by version, as everything is: a newer version that came meanwhile stays.
-- What is forgotten is fenced by what was seen: whatever was applied since stays.
-- Of what was forgotten, the latest message is read once more after that. One that the forgotten
-  entry kept out was committed before it went, so it is found; one that comes later finds nothing in
+For each page of keys it looks at both sides, the store first; reads the latest messages; deletes
+entries that no event accounts for (an orphan, another content at the head's version, a version
+above the head); and applies the messages. Why this is right beside live traffic:
+- Everything that is applied is fenced by version: a newer version that came meanwhile stays.
+- An entry is deleted only if it is unchanged: whatever was applied since it was read stays.
+- The latest message of a deleted entry is read once more after the deletion. A message that the
+  entry kept out was committed before the deletion, so it is found; a later message finds nothing in
   its way.
-So it may be run again, stopped anywhere, and run twice at once.
+So a repair may run again, stop anywhere, and run twice at once.
 
 Weaknesses:
-- A key whose content differs at its own version is absent between the forgetting and the applying,
-  and for that moment an older message that is delivered again may show. Stopped in between, it
-  stays missing until the next repair.
-- A foreign entry that is in no key's way belongs to another program, perhaps: it is named, with its
-  id in the store, and never removed. One in a key's place is replaced by the key's latest message.
-- A key whose latest message is in neither the outbox nor what retention kept cannot be repaired,
-  nor one that the store refuses: they are counted, and named.
+- A key whose content differs at its own version is absent between its deletion and its message, and
+  for that moment an older message that is delivered again may show. If the repair stops in between,
+  the key stays missing until the next repair.
+- A foreign entry that is in no key's place may belong to another program: it is named, with its id
+  in the store, and never removed. One in a key's place is replaced by the key's latest message.
+- A key cannot be repaired if its latest message is neither in the outbox nor among the compacted
+  messages, or if the store refuses that message. Such keys are counted, and named.
 """
 
 from collections.abc import Container, Iterator, Sequence
@@ -31,6 +31,7 @@ import psycopg
 from consumers.drift.check import Drift, OnProgress
 from consumers.drift.recheck import read_pairs_now
 from consumers.drift.sorted_spool import paginate
+from consumers.projections.isolate_refused import apply_all_but_refused
 from consumers.projections.projection import Change, ForeignEntry, Projection, read_change
 from outbox.cursor.database_identity import read_identity
 from outbox.errors import Halted, MessageRejected, translate_errors
@@ -46,15 +47,15 @@ NAMED_KEYS = 1_000
 Connection = psycopg.AsyncConnection[Any]
 
 
-class TooMuch(Exception):
-    """A repair would touch more than it was allowed to; nothing was touched."""
+class RepairTooLarge(Exception):
+    """A repair would touch more keys than it is allowed to; it has touched none."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepairLimits:
-    """How much a repair may touch, and how fast.
+    """How many keys a repair may touch, and how fast.
 
-    `max_share` of all keys, from 0 to 1, or `free_keys`, whichever is more.
+    It may touch the part `max_share` of all keys, from 0 to 1, or `free_keys`, whichever is more.
     """
 
     max_share: float = 0.1
@@ -62,10 +63,10 @@ class RepairLimits:
     keys_per_second: float | None = 500.0
 
     def require(self, drift: Drift) -> None:
-        """TooMuch where more keys differ than that."""
+        """Raise RepairTooLarge where more keys differ than a repair may touch."""
         allowed = max(self.free_keys, self.max_share * drift.whole)
         if drift.repairable > allowed:
-            raise TooMuch(
+            raise RepairTooLarge(
                 f"{drift.projection}: {drift.repairable:,} of {drift.whole:,} keys differ, and a "
                 f"repair may touch {int(allowed):,}: is it the right database? With "
                 f"`--allow-share {_round_up(drift.share)}` it does"
@@ -78,10 +79,12 @@ def _round_up(share: float) -> float:
 
 @dataclass(slots=True)
 class Repaired:
-    """What was done: keys that had a message `applied`, were only `forgotten`, or had `settled`.
+    """What a repair did, in keys, and how many `seconds` it took.
 
-    `left` are those that could not be repaired, each with the reason, and `foreign` the entries
-    that are in no key's place; at most NAMED_KEYS of each are named, and `failed` counts them all.
+    `applied` keys got their latest message; the entries of `forgotten` keys were only deleted;
+    `settled` keys no longer differed. `left` has the keys that could not be repaired, each with the
+    reason, and `foreign` the entries that are in no key's place. At most NAMED_KEYS of each are
+    named; `failed` counts them all.
     """
 
     applied: int = 0
@@ -94,14 +97,17 @@ class Repaired:
 
     @property
     def done(self) -> int:
+        """How many keys were dealt with, failed ones included."""
         return self.applied + self.forgotten + self.settled + self.failed
 
     def fail(self, stream: StreamKey, why: str) -> None:
+        """Count a key that cannot be repaired, and name it."""
         self.failed += 1
         if len(self.left) < NAMED_KEYS:
             self.left[stream] = why
 
     def leave(self, foreign: ForeignEntry) -> None:
+        """Count a foreign entry that stays, and name it."""
         self.failed += 1
         if len(self.foreign) < NAMED_KEYS:
             self.foreign.append(foreign)
@@ -117,22 +123,22 @@ async def repair(
 ) -> Repaired:
     """Repair what a check found, inside its block; `connection` is in autocommit.
 
-    The operation is recorded before anything is touched. Raises TooMuch; Halted where the database
-    is not the one that the relay knew; DependencyDown where a side fails: what was done until then
-    stays, and repairing again is right.
+    The operation is recorded before anything is touched. Raises RepairTooLarge where the limits do
+    not allow it, Halted where the database is not the one that the relay knew, and DependencyDown
+    where a side fails: what was done until then stays, and repairing again is right.
     """
     limits.require(drift)
-    repairing = _Repairing(connection, projection)
+    run = _RepairRun(connection, projection)
     with translate_errors():
         await _require_same_history(connection)
         operation.details.update(_describe(drift))
         await operation.record(connection)
-        await repairing.run(drift, RateLimit(limits.keys_per_second), on_progress)
-    return repairing.repaired
+        await run.repair(drift, RateLimit(limits.keys_per_second), on_progress)
+    return run.repaired
 
 
 async def _require_same_history(connection: Connection) -> None:
-    """Heads of a database that was restored are behind the stores, which hold the truth then."""
+    """Raise Halted after a restore: the heads are behind the stores then, which are right."""
     if why := (await read_identity(connection)).halted():
         raise Halted(why)
 
@@ -144,45 +150,46 @@ def _describe(drift: Drift) -> dict[str, Any]:
     }
 
 
-class _Repairing:
-    """One repair: page after page."""
+class _RepairRun:
+    """One run of a repair, page after page."""
 
     def __init__(self, connection: Connection, projection: Projection) -> None:
         self.repaired = Repaired()
         self._connection = connection
         self._projection = projection
 
-    async def run(self, drift: Drift, rate: RateLimit, on_progress: OnProgress) -> None:
+    async def repair(self, drift: Drift, rate: RateLimit, on_progress: OnProgress) -> None:
+        """Repair every key that the check found, and count the foreign entries that are left."""
         started = monotonic()
         streams = (pair.stream for pair in drift.pairs())
         for page in paginate(streams, PAGE_KEYS):
-            await self._repair(page)
+            await self._repair_page(page)
             on_progress(self.repaired.done, drift.keys)
             await rate.spend(len(page))
         if drift.counts[DifferenceKind.FOREIGN]:
-            await self._leave_foreign()
+            await self._count_foreign()
         self.repaired.seconds = monotonic() - started
 
-    async def _leave_foreign(self) -> None:
-        """Those that were in a key's place are gone by now; the others are named."""
+    async def _count_foreign(self) -> None:
+        """Name the foreign entries that are left; those in a key's place are gone by now."""
         async for entry in self._projection.scan():
             if isinstance(entry, ForeignEntry):
                 self.repaired.leave(entry)
 
-    async def _repair(self, streams: Sequence[StreamKey]) -> None:
+    async def _repair_page(self, streams: Sequence[StreamKey]) -> None:
         seen = await read_pairs_now(self._connection, self._projection, streams)
         differing = [pair for pair in seen.values() if pair.kind is not None]
         self.repaired.settled += len(streams) - len(differing)
         headed = [pair.stream for pair in differing if pair.head is not None]
-        changes = await self._changes(headed)
-        unaccounted = list(_unaccounted(differing, changes))
+        changes = await self._read_changes(headed)
+        unaccounted = list(_list_unaccounted(differing, changes))
         await self._projection.delete_if_unchanged(unaccounted)
-        changes |= await self._changes([entry.stream for entry in unaccounted])
+        changes |= await self._read_changes([entry.stream for entry in unaccounted])
         self.repaired.forgotten += sum(entry.stream not in changes for entry in unaccounted)
         await self._apply(list(changes.values()))
 
-    async def _changes(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Change]:
-        """The latest change of each key that has one; those that cannot be applied are left."""
+    async def _read_changes(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Change]:
+        """The latest change of each key; keys without one that can be applied count as failed."""
         changes: dict[StreamKey, Change] = {}
         for stream, envelope in (await read_latest(self._connection, streams)).items():
             if envelope is None:
@@ -195,22 +202,18 @@ class _Repairing:
         return changes
 
     async def _apply(self, changes: Sequence[Change]) -> None:
-        """All at once; where one is refused, one by one, so that only that one is left."""
-        try:
-            await self._projection.apply(changes)
-            self.repaired.applied += len(changes)
-        except MessageRejected as error:
-            if len(changes) == 1:
-                self.repaired.fail(changes[0].stream, str(error))
-                return
-            for change in changes:
-                await self._apply([change])
+        self.repaired.applied += await apply_all_but_refused(
+            self._projection,
+            changes,
+            lambda change, refusal: self.repaired.fail(change.stream, str(refusal)),
+        )
 
 
-def _unaccounted(pairs: Sequence[Pair], changes: Container[StreamKey]) -> Iterator[Entry]:
-    """What a store shows that no event can have put there, and that can be replaced or has to go.
+def _list_unaccounted(pairs: Sequence[Pair], changes: Container[StreamKey]) -> Iterator[Entry]:
+    """The entries that no event accounts for, and that must be deleted.
 
-    What cannot be replaced stays: wrong is better than nothing, and it is named.
+    An entry with a wrong content stays where no message can replace it: a wrong entry is better
+    than none, and its key is named.
     """
     for pair in pairs:
         replaceable = pair.kind is DifferenceKind.DIFFERENT and pair.stream in changes

@@ -1,17 +1,18 @@
-"""ReplayPreview: what a replay would change in a store, without a message sent.
+"""Replay preview: what a replay would change in a store. No message is sent.
 
-The store is asked for each selected key, and what it shows is compared with the head; then with
-the highest version that the replay would bring. Nothing else changes: older ones are fenced off.
-Weakness: keys that the store shows and that have no head are drift's to find, not a replay's.
+The stored entry of each selected key is compared with the head, and then with the highest version
+that the replay would bring. Lower versions would change nothing: the store is fenced.
+
+Weakness: it does not find keys that the store has and that have no head; a drift check does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import psycopg
 
+from consumers.drift.sorted_spool import paginate
 from consumers.projections.projection import Entry, Projection, StreamKey
 from outbox.streams.difference import Difference, compare
 from outbox.streams.heads import heads_of
@@ -24,10 +25,11 @@ Brings = Mapping[StreamKey, int]
 
 @dataclass(slots=True)
 class StoreDifference:
-    """Of the selected keys, which the store does not show at their head, and what a replay does.
+    """How many of the selected keys differ from their heads, and what a replay would do for them.
 
-    `mended`: the replay brings the head's version. `moved`: a newer version than is shown, but not
-    the head's. `left`: nothing, because the store shows as new a version, or a wrong one.
+    `mended`: the replay brings the head's version. `moved`: it brings a newer version than the
+    stored one, but not the head's. `left`: it changes nothing, because the stored version is as
+    new, or because the stored entry is wrong. `some` names the first SHOWN_KEYS keys that differ.
     """
 
     store: str
@@ -40,21 +42,23 @@ class StoreDifference:
     left: int = 0
     some: list[str] = field(default_factory=list)
 
-    def add(self, heads: Sequence[Entry], shown: Mapping[StreamKey, Entry], brings: Brings) -> None:
-        """Some keys more; `brings` is the highest selected version of each."""
-        difference = compare(heads, (shown[h.stream] for h in heads if h.stream in shown))
+    def add(
+        self, heads: Sequence[Entry], stored: Mapping[StreamKey, Entry], brings: Brings
+    ) -> None:
+        """Count these keys, too; `brings` has the highest selected version of each."""
+        difference = compare(heads, (stored[h.stream] for h in heads if h.stream in stored))
         versions = {head.stream: head.version for head in heads}
         self.keys += len(heads)
         self.missing += len(difference.missing)
         self.stale += len(difference.stale)
         self.different += len(difference.different)
-        for stream in _behind(difference):
-            self._judge(shown.get(stream), versions[stream], brings[stream])
-        told = [stream.key for stream in (*_behind(difference), *difference.different)]
-        self.some += told[: SHOWN_KEYS - len(self.some)]
+        for stream in _list_behind(difference):
+            self._count_effect(stored.get(stream), versions[stream], brings[stream])
+        named = [stream.key for stream in (*_list_behind(difference), *difference.different)]
+        self.some += named[: SHOWN_KEYS - len(self.some)]
         self.left += len(difference.different)
 
-    def _judge(self, entry: Entry | None, head: int, brings: int) -> None:
+    def _count_effect(self, entry: Entry | None, head: int, brings: int) -> None:
         if brings >= head:
             self.mended += 1
         elif brings > (entry.version if entry else 0):
@@ -66,21 +70,15 @@ class StoreDifference:
 async def find_difference(
     connection: psycopg.AsyncConnection[Any], projection: Projection, selected: Brings
 ) -> StoreDifference:
-    """What the store lacks of these keys; DependencyDown where it cannot be asked."""
+    """Compare these keys with the store; DependencyDown where it cannot be read."""
     found = StoreDifference(projection.name)
     own = sorted(stream for stream in selected if stream.aggregate in projection.aggregates)
-    for some in _parts(own, KEYS_AT_ONCE):
-        shown = await projection.versions(some)  # first, so that it cannot be ahead of the heads
-        heads = await heads_of(connection, some)
-        found.add(list(heads.values()), shown, selected)
+    for page in paginate(own, KEYS_AT_ONCE):
+        stored = await projection.versions(page)  # first, so that it cannot be ahead of the heads
+        heads = await heads_of(connection, page)
+        found.add(list(heads.values()), stored, selected)
     return found
 
 
-def _behind(difference: Difference) -> list[StreamKey]:
+def _list_behind(difference: Difference) -> list[StreamKey]:
     return [*difference.missing, *difference.stale]
-
-
-def _parts(streams: Iterable[StreamKey], size: int) -> Iterator[list[StreamKey]]:
-    left = iter(streams)
-    while part := list(islice(left, size)):
-        yield part

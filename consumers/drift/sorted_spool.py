@@ -1,8 +1,8 @@
-"""Spool: any number of rows, sorted by key, in the memory of one run.
+"""Sorted spool: any number of rows, sorted by key, in the memory of one run.
 
-A store does not scan in the order of keys, so what it shows is written down in sorted runs and
-merged while it is read. Runs lie in one temporary file without a name: it is gone with its process,
-however that ends. What fits into one run never touches the disk.
+A store does not scan in the order of keys. So its entries are written in sorted runs, and the runs
+are merged while they are read. They are in one temporary file without a name, which is gone with
+its process, however that ends. Rows that fit into one run never touch the disk.
 
 Weakness: the merge holds a block of each run, so memory grows again with thousands of runs (16 KiB
 for each 20,000 rows).
@@ -38,10 +38,10 @@ class Run(NamedTuple):
 
 
 class SortedSpool:
-    """Rows that begin with aggregate and key; iterating gives them in the order of those.
+    """Rows that begin with aggregate and key; iterating returns them in the order of these two.
 
-    It may be read again, and while it is added to only what was there is read. DependencyDown
-    (`disk`) where the disk is full or fails: what was written is then of no use.
+    It may be read more than once; a reader gets the rows that were there when it began. Raises
+    DependencyDown (`disk`) where the disk is full or fails: the spool is useless then.
     """
 
     def __init__(self, run_rows: int = RUN_ROWS) -> None:
@@ -58,15 +58,16 @@ class SortedSpool:
         self.close()
 
     def close(self) -> None:
-        """Forget all of it; the file is gone."""
+        """Delete the temporary file, and with it the rows in it."""
         if self._file is not None:
             self._file.close()
 
     def sibling(self) -> "SortedSpool":
-        """An empty one with the same limit; whoever asks closes it."""
+        """An empty spool with the same limit; the caller closes it."""
         return SortedSpool(self._run_rows)
 
     def add(self, row: Row) -> None:
+        """Add a row; write a run to the disk once enough rows are in memory."""
         self._open.append(row)
         self.rows += 1
         if len(self._open) >= self._run_rows:
@@ -74,11 +75,11 @@ class SortedSpool:
 
     def __iter__(self) -> Iterator[Row]:
         runs = [self._read_run(run) for run in self._runs]
-        return merge(*runs, sorted(self._open, key=_key), key=_key)
+        return merge(*runs, sorted(self._open, key=_key_of), key=_key_of)
 
     def _write_run(self) -> None:
-        lines = b"".join(orjson.dumps(row) + b"\n" for row in sorted(self._open, key=_key))
-        with _disk_errors():
+        lines = b"".join(orjson.dumps(row) + b"\n" for row in sorted(self._open, key=_key_of))
+        with _translate_disk_errors():
             file = self._file = self._file or TemporaryFile()  # noqa: SIM115 - closed at exit
             start = file.seek(0, os.SEEK_END)
             file.write(lines)
@@ -87,22 +88,22 @@ class SortedSpool:
         self._open.clear()
 
     def _read_run(self, run: Run) -> Iterator[Row]:
-        """Reads where it is told to, so that runs do not move each other's place."""
+        """Read a run by explicit offsets, so that several runs can be read at the same time."""
         if self._file is None:
             return
-        number, place, rest = self._file.fileno(), run.start, b""
-        while place < run.end:
-            with _disk_errors():
-                block = os.pread(number, min(BLOCK_BYTES, run.end - place), place)
+        descriptor, offset, rest = self._file.fileno(), run.start, b""
+        while offset < run.end:
+            with _translate_disk_errors():
+                block = os.pread(descriptor, min(BLOCK_BYTES, run.end - offset), offset)
             if not block:
                 raise DependencyDown("disk", "a temporary file is shorter than what was written")
-            place += len(block)
+            offset += len(block)
             *lines, rest = (rest + block).split(b"\n")
             yield from map(orjson.loads, lines)
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def _translate_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -116,38 +117,47 @@ def paginate(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield page
 
 
-def _key(row: Row) -> tuple[str, str]:
+def _key_of(row: Row) -> tuple[str, str]:
     return row[0], row[1]
 
 
 def row_of_entry(entry: Entry) -> Row:
+    """An entry as a row of the spool."""
     return (*entry.stream, entry.version, entry.digest, entry.deleted)
 
 
 def read_entries(spool: Iterable[Row]) -> Iterator[Entry]:
+    """The entries that `row_of_entry` made rows of."""
     for aggregate, key, version, digest, deleted in spool:
         yield Entry(StreamKey(aggregate, key), version, digest, deleted)
 
 
 def row_of_foreign(foreign: ForeignEntry) -> Row:
-    """What another program wrote may hold half a character, which no file takes."""
-    return (_writable(foreign.place), _writable(foreign.why))
+    """A foreign entry as a row.
+
+    Its texts come from another program and may hold half a surrogate pair, which no file takes, so
+    that is escaped.
+    """
+    return (_escape_surrogates(foreign.place), _escape_surrogates(foreign.why))
 
 
 def read_foreign(spool: Iterable[Row]) -> Iterator[ForeignEntry]:
+    """The foreign entries that `row_of_foreign` made rows of."""
     for place, why in spool:
         yield ForeignEntry(place, why)
 
 
-def _writable(text: str) -> str:
+def _escape_surrogates(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
 def row_of_pair(pair: Pair) -> Row:
+    """Both sides of a key as one row."""
     return (*pair.stream, *_side(pair.head), *_side(pair.shown))
 
 
 def read_pairs(spool: Iterable[Row]) -> Iterator[Pair]:
+    """The pairs that `row_of_pair` made rows of."""
     for aggregate, key, *sides in spool:
         stream = StreamKey(aggregate, key)
         yield Pair(_entry(stream, *sides[:3]), _entry(stream, *sides[3:]))

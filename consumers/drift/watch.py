@@ -1,7 +1,7 @@
-"""Watch: drift as a figure to look at, round after round, at a rate that disturbs nobody.
+"""Watch: check one store for drift again and again, at a rate that disturbs nobody.
 
-Each round ends in a Round: four exact counts, or the error that kept it from having any; a store
-that could not be compared has no counts at all, and never zeros.
+Each round ends in a WatchRound: exact counts, or the error that prevented them. A store that could
+not be compared has no counts at all, and never zeros.
 """
 
 import asyncio
@@ -17,12 +17,17 @@ from consumers.projections.projection import Projection
 from outbox.errors import OutboxError
 from outbox.streams.difference import DifferenceKind
 
-Open = Callable[[], AbstractAsyncContextManager[tuple[psycopg.AsyncConnection[Any], Projection]]]
+OpenStore = Callable[
+    [], AbstractAsyncContextManager[tuple[psycopg.AsyncConnection[Any], Projection]]
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """What one round found. `counts` is None where there was an `error`."""
+class WatchRound:
+    """What one round found. `counts` is None where there was an `error`.
+
+    `heads` is how many keys PostgreSQL has, and `shown` how many the store has.
+    """
 
     projection: str
     counts: dict[DifferenceKind, int] | None = None
@@ -33,21 +38,22 @@ class Round:
 
 
 class Watch:
-    """Checks one projection again and again; `tell` hears of each round.
+    """Checks one projection again and again; `on_progress` is called after each round.
 
-    A store and a connection are opened for each round, so that neither has to live for ever.
+    `open_store` opens a connection and a store for each round, so that neither has to live for
+    ever. `pause_seconds` is the time between two rounds.
     """
 
     def __init__(
         self,
         projection: str,
-        opened: Open,
+        open_store: OpenStore,
         care: Care,
         pause_seconds: float,
-        on_progress: Callable[[Round], None],
+        on_progress: Callable[[WatchRound], None],
     ) -> None:
         self._projection = projection
-        self._opened = opened
+        self._open_store = open_store
         self._care = care
         self._pause_seconds = pause_seconds
         self._report = on_progress
@@ -55,29 +61,29 @@ class Watch:
         self._rounds: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
-        """Leave the round that is going on: a check only reads."""
+        """Cancel the round that is going on, and end: a check only reads."""
         self._stopping.set()
         if self._rounds is not None:
             self._rounds.cancel()
 
     async def run(self) -> None:
-        """Until stopped; failures of any part are told, and tried again after the pause."""
-        self._rounds = asyncio.create_task(self._round_after_round())
+        """Run rounds until stopped. A round that fails is reported, and the next one follows."""
+        self._rounds = asyncio.create_task(self._run_rounds())
         with suppress(asyncio.CancelledError):
             await self._rounds
 
-    async def _round_after_round(self) -> None:
+    async def _run_rounds(self) -> None:
         while not self._stopping.is_set():
-            self._report(await self._round())
+            self._report(await self._run_round())
             await asyncio.sleep(self._pause_seconds)
 
-    async def _round(self) -> Round:
+    async def _run_round(self) -> WatchRound:
         try:
             async with (
-                self._opened() as (connection, store),
+                self._open_store() as (connection, store),
                 open_check(connection, store, self._care) as drift,
             ):
                 counts, seconds = dict(drift.counts), round(drift.seconds, 3)
-                return Round(self._projection, counts, drift.heads, drift.shown, seconds)
+                return WatchRound(self._projection, counts, drift.heads, drift.shown, seconds)
         except OutboxError as error:
-            return Round(self._projection, error=str(error))
+            return WatchRound(self._projection, error=str(error))

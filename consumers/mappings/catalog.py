@@ -1,7 +1,8 @@
 """What the catalog's events look like in the secondary stores.
 
-Qdrant: a point an item. Neo4j: (:Catalog)-[:CONTAINS]->(:Item)-[:HAS]->(:Attribute); both edges
-belong to the item's events, so that a catalog may come before or after its items.
+In Qdrant an item is a point. In Neo4j the graph is
+(:Catalog)-[:CONTAINS]->(:Item)-[:HAS]->(:Attribute); both kinds of edges belong to the item's
+events, so that a catalog may come before or after its items.
 """
 
 from neo4j import AsyncDriver
@@ -22,7 +23,10 @@ CATALOG_TOPIC = CatalogCreated.topic
 
 
 def document(change: Change) -> Document:
-    """An item is found by its name and text, and filtered by its catalog and attributes."""
+    """The item as a document: its name and text are searched, its other fields filter.
+
+    Raises TypeError where the event is not an item's.
+    """
     if not isinstance(change.event, ItemEvent):
         raise TypeError(f"{change.event.type} says nothing of an item")
     identity = {"catalog_id": change.event.catalog_id, "item_id": change.event.item_id}
@@ -34,8 +38,8 @@ def document(change: Change) -> Document:
 
 
 def item_node(change: Change) -> Node:
-    """The item, its catalog, and a node for each `name=value` that items share."""
-    item = _item(change)
+    """The item, with its catalog and a node for each `name=value`, which items share."""
+    item = _require_item(change)
     pairs = item.attributes.items()
     attributes = [{"key": f"{n}={to_text(v)}", "name": n, "value": v} for n, v in pairs]
     return Node(
@@ -45,27 +49,27 @@ def item_node(change: Change) -> Node:
 
 
 def catalog_node(change: Change) -> Node:
-    """The catalog by name; its items bring their edges themselves."""
+    """The catalog by its name; the edges come with its items' events."""
     if not isinstance(change.event, CatalogCreated):
         raise TypeError(f"{change.event.type} says nothing of a catalog")
     return Node({"name": change.event.name})
 
 
 def to_text(value: str | bool | float) -> str:
-    """A value in the key of its attribute's node: `true`, `3`, `2.5`, or the text itself.
+    """The text of a value in the key of its attribute's node: `true`, `3`, `2.5`, or the text.
 
-    Two values have one node only if they are the same: a text that reads as one of the others, or
-    that begins with a quotation mark, stands in quotation marks.
+    Two values have the same node only if they are equal. So a text that reads as a bool or a
+    number, or that begins with a quotation mark, is put into quotation marks.
     """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
-    return f'"{value}"' if value.startswith('"') or _reads_otherwise(value) else value
+    return f'"{value}"' if value.startswith('"') or _reads_as_other_type(value) else value
 
 
-def _reads_otherwise(text: str) -> bool:
-    """Whether a truth or a number has this text."""
+def _reads_as_other_type(text: str) -> bool:
+    """Whether this is the text of a bool or a number."""
     if text in {"true", "false"}:
         return True
     try:
@@ -86,7 +90,7 @@ ITEM_SHAPE = Shape(
 def catalog_qdrant(
     client: AsyncQdrantClient, embedder: Embedder, collection: str = COLLECTION
 ) -> QdrantProjection:
-    """The items, searchable by meaning, in one collection: a generation, or all there is."""
+    """The items, searchable by meaning, in one collection, which may be one of generations."""
     return QdrantProjection(
         client,
         collection,
@@ -101,7 +105,7 @@ def catalog_qdrant(
 def catalog_vector_generations(
     client: AsyncQdrantClient, embedders: Embedders, model: str
 ) -> QdrantGenerations:
-    """The collections of the items, of which COLLECTION is the live one."""
+    """The generations of the items; COLLECTION is the alias of the live one."""
     return QdrantGenerations(
         client,
         COLLECTION,
@@ -127,7 +131,7 @@ def catalog_neo4j(
 def catalog_graph_generations(
     driver: AsyncDriver, database: str, *, answer_seconds: float = ANSWER_SECONDS
 ) -> Neo4jGenerations:
-    """The graphs of the catalog side by side, by the suffixes of their labels."""
+    """The generations of the catalog's graph, which differ by the suffix of their labels."""
     return Neo4jGenerations(
         driver,
         database,
@@ -137,7 +141,7 @@ def catalog_graph_generations(
     )
 
 
-def _item(change: Change) -> ItemUpserted:
+def _require_item(change: Change) -> ItemUpserted:
     if not isinstance(change.event, ItemUpserted):
         raise TypeError(f"{change.event.type} says nothing of an item")
     return change.event

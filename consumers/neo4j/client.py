@@ -1,4 +1,4 @@
-"""Neo4j's edge: a driver with bounded waits, its errors in our tree, a limit on every answer."""
+"""Neo4j's client: a driver with bounded waits, its errors translated into ours, timed answers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -30,14 +30,14 @@ _DOWN = (
     ServiceUnavailable,
     SessionExpired,
     ConnectionPoolError,
-    TransientError,  # outlived the driver's own retries
+    TransientError,  # the driver's own retries did not help
     AuthError,
     Forbidden,
-    OSError,  # no descriptor or no memory is left, on this side
+    OSError,  # this process has no descriptor or no memory left
 )
-GONE = "Neo.ClientError.Statement.EntityNotFound"  # of a node that was there a moment ago
-# Wrong for as long as nobody repairs the server or our account, or while it has no time, no memory
-# or no right to write; nothing is wrong with the message, though Neo4j says that the client erred.
+GONE = "Neo.ClientError.Statement.EntityNotFound"  # the node was there a moment ago
+# The server or our account must be repaired, or the server has no time, no memory or no right to
+# write at the moment. Nothing is wrong with the message, though Neo4j calls it the client's error.
 _DOWN_CODES = (
     "Neo.ClientError.Security",
     "Neo.ClientError.Database",
@@ -58,7 +58,10 @@ _DOWN_CODES = (
 def connect(
     url: str, user: str, password: str, *, retry_seconds: float = RETRY_SECONDS
 ) -> AsyncDriver:
-    """A driver with bounded waits; the caller closes it. It connects when it is first used."""
+    """A driver with bounded waits. It connects when it is first used, and the caller closes it.
+
+    `retry_seconds` is how long it repeats a transaction that failed for a passing reason.
+    """
     keep_secret(password)
     return AsyncGraphDatabase.driver(
         url,
@@ -72,7 +75,7 @@ def connect(
 
 @asynccontextmanager
 async def require_answer(within_seconds: float) -> AsyncIterator[None]:
-    """The driver's errors in our tree; DependencyDown where the block takes longer.
+    """Translate the driver's errors in the block; DependencyDown where it takes longer than this.
 
     The driver itself waits for an answer for ever: a server that hangs keeps its connections open.
     """
@@ -80,32 +83,38 @@ async def require_answer(within_seconds: float) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(within_seconds):
                 yield
-        except TimeoutError as error:  # it is an OSError, too, which would say less
+        except TimeoutError as error:  # an OSError, too, whose text would say less
             raise DependencyDown("neo4j", f"no answer within {within_seconds:g} s") from error
 
 
 async def run(
     transaction: AsyncManagedTransaction, statement: str, parameters: dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """The rows; a pure function of its arguments: the driver may call it again."""
+    """Run a statement and return its rows, one dict a row.
+
+    The driver may call it again, so it does nothing else.
+    """
     result = await transaction.run(statement, parameters)
     return [record.data() async for record in result]
 
 
 def is_race(error: ClientError) -> bool:
-    """Whether another transaction came between: then the next attempt finds what it has left."""
+    """Whether another transaction came between: the next attempt finds what it has left."""
     return isinstance(error, ConstraintError) or error.code == GONE
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """The driver's errors in our tree, once; a surprise passes unchanged."""
+    """Raise DependencyDown or MessageRejected for the driver's errors.
+
+    An error that we did not expect passes unchanged.
+    """
     try:
         yield
     except _DOWN as error:
         raise DependencyDown("neo4j", error) from error
     except (OverflowError, ValueError) as error:  # the driver cannot even send it
-        raise _refused("a value that cannot be stored") from error
+        raise _build_refusal("a value that cannot be stored") from error
     except Neo4jError as error:
         _raise_translated(error)
 
@@ -115,9 +124,9 @@ def _raise_translated(error: Neo4jError) -> None:
     if code.startswith(_DOWN_CODES):
         raise DependencyDown("neo4j", error) from error
     if isinstance(error, ClientError) and not isinstance(error, CypherSyntaxError):
-        raise _refused(code) from error
+        raise _build_refusal(code) from error
     raise error
 
 
-def _refused(what: str) -> MessageRejected:
+def _build_refusal(what: str) -> MessageRejected:
     return build_rejection("refused-by-store", "body", f"must be a node that neo4j takes ({what})")

@@ -1,13 +1,13 @@
 """Generations in Neo4j: label sets `Item`, `Item_2`, … and one node that names the live one.
 
-`(:Generation {key: "neo4j", live: 2, numbers: [1, 2]})`: a switch is one statement on it. Whoever
-reads the graph asks it first, `MATCH (g:Generation {key: "neo4j"}) RETURN g.live`, and in the same
-transaction reads nodes whose labels have that suffix; those of generation 1 have none. A graph
-without that node has nothing else: so whoever deletes it makes generation 1 the live one, as a
-check of drift will show.
+The node is `(:Generation {key: "neo4j", live: 2, numbers: [1, 2]})`, and a switch is one statement
+on it. A reader of the graph asks it first, `MATCH (g:Generation {key: "neo4j"}) RETURN g.live`, and
+in the same transaction reads nodes whose labels have that suffix; the labels of generation 1 have
+no suffix. Without that node, generation 1 counts as live: so whoever deletes the node switches to
+generation 1, which a drift check will show.
 
-The node is always asked for with the right to write, so that in a cluster the leader answers: a
-writer must not follow a replica that is behind a switch.
+The node is always read in a write transaction, so that in a cluster the leader answers: a writer
+must not follow a replica that has not seen a switch yet.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -18,7 +18,8 @@ from neo4j import AsyncDriver, AsyncSession
 from neo4j.exceptions import ConstraintError
 
 from consumers.neo4j.client import ANSWER_SECONDS, require_answer, run
-from consumers.neo4j.projection import Guard, Moved, Neo4jProjection, constrain
+from consumers.neo4j.constraints import create_constraints
+from consumers.neo4j.projection import Guard, GuardUnmatched, Neo4jProjection
 from consumers.neo4j.shape import Row, Shape
 from consumers.projections.generations import Generation
 from consumers.projections.projection import Change
@@ -30,18 +31,18 @@ _LIVE = "MATCH (:Generation {key: $generations, live: $live})"
 _READ = "MATCH (g:Generation {key: $key}) RETURN g.live AS live, g.numbers AS numbers"
 _ADD = """MATCH (g:Generation {key: $key})
 SET g.numbers = [x IN g.numbers WHERE x <> $number] + $number"""
-# Nothing is returned where it is no generation, or one that was dropped meanwhile.
+# Returns no row where there is no such generation, or where it was dropped meanwhile.
 _SWITCH = """MATCH (g:Generation {key: $key}) WHERE $number IN g.numbers
 SET g.live = $number
 RETURN g.live AS live"""
-# Compared and set under the node's lock, so that what is live now cannot be dropped.
+# It compares and sets under the node's lock, so that the live generation cannot be dropped.
 _REMOVE = """MATCH (g:Generation {key: $key})
 SET g._lock = true
 REMOVE g._lock
 WITH g WHERE g.live <> $number
 SET g.numbers = [x IN g.numbers WHERE x <> $number]
 RETURN g.live AS live"""
-_EMPTY = """MATCH (n:{label}) WITH n LIMIT $limit
+_DELETE_PAGE = """MATCH (n:{label}) WITH n LIMIT $limit
 DETACH DELETE n
 RETURN count(*) AS nodes"""
 DROP_PAGE_NODES = 2_000
@@ -49,7 +50,10 @@ MAX_NUMBER = 10**9
 
 
 class Neo4jGenerations:
-    """As in Generations, over one database."""
+    """The Generations of a graph in one database; see the module.
+
+    `answer_seconds` is how long a transaction may take before the store counts as down.
+    """
 
     name = Neo4jProjection.name
 
@@ -66,74 +70,81 @@ class Neo4jGenerations:
         self._database = database
         self._shapes = tuple(shapes)
         self._answer_seconds = answer_seconds
-        self._opened: dict[int, Neo4jProjection] = {}
+        self._projections: dict[int, Neo4jProjection] = {}
         self._guarded: dict[int, Neo4jProjection] = {}
-        self._believed = 1  # to be live; every write asks
+        self._assumed_live = 1  # every write checks it
         self.aggregates = frozenset(shape.aggregate for shape in self._shapes)
         self.topics = tuple(topics)
 
     async def prepare(self) -> None:
-        """As in Generations."""
+        """Make the first generation where there is none, and prepare the live one."""
         async with self._session() as session:
-            await constrain(session, frozenset({"Generation"}))
-            with suppress(ConstraintError):  # somebody else was faster
+            await create_constraints(session, frozenset({"Generation"}))
+            with suppress(ConstraintError):  # another process was faster
                 await session.execute_write(run, _FIRST, {"key": self.name})
         await (await self.live()).prepare()
 
-    async def existing(self) -> list[Generation]:
-        """As in Generations."""
-        live, numbers = await self._read()
+    async def list_generations(self) -> list[Generation]:
+        """All generations that the node names, in the order of their numbers."""
+        live, numbers = await self._read_numbers()
         return [Generation(number, number == live) for number in sorted(numbers)]
 
     async def live(self) -> Neo4jProjection:
-        """As in Generations."""
-        live, _ = await self._read()
-        return self._over(live)
+        """The projection over the live generation; SchemaBehind where the node was altered."""
+        live, _ = await self._read_numbers()
+        return self._projection(live)
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """As in Generations; asked in the write itself, as long as nothing is switched."""
+        """Apply the changes to the live generation.
+
+        Each write itself checks which generation is live. After a switch, all changes are applied
+        again to the new one.
+        """
         try:
-            await self._over_while_live(self._believed).apply(changes)
-        except Moved:
-            self._believed, _ = await self._read()
-            await self._over(self._believed).apply(changes)
+            await self._guarded_projection(self._assumed_live).apply(changes)
+        except GuardUnmatched:
+            self._assumed_live, _ = await self._read_numbers()
+            await self._projection(self._assumed_live).apply(changes)
 
     async def create(self, number: int, model: str | None = None) -> Neo4jProjection:
-        """As in Generations; a graph has no model."""
+        """Make this generation, or take it as it is, and prepare it. It does not become live."""
         self.require_model(model)
-        projection = self._over(number)
+        projection = self._projection(number)
         await projection.prepare()
         await self._write(_ADD, number=number)
         return projection
 
     def require_model(self, model: str | None) -> None:
-        """As in Generations."""
+        """Raise Halted for any model: a graph has none."""
         if model is not None:
             raise Halted(f"{self.name} has no embedding model to choose")
 
     async def switch(self, number: int) -> None:
-        """As in Generations."""
+        """Make this generation live, in one statement; Halted where it does not exist."""
         if not await self._write(_SWITCH, number=number):
             raise Halted(f"{self.name} has no generation {number}")
 
     async def drop(self, number: int) -> None:
-        """As in Generations; first it is none any more, so that nobody switches to it."""
+        """Remove this generation; Halted where it is the live one.
+
+        Its number goes first, so that nobody switches to it while its nodes are deleted.
+        """
         if not await self._write(_REMOVE, number=number):
             raise Halted(f"generation {number} of {self.name} is live: switch to another one first")
-        for label in sorted(self._over(number).labels):
-            await self._empty(label)
-        self._opened.pop(number, None)
+        for label in sorted(self._projection(number).labels):
+            await self._delete_nodes(label)
+        self._projections.pop(number, None)
         self._guarded.pop(number, None)
 
-    async def _empty(self, label: str) -> None:
-        """A page a transaction."""
+    async def _delete_nodes(self, label: str) -> None:
+        """Delete all nodes of a label, one page a transaction."""
         nodes = 1
         while nodes:
-            (row,) = await self._write(_EMPTY.format(label=label), limit=DROP_PAGE_NODES)
+            (row,) = await self._write(_DELETE_PAGE.format(label=label), limit=DROP_PAGE_NODES)
             nodes = row["nodes"]
 
-    async def _read(self) -> tuple[int, list[int]]:
-        """SchemaBehind where the node says something that we would not write."""
+    async def _read_numbers(self) -> tuple[int, list[int]]:
+        """The live number and all numbers; SchemaBehind where we would not have written them so."""
         rows = await self._write(_READ)
         if not rows:
             return 1, [1]
@@ -162,18 +173,18 @@ class Neo4jGenerations:
         ):
             yield session
 
-    def _over(self, number: int) -> Neo4jProjection:
-        if number not in self._opened:
-            self._opened[number] = self._projection(number)
-        return self._opened[number]
+    def _projection(self, number: int) -> Neo4jProjection:
+        if number not in self._projections:
+            self._projections[number] = self._open(number)
+        return self._projections[number]
 
-    def _over_while_live(self, number: int) -> Neo4jProjection:
+    def _guarded_projection(self, number: int) -> Neo4jProjection:
         if number not in self._guarded:
             guard = Guard(_LIVE, {"generations": self.name, "live": number})
-            self._guarded[number] = self._projection(number, guard)
+            self._guarded[number] = self._open(number, guard)
         return self._guarded[number]
 
-    def _projection(self, number: int, guard: Guard | None = None) -> Neo4jProjection:
+    def _open(self, number: int, guard: Guard | None = None) -> Neo4jProjection:
         return Neo4jProjection(
             self._driver,
             self._database,
@@ -185,5 +196,5 @@ class Neo4jGenerations:
 
 
 def _is_number(value: object) -> bool:
-    """A generation's; a bool is an int to Python."""
+    """Whether it is a generation's number; in Python a bool is an int."""
     return type(value) is int and 1 <= value <= MAX_NUMBER

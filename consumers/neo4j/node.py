@@ -1,7 +1,7 @@
-"""Node: what a change says of the graph, and what a graph can hold of it.
+"""Node: what a change says of the graph, and which values a graph can hold.
 
-Whatever it cannot hold is refused here, by the name of the field: a server says it later, in words
-of its own, and of some values never.
+A value that it cannot hold is refused here, by the name of its field. A server would refuse it
+later, in words of its own, and some values it would not refuse at all.
 """
 
 import math
@@ -15,7 +15,7 @@ from outbox.errors import build_rejection
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
-# A key is in an index, where Neo4j takes 8,167 bytes; ours are in UTF-8, and leave room.
+# A key stands in an index, where Neo4j takes 8,167 bytes. Our limit counts UTF-8, and leaves room.
 MAX_KEY_BYTES = 8_000
 MAX_INTEGER = 2**63 - 1
 MIN_INTEGER = -(2**63)
@@ -23,9 +23,10 @@ MIN_INTEGER = -(2**63)
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a change says: the node's properties, and its neighbours by the type of the edge.
+    """What a change says of its node: its properties, and its neighbours by the type of the edge.
 
-    A neighbour is its properties, with at least `key`; they are set only if it does not exist.
+    A neighbour is a mapping of its properties, with at least `key`. They are set only where that
+    neighbour does not exist yet.
     """
 
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -33,18 +34,18 @@ class Node:
 
 
 def check_key(where: str, key: str) -> None:
-    """MessageRejected where no index takes it."""
+    """Raise MessageRejected where the key is too long for an index, or no valid text."""
     if not _is_plain(key):
         check_value(where, key)
     if len(key) > MAX_KEY_BYTES or len(key.encode()) > MAX_KEY_BYTES:
-        raise refused(where, f"must be at most {MAX_KEY_BYTES} bytes in UTF-8")
+        raise build_refusal(where, f"must be at most {MAX_KEY_BYTES} bytes in UTF-8")
 
 
 def check_properties(where: str, properties: Mapping[str, Any]) -> None:
-    """MessageRejected that names the property, where one is not a word or cannot be stored."""
+    """Raise MessageRejected where a name is no plain word, or its value cannot be stored."""
     for name, value in properties.items():
-        if not _is_word(name):  # it may be data: a hostile name is not repeated
-            raise refused(where, "must have plain words for names")
+        if not _is_word(name):  # it may be data: the error does not repeat a hostile name
+            raise build_refusal(where, "must have plain words for names")
         if not _is_plain(value):
             check_value(f"{where}.{name}", value)
 
@@ -55,15 +56,15 @@ def _is_word(name: str) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Most values are: any graph holds them, and nothing more need be asked."""
+    """Whether it is ASCII text, as most values are; every graph holds that."""
     return type(value) is str and value.isascii()
 
 
 def check_value(where: str, value: Any) -> None:
-    """Text, a number, a truth, nothing, or a list of one kind of these."""
+    """Raise MessageRejected unless it is text, a number, a bool, None, or a list of one kind."""
     if isinstance(value, list):
         if len({type(each) for each in value}) > 1 or any(isinstance(e, list) for e in value):
-            raise refused(where, "must be a list of one kind")
+            raise build_refusal(where, "must be a list of one kind")
         for each in value:
             check_value(where, each)
     elif isinstance(value, str):
@@ -71,23 +72,23 @@ def check_value(where: str, value: Any) -> None:
     elif isinstance(value, int | float):
         _check_number(where, value)
     elif value is not None:
-        raise refused(where, "must be text, a number, a truth, or a list of these")
+        raise build_refusal(where, "must be text, a number, a truth, or a list of these")
 
 
 def _check_text(where: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise refused(where, "must be text without half surrogates") from None
+        raise build_refusal(where, "must be text without half surrogates") from None
 
 
 def _check_number(where: str, number: float) -> None:
     if isinstance(number, int) and not MIN_INTEGER <= number <= MAX_INTEGER:
-        raise refused(where, "must fit into 64 bits")
+        raise build_refusal(where, "must fit into 64 bits")
     if isinstance(number, float) and not math.isfinite(number):
-        raise refused(where, "must be a finite number")
+        raise build_refusal(where, "must be a finite number")
 
 
-def refused(where: str, rule: str) -> Exception:
-    """What parks the key, and says which field is to blame."""
+def build_refusal(where: str, rule: str) -> Exception:
+    """The MessageRejected that names this field and the rule that it breaks."""
     return build_rejection("refused-by-store", where, rule)

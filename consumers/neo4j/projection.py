@@ -7,16 +7,16 @@ leaves a node without properties and edges of its own that keeps the version.
 
 Weaknesses:
 - Without the uniqueness constraint MERGE makes duplicates: `prepare` refuses to go on, but nothing
-  stops a person from dropping the constraint later.
+  stops an operator from dropping the constraint later.
 - A neighbour is merged by its key and never removed: a value that no node has any more stays.
-- What a graph cannot hold is refused by the name of the field, also keys of more than 8,000 bytes;
-  consumers/neo4j/node.py says what that is.
+- A value that a graph cannot hold is refused by the name of its field, and so is a key of more than
+  8,000 bytes; consumers/neo4j/node.py has the rules.
 - A transaction that takes longer than the limit on answers counts as an outage and is repeated, for
-  ever if it always does. With the largest it took 5 s where 23 others wanted the same two cores.
+  ever if it always does. The largest one took 5 s while 23 others wanted the same two cores.
 - Two writers may deadlock on a shared neighbour; the driver runs the victim again, for as long as
   its `max_transaction_retry_time`. Then the store counts as down and the batch is repeated.
-- In a cluster, `versions` and `scan` see at least what this projection wrote itself; another
-  process's writes may be shown late, as an older version.
+- In a cluster, `versions` and `scan` see at least what this projection wrote itself. They may see
+  another process's writes late, as an older version.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,11 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import structlog
-from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncManagedTransaction, AsyncSession
-from neo4j.exceptions import ClientError, ConstraintError, DatabaseError, Forbidden
+from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncSession
+from neo4j.exceptions import ClientError
 
 from consumers.neo4j.client import ANSWER_SECONDS, connect, is_race, require_answer, run
+from consumers.neo4j.constraints import create_constraints
 from consumers.neo4j.entries import BY_KEY, PAGE, WITHOUT_KEY, find_foreign, read_nodes
 from consumers.neo4j.node import Node
 from consumers.neo4j.shape import Edge, Row, Shape
@@ -42,37 +43,38 @@ from consumers.projections.projection import (
     batch_by_key,
     keep_latest,
 )
-from outbox.errors import MessageRejected, SchemaBehind, Violation
+from outbox.errors import MessageRejected, Violation
 
 __all__ = ["Edge", "Neo4jProjection", "Node", "Shape", "connect"]
 
 log = structlog.get_logger()
 
 SCAN_PAGE_NODES = 1000
-RACES = 5
-PREPARE_SECONDS = 600.0  # a new constraint looks at all nodes that are there
-
-_UNIQUE = frozenset({"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"})
+RACES = 5  # how often a write that lost a race is repeated
+PREPARE_SECONDS = 600.0  # a new constraint checks all existing nodes
 
 
 class Guard(NamedTuple):
-    """Cypher before each write, with its parameters; nothing is written where it finds nothing."""
+    """A MATCH clause before each write, with its parameters.
+
+    Where it finds nothing, nothing is written.
+    """
 
     clause: str
     parameters: Row
 
 
-class Moved(Exception):
-    """The guard finds nothing any more; of what came first in an `apply`, some may be written."""
+class GuardUnmatched(Exception):
+    """The guard finds nothing any more. The first batches of the `apply` may have been written."""
 
 
 class Neo4jProjection:
-    """A Projection over one database; see the module for its limits.
+    """A Projection over one database; the module lists its weaknesses.
 
-    `batch_rows` is how many keys share a transaction, and `batch_neighbours` how many neighbours of
-    theirs; a key with more has one of its own. `answer_seconds` is how long one may take, the
-    driver's repetitions included, before the store counts as down. With a `guard`, `apply` raises
-    Moved where that finds nothing.
+    At most `batch_rows` keys, with at most `batch_neighbours` neighbours together, share a
+    transaction; a key with more neighbours has a transaction of its own. `answer_seconds` is how
+    long one may take, the driver's repetitions included, before the store counts as down. With a
+    `guard`, `apply` raises GuardUnmatched where the guard finds nothing.
     """
 
     name = "neo4j"
@@ -106,38 +108,41 @@ class Neo4jProjection:
 
     @property
     def labels(self) -> frozenset[str]:
-        """Of all nodes that it writes."""
+        """The labels of all nodes that it writes."""
         return frozenset().union(*(shape.labels for shape in self._shapes.values()))
 
     async def prepare(self) -> None:
-        """Create the constraints that are missing; SchemaBehind if one cannot be had."""
+        """Create the constraints that are missing; SchemaBehind where one cannot be had."""
         async with self._session(PREPARE_SECONDS) as session:
-            await constrain(session, self.labels)
+            await create_constraints(session, self.labels)
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """As in Projection; aggregates and keys in sorted order, so that writers rarely cross."""
+        """Apply the changes, in the order of aggregates and keys, so that writers rarely deadlock.
+
+        Raises MessageRejected, with the reason `diverged` or `refused-by-store`.
+        """
         divergences: list[Divergence] = []
         for batch in batch_by_key(changes, self._batch_rows):
             flowing, diverging = split_divergent(batch, {})
             divergences += diverging
             for aggregate, group in groupby(flowing, key=lambda change: change.stream.aggregate):
-                divergences += await self._apply(self._shapes[aggregate], list(group))
+                divergences += await self._apply_heads(self._shapes[aggregate], list(group))
         refuse_divergent(self.name, divergences)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
-        """As in Projection; a placeholder at version 0 is not there yet."""
+        """What the graph holds of these keys, tombstones included; placeholders are absent."""
         entries: dict[StreamKey, Entry] = {}
         for aggregate, group in groupby(sorted(streams), key=lambda stream: stream.aggregate):
             keys = [stream.key for stream in group]
             for start in range(0, len(keys), SCAN_PAGE_NODES):
                 page = keys[start : start + SCAN_PAGE_NODES]
                 found = await self._read(aggregate, BY_KEY, keys=page)
-                shown = read_nodes(aggregate, found)
-                entries |= {each.stream: each for each in shown if isinstance(each, Entry)}
+                stored = read_nodes(aggregate, found)
+                entries |= {each.stream: each for each in stored if isinstance(each, Entry)}
         return entries
 
     async def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
-        """As in Projection, page by page in key order, aggregate by aggregate."""
+        """Everything in the graph, aggregate by aggregate, page by page in key order."""
         limit = SCAN_PAGE_NODES
         for aggregate in sorted(self._shapes):
             after, skip = "", 0
@@ -151,45 +156,52 @@ class Neo4jProjection:
                 skip += len(page)
 
     async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
-        """As in Projection; what others' edges lead to becomes a placeholder again."""
+        """Delete these entries where they are unchanged.
+
+        A node that other nodes' edges lead to becomes a placeholder again.
+        """
         ordered = sorted(entries, key=lambda entry: entry.stream)
         for aggregate, group in groupby(ordered, key=lambda entry: entry.stream.aggregate):
-            rows = [_row_of(entry) for entry in group]
+            rows = [_build_row(entry) for entry in group]
             for start in range(0, len(rows), self._batch_rows):
                 page = rows[start : start + self._batch_rows]
-                await self._write(self._shapes[aggregate].forgetting, page)
+                await self._write(self._shapes[aggregate].delete_statement, page)
 
-    async def _apply(self, shape: Shape, changes: Sequence[Change]) -> list[Divergence]:
-        """Write the head of each key but of those that diverge, which are what is returned."""
+    async def _apply_heads(self, shape: Shape, changes: Sequence[Change]) -> list[Divergence]:
+        """Write the highest version of each key; return the divergences, whose keys stay."""
         claims: dict[str, list[Change]] = {}
         for change in changes:
             claims.setdefault(change.stream.key, []).append(change)
         heads = keep_latest(changes)
         rows = [
-            shape.row(head, (c for c in claims[head.stream.key] if c is not head)) for head in heads
+            shape.build_row(head, (c for c in claims[head.stream.key] if c is not head))
+            for head in heads
         ]
         divergences: list[Divergence] = []
-        for some in _with_neighbours(rows, self._batch_neighbours):
-            answer = await self._write_guarded(shape, some)
+        for batch in _batch_by_neighbours(rows, self._batch_neighbours):
+            answer = await self._write_guarded(shape, batch)
             if foreign := find_foreign(shape.aggregate, answer["passed"]):
-                answer = await self._displace(shape, some, foreign, answer)
-            divergences += [_divergence(row, claims[row["key"]]) for row in answer["diverged"]]
+                answer = await self._displace(shape, batch, foreign, answer)
+            divergences += [_read_divergence(row, claims[row["key"]]) for row in answer["diverged"]]
         return divergences
 
     async def _write_guarded(self, shape: Shape, rows: list[Row]) -> Row:
         (answer,) = await self._write(self._statements[shape.aggregate], rows)
         if answer["rows"] == 0:
-            raise Moved
+            raise GuardUnmatched
         return answer
 
     async def _displace(
         self, shape: Shape, rows: list[Row], foreign: Mapping[str, Row], answer: Row
     ) -> Row:
-        """Write once more where foreign nodes were in the way; MessageRejected where one stays."""
+        """Make room where foreign nodes were in the way, and write these rows again.
+
+        Raises MessageRejected where a foreign node stays.
+        """
         for key in foreign:
             log.warning("overwrites a foreign entry", store=self.name, label=shape.label, key=key)
         seen = [{**shown, "key": key} for key, shown in foreign.items()]
-        await self._write(shape.displacing, seen)
+        await self._write(shape.displace_statement, seen)
         again = await self._write_guarded(shape, [r for r in rows if r["node"]["key"] in foreign])
         if left := find_foreign(shape.aggregate, again["passed"]):
             rule = "must find its place free: remove the foreign {} node from neo4j"
@@ -199,10 +211,10 @@ class Neo4jProjection:
         return {"diverged": [*others, *again["diverged"]]}
 
     async def _write(self, statement: str, rows: list[Row]) -> list[Row]:
-        """Write in one transaction; again where somebody else made or forgot one of its nodes.
+        """Write in one transaction; repeat it where another one made or deleted one of its nodes.
 
         Neo4j locks a key that MERGE does not find. ArcadeDB notices at the later commit, and calls
-        it a broken constraint; the next attempt finds that node. One that is forgotten between our
+        it a broken constraint; the next attempt finds that node. A node that is deleted between our
         MERGE and our lock is not found; the next attempt makes it.
         """
         parameters = {"rows": rows} | self._guard.parameters
@@ -231,8 +243,8 @@ class Neo4jProjection:
             yield session
 
 
-def _row_of(entry: Entry) -> Row:
-    """An entry as `Shape.forgetting` compares it."""
+def _build_row(entry: Entry) -> Row:
+    """An entry in the form that `Shape.delete_statement` compares."""
     return {
         "key": entry.stream.key,
         "version": entry.version,
@@ -241,61 +253,25 @@ def _row_of(entry: Entry) -> Row:
     }
 
 
-def _with_neighbours(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
-    """As many rows at a time as have so many neighbours together, and at least one."""
-    some: list[Row] = []
-    theirs = 0
+def _batch_by_neighbours(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
+    """Split the rows into batches of at least one row and at most `most` neighbours together."""
+    batch: list[Row] = []
+    neighbours = 0
     for row in rows:
         own = sum(map(len, row["edges"].values()))
-        if some and theirs + own > most:
-            yield some
-            some, theirs = [], 0
-        some.append(row)
-        theirs += own
-    if some:
-        yield some
+        if batch and neighbours + own > most:
+            yield batch
+            batch, neighbours = [], 0
+        batch.append(row)
+        neighbours += own
+    if batch:
+        yield batch
 
 
-def _divergence(row: Row, claims: Iterable[Change]) -> Divergence:
-    """What the statement returned of a key, among the changes that it was given for it."""
+def _read_divergence(row: Row, claims: Iterable[Change]) -> Divergence:
+    """The divergence that the statement returned for a key, found among that key's changes."""
     claim = EventIdentity(*(row["claim"][name] for name in EventIdentity._fields))
     change = next(change for change in claims if change.identity == claim)
     return Divergence(
         change, EventIdentity(*(row["shown"][name] for name in EventIdentity._fields))
-    )
-
-
-async def constrain(session: AsyncSession, labels: frozenset[str]) -> None:
-    """Make the constraints that are missing; SchemaBehind where one cannot be had."""
-    for label in sorted(labels - await session.execute_read(_constrained)):
-        await _create_constraint(session, label)
-    if missing := labels - await session.execute_read(_constrained):
-        raise SchemaBehind(_no_constraint(*sorted(missing)))
-
-
-async def _constrained(transaction: AsyncManagedTransaction) -> frozenset[str]:
-    """The labels whose key is unique."""
-    rows = await run(transaction, "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties")
-    return frozenset(
-        row["labelsOrTypes"][0]
-        for row in rows
-        if row["type"] in _UNIQUE and row["properties"] == ["key"]
-    )
-
-
-async def _create_constraint(session: AsyncSession, label: str) -> None:
-    statement = (
-        f"CREATE CONSTRAINT {label.lower()}_key IF NOT EXISTS "
-        f"FOR (n:{label}) REQUIRE n.key IS UNIQUE"
-    )
-    try:
-        await session.execute_write(run, statement)
-    except (ConstraintError, DatabaseError, Forbidden) as error:
-        raise SchemaBehind(_no_constraint(label)) from error
-
-
-def _no_constraint(*labels: str) -> str:
-    return (
-        f"neo4j has no unique `key` for {', '.join(labels)}: merge the nodes that share a key, "
-        "grant the right to create constraints, or create them by hand"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consumers.neo4j.node import MAX_INTEGER, WORD, Node, check_key, check_properties, refused
+from consumers.neo4j.node import MAX_INTEGER, WORD, Node, build_refusal, check_key, check_properties
 from consumers.projections.projection import Change
 
 Row = dict[str, Any]
@@ -27,8 +27,8 @@ WITH {parts}
 FOREACH (node IN CASE WHEN newer THEN [row.node] ELSE [] END | SET n = node)"""
 _KNOWN = ("n", "row", "others", "shown", "newer")
 _EDGES = "[(n){left}[r:{type}]{right}(m:{label}) WHERE newer | [r, m.key]] AS old_{type}"
-# An edge that stays is not touched: writers do not meet at a neighbour for nothing, and it is not
-# looked for once more. Nobody else changes the edges of a node that is locked.
+# An edge that stays is not touched: so writers do not wait at a neighbour for nothing, and the edge
+# is not looked up again. Nobody else changes the edges of a node that is locked.
 _REPLACE = """FOREACH (gone IN [
   old IN old_{type} WHERE NOT old[1] IN [x IN row.edges.{type} | x.key] | old[0]
 ] | DELETE gone)
@@ -46,14 +46,14 @@ _ANSWER = """WITH count(*) AS rows, collect(
 ) AS passed
 RETURN rows, diverged, passed"""
 
-_FORGET = """UNWIND $rows AS row
+_DELETE = """UNWIND $rows AS row
 MATCH (n:{label} {{key: row.key}})
 SET n._lock = true
 REMOVE n._lock
 WITH n, row
 WHERE n.version = row.version AND n.digest = row.digest AND n.deleted = row.deleted
 SET n = {{key: row.key, version: 0}}"""
-# As it was seen and still is, whatever the types of its values.
+# Compares each value as it was read, whatever its type, so that a changed node stays.
 _DISPLACE = """UNWIND $rows AS row
 MATCH (n:{label} {{key: row.key}})
 SET n._lock = true
@@ -72,7 +72,7 @@ DELETE n"""
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A kind of edge that belongs to the node: an event replaces all of them with its own."""
+    """A kind of edge that belongs to a node: each event of the node replaces all of them."""
 
     type: str
     label: str
@@ -83,7 +83,8 @@ class Edge:
 class Shape:
     """How an aggregate looks in the graph. Every word in it comes from code, never from data.
 
-    `describe` is asked for every change that is not a delete; it must be a pure function.
+    `describe` is called for every change that is not a delete; it must be a pure function. Labels
+    and edge types that are no plain words raise ValueError.
     """
 
     aggregate: str
@@ -98,11 +99,11 @@ class Shape:
 
     @property
     def labels(self) -> frozenset[str]:
-        """What its statement merges: each needs the constraint."""
+        """The labels that its statement merges; each needs the unique constraint."""
         return frozenset({self.label, *(edge.label for edge in self.edges)})
 
     def of_generation(self, number: int) -> "Shape":
-        """The same under labels of their own, `Item_2`; the first generation's have no suffix."""
+        """The same shape with this generation's labels, `Item_2`; generation 1 has no suffix."""
         if number == 1:
             return self
         edges = tuple(replace(edge, label=f"{edge.label}_{number}") for edge in self.edges)
@@ -112,63 +113,65 @@ class Shape:
     def statement(self) -> str:
         """Merge, lock, compare, set, and replace the edges, for all `$rows` in one statement.
 
-        Clauses may run over the whole batch before the next, so a key may occur only once. A node
-        that is made is nobody else's until the commit. A write to one that is there takes its lock,
-        or (ArcadeDB) makes a concurrent commit fail: only after that the version is read. A node is
-        set where it has a lower version, and where none of the row's claims is another event of the
-        version that it shows.
+        A clause may run over the whole batch before the next clause does, so a key may occur only
+        once. Nobody else sees a node that is made here until the commit. A write to an existing
+        node takes its lock, or (ArcadeDB) makes a concurrent commit fail; only after that its
+        version is read. A node is set where its version is lower, and where none of the row's
+        claims is another event of the version that the node has.
 
-        One row comes back: how many `rows` there were, which of them `diverged`, and which were
-        `passed` over, because what the node shows is not below them: each with what it shows.
+        It returns one row: how many `rows` there were, which of them `diverged`, and which were
+        `passed` over because the node's version is not below theirs. Each of these comes with
+        `shown`, which is what the node holds.
         """
-        edges = (_over(_EDGES, edge) for edge in self.edges)
+        edges = (_render_clause(_EDGES, edge) for edge in self.edges)
         fence = _FENCE.format(label=self.label, parts=",\n  ".join((", ".join(_KNOWN), *edges)))
-        replaced = (_over(_REPLACE, edge) for edge in self.edges)
+        replaced = (_render_clause(_REPLACE, edge) for edge in self.edges)
         return "\n".join((fence, *replaced, _ANSWER))
 
     @property
-    def forgetting(self) -> str:
-        """Lock, compare, and take away the node with its edges, for all `$rows` in one statement.
+    def delete_statement(self) -> str:
+        """Lock, compare, and delete the node with its own edges, for all `$rows` in one statement.
 
-        What other nodes' edges lead to stays, as a placeholder: those edges belong to their events.
+        A node that other nodes' edges lead to stays, as a placeholder: those edges belong to other
+        events.
         """
-        drops = (_over(_DROP_EDGES, edge) for edge in self.edges)
-        return "\n".join((_FORGET.format(label=self.label), *drops, _DROP_NODE))
+        drops = (_render_clause(_DROP_EDGES, edge) for edge in self.edges)
+        return "\n".join((_DELETE.format(label=self.label), *drops, _DROP_NODE))
 
     @property
-    def displacing(self) -> str:
-        """Make placeholders of nodes that are not valid entries, where they are still as seen.
+    def displace_statement(self) -> str:
+        """Turn foreign nodes into placeholders, where they are still as they were read.
 
-        Edges stay: the event that follows replaces those that are its own.
+        Their edges stay: the event that follows replaces those that belong to it.
         """
         return _DISPLACE.format(label=self.label)
 
-    def row(self, change: Change, earlier: Iterable[Change] = ()) -> Row:
-        """The change as the statement's row; a delete has neither properties nor neighbours.
+    def build_row(self, change: Change, earlier: Iterable[Change] = ()) -> Row:
+        """The statement's row for a change; a delete has neither properties nor neighbours.
 
-        `earlier` are others of its key, to be compared with what the store shows. MessageRejected
-        that names the field, where a graph could not hold it.
+        `earlier` are the other changes of its key, whose identities the statement compares with
+        the stored one. Raises MessageRejected that names the field which a graph cannot hold.
         """
         if change.version > MAX_INTEGER:
-            raise refused("sequence", "must fit into 64 bits")
+            raise build_refusal("sequence", "must fit into 64 bits")
         check_key("subject", change.stream.key)
         node = Node() if change.deleted else self.describe(change)
         check_properties(self.label, node.properties)
         return {
             "node": {**node.properties, **_own_properties(change)},
-            "edges": {edge.type: _neighbours(node, edge) for edge in self.edges},
+            "edges": {edge.type: _list_neighbours(node, edge) for edge in self.edges},
             "claims": [each.identity._asdict() for each in earlier],
         }
 
 
-def _over(template: str, edge: Edge) -> str:
+def _render_clause(template: str, edge: Edge) -> str:
     """The clause for this kind of edge, in its direction."""
     left, right = ("<-", "-") if edge.incoming else ("-", "->")
     return template.format(type=edge.type, label=edge.label, left=left, right=right)
 
 
-def _neighbours(node: Node, edge: Edge) -> list[Row]:
-    """In key order, each a placeholder until an event of its own comes."""
+def _list_neighbours(node: Node, edge: Edge) -> list[Row]:
+    """The edge's neighbours in key order, each a placeholder until an event of its own comes."""
     found = {other["key"]: other for other in node.neighbours.get(edge.type, ())}
     for key, other in found.items():
         check_key(f"{edge.type}.key", key)

@@ -1,10 +1,10 @@
 """Divergence: two events that claim the same version of a key. One of them is not what happened.
 
-It cannot come from this platform while its database and its topics are whole: after a restore the
-one may hold what the other does not. So it is never settled here: the store keeps what it shows,
-the key stops, and a person sees one line with both digests.
+It cannot come from this platform while its database and its topics are whole: after a restore, one
+of them may hold what the other does not. So it is never settled here: the store keeps the event
+that it has, nothing more of that key is applied, and an operator sees one line with both digests.
 
-Weakness: a store knows the event of the version that it shows, and not of those before it.
+Weakness: a store knows the event of the version that it has now, and not of those before it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,21 +19,24 @@ log = structlog.get_logger()
 
 
 class Divergence(NamedTuple):
-    """A change whose version is another event's: one in the store, or earlier in the batch."""
+    """A change whose version belongs to another event: one in the store, or earlier in the batch.
+
+    `stored` is the identity of that other event.
+    """
 
     change: Change
-    shown: EventIdentity
+    stored: EventIdentity
 
 
 def split_divergent(
-    changes: Iterable[Change], shown: Mapping[StreamKey, EventIdentity]
+    changes: Iterable[Change], stored: Mapping[StreamKey, EventIdentity]
 ) -> tuple[list[Change], list[Divergence]]:
-    """Those that may be applied, and what each diverging key stops at, in the order of arrival.
+    """The changes that may be applied, in their order, and the first divergence of each other key.
 
-    `shown` is what the store shows of these keys. Nothing of a key follows its divergence: the one
-    who delivers them singly would hold them back, too.
+    `stored` is what the store holds of these keys. No change of a key passes its divergence:
+    a consumer that delivers the changes one by one would hold them back, too.
     """
-    known = {(stream, identity.version): identity for stream, identity in shown.items()}
+    known = {(stream, identity.version): identity for stream, identity in stored.items()}
     flowing: list[Change] = []
     stopped: dict[StreamKey, Divergence] = {}
     for change in changes:
@@ -48,18 +51,18 @@ def split_divergent(
 
 
 def refuse_divergent(projection: str, divergences: Sequence[Divergence]) -> None:
-    """Log each, and raise MessageRejected `diverged` that names their keys; nothing if none.
+    """Log each divergence, and raise MessageRejected (`diverged`) that names their keys.
 
-    To be called once everything else of the batch is durable.
+    Does nothing if there is none. Call it once everything else of the batch is durable.
     """
     for divergence in divergences:
-        _report(projection, divergence)
+        _log_divergence(projection, divergence)
     if divergences:
-        raise MessageRejected("diverged", *map(_violation, divergences))
+        raise MessageRejected("diverged", *map(_build_violation, divergences))
 
 
-def _report(projection: str, divergence: Divergence) -> None:
-    change, shown = divergence
+def _log_divergence(projection: str, divergence: Divergence) -> None:
+    change, stored = divergence
     log.error(
         "diverged: two events claim this version",
         projection=projection,
@@ -68,11 +71,11 @@ def _report(projection: str, divergence: Divergence) -> None:
         version=change.version,
         event_id=change.event_id,
         digest=change.digest,
-        shown_event_id=shown.event_id,
-        shown_digest=shown.digest,
+        shown_event_id=stored.event_id,
+        shown_digest=stored.digest,
     )
 
 
-def _violation(divergence: Divergence) -> Violation:
+def _build_violation(divergence: Divergence) -> Violation:
     stream, version = divergence.change.stream, divergence.change.version
     return Violation("sequence", f"version {version} of {stream.key} must be one event")

@@ -1,14 +1,14 @@
 """Generations: whole copies of a projection side by side, of which one is live.
 
 A generation is a collection, or a set of labels. Readers and writers ask the store itself which one
-is live, and then use that one by its own name; so every answer is of one generation, whole.
+is live, and then use that one by its own name; so every answer comes from one generation, whole.
 
 A writer asks after it has received a message. What it writes into a generation that was live just
-before is therefore older than the topics' ends after the switch, and whoever switches brings it
-over (consumers/rebuild/rebuild.py).
+before is therefore older than the topics' ends after the switch, and the rebuild that switches
+brings it over (consumers/rebuild/rebuild.py).
 
 Weakness: between two batches of a follower, the new generation shows a key as it was some
-milliseconds ago; so at the moment of the switch, a version may be shown after its next one was.
+milliseconds ago; so at the moment of the switch, readers may see a version after its next one.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -20,9 +20,10 @@ from consumers.projections.projection import Change, Entry, ForeignEntry, Projec
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """`model` made its vectors; None in a store without any, and where it is `foreign`.
+    """One copy of a projection.
 
-    `foreign` says why what has a generation's name was made by another program.
+    `model` made its vectors; it is None in a store without vectors, and where `foreign` is set.
+    `foreign` says why something that has a generation's name was made by another program.
     """
 
     number: int
@@ -42,34 +43,40 @@ class Generations(Protocol):
     topics: tuple[str, ...]
 
     async def prepare(self) -> None:
-        """Make the first generation where there is none; SchemaBehind where it cannot be had."""
+        """Make the first generation where there is none; raise SchemaBehind where that fails."""
 
-    async def existing(self) -> list[Generation]:
-        """In the order of their numbers."""
+    async def list_generations(self) -> list[Generation]:
+        """All generations that the store has, in the order of their numbers."""
 
     async def live(self) -> Projection:
-        """The one that is live at this moment; SchemaBehind where none is."""
+        """The projection over the generation that is live now; SchemaBehind where none is."""
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """As in Projection, to the one that is live when it is written."""
+        """Apply the changes to the generation that is live when they are written.
+
+        Promises and raises what `Projection.apply` does.
+        """
 
     async def create(self, number: int, model: str | None = None) -> Projection:
-        """Make it, not live, or take it as it is; prepared. Of the live one's model unless told."""
+        """Make this generation, or take it as it is, and prepare it. It does not become live.
+
+        Its vectors are made by `model`; None means the model of the live generation.
+        """
 
     def require_model(self, model: str | None) -> None:
-        """Halted or SchemaBehind where `create` could make no vectors of it."""
+        """Raise Halted or SchemaBehind where `create` could not use this model."""
 
     async def switch(self, number: int) -> None:
-        """Make it the live one, in one moment for everybody; again changes nothing."""
+        """Make this generation live, for everybody at one moment. A repetition changes nothing."""
 
     async def drop(self, number: int) -> None:
-        """Remove it with all that it holds; Halted where it is the live one."""
+        """Remove this generation with all that it holds; Halted where it is the live one."""
 
 
 class LiveProjection:
     """A Projection over whichever generation is live at each call.
 
-    Weakness: one that is dropped within the call that found it live makes that call fail.
+    Weakness: a call fails if the generation that it found live is dropped before the call ends.
     """
 
     def __init__(self, generations: Generations) -> None:
@@ -79,25 +86,25 @@ class LiveProjection:
         self.topics = generations.topics
 
     async def prepare(self) -> None:
-        """As in Generations."""
+        """Make the first generation where there is none, and prepare the live one."""
         await self.generations.prepare()
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """As in Projection."""
+        """Apply the changes to the live generation."""
         await self.generations.apply(changes)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
-        """As in Projection."""
+        """What the live generation holds of these keys, tombstones included."""
         live = await self.generations.live()
         return await live.versions(streams)
 
     async def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
-        """As in Projection: all of the generation that is live at the beginning."""
+        """All that the generation holds which is live when the scan begins."""
         live = await self.generations.live()
         async for entry in live.scan():
             yield entry
 
     async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
-        """As in Projection."""
+        """Delete these entries from the live generation, where they are still the same."""
         live = await self.generations.live()
         await live.delete_if_unchanged(entries)

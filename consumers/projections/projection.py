@@ -1,6 +1,6 @@
 """Projection: a secondary store that follows the stream heads, fenced by version in the store.
 
-A projection may be given any change at any time, again, late, or out of order: it ends at the
+A projection may be given any change at any time: repeated, late, or out of order. It ends at the
 highest version of each key, and a deleted key stays deleted (a tombstone keeps its version).
 """
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class EventIdentity(NamedTuple):
-    """What a store keeps of the event that it shows, to know it from another of that version."""
+    """What a store keeps of an entry's event, to tell it from another event of that version."""
 
     version: int
     event_id: str
@@ -50,11 +50,12 @@ class Change:
 
     @property
     def identity(self) -> EventIdentity:
+        """What a store keeps of this change, to compare it with another of its version."""
         return EventIdentity(self.version, self.event_id, self.digest)
 
 
 class Projection(Protocol):
-    """What every secondary store offers. All methods raise DependencyDown when it is away."""
+    """What every secondary store offers. All methods raise DependencyDown where it is away."""
 
     @property
     def name(self) -> str:
@@ -66,43 +67,48 @@ class Projection(Protocol):
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Where their events are."""
+        """The topics that their events are on."""
 
     async def prepare(self) -> None:
-        """Create what is missing (collection, constraints), or refuse a store that cannot fence."""
+        """Create what is missing (collection, constraints), and keep what is there.
+
+        Raises SchemaBehind where the store cannot fence.
+        """
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """Make the store show at least these versions; all are durable on return.
+        """Bring each key to at least these versions; all of it is durable on return.
 
-        MessageRejected where the store can never take one of them: some of the others may have been
-        applied then, and applying all again is right. With the reason `diverged` where it shows
-        another event at that version, which stays; the changes of other keys are applied.
+        Raises MessageRejected where the store can never take one of the changes. Some of the others
+        may have been applied then, and applying all of them again is right. The reason is
+        `diverged` where the store has another event at that version: that event stays, and the
+        changes of other keys are applied.
         """
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
-        """What the store shows of these keys, tombstones included; absent ones are left out.
+        """What the store holds of these keys, tombstones included; absent keys are left out.
 
-        What is in a key's place and is no valid entry of it counts as absent: `apply` replaces it,
-        or raises MessageRejected that says where it is.
+        Something in a key's place that is no valid entry of it counts as absent: `apply` replaces
+        it, or raises a MessageRejected that says where it is.
         """
 
     def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
         """Everything that the store holds, tombstones included, in no particular order.
 
-        Also what no writer of ours can have put there as it is; whoever reads decides about it.
+        Foreign entries are included: no writer of ours can have put them there as they are, and
+        the caller decides about them.
         """
 
     async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
-        """Remove what the store shows, where it is still exactly that; durable on return.
+        """Delete these entries from the store where they are unchanged; durable on return.
 
-        For repair alone, of what no event accounts for. Fenced in the store by version, digest and
-        whether it is deleted: whatever was applied since stays. The key is then as if it had never
-        been there, so that any version of it is taken.
+        Only repair uses it, for entries that no event accounts for. The store itself compares the
+        version, the digest and whether the key is deleted, so whatever was applied since stays.
+        Afterwards the key is as if it had never been there: the store takes any version of it.
         """
 
 
 def read_change(envelope: Envelope) -> Change:
-    """The change that an event carries, or MessageRejected."""
+    """The change that an event carries; raises MessageRejected where it carries none."""
     event = REGISTRY.parse(envelope)
     if not isinstance(event, Event):
         raise build_rejection("unknown-type", "type", "must be the type of an event")
@@ -121,10 +127,10 @@ def read_change(envelope: Envelope) -> Change:
 
 
 def keep_latest(changes: Iterable[Change]) -> list[Change]:
-    """The highest version of each key, in key order.
+    """The change with the highest version of each key, in key order.
 
-    A store need not see the versions between; and a statement over a batch reads before it
-    writes, so a key must not occur twice in one.
+    A store need not see the versions between. A statement over a batch reads before it writes, so
+    a key must not occur twice in one batch.
     """
     highest: dict[StreamKey, Change] = {}
     for change in changes:
@@ -135,7 +141,10 @@ def keep_latest(changes: Iterable[Change]) -> list[Change]:
 
 
 def batch_by_key(changes: Iterable[Change], keys: int) -> Iterator[list[Change]]:
-    """All changes of so many keys at a time; keys in order, a key's changes as they came."""
+    """Split the changes into batches of at most `keys` keys, each with all changes of its keys.
+
+    Keys are in order; the changes of one key stay in the order in which they came.
+    """
     by_key: dict[StreamKey, list[Change]] = {}
     for change in changes:
         by_key.setdefault(change.stream, []).append(change)
@@ -145,7 +154,7 @@ def batch_by_key(changes: Iterable[Change], keys: int) -> Iterator[list[Change]]
 
 
 class ProjectionReaction:
-    """Lets a projection follow its topics; a broken event parks its key, in order."""
+    """Lets a runner apply events to a projection; an event that is rejected parks its key."""
 
     parks_keys = True
 
@@ -156,10 +165,11 @@ class ProjectionReaction:
         self._projection = projection
 
     async def prepare(self) -> None:
+        """Prepare the projection's store."""
         await self._projection.prepare()
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
-        """All but what is replayed for another consumer: that one's store lacks it, not this."""
+        """Apply the events, except those that are replayed for another consumer only."""
         mine = [read_change(each) for each in envelopes if each.is_for(self.name)]
         if mine:
             await self._projection.apply(mine)

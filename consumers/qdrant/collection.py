@@ -1,4 +1,4 @@
-"""Collection: where a projection's points are in Qdrant; made, indexed, and known to be ours."""
+"""Collection: where a projection's points are in Qdrant. It is made, indexed and checked here."""
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from outbox.errors import DependencyDown, SchemaBehind
 T = TypeVar("T")
 Indexes = Mapping[str, models.PayloadSchemaType]
 
-MODEL = "model"  # what a collection remembers; services.catalog.search reads it too
+MODEL = "model"  # the name under which a collection keeps it; services.catalog.search reads it
 
 OWN_INDEXES: Indexes = {
     "aggregate": models.PayloadSchemaType.KEYWORD,
@@ -31,10 +31,10 @@ OWN_INDEXES: Indexes = {
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A name at a server, or in local mode; `indexes` are made beside OWN_INDEXES.
+    """A collection at a server, or in local mode; `indexes` are made beside OWN_INDEXES.
 
-    All methods raise DependencyDown where the server is away, and SchemaBehind where what is there
-    cannot serve: then nothing is wrong with any message.
+    All methods raise DependencyDown where the server is away, and SchemaBehind where the collection
+    or the server cannot serve: then nothing is wrong with any message.
     """
 
     client: AsyncQdrantClient
@@ -43,7 +43,7 @@ class Collection:
     indexes: Indexes
 
     async def prepare(self) -> None:
-        """Create it and its indexes where they are missing."""
+        """Create the collection and its indexes where they are missing."""
         server = is_server(self.client)
         if server:
             await require_version(self.client)
@@ -53,7 +53,7 @@ class Collection:
             await self._index()
 
     async def require_ours(self) -> None:
-        """That it is there, and has the embedder's model and dimension."""
+        """Raise SchemaBehind unless the collection has the embedder's model and dimension."""
         info = await describe_collection(self.client, self.name)
         params = info.config.params.vectors
         size = params.size if isinstance(params, models.VectorParams) else None
@@ -65,8 +65,11 @@ class Collection:
                 "`python -m consumers rebuild start --model` makes another one"
             )
 
-    async def asked(self, question: Awaitable[T]) -> T:
-        """The answer to a question; that it is refused says nothing of any message."""
+    async def ask(self, question: Awaitable[T]) -> T:
+        """The answer to a request that only asks.
+
+        Raises DependencyDown where it is refused: that says nothing about any message.
+        """
         try:
             with translate_errors():
                 return await question
@@ -84,16 +87,16 @@ class Collection:
                         self.name, vectors_config=config, metadata={MODEL: self.embedder.model}
                     )
         except QdrantRefused as error:
-            if error.status != CONFLICT:  # somebody else was faster
+            if error.status != CONFLICT:  # another process was faster
                 raise SchemaBehind(f"qdrant makes no collection {self.name}: {error}") from error
 
     async def _index(self) -> None:
         for name, schema in {**OWN_INDEXES, **self.indexes}.items():
-            await self.asked(self.client.create_payload_index(self.name, name, schema, wait=True))
+            await self.ask(self.client.create_payload_index(self.name, name, schema, wait=True))
 
 
 async def describe_collection(client: AsyncQdrantClient, name: str) -> models.CollectionInfo:
-    """What Qdrant says of a collection; SchemaBehind where it has none of that name."""
+    """What Qdrant says of a collection; raises SchemaBehind where it has none of that name."""
     try:
         with translate_errors():
             return await client.get_collection(name)

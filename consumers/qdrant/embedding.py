@@ -1,7 +1,7 @@
-"""Embedding: the vectors of a batch, each text embedded once, in one call to the embedder.
+"""Embedding: the vectors of a batch. Each text is embedded once, in one call to the embedder.
 
-Vectors are reused from the points that a batch replaces, and within a batch. Weakness: equal texts
-of different keys in different batches are embedded each; so is one that returns after a delete.
+Vectors are reused from the points that a batch replaces, and within a batch. Weakness: a text is
+embedded again for another key in another batch, and when it returns after a delete.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,31 +17,31 @@ Rows = numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float64]]
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors; keeps its work off the event loop itself."""
+    """Turns texts into vectors. It must not block the event loop."""
 
     @property
     def model(self) -> str:
-        """Names the model and its version: vectors of one name are comparable."""
+        """The name of the model and its version: vectors of one name are comparable."""
 
     @property
     def dimension(self) -> int:
         """How many numbers a vector has."""
 
     async def embed(self, texts: Sequence[str]) -> Iterable[Iterable[float]]:
-        """One vector a text, in the same order: lists, or the rows of an array."""
+        """One vector a text, in the order of the texts: lists, or the rows of an array."""
 
 
 async def embed_documents(
     embedder: Embedder, documents: Iterable[Document], known: Mapping[str, Vector]
 ) -> dict[str, Vector]:
-    """A vector for each content hash: a known one, or one of a single call to the embedder.
+    """A vector for each content hash: a known one, or one from a single call to the embedder.
 
-    Halted where it does not give one a text: no message is at fault.
+    Raises Halted where the embedder does not give one vector a text: no message is at fault.
     """
     missing = {d.content_hash: d.text for d in documents if d.content_hash not in known}
     if not missing:
         return dict(known)
-    made = _rows(await embedder.embed(list(missing.values())))
+    made = _as_rows(await embedder.embed(list(missing.values())))
     if made.shape != (len(missing), embedder.dimension):
         raise Halted(
             f"{embedder.model} gives no {embedder.dimension} numbers a text (its vectors for "
@@ -50,7 +50,7 @@ async def embed_documents(
     return {**known, **dict(zip(missing, made.tolist(), strict=True))}
 
 
-def _rows(made: Iterable[Iterable[float]]) -> Rows:
+def _as_rows(made: Iterable[Iterable[float]]) -> Rows:
     try:
         return numpy.asarray(made, dtype=float)
     except (ValueError, TypeError):  # not of one length, or not of numbers
@@ -60,22 +60,25 @@ def _rows(made: Iterable[Iterable[float]]) -> Rows:
 def list_reusable_ids(
     records: Iterable[models.Record], documents: Iterable[Document], embedder: Embedder
 ) -> list[str]:
-    """The ids of points whose text stays and was embedded by this model: few, as a rule."""
+    """The ids of the points whose vector can be used again.
+
+    Their text stays the same and was embedded by this model: that is few of them, as a rule.
+    """
     wanted = {document.content_hash for document in documents}
     return [
         str(record.id)
         for record in records
         if (payload := record.payload or {}).get("model") == embedder.model
-        and isinstance(kept := payload.get("content_hash"), str)
-        and kept in wanted
+        and isinstance(known := payload.get("content_hash"), str)
+        and known in wanted
     ]
 
 
 def read_reusable(records: Iterable[models.Record]) -> dict[str, Vector]:
-    """The vectors that need not be made, by content hash."""
+    """The vectors that these points hold, by content hash."""
     return {
-        kept: list(map(float, record.vector))  # type: ignore[arg-type] # a list
+        known: list(map(float, record.vector))  # type: ignore[arg-type] # a list
         for record in records
         if isinstance(record.vector, list)
-        and isinstance(kept := (record.payload or {}).get("content_hash"), str)
+        and isinstance(known := (record.payload or {}).get("content_hash"), str)
     }

@@ -1,10 +1,10 @@
-"""The edge to Qdrant: the client's errors in our tree, translated once.
+"""The errors of Qdrant's client, translated into ours in one place.
 
-What Qdrant itself refuses is Refused, and not decided here: it may lie with a point, with the
-collection or with the request. Whatever else goes wrong is DependencyDown, for example what a proxy
-says in Qdrant's place: its pages look like answers, and say nothing of a message.
+A request that Qdrant itself refuses becomes QdrantRefused. Who is at fault is not decided here: it
+may be a point, the collection or the request. Everything else becomes DependencyDown. That includes
+what a proxy answers in Qdrant's place: its pages look like answers, and say nothing of a message.
 
-Weakness: REST only, errors of gRPC are not translated.
+Weakness: only errors of REST are translated, not those of gRPC.
 """
 
 import sqlite3
@@ -26,9 +26,10 @@ REFUSALS = frozenset({400, MISSING, CONFLICT, TOO_LARGE, 422})
 
 
 class QdrantRefused(Exception):
-    """The request cannot be right as it is; `status` is None where no server was asked.
+    """Qdrant refused a request, which cannot succeed as it is.
 
-    `by_store` is false where something else stands before Qdrant and found it too large.
+    `status` is the HTTP status, or None where no server was asked. `by_store` is false where a
+    proxy before Qdrant found the request too large.
     """
 
     def __init__(self, said: str, status: int | None = None, *, by_store: bool = True) -> None:
@@ -38,35 +39,39 @@ class QdrantRefused(Exception):
 
     @property
     def may_be_a_point(self) -> bool:
-        """Whether a smaller request could show a single point to be what was refused."""
+        """Whether smaller requests could show that a single point is at fault."""
         return self.status not in (MISSING, CONFLICT)
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """DependencyDown, or Refused."""
+    """Raise DependencyDown or QdrantRefused for the errors of the client."""
     try:
         yield
     except UnexpectedResponse as error:
-        raise _of_answer(error) from error
+        raise _translate_answer(error) from error
     except ResponseHandlingException as error:
         raise DependencyDown("qdrant", error.source) from error
     except (QdrantException, sqlite3.OperationalError, OSError) as error:
         raise DependencyDown("qdrant", error) from error
-    except (JSONDecodeError, UnicodeDecodeError, AssertionError) as error:  # no answer of Qdrant's
+    except (
+        JSONDecodeError,
+        UnicodeDecodeError,
+        AssertionError,
+    ) as error:  # not an answer of Qdrant
         raise DependencyDown("qdrant", error) from error
-    except ValueError as error:  # local mode's word for 4xx; or what the client cannot even encode
+    except ValueError as error:  # local mode says 4xx so; or the client cannot encode it
         raise QdrantRefused(str(error)) from error
 
 
 def is_server(client: AsyncQdrantClient) -> bool:
-    """Not local mode."""
+    """Whether the client talks to a server, and not to local mode."""
     options = client.init_options
     return options.get("location") != ":memory:" and options.get("path") is None
 
 
 async def require_version(client: AsyncQdrantClient) -> None:
-    """SchemaBehind where the server is older than MINIMUM, or does not say how old it is."""
+    """Raise SchemaBehind where the server is older than MINIMUM, or does not say how old it is."""
     with translate_errors():
         version = (await client.info()).version
     try:
@@ -79,7 +84,11 @@ async def require_version(client: AsyncQdrantClient) -> None:
 
 
 def require_completed(results: Sequence[models.UpdateResult], operations: int) -> None:
-    """`acknowledged` and `wait_timeout` say nothing of the write, nor does no result: repeat it."""
+    """Raise DependencyDown unless each operation has the result `completed`.
+
+    A missing result, `acknowledged` and `wait_timeout` do not say that the write was done, so it
+    must be repeated.
+    """
     if len(results) != operations:
         raise DependencyDown("qdrant", f"{len(results)} results of {operations} writes")
     for result in results:
@@ -87,8 +96,8 @@ def require_completed(results: Sequence[models.UpdateResult], operations: int) -
             raise DependencyDown("qdrant", f"a write is {result.status.value}, not completed")
 
 
-def _of_answer(error: UnexpectedResponse) -> Exception:
-    reason = _qdrants_reason(error.content)
+def _translate_answer(error: UnexpectedResponse) -> Exception:
+    reason = _read_reason(error.content)
     if error.status_code in REFUSALS and reason is not None:
         return QdrantRefused(
             f"{error.status_code} {without_secrets(reason)[:300]}", error.status_code
@@ -100,8 +109,8 @@ def _of_answer(error: UnexpectedResponse) -> Exception:
     return DependencyDown("qdrant", said)
 
 
-def _qdrants_reason(content: bytes) -> str | None:
-    """What Qdrant says of its refusal, `{"status": {"error": …}}`; None for anybody else's page."""
+def _read_reason(content: bytes) -> str | None:
+    """The reason in Qdrant's refusal, `{"status": {"error": …}}`; None for any other page."""
     try:
         reason = orjson.loads(content)["status"]["error"]
     except (ValueError, TypeError, KeyError, IndexError):

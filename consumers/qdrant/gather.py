@@ -1,4 +1,4 @@
-"""Together: several pieces of work at once, with one outcome."""
+"""Gather: several coroutines at once, with one outcome."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -8,8 +8,10 @@ T = TypeVar("T")
 
 
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all, in their order. Where one fails the others are cancelled, and its error
-    is raised once none runs any more."""
+    """The results of all coroutines, in their order.
+
+    Where one fails, the others are cancelled, and its error is raised once none runs any more.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]

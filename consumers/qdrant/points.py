@@ -1,7 +1,7 @@
 """What a point of a projection is: its id, its payload, and the fence around its version.
 
-Nothing here talks to a server. The payload keeps our own names at the top and what the caller
-describes under `fields`, so that they cannot collide.
+Nothing here talks to a server. The payload has our own names at the top, and what the caller
+describes under `fields`, so that the names cannot collide.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ Payload = dict[str, Any]
 Vector = list[float]
 
 MAX_VERSION = 2**53
-SHOWN = ["aggregate", "key", "version", "event_id", "digest", "deleted"]
+ENTRY_FIELDS = ["aggregate", "key", "version", "event_id", "digest", "deleted"]
 LIVE = models.Filter(
     must=[models.FieldCondition(key="deleted", match=models.MatchValue(value=False))]
 )
@@ -36,30 +36,34 @@ LIVE = models.Filter(
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What of a change is searched by meaning (`text`), and what is filtered by or shown."""
+    """What a mapping says of a change.
+
+    `text` is searched by meaning; `fields` are what searches filter by and show.
+    """
 
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
-    content_hash: str = field(init=False)  # asked for some five times in an apply
+    content_hash: str = field(init=False)  # an apply reads it some five times
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "content_hash", digest(self.text.encode()))
 
 
-@lru_cache(maxsize=4096)  # asked for three times in an apply
+@lru_cache(maxsize=4096)  # an apply asks for it three times
 def point_id(stream: StreamKey) -> str:
-    """The id of a key's point: the same everywhere and for ever."""
+    """The id of a key's point, a UUID: the same everywhere and for ever."""
     return entry_id(stream)
 
 
 def point_ids(streams: Iterable[StreamKey]) -> list[str]:
+    """The ids of these keys' points, in the same order."""
     return [point_id(stream) for stream in streams]
 
 
 def build_point(change: Change, vector: Vector, more: Mapping[str, Any]) -> models.PointStruct:
-    """The point of a change; `more` joins our own names in its payload.
+    """The point of a change; `more` is added to our own names in its payload.
 
-    MessageRejected where Qdrant would change a value of it without a word.
+    Raises MessageRejected where Qdrant would change one of its values without saying so.
     """
     payload = {**build_payload(change), **more}
     check_integers(more.get("fields", {}))
@@ -69,16 +73,22 @@ def build_point(change: Change, vector: Vector, more: Mapping[str, Any]) -> mode
 def build_tombstone(
     change: Change, dimension: int, fields: Mapping[str, Any]
 ) -> models.PointStruct:
-    """The point of a delete. It must have a vector, so that a search must leave it out."""
+    """The point of a delete. It must have a vector, so every search has to filter it out."""
     return build_point(change, [1.0] + [0.0] * (dimension - 1), {"fields": dict(fields)})
 
 
-def newer_than(changes: Iterable[Change], shown: Mapping[StreamKey, EventIdentity]) -> list[Change]:
-    """The changes above what was shown a moment ago. It only saves work: the fence decides."""
-    return [c for c in changes if c.stream not in shown or c.version > shown[c.stream].version]
+def select_newer(
+    changes: Iterable[Change], stored: Mapping[StreamKey, EventIdentity]
+) -> list[Change]:
+    """The changes above what the store held a moment ago.
+
+    This only saves work: the fence decides.
+    """
+    return [c for c in changes if c.stream not in stored or c.version > stored[c.stream].version]
 
 
 def build_payload(change: Change) -> Payload:
+    """Our own names in a point's payload; MessageRejected where the version is above 2**53."""
     if change.version > MAX_VERSION:
         raise build_rejection("refused-by-store", "sequence", "must be at most 2**53")
     return {
@@ -92,9 +102,9 @@ def build_payload(change: Change) -> Payload:
 
 
 def check_integers(fields: Mapping[str, Any]) -> None:
-    """MessageRejected where one has more than 64 bits: Qdrant makes a float of it.
+    """Raise MessageRejected where an integer has more than 64 bits: Qdrant makes a float of it.
 
-    orjson refuses the same integers, and looks at all of them in the time of one here.
+    orjson refuses the same integers, and checks all of them in the time that Python takes for one.
     """
     try:
         orjson.dumps(fields)
@@ -104,27 +114,30 @@ def check_integers(fields: Mapping[str, Any]) -> None:
 
 
 def fence_by_version(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
-    """One operation a version: its filter lets only points below that version be replaced."""
+    """One operation a version; its filter lets it replace only points below that version."""
     groups: dict[int, list[models.PointStruct]] = defaultdict(list)
-    for build_point in points:
-        groups[(build_point.payload or {})["version"]].append(build_point)
-    return [_upsert(version, group) for version, group in groups.items()]
+    for point in points:
+        groups[(point.payload or {})["version"]].append(point)
+    return [_upsert_above(version, group) for version, group in groups.items()]
 
 
-def _upsert(version: int, points: list[models.PointStruct]) -> models.UpsertOperation:
+def _upsert_above(version: int, points: list[models.PointStruct]) -> models.UpsertOperation:
     below = models.FieldCondition(key="version", range=models.Range(lt=version))
     fence = models.Filter(must=[below])
     return models.UpsertOperation(upsert=models.PointsList(points=points, update_filter=fence))
 
 
 def match_exactly(entries: Iterable[Entry]) -> models.Filter:
-    """The points that show just these; their ids come first, so that no other is looked at."""
+    """A filter for the points that hold exactly these entries.
+
+    Their ids come first, so that Qdrant looks at no other point.
+    """
     entries = list(entries)
     ids = models.HasIdCondition(has_id=[point_id(entry.stream) for entry in entries])
-    return models.Filter(must=[ids], should=[_exactly(entry) for entry in entries])
+    return models.Filter(must=[ids], should=[_match_entry(entry) for entry in entries])
 
 
-def _exactly(entry: Entry) -> models.Filter:
+def _match_entry(entry: Entry) -> models.Filter:
     return models.Filter(
         must=[
             models.HasIdCondition(has_id=[point_id(entry.stream)]),
@@ -136,17 +149,17 @@ def _exactly(entry: Entry) -> models.Filter:
 
 
 def replace_foreign(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
-    """One operation a point: each may replace what is not a valid entry of its key, too.
+    """One operation a point; each may also replace a foreign entry in its key's place.
 
-    The store itself judges that once more, so that a valid entry which came meanwhile is fenced
-    as ever. Weakness: a filter cannot tell every foreign entry (a version of 3.5, a digest that is
-    a number); such a one stays, and whoever writes must look again.
+    The store itself judges that once more, so that a valid entry which came meanwhile is fenced as
+    usual. Weakness: a filter does not recognise every foreign entry (a version of 3.5, a digest
+    that is a number). Such an entry stays, and the caller must look again.
     """
-    return [_upsert_over_foreign(build_point) for build_point in points]
+    return [_upsert_over_foreign(point) for point in points]
 
 
-def _upsert_over_foreign(build_point: models.PointStruct) -> models.UpsertOperation:
-    payload = build_point.payload or {}
+def _upsert_over_foreign(point: models.PointStruct) -> models.UpsertOperation:
+    payload = point.payload or {}
     deleted = [_equals("deleted", value) for value in (True, False)]
     ours = models.Filter(
         must=[
@@ -159,9 +172,7 @@ def _upsert_over_foreign(build_point: models.PointStruct) -> models.UpsertOperat
     )
     below = models.FieldCondition(key="version", range=models.Range(lt=payload["version"]))
     fence = models.Filter(should=[below, models.Filter(must_not=[ours])])
-    return models.UpsertOperation(
-        upsert=models.PointsList(points=[build_point], update_filter=fence)
-    )
+    return models.UpsertOperation(upsert=models.PointsList(points=[point], update_filter=fence))
 
 
 def _is_empty(key: str) -> models.IsEmptyCondition:
@@ -173,7 +184,7 @@ def _equals(key: str, value: str | int | bool) -> models.FieldCondition:
 
 
 def read_point(record: models.Record, aggregates: Container[str]) -> StoredEntry | ForeignEntry:
-    """What a point shows: the one place where a projection reads what Qdrant holds."""
+    """The entry that a point holds: the one place where a projection reads what Qdrant holds."""
     read = read_entry(record.payload or {}, aggregates, MAX_VERSION)
     if isinstance(read, str):
         return ForeignEntry(str(record.id), read)
@@ -184,16 +195,19 @@ def read_point(record: models.Record, aggregates: Container[str]) -> StoredEntry
 
 @dataclass(frozen=True, slots=True)
 class ReadPoints:
-    """What the store holds under the ids of some keys: valid entries, and foreign ones by id."""
+    """What the store holds under the ids of some keys.
 
-    stamps: Mapping[StreamKey, EventIdentity]
-    records: Sequence[models.Record]  # of the valid ones
+    `identities` and `records` are of the valid entries; `foreign` has the others, by point id.
+    """
+
+    identities: Mapping[StreamKey, EventIdentity]
+    records: Sequence[models.Record]
     foreign: Mapping[str, ForeignEntry]
 
 
 def read_points(records: Iterable[models.Record], aggregates: Container[str]) -> ReadPoints:
-    """The records, read and told apart."""
-    stamps: dict[StreamKey, EventIdentity] = {}
+    """Read the records, and tell valid entries from foreign ones."""
+    identities: dict[StreamKey, EventIdentity] = {}
     valid: list[models.Record] = []
     foreign: dict[str, ForeignEntry] = {}
     for record in records:
@@ -202,6 +216,6 @@ def read_points(records: Iterable[models.Record], aggregates: Container[str]) ->
             foreign[read.place] = read
         else:
             entry = read.entry
-            stamps[entry.stream] = EventIdentity(entry.version, read.event_id, entry.digest)
+            identities[entry.stream] = EventIdentity(entry.version, read.event_id, entry.digest)
             valid.append(record)
-    return ReadPoints(stamps, valid, foreign)
+    return ReadPoints(identities, valid, foreign)

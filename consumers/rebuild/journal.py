@@ -1,8 +1,8 @@
-"""Rebuilds: the row of each, and the lock of whoever carries one out.
+"""Journal of rebuilds: the row of each rebuild, and the lock of the process that runs one.
 
-The lock is PostgreSQL's advisory one, of a session: it is gone with a process that is killed, and
-stays with one that is stopped. That is what is wanted here: a stopped process may wake up and
-switch, so nobody else may begin before a person has ended it.
+The lock is an advisory lock of a PostgreSQL session: it is gone with a process that is killed, and
+stays with one that is stopped (SIGSTOP). That is intended: a stopped process may wake up and
+switch, so no other process may begin before an operator has ended it.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,11 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 class Phase(StrEnum):
-    """FILLING: towards parity. SWITCHING: it has it. SETTLING: it is live.
+    """How far a rebuild is.
 
-    DONE, and ABANDONED for a rollback or because its generation was dropped, are the ends.
+    FILLING: the generation is brought to parity. SWITCHING: it has reached parity. SETTLING: it is
+    live. DONE is the end; ABANDONED is the end for a rebuild that a rollback replaced, or whose
+    generation was dropped.
     """
 
     FILLING = "filling"
@@ -34,7 +36,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """One of outbox.rebuilds; `action` is `rebuild` or `rollback`."""
+    """A row of outbox.rebuilds; `action` is `rebuild` or `rollback`.
+
+    `generation` is the one that becomes live, and `former` the one that was live before. `keys`
+    and `differing` are of the last check; `brought` counts the keys that were repaired.
+    """
 
     id: int
     projection: str
@@ -56,6 +62,7 @@ class Rebuild:
 
     @property
     def is_open(self) -> bool:
+        """Whether it has not ended."""
         return self.phase not in (Phase.DONE, Phase.ABANDONED)
 
 
@@ -76,13 +83,13 @@ ENTER = """
         finished_at = CASE WHEN %(phase)s IN ('done', 'abandoned') THEN now() END
     WHERE id = %(id)s RETURNING *
 """
-CHECKED = """
+RECORD_CHECK = """
     UPDATE outbox.rebuilds
     SET keys = %(keys)s, differing = %(differing)s, brought = %(brought)s,
         checks = checks + 1, updated_at = now()
     WHERE id = %(id)s RETURNING *
 """
-KEEP = "UPDATE outbox.rebuilds SET brought = %s, updated_at = now() WHERE id = %s"
+SAVE_PROGRESS = "UPDATE outbox.rebuilds SET brought = %s, updated_at = now() WHERE id = %s"
 END_OPEN = """
     UPDATE outbox.rebuilds SET phase = 'abandoned', updated_at = now(), finished_at = now()
     WHERE projection = %s AND generation = %s AND phase IN ('filling', 'switching', 'settling')
@@ -90,9 +97,9 @@ END_OPEN = """
 
 
 async def take_lock(connection: Connection, projection: str) -> None:
-    """From now on, for as long as this session lasts, nobody else touches these generations.
+    """Lock the projection's generations for as long as this session lasts.
 
-    Halted where somebody does already.
+    Raises Halted where another process has the lock.
     """
     row = await (await connection.execute(TRY_LOCK, [projection])).fetchone()
     if row is None or not row[0]:
@@ -100,12 +107,12 @@ async def take_lock(connection: Connection, projection: str) -> None:
 
 
 async def find_latest(connection: Connection, projection: str) -> Rebuild | None:
-    """The one that began last."""
-    return await _row(connection, LATEST, [projection])
+    """The rebuild of this projection that began last; None where there was none."""
+    return await _fetch_row(connection, LATEST, [projection])
 
 
-async def last_number(connection: Connection, projection: str) -> int:
-    """The highest generation that any rebuild was to make; 0 for none."""
+async def find_last_number(connection: Connection, projection: str) -> int:
+    """The highest generation number of all rebuilds; 0 where there was none."""
     row = await (await connection.execute(LAST_NUMBER, [projection])).fetchone()
     return int(row[0]) if row else 0
 
@@ -113,11 +120,14 @@ async def last_number(connection: Connection, projection: str) -> int:
 async def begin(
     connection: Connection, operation: Operation, generation: int, former: int, model: str | None
 ) -> Rebuild:
-    """Open one, with the operation that wants it; `operation.action` is what it does."""
+    """Insert the row of a new rebuild, and record its operation in the same transaction.
+
+    `operation.action` is `rebuild` or `rollback`.
+    """
     operation.details.update(generation=generation, former=former, model=model)
     async with connection.transaction():
         await operation.record(connection)
-        return await _required(
+        return await _require_row(
             connection,
             INSERT,
             {
@@ -132,39 +142,43 @@ async def begin(
         )
 
 
-async def enter(connection: Connection, rebuild: Rebuild, phase: Phase, brought: int) -> Rebuild:
-    """It has come so far, and brought so many keys over."""
+async def enter_phase(
+    connection: Connection, rebuild: Rebuild, phase: Phase, brought: int
+) -> Rebuild:
+    """Save that the rebuild is in this phase, and how many keys were brought over."""
     parameters = {"id": rebuild.id, "phase": phase, "brought": brought}
-    return await _required(connection, ENTER, parameters)
+    return await _require_row(connection, ENTER, parameters)
 
 
 async def record_check(
     connection: Connection, rebuild: Rebuild, keys: int, differing: int, brought: int
 ) -> Rebuild:
-    """A check has found so many of so many keys to differ."""
+    """Save what a check found: how many keys there are, and how many of them differ."""
     parameters = {"id": rebuild.id, "keys": keys, "differing": differing, "brought": brought}
-    return await _required(connection, CHECKED, parameters)
+    return await _require_row(connection, RECORD_CHECK, parameters)
 
 
-async def keep(connection: Connection, rebuild: Rebuild, brought: int) -> None:
-    """So many keys altogether were brought over."""
-    await connection.execute(KEEP, [brought, rebuild.id])
+async def save_progress(connection: Connection, rebuild: Rebuild, brought: int) -> None:
+    """Save how many keys were brought over altogether."""
+    await connection.execute(SAVE_PROGRESS, [brought, rebuild.id])
 
 
 async def end_open(connection: Connection, projection: str, generation: int) -> bool:
-    """Abandon the open rebuild into this generation, because that is dropped; whether one was."""
+    """Abandon the open rebuild into a generation that is dropped; returns whether there was one."""
     ended = await connection.execute(END_OPEN, [projection, generation])
     return ended.rowcount > 0
 
 
-async def _required(connection: Connection, query: LiteralString, parameters: Any) -> Rebuild:
-    row = await _row(connection, query, parameters)
+async def _require_row(connection: Connection, query: LiteralString, parameters: Any) -> Rebuild:
+    row = await _fetch_row(connection, query, parameters)
     if row is None:
         raise Halted("the rebuild's row is gone from outbox.rebuilds")
     return row
 
 
-async def _row(connection: Connection, query: LiteralString, parameters: Any) -> Rebuild | None:
+async def _fetch_row(
+    connection: Connection, query: LiteralString, parameters: Any
+) -> Rebuild | None:
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(query, parameters)
         row = await cursor.fetchone()

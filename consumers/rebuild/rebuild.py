@@ -1,39 +1,42 @@
-"""Rebuild: a generation of a projection made anew beside the live one, and then put in its place.
+"""Rebuild: make a generation of a projection anew beside the live one, and put it in its place.
 
 1. *Filling.* The generation is made. A follower applies to it whatever comes to the topics from now
-   on; then a check of it against the heads finds what it lacks, all of it at first, and repair
-   brings the latest messages over from the outbox. Again, until a check finds nothing.
+   on. Then a check against the heads finds what the generation lacks, which is everything at first,
+   and repair brings the latest messages over from the outbox. This repeats until a check finds
+   nothing.
 2. *Switching.* Once the follower has applied what the topics hold, the generation becomes the live
    one, in one moment.
-3. *Settling.* A consumer that had found the former generation live may still write into it; what it
-   writes was in the topics before the switch. So the follower goes on to the topics' ends as of
-   after it, and a last check finds nothing.
+3. *Settling.* A consumer that had found the former generation live may still write into it. What it
+   writes was in the topics before the switch. So the follower goes on to the topics' ends as they
+   are after the switch, and a last check finds nothing.
 
-Why no message is lost: one that was committed before a check's heads were read is in the heads; one
-that comes later comes to the topics, behind the place where the follower began. Both apply fenced.
+Why no message is lost: a message that was committed before a check read the heads is in the heads;
+a later message comes to the topics, behind the place where the follower began. Both are applied
+fenced.
 
-Nothing needs a checkpoint. Killed anywhere, it is done again from the beginning of its phase, and a
-check finds only what is still missing. A rollback is the same into the former generation, which is
-merely stale; and so is a change of the embedding model, into a generation of that model.
+Nothing needs a checkpoint. A rebuild that is killed starts again at the beginning of its phase, and
+a check finds only what is still missing. A rollback does the same with the former generation, which
+is merely stale; a change of the embedding model does it with a generation of that model.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice, repeat
 from typing import Any
 
 import psycopg
 import structlog
 
-from consumers.drift.check import Care, Drift, OnProgress, open_check
+from consumers.drift.check import Drift, OnProgress, open_check
 from consumers.drift.repair import Repaired, RepairLimits, repair
-from consumers.projections.generations import Generation, Generations
+from consumers.projections.generations import Generations
 from consumers.projections.projection import Projection
 from consumers.rebuild import journal
 from consumers.rebuild.follower import Follower, follow
 from consumers.rebuild.journal import Phase, Rebuild
+from consumers.rebuild.request import RebuildRequest, open_or_begin
 from consumers.rebuild.serialized import SerializedProjection
 from consumers.runner.failures import RetryBackoff, retry_through_outages
 from consumers.settings import Settings
@@ -45,39 +48,22 @@ from outbox.runtime.failpoints import Failpoint, failpoint
 log = structlog.get_logger()
 
 NAMED_KEYS = 5
-KEPT_SECONDS = 1.0  # how often the row says how far it is
+PROGRESS_SECONDS = 1.0  # how often the row gets the number of keys brought over
 
 Connection = psycopg.AsyncConnection[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RebuildRequest:
-    """What a person wants: `operation.action` is `rebuild` or `rollback`, of its subject.
-
-    `model`: of the vectors; None for the live one's. `keys_per_second`: None for as fast as it
-    goes. `allow_left`: so many keys may differ at parity, if no message of theirs can be applied.
-    `now`: a rollback that switches first, and repairs afterwards.
-    """
-
-    operation: Operation
-    care: Care
-    model: str | None = None
-    keys_per_second: float | None = None
-    allow_left: int = 0
-    now: bool = False
 
 
 async def rebuild(
     settings: Settings,
     generations: Generations,
-    asked: RebuildRequest,
+    request: RebuildRequest,
     on_progress: OnProgress = lambda *_: None,
 ) -> Rebuild:
-    """Carry it out, or go on with the one that is open.
+    """Carry the request out, or go on with the open rebuild; return its row once it is done.
 
-    Raises Halted where another process does, where what is open is something else, or where keys
-    cannot be brought over, which it names; DependencyDown where a server is away. Then the same
-    call goes on.
+    Raises Halted where another process rebuilds, where the open rebuild is not what is asked for,
+    or where keys cannot be brought over, which it names. Raises DependencyDown where a server is
+    away. After either, the same call goes on.
     """
     with translate_errors():
         async with (
@@ -86,27 +72,27 @@ async def rebuild(
         ):
             await journal.take_lock(state, generations.name)
             await generations.prepare()
-            row = await _open_or_begin(state, generations, asked)
-            return await _Rebuilding(
-                settings, generations, asked, state, work, row, on_progress
+            row = await open_or_begin(state, generations, request)
+            return await _RebuildRun(
+                settings, generations, request, state, work, row, on_progress
             ).run()
 
 
 async def rebuild_through_outages(
     settings: Settings,
     generations: Generations,
-    asked: RebuildRequest,
+    request: RebuildRequest,
     on_progress: OnProgress = lambda *_: None,
 ) -> Rebuild:
-    """The same, again for as long as a server is away: nothing is lost but the time of a check.
+    """Call `rebuild`, and call it again after each outage: that costs only the time of a check.
 
-    Halted where PostgreSQL does not take this client: that passes only when somebody sees to it.
+    Raises Halted where PostgreSQL refuses this client: an operator must see to that.
     """
     done: list[Rebuild] = []
 
     async def attempt() -> None:
         try:
-            done.append(await rebuild(settings, generations, asked, on_progress))
+            done.append(await rebuild(settings, generations, request, on_progress))
         except DependencyDown as error:
             if is_refused(error):
                 raise Halted(str(error)) from error
@@ -120,13 +106,16 @@ async def rebuild_through_outages(
 async def drop(
     settings: Settings, generations: Generations, number: int, operation: Operation
 ) -> None:
-    """Remove a generation, and end a rebuild into it; Halted where it is live, or not there."""
+    """Remove a generation, and end a rebuild into it.
+
+    Raises Halted where it is live, does not exist, or was made by another program.
+    """
     operation.require_reason()
     operation.details["generation"] = number
     with translate_errors():
         async with await connect_command(settings, "rebuild") as state:
             await journal.take_lock(state, generations.name)
-            existing = await generations.existing()
+            existing = await generations.list_generations()
             for each in existing:
                 if each.number == number and each.foreign is not None:
                     raise Halted(f"{each.foreign}: whoever made it may remove it")
@@ -142,72 +131,20 @@ async def drop(
                 raise Halted(f"{generations.name} has no generation {number}")
 
 
-async def _open_or_begin(
-    state: Connection, generations: Generations, asked: RebuildRequest
-) -> Rebuild:
-    """The open one, which must be what is asked for, or a new one."""
-    generations.require_model(asked.model)
-    existing = await generations.existing()
-    live = _live_of(generations, existing)
-    latest = await journal.find_latest(state, generations.name)
-    if latest is not None and latest.is_open and _goes_on(latest, asked, live):
-        log.info("rebuild goes on", phase=latest.phase, generation=latest.generation)
-        return latest
-    if asked.operation.action == "rollback":
-        number = _target(latest, existing, live)
-    else:
-        last = await journal.last_number(state, generations.name)
-        number = 1 + max(last, *(each.number for each in existing))
-    if latest is not None and latest.is_open:
-        await journal.enter(state, latest, Phase.ABANDONED, latest.brought)
-    return await journal.begin(state, asked.operation, number, live, asked.model)
-
-
-def _goes_on(latest: Rebuild, asked: RebuildRequest, live: int) -> bool:
-    """Whether the open one is what is asked for; if not, it is to be one that a rollback ends."""
-    if latest.action == asked.operation.action and asked.model in (None, latest.model):
-        return True
-    if asked.operation.action == "rollback" and latest.generation == live:
-        return False
-    raise Halted(
-        f"a {latest.action} into generation {latest.generation} of {latest.projection} is open: "
-        "go on with it, or drop that generation"
-    )
-
-
-def _live_of(generations: Generations, existing: list[Generation]) -> int:
-    """The number of the live one; Halted where what is live is none of our generations."""
-    for each in existing:
-        if each.live:
-            return each.number
-    raise Halted(
-        f"{generations.name} has no live generation of ours: what readers are sent to was made by "
-        "another program; send them back to one of `python -m consumers rebuild status`"
-    )
-
-
 def _describe_keys(done: Repaired) -> Iterator[str]:
-    """What a repair has left, and why."""
+    """The keys and foreign entries that a repair has left, each with the reason."""
     yield from (f"{stream.key}: {why}" for stream, why in done.left.items())
     yield from (f"foreign {each.place}: {each.why}" for each in done.foreign)
 
 
-def _target(latest: Rebuild | None, existing: list[Generation], live: int) -> int:
-    """The generation that was live before the last switch."""
-    there = {each.number for each in existing if each.foreign is None}
-    if latest is None or latest.generation != live or latest.former not in there:
-        raise Halted("there is no former generation to go back to")
-    return latest.former
-
-
-class _Rebuilding:
-    """One run of one rebuild. `state` holds the lock; `work` reads heads and messages."""
+class _RebuildRun:
+    """One run of one rebuild. `state` has the lock; `work` reads heads and messages."""
 
     def __init__(
         self,
         settings: Settings,
         generations: Generations,
-        asked: RebuildRequest,
+        request: RebuildRequest,
         state: Connection,
         work: Connection,
         row: Rebuild,
@@ -215,71 +152,78 @@ class _Rebuilding:
     ) -> None:
         self._settings = settings
         self._generations = generations
-        self._asked = asked
+        self._request = request
         self._state = state
         self._work = work
         self._row = row
-        self._report = on_progress
+        self._on_progress = on_progress
         self._brought = row.brought
         self._log = log.bind(projection=generations.name, generation=row.generation)
 
     async def run(self) -> Rebuild:
+        """Bring the generation to parity, switch to it, settle, and return the row."""
         failpoint(Failpoint.REBUILD_OPENED)
         made = await self._generations.create(self._row.generation, self._row.model)
         shadow = SerializedProjection(made)
         failpoint(Failpoint.GENERATION_MADE)
-        async with follow(self._settings, shadow) as follower, self._keeping():
+        async with follow(self._settings, shadow) as follower, self._saving_progress():
             if self._row.phase is not Phase.SETTLING:
-                if not self._asked.now:
-                    await self._to_parity(shadow, follower)
-                    await follower.caught_up()
+                if not self._request.now:
+                    await self._bring_to_parity(shadow, follower)
+                    await follower.wait_until_caught_up()
                 await self._switch()
-            await follower.caught_up()
-            await self._to_parity(shadow, follower)
-        await self._enter(Phase.DONE)
+            await follower.wait_until_caught_up()
+            await self._bring_to_parity(shadow, follower)
+        await self._enter_phase(Phase.DONE)
         return self._row
 
     async def _switch(self) -> None:
-        """The lock is ours still, or the row could not be written just before."""
-        await self._enter(Phase.SWITCHING)
+        """Switch right after writing the row, which proves that the lock is still ours."""
+        await self._enter_phase(Phase.SWITCHING)
         failpoint(Failpoint.PARITY_REACHED)
         await self._generations.switch(self._row.generation)
         failpoint(Failpoint.SWITCHED)
-        await self._enter(Phase.SETTLING)
+        await self._enter_phase(Phase.SETTLING)
 
-    async def _to_parity(self, shadow: Projection, follower: Follower) -> None:
-        """Check and bring over, until a check finds nothing.
+    async def _bring_to_parity(self, shadow: Projection, follower: Follower) -> None:
+        """Check and bring keys over, until a check finds nothing.
 
-        The first check waits for nothing that may be under way: most of what it finds is not.
+        The first check has no patience: most of what it finds is missing, and not under way.
         """
         for care in chain(
-            [replace(self._asked.care, patience_seconds=0)], repeat(self._asked.care)
+            [replace(self._request.care, patience_seconds=0)], repeat(self._request.care)
         ):
-            follower.require()
-            async with open_check(self._work, shadow, care, self._report) as drift:
+            follower.raise_if_failed()
+            async with open_check(self._work, shadow, care, self._on_progress) as drift:
                 self._row = await journal.record_check(
                     self._state, self._row, drift.whole, drift.keys, self._brought
                 )
                 self._log.info("checked", keys=drift.whole, differing=drift.keys)
-                if drift.keys == 0 or self._may_be_left(drift, await self._bring(shadow, drift)):
+                if drift.keys == 0 or self._may_be_left(
+                    drift, await self._bring_over(shadow, drift)
+                ):
                     return
 
-    async def _bring(self, shadow: Projection, drift: Drift) -> Repaired:
+    async def _bring_over(self, shadow: Projection, drift: Drift) -> Repaired:
+        """Repair what a check found, however much it is."""
         before = self._brought
 
         def on_progress(done: int, whole: int) -> None:
             self._brought = before + done
-            self._report(done, whole)
+            self._on_progress(done, whole)
             failpoint(Failpoint.KEYS_BROUGHT)
 
-        limits = RepairLimits(max_share=1.0, keys_per_second=self._asked.keys_per_second)
-        asked = self._asked.operation
-        operation = Operation(asked.operator, f"{asked.action} fill", asked.subject, asked.reason)
+        limits = RepairLimits(max_share=1.0, keys_per_second=self._request.keys_per_second)
+        by = self._request.operation
+        operation = Operation(by.operator, f"{by.action} fill", by.subject, by.reason)
         return await repair(self._work, shadow, drift, limits, operation, on_progress)
 
     def _may_be_left(self, drift: Drift, done: Repaired) -> bool:
-        """Whether only keys are left of which no message can be applied, and few enough."""
-        if done.failed > self._asked.allow_left:
+        """Whether only keys are left whose messages cannot be applied.
+
+        Raises Halted where more of them are left than the request allows.
+        """
+        if done.failed > self._request.allow_left:
             named = "; ".join(islice(_describe_keys(done), NAMED_KEYS))
             raise Halted(
                 f"{done.failed:,} keys cannot be brought over to generation "
@@ -288,20 +232,20 @@ class _Rebuilding:
             )
         return done.failed == drift.keys
 
-    async def _enter(self, phase: Phase) -> None:
-        self._row = await journal.enter(self._state, self._row, phase, self._brought)
+    async def _enter_phase(self, phase: Phase) -> None:
+        self._row = await journal.enter_phase(self._state, self._row, phase, self._brought)
         self._log.info("rebuild", phase=phase)
 
     @asynccontextmanager
-    async def _keeping(self) -> AsyncIterator[None]:
-        """The row says how far it is, for whoever asks from elsewhere."""
+    async def _saving_progress(self) -> AsyncIterator[None]:
+        """Save the progress again and again inside the block, for readers in other processes."""
 
-        async def keep() -> None:
+        async def save() -> None:
             while True:
-                await asyncio.sleep(KEPT_SECONDS)
-                await journal.keep(self._state, self._row, self._brought)
+                await asyncio.sleep(PROGRESS_SECONDS)
+                await journal.save_progress(self._state, self._row, self._brought)
 
-        task = asyncio.create_task(keep())
+        task = asyncio.create_task(save())
         try:
             yield
         finally:

@@ -1,7 +1,8 @@
-"""InTurn: a projection whose writers wait for each other.
+"""A projection whose writers take turns.
 
-Two writers of one process that merge the same neighbour in a graph only disturb each other; a
-follower and what brings keys over write to the same generation all the time.
+During a rebuild, the follower and the repair that brings keys over write to the same generation all
+the time. Two writers of one process that merge the same neighbour in a graph would only disturb
+each other.
 """
 
 import asyncio
@@ -11,33 +12,33 @@ from consumers.projections.projection import Change, Entry, ForeignEntry, Projec
 
 
 class SerializedProjection:
-    """A Projection: `of`, with one write at a time."""
+    """A Projection that passes each call on to another one, with one write at a time."""
 
-    def __init__(self, of: Projection) -> None:
-        self.name = of.name
-        self.aggregates = of.aggregates
-        self.topics = of.topics
-        self._of = of
+    def __init__(self, projection: Projection) -> None:
+        self.name = projection.name
+        self.aggregates = projection.aggregates
+        self.topics = projection.topics
+        self._projection = projection
         self._turn = asyncio.Lock()
 
     async def prepare(self) -> None:
-        """As in Projection."""
-        await self._of.prepare()
+        """Prepare the store."""
+        await self._projection.prepare()
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """As in Projection."""
+        """Apply the changes once no other write of this object goes on."""
         async with self._turn:
-            await self._of.apply(changes)
+            await self._projection.apply(changes)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
-        """As in Projection."""
-        return await self._of.versions(streams)
+        """What the store holds of these keys; it waits for no write."""
+        return await self._projection.versions(streams)
 
     def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
-        """As in Projection."""
-        return self._of.scan()
+        """Everything that the store holds; it waits for no write."""
+        return self._projection.scan()
 
     async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
-        """As in Projection."""
+        """Delete unchanged entries once no other write of this object goes on."""
         async with self._turn:
-            await self._of.delete_if_unchanged(entries)
+            await self._projection.delete_if_unchanged(entries)

@@ -1,4 +1,4 @@
-"""Stores for the contracts: fresh ones a test, the graph's server started once."""
+"""Stores for the contract tests: fresh ones for each test; the graph's server is started once."""
 
 from collections.abc import AsyncIterator
 
@@ -31,7 +31,7 @@ async def client() -> AsyncIterator[AsyncQdrantClient]:
 
 @pytest.fixture(scope="session")
 async def graph_part(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GraphPart]:
-    """One graph for all tests, always of our own."""
+    """One graph for all tests; it is always started here, and never an existing one."""
     async with graph(tmp_path_factory.mktemp("graph"), StackSettings(neo4j_url=None)) as part:
         yield part
 

@@ -1,6 +1,7 @@
-"""FB3: what another program has put into a store is told, and stops nobody who reads or writes it.
+"""FB3: what another program put into a store is reported, and stops no reader and no writer.
 
-The same entries in Qdrant's local mode, in Qdrant's own engine behind a port, and in the graph.
+The tests plant the same entries in Qdrant's local mode, in Qdrant's own engine behind a port, and
+in the graph.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -20,7 +21,7 @@ from consumers.qdrant.projection import QdrantProjection
 from outbox.errors import MessageRejected, Violation
 from schemas.catalog import COLLECTION
 from stack.part import GraphPart
-from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, entry, upserted
+from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, entry_of, upserted
 from tests.kit.projections.qdrant_stores import ENGINES, over_http, scripted
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +40,7 @@ OURS: Values = {
     "deleted": False,
 }
 MISSING: Any = object()
-# What one value of an entry is changed to; each makes it foreign.
+# One value of an entry, and what it is changed to; each change makes the entry foreign.
 CHANGED: list[tuple[str, Any]] = [
     *(("version", v) for v in (MISSING, "5", 5.0, 5.5, True, -5, [5], 1e300)),
     *(("event_id", v) for v in (MISSING, 7, "", "e\x00")),
@@ -71,7 +72,7 @@ async def qdrant(
     embedder: CountingEmbedder,
     tmp_path: Path,
 ) -> AsyncIterator[tuple[QdrantProjection, AsyncQdrantClient]]:
-    """The projection, prepared, and a client of its store."""
+    """The prepared projection, and a client of its store."""
     async with AsyncExitStack() as held:
         if request.param == "in memory":
             made = catalog_qdrant(client, embedder)
@@ -83,7 +84,7 @@ async def qdrant(
 
 
 async def put(client: AsyncQdrantClient, *points: models.PointStruct) -> None:
-    """As another program does; in a batch, which is what the scripted server knows."""
+    """Write points as another program does; the scripted server only knows writes in batches."""
     upsert = models.UpsertOperation(upsert=models.PointsList(points=list(points)))
     await client.batch_update_points(COLLECTION, [upsert], wait=True)
 
@@ -92,7 +93,7 @@ async def put(client: AsyncQdrantClient, *points: models.PointStruct) -> None:
 async def test_a_point_that_is_not_ours_is_told_and_then_replaced_by_an_event(
     qdrant: tuple[QdrantProjection, AsyncQdrantClient], name: str, value: Any
 ) -> None:
-    """Under the id of one of our keys; or the event is refused, and the refusal says where."""
+    """The point has the id of one of our keys. If it stays, the event is refused, and names it."""
     projection, client = qdrant
     await put(client, point(altered(name, value)))
     assert (await scanned(projection))[0] == []
@@ -109,14 +110,14 @@ async def test_a_point_that_is_not_ours_is_told_and_then_replaced_by_an_event(
             assert await projection.versions([AT]) == {}
             assert len((await scanned(projection))[1]) == 1
         else:
-            assert await projection.versions([AT]) == {AT: entry(change)}
-            assert await scanned(projection) == ([entry(change)], [])
+            assert await projection.versions([AT]) == {AT: entry_of(change)}
+            assert await scanned(projection) == ([entry_of(change)], [])
 
 
 async def test_a_point_of_most_foreign_kinds_is_replaced(
     qdrant: tuple[QdrantProjection, AsyncQdrantClient],
 ) -> None:
-    """The fence tells a missing or mistyped version, aggregate, key and mark of deletion."""
+    """The fence recognises a missing or mistyped version, aggregate, key and mark of deletion."""
     projection, client = qdrant
     for name, value in (
         ("version", "5"),
@@ -133,13 +134,13 @@ async def test_a_point_of_most_foreign_kinds_is_replaced(
         await put(client, point(altered(name, value)))
         change = upserted("a", 3)
         await projection.apply([change])
-        assert await scanned(projection) == ([entry(change)], []), (name, value)
+        assert await scanned(projection) == ([entry_of(change)], []), (name, value)
 
 
 async def test_points_beside_ours_are_told_by_their_ids_and_kept(
     qdrant: tuple[QdrantProjection, AsyncQdrantClient],
 ) -> None:
-    """Among them one that claims a key of ours under another id: only ours counts."""
+    """One of them claims a key of ours under another id: only the point under our id counts."""
     projection, client = qdrant
     await projection.apply([upserted("a", 5)])
     (twin, bare, half, other) = (str(uuid4()) for _ in range(4))
@@ -153,7 +154,7 @@ async def test_points_beside_ours_are_told_by_their_ids_and_kept(
         point({}, str(uuid4())),
     )
     entries, foreign = await scanned(projection)
-    assert entries == [entry(upserted("a", 5))]
+    assert entries == [entry_of(upserted("a", 5))]
     assert {twin, bare, half, other} < {each.place for each in foreign}
     assert len(foreign) == 5
     await projection.apply([upserted("a", 6)])
@@ -163,7 +164,7 @@ async def test_points_beside_ours_are_told_by_their_ids_and_kept(
 async def test_a_valid_point_that_came_meanwhile_is_fenced_as_ever(
     qdrant: tuple[QdrantProjection, AsyncQdrantClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer that saw a foreign point writes after another has put a newer version there."""
+    """A writer that read a foreign point writes after another one put a newer version there."""
     projection, client = qdrant
     await put(client, point(altered("version", "5")))
     displace = projection._displace
@@ -176,7 +177,7 @@ async def test_a_valid_point_that_came_meanwhile_is_fenced_as_ever(
 
     monkeypatch.setattr(projection, "_displace", overtaken)
     await projection.apply([upserted("a", 3)])
-    assert await scanned(projection) == ([entry(upserted("a", 9))], [])
+    assert await scanned(projection) == ([entry_of(upserted("a", 9))], [])
 
 
 # The graph.
@@ -215,7 +216,7 @@ async def test_a_node_that_is_not_ours_is_told_and_then_replaced_by_an_event(
     for version in (3, 9):
         change = upserted("a", version)
         await nodes.apply([change, upserted("b", version)])
-        assert await nodes.versions([AT]) == {AT: entry(change)}
+        assert await nodes.versions([AT]) == {AT: entry_of(change)}
     entries, foreign = await scanned(nodes)
     assert (sorted(e.stream.key for e in entries), foreign) == (["suite/a", "suite/b"], [])
 
@@ -227,7 +228,7 @@ async def test_a_node_whose_key_is_none_is_told(nodes: Projection, create: Plant
     await nodes.apply([upserted("a", 1)])
     await create(altered("key", key))
     entries, foreign = await scanned(nodes)
-    assert entries == [entry(upserted("a", 1))]
+    assert entries == [entry_of(upserted("a", 1))]
     assert ["key" in each.why for each in foreign] == [True]
 
 

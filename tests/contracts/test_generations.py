@@ -1,4 +1,4 @@
-"""What every store's generations promise: side by side, one of them live, switched at once."""
+"""What the generations of every store promise: side by side, one is live, a switch is at once."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,8 @@ from stack.part import GraphPart
 from tests.kit.projections.projection_suite import (
     CountingEmbedder,
     assert_shows,
+    read_all,
     removed,
-    scanned,
     upserted,
 )
 
@@ -29,7 +29,7 @@ KINDS = ("qdrant", "neo4j")
 
 
 class Embedders(dict[str, CountingEmbedder]):
-    """Of every model but `unknown`; the same one for the same name."""
+    """Gives an embedder for every model but `unknown`; the same one for the same name."""
 
     def __call__(self, model: str) -> CountingEmbedder:
         if model == "unknown":
@@ -44,8 +44,10 @@ def make(
     driver: AsyncDriver,
     graph_part: GraphPart,
 ) -> Make:
-    """Each is as in a process of its own. Qdrant is its stand-in, local mode; the graph is what
-    the report says."""
+    """Makes generations as another process would.
+
+    Qdrant is its stand-in, local mode; the report says which graph it is.
+    """
     if request.param == "qdrant":
         return lambda: vectors(client)
     return lambda: catalog_graph_generations(driver, graph_part.database)
@@ -65,7 +67,9 @@ async def test_the_first_one_is_made_and_live_and_kept(generations: Generations)
     for _ in range(2):
         await store.prepare()
         await store.apply([upserted("a", 1)])
-        assert [(each.number, each.live) for each in await generations.existing()] == [(1, True)]
+        assert [(each.number, each.live) for each in await generations.list_generations()] == [
+            (1, True)
+        ]
         await assert_shows(store, [upserted("a", 1)])
 
 
@@ -83,7 +87,7 @@ async def test_what_is_written_goes_to_the_live_one_and_no_other(generations: Ge
     await generations.switch(1)
     await generations.switch(1)
     await assert_shows(store, [upserted("a", 1), upserted("b", 1), removed("c", 2)])
-    await store.delete_if_unchanged(list((await scanned(store)).values()))
+    await store.delete_if_unchanged(list((await read_all(store)).values()))
     await assert_shows(
         await generations.create(2), [upserted("a", 3, state="new"), upserted("d", 1)]
     )
@@ -95,7 +99,10 @@ async def test_another_process_finds_the_same_one_live(make: Make) -> None:
     await generations.create(2)
     await generations.switch(2)
     await others.prepare()
-    assert [(each.number, each.live) for each in await others.existing()] == [(1, False), (2, True)]
+    assert [(each.number, each.live) for each in await others.list_generations()] == [
+        (1, False),
+        (2, True),
+    ]
 
 
 async def test_one_that_is_live_cannot_be_dropped_and_another_is_gone(
@@ -109,7 +116,7 @@ async def test_one_that_is_live_cannot_be_dropped_and_another_is_gone(
     with pytest.raises(Halted, match=r"generation 1 of .* is live"):
         await generations.drop(1)
     await generations.drop(2)
-    assert [each.number for each in await generations.existing()] == [1]
+    assert [each.number for each in await generations.list_generations()] == [1]
     with pytest.raises((Halted, SchemaBehind)):
         await generations.switch(2)
     await assert_shows(store, [upserted("a", 1, state="NY")])
@@ -122,13 +129,13 @@ async def test_a_model_that_nobody_can_embed_with_is_refused(generations: Genera
         generations.require_model("unknown")
 
 
-# Qdrant's own.
+# Tests of Qdrant's generations only.
 
 
 async def test_a_generation_remembers_its_model_and_is_written_with_it(
     client: AsyncQdrantClient,
 ) -> None:
-    """Whatever the settings of whoever writes say; a process that does not know it stops."""
+    """The settings of the writer do not matter; a process that does not know the model stops."""
     made = vectors(client, "hash-1")
     await made.prepare()
     await made.create(2, "hash-2")
@@ -138,12 +145,12 @@ async def test_a_generation_remembers_its_model_and_is_written_with_it(
     await store.apply([upserted("a", 1)])
     (record,) = (await client.scroll(COLLECTION))[0]
     assert (record.payload or {})["model"] == "hash-2"
-    assert await made.existing() == [
+    assert await made.list_generations() == [
         Generation(1, False, "hash-1"),
         Generation(2, True, "hash-2"),
     ]
     await made.create(3)
-    assert (await made.existing())[2] == Generation(3, False, "hash-2"), "the live one's"
+    assert (await made.list_generations())[2] == Generation(3, False, "hash-2"), "the live one's"
     with pytest.raises(SchemaBehind, match="unknown"):
         await made.create(4, "unknown")
 
@@ -183,13 +190,13 @@ async def test_the_models_of_one_embedder_are_as_long_as_their_names_say() -> No
 async def test_collections_of_another_program_are_told_and_no_generations(
     client: AsyncQdrantClient,
 ) -> None:
-    """FB3: with our name and no model, or with a number as we would not write it."""
+    """FB3: they have our name and no model, or a number as we would not write it."""
     generations = vectors(client)
     await generations.prepare()
     config = models.VectorParams(size=4, distance=models.Distance.COSINE)
     for name in (f"{COLLECTION}-7", f"{COLLECTION}-007", f"{COLLECTION}-\u0663", f"{COLLECTION}-0"):
         await client.create_collection(name, vectors_config=config)
-    first, other = await generations.existing()
+    first, other = await generations.list_generations()
     assert (first.number, first.live, first.foreign) == (1, True, None)
     assert (other.number, other.live, other.model) == (7, False, None)
     assert "names no model" in str(other.foreign)
@@ -203,11 +210,11 @@ async def test_collections_of_another_program_are_told_and_no_generations(
 async def test_a_node_of_generations_that_was_altered_is_one_line(
     driver: AsyncDriver, graph_part: GraphPart, change: str
 ) -> None:
-    """FB3: whoever asks is told what to set; no reader guesses."""
+    """FB3: the error says what to set; no reader guesses."""
     generations = catalog_graph_generations(driver, graph_part.database)
     await generations.prepare()
     statement = f"MATCH (g:Generation) SET {change}"
     await driver.execute_query(statement, database_=graph_part.database)
-    for asked in (generations.existing(), generations.live()):
+    for asked in (generations.list_generations(), generations.live()):
         with pytest.raises(SchemaBehind, match="set live to the number"):
             await asked

@@ -17,9 +17,9 @@ from stack.servers.port import LOOPBACK, free_ports
 from tests.kit.projections.projection_suite import (
     assert_shows,
     drop_constraints,
-    entry,
+    entry_of,
+    read_all,
     removed,
-    scanned,
     upserted,
 )
 
@@ -75,7 +75,7 @@ async def test_it_refuses_a_constraint_that_is_missing_after_all(
         return None
 
     await drop_constraints(driver, database)
-    monkeypatch.setattr("consumers.neo4j.projection._create_constraint", nothing)
+    monkeypatch.setattr("consumers.neo4j.constraints._create_constraint", nothing)
     with pytest.raises(SchemaBehind, match="Attribute, Catalog, Item"):
         await catalog_neo4j(driver, database).prepare()
 
@@ -87,7 +87,9 @@ async def test_a_catalog_may_come_after_its_items(projection: Neo4jProjection, r
     await projection.apply([created(1)])
     assert await rows("MATCH (c:Catalog) RETURN c.name, c.version") == [("The suite", 1)]
     assert await rows(CONTAINS) == [("suite", "suite/a")]
-    assert await scanned(projection) == {c.stream: entry(c) for c in (created(1), upserted("a", 1))}
+    assert await read_all(projection) == {
+        c.stream: entry_of(c) for c in (created(1), upserted("a", 1))
+    }
 
 
 async def test_a_placeholder_does_not_overwrite_what_came_before(
@@ -111,7 +113,7 @@ async def test_attributes_are_replaced_by_the_newer_ones(
 async def test_a_value_of_another_type_has_a_node_of_its_own(
     projection: Neo4jProjection, rows: Any
 ) -> None:
-    """FA5: the text `true` is not the truth, nor `3` the number."""
+    """FA5: the text `true` is not the bool, and `3` is not the number."""
     await projection.apply([upserted("a", 1, open=True, size=3.0)])
     await projection.apply([upserted("a", 2, open="true", size="3")])
     assert await rows(HAS) == [('open="true"', "open", "true"), ('size="3"', "size", "3")]
@@ -189,7 +191,7 @@ async def test_a_batch_larger_than_a_transaction_is_applied_whole(
 
 
 def transactions(projection: Neo4jProjection, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows each of its transactions will have had."""
+    """How many rows each of its transactions has; the list grows with them."""
     sizes: list[int] = []
     write = projection._write
 

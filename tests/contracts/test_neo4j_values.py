@@ -1,4 +1,4 @@
-"""What a graph can hold is held, and what it cannot hold is refused by the name of the field."""
+"""A graph holds the values that it can, and the others are refused by the name of the field."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ from tests.kit.projections.projection_suite import CATALOG_ID, removed, upserted
 pytestmark = pytest.mark.anyio
 
 MEGABYTE = "x" * 1_000_000
-# Four bytes a letter: the limit is in bytes.
+# A letter of four bytes, since the limit is in bytes.
 LONGEST_KEY = "\U0001f600" * (MAX_KEY_BYTES // 4)
 
 
@@ -32,7 +32,7 @@ def database(graph_part: GraphPart) -> str:
 
 
 def holding(driver: AsyncDriver, database: str, node: Node) -> Neo4jProjection:
-    """Says this of every item, whatever its event is."""
+    """A projection that makes this node of every item, whatever its event is."""
     shape = Shape(ITEM, "Item", lambda _: node, edges=(Edge("HAS", "Attribute"),))
     return Neo4jProjection(driver, database, [shape], topics=())
 
@@ -80,7 +80,7 @@ HOSTILE = ["a`b", "a) DETACH DELETE (n", "", "a b", "1st", "_lock", "a.b", "a\0"
 async def test_what_a_graph_can_hold_comes_back_as_it_was(
     driver: AsyncDriver, database: str
 ) -> None:
-    """N8, also text of a megabyte: only keys are in an index."""
+    """N8: that includes a text of a megabyte; only keys are in an index."""
     projection = holding(driver, database, Node(HELD))
     await projection.prepare()
     await projection.apply([upserted("a", 1)])
@@ -94,7 +94,7 @@ async def test_what_a_graph_can_hold_comes_back_as_it_was(
 async def test_a_value_that_no_property_can_hold_is_refused_by_its_name(
     driver: AsyncDriver, database: str, properties: Mapping[str, Any], field: str
 ) -> None:
-    """N8: at once, as the message's fault, which parks its key; never as an outage."""
+    """N8: at once, and as the message's fault, so that its key is parked; never as an outage."""
     await is_refused(holding(driver, database, Node(properties)), field)
     neighbour = Node(neighbours={"HAS": [{"key": "k", **properties}]})
     await is_refused(holding(driver, database, neighbour), field.replace("Item", "HAS"))
@@ -110,7 +110,7 @@ async def is_refused(projection: Neo4jProjection, field: str) -> None:
 
 
 async def test_the_longest_key_is_held_and_found(driver: AsyncDriver, database: str) -> None:
-    """N8: of a neighbour; the index of Neo4j takes no more than some 8 kB."""
+    """N8: it is a neighbour's key; the index of Neo4j takes no more than some 8 kB."""
     assert len(LONGEST_KEY.encode()) == MAX_KEY_BYTES
     node = Node(neighbours={"HAS": [{"key": LONGEST_KEY}]})
     projection = holding(driver, database, node)
@@ -125,7 +125,7 @@ async def test_the_longest_key_is_held_and_found(driver: AsyncDriver, database: 
 async def test_a_longer_key_is_refused_by_its_name(
     driver: AsyncDriver, database: str, key: str
 ) -> None:
-    """N8."""
+    """N8: as a neighbour's key, and as a node's own."""
     await is_refused(holding(driver, database, Node(neighbours={"HAS": [{"key": key}]})), "HAS.key")
     projection = holding(driver, database, Node())
     change = Change(StreamKey(ITEM, key), 1, "e", "d", False, upserted("a", 1).event)
@@ -137,7 +137,7 @@ async def test_a_longer_key_is_refused_by_its_name(
 async def test_a_hostile_property_name_is_refused_and_not_repeated(
     driver: AsyncDriver, database: str, word: str
 ) -> None:
-    """N9: labels and types never come from data, names are plain words or nothing."""
+    """N9: labels and edge types never come from data, and property names must be plain words."""
     projection = holding(driver, database, Node({word: "x"}))
     await is_refused(projection, "Item")
     neighbour = Node(neighbours={"HAS": [{"key": "k", word: "x"}]})
@@ -148,7 +148,7 @@ async def test_a_hostile_property_name_is_refused_and_not_repeated(
 async def test_a_refused_key_does_not_take_the_others_along(
     projection: Neo4jProjection,
 ) -> None:
-    """N8: as the runner does it, which repeats a refused batch one by one."""
+    """N8: the test applies them one by one, as the runner repeats a refused batch."""
     good, bad = upserted("a", 1), upserted("b", 2**63)
     with pytest.raises(MessageRejected, match="sequence"):
         await projection.apply([good, bad])
@@ -159,7 +159,7 @@ async def test_a_refused_key_does_not_take_the_others_along(
 async def test_a_delete_leaves_a_version_that_late_events_do_not_pass(
     projection: Neo4jProjection, driver: AsyncDriver, database: str
 ) -> None:
-    """N6: nor their edges."""
+    """N6: the late events leave no edges either."""
     sample = catalog_items()
     gone = sample.removed("a", 3)
     await projection.apply([sample.upserted("a", 1), gone])
@@ -172,7 +172,7 @@ async def test_a_delete_leaves_a_version_that_late_events_do_not_pass(
 async def test_every_order_of_nodes_and_edges_ends_in_the_same_graph(
     projection: Neo4jProjection, driver: AsyncDriver, database: str
 ) -> None:
-    """N7, I8: an edge before its neighbour makes a placeholder at version 0, which is filled."""
+    """N7: an edge before its neighbour makes a placeholder at version 0, which is filled later."""
     changes = [catalog(), upserted("a", 1, colour="red"), upserted("b", 1, colour="red")]
     changes.append(removed("b", 2))
     seen = []
@@ -189,7 +189,7 @@ async def test_every_order_of_nodes_and_edges_ends_in_the_same_graph(
 async def test_an_edge_to_an_unknown_neighbour_makes_a_placeholder_that_nobody_reads(
     projection: Neo4jProjection, driver: AsyncDriver, database: str
 ) -> None:
-    """N7."""
+    """N7: the placeholder has version 0 until the neighbour's own event comes."""
     await projection.apply([upserted("a", 1)])
     assert await records(driver, database, "MATCH (c:Catalog) RETURN c.key, c.version") == [
         [CATALOG_ID, 0]
@@ -205,7 +205,7 @@ def catalog() -> Change:
 
 
 async def whole(driver: AsyncDriver, database: str) -> tuple[list[Any], list[Any]]:
-    """Nodes and edges; the node of a value that nobody has any more may or may not be there."""
+    """All nodes and edges, without the nodes of values: unused ones may or may not be there."""
     nodes = "MATCH (n) WHERE NOT n:Attribute RETURN labels(n)[0], n.key, n.version"
     edges = "MATCH (n)-[r]->(m) RETURN n.key, type(r), m.key"
     return await records(driver, database, nodes), await records(driver, database, edges)

@@ -60,7 +60,7 @@ async def opened(kind: str, graph_part: GraphPart, folder: Path) -> AsyncIterato
 @pytest.mark.anyio
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 async def test_a_projection_keeps(promise: Promise, projection: Projection) -> None:
-    """I6, I7, I8, I13, Q1, Q2, N6; Qdrant is its stand-in, local mode."""
+    """Q1, Q2, N6: every promise, by every projection; Qdrant is its stand-in, local mode."""
     await promise(projection, catalog_items())
 
 
@@ -70,7 +70,7 @@ def change(item: str, version: int, gone: bool) -> Change:
 
 @st.composite
 def deliveries(draw: st.DrawFn) -> list[list[Change]]:
-    """Histories of a few keys, each version once a delete or not, in any order, with repeats."""
+    """Histories of a few keys, with deletes and repeats, in any order, cut into batches."""
     history = [
         change(item, version, draw(st.booleans()))
         for item in ("a", "b", "c")
@@ -85,14 +85,14 @@ def deliveries(draw: st.DrawFn) -> list[list[Change]]:
 @settings(max_examples=60, deadline=None)
 @given(deliveries())
 def test_any_order_with_repeats_ends_at_the_highest_in_memory(batches: list[list[Change]]) -> None:
-    """C13, C14: events carry the whole state, so that a late one is of no more use."""
-    anyio.run(conformance.ends_at_the_highest, memory(), batches)
+    """C13, C14: an event carries the whole state, so a late one may be ignored."""
+    anyio.run(conformance.assert_ends_at_the_highest, memory(), batches)
 
 
 @settings(max_examples=40, deadline=None)
 @given(deliveries())
 def test_any_order_with_repeats_ends_at_the_highest_in_qdrant(batches: list[list[Change]]) -> None:
-    """C13, C14; local mode, a stand-in."""
+    """C13, C14: the same promise in local mode, a stand-in."""
 
     async def example() -> None:
         client = AsyncQdrantClient(location=":memory:")
@@ -111,7 +111,7 @@ def test_any_order_with_repeats_ends_at_the_highest_in_qdrant(batches: list[list
 def test_any_order_with_repeats_ends_at_the_highest_in_neo4j(
     graph_part: GraphPart, batches: list[list[Change]]
 ) -> None:
-    """C13, C14."""
+    """C13, C14: the same promise in a graph."""
 
     async def example() -> None:
         async with empty_graph(graph_part) as driver:
@@ -125,11 +125,11 @@ async def _prepared_then_ends_at_the_highest(
     projection: Projection, batches: list[list[Change]]
 ) -> None:
     await projection.prepare()
-    await conformance.ends_at_the_highest(projection, batches)
+    await conformance.assert_ends_at_the_highest(projection, batches)
 
 
 class Unfenced(Shape):
-    """A planted mistake: the statement without its version condition."""
+    """A planted mistake: the statement does not compare versions."""
 
     @property
     def statement(self) -> str:
@@ -137,7 +137,7 @@ class Unfenced(Shape):
 
 
 class Unheard(Shape):
-    """A planted mistake: the statement without what the batch claims."""
+    """A planted mistake: the statement does not compare the events of a version."""
 
     @property
     def statement(self) -> str:
@@ -184,7 +184,7 @@ async def breaks(promise: Promise, projection: Projection) -> None:
 
 
 class Forgetful(MemoryProjection):
-    """A planted mistake: whatever comes last wins."""
+    """A planted mistake: the change that comes last wins."""
 
     async def apply(self, changes: Sequence[Change]) -> None:
         self.state |= {change.stream: change for change in changes}
@@ -207,7 +207,7 @@ async def test_the_suite_notices_a_store_without_a_fence(promise: Promise) -> No
 
 
 class Deaf(MemoryProjection):
-    """A planted mistake: the second event of a version is dropped in silence."""
+    """A planted mistake: the second event of a version is dropped without an error."""
 
     async def apply(self, changes: Sequence[Change]) -> None:
         for change in keep_latest(changes):

@@ -1,4 +1,7 @@
-"""The server at QDRANT_URL, where one is given, in collections of the tests' own."""
+"""The server at QDRANT_URL keeps every promise; the tests use collections of their own.
+
+Without QDRANT_URL they are skipped.
+"""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -9,10 +12,10 @@ from qdrant_client import AsyncQdrantClient, models
 
 from consumers.mappings.catalog import catalog_qdrant
 from consumers.projections.testing.conformance import PROMISES, Promise, assert_shows
-from consumers.projections.testing.sample import catalog_items
 from consumers.qdrant.projection import LIVE, QdrantProjection
 from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
 from stack.settings import StackSettings
+from tests.kit.projections.changes import BATCH, SAMPLE
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, StumblingEmbedder
 from tests.kit.proxies.proxy import DOWN, Proxy
 from tests.kit.proxies.toxics import LimitData
@@ -24,9 +27,6 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(not URL, reason="QDRANT_URL names no server"),
 ]
-
-sample = catalog_items()
-BATCH = [sample.upserted("a", 1), sample.upserted("b", 2), sample.removed("c", 3)]
 
 
 def connect(url: str) -> AsyncQdrantClient:
@@ -56,14 +56,16 @@ async def projection(client: AsyncQdrantClient) -> AsyncIterator[QdrantProjectio
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 async def test_the_server_keeps(promise: Promise, projection: QdrantProjection) -> None:
-    await promise(projection, sample)
+    await promise(projection, SAMPLE)
 
 
 async def test_a_deleted_point_is_in_no_search_of_the_live(
     projection: QdrantProjection, client: AsyncQdrantClient
 ) -> None:
     await projection.apply(BATCH)
-    anything = [1.0] + [0.0] * (DIMENSION - 1)  # a tombstone's own vector: the nearest of all
+    anything = [1.0] + [0.0] * (
+        DIMENSION - 1
+    )  # a tombstone has this vector, so it would be the nearest
     found = await client.query_points(
         projection.collection, query=anything, query_filter=LIVE, limit=10
     )

@@ -1,4 +1,4 @@
-"""The example of docs/projections.md: it is shown as it is, and keeps what it promises."""
+"""The example of docs/projections.md keeps every promise, and the page shows it word for word."""
 
 import re
 from collections.abc import AsyncIterator
@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from consumers.projections.projection import Change, ProjectionReaction
+from consumers.projections.projection import ProjectionReaction
 from consumers.projections.testing.conformance import PROMISES, Promise, assert_shows
 from consumers.projections.testing.sample import catalog_items
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import DependencyDown
-from outbox.kafka import Record
-from schemas.envelope import Envelope
-from stack.demo.upstream import record_of
-from tests.kit.load.roles import running, send_records
+from tests.kit.load.roles import running
+from tests.kit.projections.changes import send_changes
 from tests.kit.projections.sqlite_projection import SqliteProjection
 from tests.kit.waiting import until
 
@@ -23,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "projections.md"
-EXAMPLE = ROOT / "tests" / "contracts" / "sqlite_projection.py"
+EXAMPLE = ROOT / "tests" / "kit" / "projections" / "sqlite_projection.py"
 BLOCK = re.compile(r"^<!-- (\S+) -->\n```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -75,21 +73,9 @@ async def test_a_runner_takes_it_as_it_is(
     changes = [catalog_items().upserted(name, 1) for name in "abc"]
     runner = Runner(settings, ProjectionReaction(SqliteProjection(path)))
     async with running(runner):
-        await send_records(settings, map(_record, changes))
+        await send_changes(settings, changes)
         await until(lambda: _has_rows(projection, len(changes)), 60)
     await assert_shows(projection, changes)
-
-
-def _record(change: Change) -> Record:
-    envelope = Envelope(
-        id=change.event_id,
-        source="/catalog",
-        type=change.event.type,
-        key=change.stream.key,
-        payload=change.event.payload(),
-        sequence=change.version,
-    )
-    return record_of(envelope, change.event.topic)
 
 
 async def _has_rows(projection: SqliteProjection, count: int) -> bool:

@@ -1,4 +1,4 @@
-"""The simplest projection: a dict. It shows what a Projection promises, and stands in for one.
+"""The simplest projection: a dict in memory. It shows what a Projection promises.
 
 Weakness: it is gone with its process.
 """
@@ -12,7 +12,7 @@ from consumers.projections.projection import Change, Entry, StreamKey, keep_late
 class MemoryProjection:
     """A Projection that keeps the highest version of each key, deletes included.
 
-    `state` is what it shows: the last change of each key, for a test or a demo to look at.
+    `state` has the last change of each key, for a test or a demo to look at.
     """
 
     name = "memory"
@@ -23,12 +23,17 @@ class MemoryProjection:
         self.state: dict[StreamKey, Change] = {}
 
     async def prepare(self) -> None:
-        """Nothing to create."""
+        """Do nothing: a dict needs no preparation."""
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """As in Projection; compare and set without an await between, so nobody comes between."""
-        shown = {c.stream: self.state[c.stream].identity for c in changes if c.stream in self.state}
-        flowing, divergences = split_divergent(changes, shown)
+        """Keep the highest version of each key; MessageRejected where two events claim one.
+
+        It compares and sets without an await between, so no other task can write in between.
+        """
+        stored = {
+            c.stream: self.state[c.stream].identity for c in changes if c.stream in self.state
+        }
+        flowing, divergences = split_divergent(changes, stored)
         for change in keep_latest(flowing):
             known = self.state.get(change.stream)
             if known is None or known.version < change.version:
@@ -36,16 +41,16 @@ class MemoryProjection:
         refuse_divergent(self.name, divergences)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
-        """As in Projection."""
+        """What is kept of these keys, tombstones included; absent keys are left out."""
         return {stream: _entry(self.state[stream]) for stream in streams if stream in self.state}
 
     async def scan(self) -> AsyncIterator[Entry]:
-        """As in Projection, over a copy: whoever reads may apply meanwhile."""
+        """All entries, from a copy: the caller may apply changes meanwhile."""
         for change in list(self.state.values()):
             yield _entry(change)
 
     async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
-        """As in Projection."""
+        """Delete these entries where they are still the same."""
         for entry in entries:
             known = self.state.get(entry.stream)
             if known is not None and _entry(known) == entry:

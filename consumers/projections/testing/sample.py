@@ -1,6 +1,6 @@
 """Sample: changes to try a projection with, drawn from a seed.
 
-The same seed, key and version give the same change, so that a test can say what a store must show.
+The same seed, key and version give the same change, so that a test can say what a store must hold.
 """
 
 import random
@@ -17,46 +17,49 @@ WORDS = ("runway", "tower", "Ärger", "滑走路", "🛬", "'", '"', "\\", "`", 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How an aggregate's events are made from a name.
+    """Makes changes of one aggregate from names; a name is one key.
 
-    `state` must draw something from the chance that it is given, or `twin` never ends.
+    `build_upsert` makes an event that carries a key's whole state. It must draw something from the
+    `random.Random` that it is given, or `twin` never ends. `build_delete` makes the event that
+    deletes a key.
     """
 
-    state: Callable[[str, random.Random], Event]
-    gone: Callable[[str], Event]
+    build_upsert: Callable[[str, random.Random], Event]
+    build_delete: Callable[[str], Event]
     seed: int = 1
 
     def upserted(self, name: str, version: int) -> Change:
-        """What the name is at this version."""
-        return self._state(name, version, 0)
+        """The change that gives this key its state at this version."""
+        return self._build(name, version, 0)
 
     def removed(self, name: str, version: int) -> Change:
-        """The name is gone since this version."""
-        return change_to(self.gone(name), version)
+        """The change that deletes this key at this version."""
+        return change_to(self.build_delete(name), version)
 
     def twin(self, name: str, version: int) -> Change:
         """Another event that claims this version, with another content."""
         first = self.upserted(name, version)
-        others = (self._state(name, version, attempt) for attempt in count(1))
+        others = (self._build(name, version, attempt) for attempt in count(1))
         other = next(each for each in others if each.digest != first.digest)
         return replace(other, event_id=f"{first.event_id} again")
 
     def history(self, names: Sequence[str], versions: int) -> list[Change]:
-        """So many versions of each, some of them deletes; each twice, in any order."""
-        chance = self.chance("history", *names)
+        """`versions` changes of each name, about a third of them deletes; each twice, shuffled."""
+        rng = self.make_random("history", *names)
         one = [
-            self.removed(name, version) if chance.random() < 0.3 else self.upserted(name, version)
+            self.removed(name, version) if rng.random() < 0.3 else self.upserted(name, version)
             for name in names
             for version in range(1, versions + 1)
         ]
-        return chance.sample(one + one, 2 * len(one))
+        return rng.sample(one + one, 2 * len(one))
 
-    def chance(self, *words: object) -> random.Random:
-        """Always the same for the same words."""
+    def make_random(self, *words: object) -> random.Random:
+        """A generator of random numbers, which draws the same for the same seed and words."""
         return random.Random(f"{self.seed}/{words}")  # noqa: S311 - repeatable, not a secret
 
-    def _state(self, name: str, version: int, attempt: int) -> Change:
-        return change_to(self.state(name, self.chance(name, version, attempt)), version)
+    def _build(self, name: str, version: int, attempt: int) -> Change:
+        rng = self.make_random(name, version, attempt)
+        return change_to(self.build_upsert(name, rng), version)
 
 
 def change_to(event: Event, version: int) -> Change:
@@ -72,15 +75,15 @@ def change_to(event: Event, version: int) -> Change:
 
 
 def catalog_items(seed: int = 1) -> Sample:
-    """The catalog's items, with words that a store may stumble over."""
+    """A sample of the catalog's items, with words that a store may stumble over."""
 
-    def state(name: str, chance: random.Random) -> Event:
-        words = " ".join(chance.choices(WORDS, k=6))
+    def build_upsert(name: str, rng: random.Random) -> Event:
+        words = " ".join(rng.choices(WORDS, k=6))
         attributes: dict[str, str | bool | float] = {
-            "colour": chance.choice(WORDS), "open": chance.random() < 0.5, "size": chance.random(),
+            "colour": rng.choice(WORDS), "open": rng.random() < 0.5, "size": rng.random(),
         }  # fmt: skip
         return ItemUpserted(
             catalog_id="suite", item_id=name, name=name, text=words, attributes=attributes
         )
 
-    return Sample(state, lambda name: ItemRemoved(catalog_id="suite", item_id=name), seed)
+    return Sample(build_upsert, lambda name: ItemRemoved(catalog_id="suite", item_id=name), seed)

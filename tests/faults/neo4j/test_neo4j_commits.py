@@ -31,13 +31,13 @@ CODE = sorted(Path(__file__).parents[3].glob("consumers/**/*.py"))
 
 @pytest.fixture
 async def bolt(graph_part: GraphPart) -> AsyncIterator[BoltProxy]:
-    """In front of the graph."""
+    """A proxy before the graph."""
     async with BoltProxy(graph_part.url) as proxy:
         yield proxy
 
 
 class Store:
-    """A projection by way of the proxy, and what it left, seen past the proxy."""
+    """A projection behind the proxy, and a view of the graph past the proxy."""
 
     def __init__(self, bolt: BoltProxy, part: GraphPart, driver: AsyncDriver) -> None:
         self._bolt, self._part, self._driver = bolt, part, driver
@@ -62,7 +62,7 @@ def store(bolt: BoltProxy, graph_part: GraphPart, driver: AsyncDriver) -> Store:
 
 
 async def cut_while_applying(bolt: BoltProxy, projection: Neo4jProjection, delivered: bool) -> None:
-    """The connection ends at the COMMIT; what became of it, the client cannot know."""
+    """Apply changes while the connection ends at the COMMIT, so that its outcome is unknown."""
     bolt.cut = cut = CutAtCommit(delivered=delivered)
     with pytest.raises(DependencyDown, match="neo4j is down"):
         await projection.apply([upserted("a", 1)])
@@ -74,7 +74,7 @@ async def cut_while_applying(bolt: BoltProxy, projection: Neo4jProjection, deliv
 async def test_a_lost_answer_to_a_commit_is_an_outage_and_its_repetition_one_effect(
     bolt: BoltProxy, store: Store, delivered: bool
 ) -> None:
-    """N3, I6: the driver does not repeat it; the consumer does, as after every outage."""
+    """N3: the driver does not repeat it; the consumer does, as after every outage."""
     async with store.through() as through:
         projection = await store.prepared(through, Counted)
         await cut_while_applying(bolt, projection, delivered)
@@ -90,7 +90,7 @@ async def test_a_lost_answer_to_a_commit_is_an_outage_and_its_repetition_one_eff
 async def test_a_repeated_commit_that_counts_as_a_failure_is_caught_parking_what_was_applied(
     bolt: BoltProxy, store: Store
 ) -> None:
-    """M20, N3: applied, and a dead letter too: twice in the accounts (I12)."""
+    """M20, N3: the message is applied, and becomes a dead letter, too: it is counted twice."""
     async with store.through() as through:
         projection = await store.prepared(through, Suspicious)
         await cut_while_applying(bolt, projection, delivered=True)
@@ -108,7 +108,7 @@ async def test_without_a_cut_all_commits_pass_the_proxy(bolt: BoltProxy, store: 
 
 
 def outside_transactions(source: str) -> list[str]:
-    """What runs a query on its own: `run` of anything but a transaction, and `execute_query`."""
+    """The calls that run a query alone: `execute_query`, and `run` without a transaction."""
     return [
         ast.unparse(node.func)
         for node in ast.walk(ast.parse(source))
@@ -122,7 +122,7 @@ def outside_transactions(source: str) -> list[str]:
 
 
 def test_no_query_of_ours_commits_itself() -> None:
-    """N4: the driver repeats only what runs in a transaction function."""
+    """N4: the driver repeats only queries in a transaction function."""
     found = {file.name: outside_transactions(file.read_text("utf-8")) for file in CODE}
     assert {name: calls for name, calls in found.items() if calls} == {}
     assert "neo4j.py" in found
@@ -132,5 +132,5 @@ def test_no_query_of_ours_commits_itself() -> None:
     "call", ["session.run(q)", "driver.execute_query(q)", "(await session.run(q))"]
 )
 def test_a_query_that_commits_itself_is_caught(call: str) -> None:
-    """N4, planted."""
+    """N4: the check finds such a query where it is planted."""
     assert outside_transactions(f"async def work(session, driver, q):\n    {call}")

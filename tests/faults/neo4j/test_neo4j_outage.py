@@ -49,7 +49,7 @@ STREAMS = [StreamKey(ITEM, f"c/item-{number}") for number in range(KEYS)]
 
 
 class Items:
-    """Commits versions of a few items at a steady rate until the block ends."""
+    """Publishes versions of a few items at a steady rate until the block ends."""
 
     def __init__(self, settings: Settings) -> None:
         self.written = 0
@@ -105,7 +105,7 @@ async def paused(server: GraphServer) -> Callable[[], Awaitable[None]]:
 
 
 def settings_of(settings: Settings, part: GraphPart) -> Settings:
-    """This graph, and an answer that is soon too late."""
+    """Settings for this graph, whose answers are soon too late."""
     return settings.model_copy(
         update={
             "neo4j_url": part.url,
@@ -124,7 +124,7 @@ async def test_a_graph_that_comes_back_is_up_to_date_again_and_in_order(
     tmp_path: Path,
     tell: Callable[[str], None],
 ) -> None:
-    """N10, I7: after SIGSTOP and after kill -9 no version falls, none is missing, and the outage
+    """N10: after SIGSTOP and after kill -9 no version falls, none is missing, and the outage
     costs no dead letter."""
     async with await own_graph(tmp_path / "own") as server:
         there = settings_of(settings, server.part)
@@ -146,7 +146,7 @@ async def test_a_graph_that_comes_back_is_up_to_date_again_and_in_order(
 
 @asynccontextmanager
 async def observed(settings: Settings) -> AsyncIterator[Watch]:
-    """Whoever looks at the graph, past the consumer."""
+    """A view of the graph that does not pass the consumer."""
     password = settings.neo4j_password.get_secret_value()
     async with connect(
         settings.neo4j_url, settings.neo4j_user, password, retry_seconds=0
@@ -166,7 +166,7 @@ async def waits(consumer: Role, before: int) -> bool:
 
 
 def complaints(consumer: Role) -> list[str]:
-    """How often it has said, of its own accord, that the graph is down."""
+    """The log lines in which the consumer said that the graph is down."""
     said = [line["error"] for line in consumer.events("waiting for a dependency")]
     return [error for error in said if "neo4j is down" in error]
 
@@ -185,7 +185,7 @@ async def letters(postgres: psycopg.AsyncConnection) -> int:
 async def test_a_graph_that_hangs_is_down_within_the_limit_and_keeps_nobody(
     graph_part: GraphPart,
 ) -> None:
-    """N10: the driver alone would wait for ever, and here also when it is closed."""
+    """N10: the driver alone would wait for ever, here even when it is closed."""
     password = graph_part.password.get_secret_value()
     async with asyncio.timeout(WITHIN_SECONDS), BoltProxy(graph_part.url) as bolt:
         async with connect(bolt.url, graph_part.user, password, retry_seconds=0) as driver:

@@ -1,4 +1,4 @@
-"""A consumer over the graph: which of its troubles make dead letters, and what flows beside them.
+"""A consumer over the graph: which failures make dead letters, and what flows beside them.
 
 Without a real Neo4j (STACK_GRAPH) it runs on ArcadeDB, which proves nothing about Neo4j.
 """
@@ -17,9 +17,9 @@ from consumers.projections.testing.sample import catalog_items
 from consumers.settings import Settings
 from outbox.kafka import count_unread
 from stack.part import GraphPart
-from tests.faults.qdrant.test_qdrant_runner import send
 from tests.kit.load.roles import projecting, running
 from tests.kit.open_letters import list_dead_letters
+from tests.kit.projections.changes import send_changes
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ WITHIN_SECONDS = 60.0
 
 
 def described(change: Change) -> Node:
-    """The item by its name; one of them has a number that no graph should hold."""
+    """The item with its properties; BAD has a weight that no graph should hold."""
     properties = item_node(change).properties
     return Node({**properties, "weight": math.nan if change.digest == BAD.digest else 1.0})
 
@@ -44,7 +44,7 @@ async def projection(driver: AsyncDriver, graph_part: GraphPart) -> AsyncIterato
 
 
 async def consumed(settings: Settings) -> None:
-    """Everything that was sent is applied, or a dead letter."""
+    """Wait until everything that was sent is applied, or is a dead letter."""
 
     async def done() -> bool:
         return await count_unread(settings.kafka_url, "aftercommit.neo4j", [ITEM_TOPIC]) == 0
@@ -55,11 +55,11 @@ async def consumed(settings: Settings) -> None:
 async def test_a_value_that_no_graph_holds_parks_its_key_and_everything_else_flows(
     settings: Settings, projection: Neo4jProjection
 ) -> None:
-    """N8: at once, by the name of the field; what comes after it waits."""
+    """N8: it is refused at once, by the name of the field; later messages of its key wait."""
     async with running(projecting(settings, projection)):
-        await send(settings, FIRST)
+        await send_changes(settings, FIRST)
         await consumed(settings)
-        await send(settings, HEADS)
+        await send_changes(settings, HEADS)
         await consumed(settings)
     dead, waiting = await list_dead_letters(settings, 10)
     assert (dead["status"], dead["reason"]) == ("dead", "refused-by-store")
@@ -71,12 +71,12 @@ async def test_a_value_that_no_graph_holds_parks_its_key_and_everything_else_flo
 async def test_a_divergence_parks_its_key(
     settings: Settings, driver: AsyncDriver, graph_part: GraphPart
 ) -> None:
-    """I13: the graph keeps what it shows, and a person sees one dead letter that names the key."""
+    """The stored entry stays, and an operator sees one dead letter that names the key."""
     shape = Shape(ITEM, "Item", item_node)
     projection = Neo4jProjection(driver, graph_part.database, [shape], topics=[ITEM_TOPIC])
     twin = sample.twin("a", 1)
     async with running(projecting(settings, projection)):
-        await send(settings, [*FIRST, twin, *HEADS])
+        await send_changes(settings, [*FIRST, twin, *HEADS])
         await consumed(settings)
     dead, waiting = await list_dead_letters(settings, 10)
     assert (dead["status"], dead["reason"]) == ("dead", "diverged")

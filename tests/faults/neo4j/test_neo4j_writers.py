@@ -40,7 +40,7 @@ TWINS = f"UNWIND [1, 2] AS n CREATE (:Item {{key: '{CATALOG_ID}/a', version: n}}
 
 
 async def write_shuffled(projection: Projection, names: Sequence[str], writer: int) -> None:
-    """Every version of every key, in an order of its own and cut anywhere.
+    """Write every version of every key, in an order of this writer, cut anywhere.
 
     No writer ends a key with the highest version: without a fence some key surely ends lower.
     """
@@ -62,7 +62,7 @@ async def write_all(projection: Projection, names: Sequence[str]) -> None:
 
 
 def watch_over(driver: AsyncDriver, database: str, names: Sequence[str]) -> Watch:
-    """By a projection of its own, whose bookmarks are nobody else's."""
+    """A watch with a projection of its own, which shares no bookmarks with the writers."""
     streams = [StreamKey(ITEM, f"{CATALOG_ID}/{name}") for name in names]
     return Watch(over_items(driver, database), streams)
 
@@ -70,7 +70,7 @@ def watch_over(driver: AsyncDriver, database: str, names: Sequence[str]) -> Watc
 async def test_thirty_two_writers_with_shuffled_versions_end_at_the_highest(
     driver: AsyncDriver, graph_part: GraphPart
 ) -> None:
-    """N5, I7: and no version is ever seen to fall meanwhile."""
+    """N5: no version is ever seen to fall meanwhile."""
     projection = over_items(driver, graph_part.database)
     await projection.prepare()
     watch = watch_over(driver, graph_part.database, NAMES)
@@ -94,7 +94,7 @@ async def test_a_version_that_is_read_before_the_lock_is_caught_falling(
         for turn in count():
             names = [f"{name}{turn}" for name in NAMES]
             watch = watch_over(driver, graph_part.database, names)
-            # What is read without the lock may look like a divergence, too; it must fall yet.
+            # Such a read may also look like a divergence; in the end the version must fall.
             with suppress(ExceptionGroup):
                 async with watch.looking():
                     await write_all(projection, names)
@@ -111,7 +111,7 @@ async def lower(projection: Projection, names: Sequence[str]) -> int:
 
 
 async def create_at_once(projection: Projection, name: str) -> None:
-    """32 writers of a key that nobody has written yet."""
+    """32 writers write a key that does not exist yet."""
     await asyncio.gather(
         *(projection.apply([upserted(name, version)]) for version in range(1, WRITERS + 1))
     )
@@ -129,7 +129,7 @@ async def nodes_of(driver: AsyncDriver, database: str, name: str) -> int:
 async def test_writers_that_create_a_key_at_once_make_one_node(
     driver: AsyncDriver, graph_part: GraphPart
 ) -> None:
-    """N1."""
+    """N1: the unique constraint lets only one of them create it."""
     projection = over_items(driver, graph_part.database)
     await projection.prepare()
     for turn in range(5):
@@ -141,7 +141,7 @@ async def test_writers_that_create_a_key_at_once_make_one_node(
 async def test_a_merge_without_the_constraint_is_caught_making_duplicates(
     driver: AsyncDriver, graph_part: GraphPart
 ) -> None:
-    """M15, N1: the same writers, and nobody has asked `prepare`."""
+    """M15, N1: the same writers, and `prepare` was never called."""
     await drop_constraints(driver, graph_part.database)
     projection = over_items(driver, graph_part.database)
     async with asyncio.timeout(CAUGHT_WITHIN_SECONDS):
@@ -156,7 +156,7 @@ async def test_a_merge_without_the_constraint_is_caught_making_duplicates(
 async def test_the_consumer_does_not_start_without_its_constraint_and_says_what_to_do(
     settings: Settings, driver: AsyncDriver, graph_part: GraphPart
 ) -> None:
-    """N1: what a person must repair first is one line, and an exit code of its own."""
+    """N1: one line says what an operator must repair, and the exit code is its own."""
     await drop_constraints(driver, graph_part.database)
     await driver.execute_query(TWINS, database_=graph_part.database)
     consumer = await asyncio.create_subprocess_exec(
@@ -172,7 +172,7 @@ async def test_the_consumer_does_not_start_without_its_constraint_and_says_what_
 
 
 class Attempts:
-    """How often the driver has run a statement of ours."""
+    """Counts how often the driver has run one of our statements."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made = 0
@@ -186,7 +186,7 @@ class Attempts:
 
 
 def opposite(writer: int, turn: int) -> list[Change]:
-    """Two items of one transaction: every other writer meets the two neighbours the other way."""
+    """Two items for one transaction; every other writer has their neighbours in reverse order."""
     colours = ("red", "blue")[:: 1 if writer % 2 else -1]
     return [
         upserted(f"w{writer:02}-t{turn}-{place}", 1, colour=colour)
@@ -221,8 +221,8 @@ async def test_writers_that_meet_in_opposite_order_are_repeated_until_all_is_the
 
 
 def test_the_neighbours_of_a_row_are_in_order() -> None:
-    """N2: whatever the order in which an event names them."""
+    """N2: the order in which an event names them does not matter."""
     shape = Shape(ITEM, "Item", lambda _: Node(neighbours={"HAS": given}), (HAS,))
     given = [{"key": key} for key in "cab"]
-    row = shape.row(upserted("a", 1))
+    row = shape.build_row(upserted("a", 1))
     assert [other["key"] for other in row["edges"]["HAS"]] == ["a", "b", "c"]

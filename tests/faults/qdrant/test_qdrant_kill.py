@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from consumers.projections.projection import Change, keep_latest
-from consumers.projections.testing.conformance import assert_shows, entry
+from consumers.projections.testing.conformance import assert_shows, entry_of
 from consumers.projections.testing.sample import Sample, catalog_items
 from consumers.qdrant.projection import QdrantProjection
 from outbox.errors import DependencyDown
@@ -39,7 +39,7 @@ WITHIN_SECONDS = 60.0
 
 
 class Supervised:
-    """The server in a folder, which lives again after each death."""
+    """The server in a folder; it can be started again after each end."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -50,17 +50,17 @@ class Supervised:
         self._process = self._begin()
 
     def kill(self) -> None:
-        """SIGKILL, and another one begins."""
+        """Kill the process with SIGKILL, and start another one."""
         self._process.kill()
         assert self.died() == -signal.SIGKILL
         self.start()
 
     def died(self) -> int:
-        """How it ended, once it has."""
+        """Wait until the process has ended; its return code."""
         return self._process.wait(WITHIN_SECONDS)
 
     def start(self) -> None:
-        """Another one, in the place of the dead one."""
+        """Start another process in the place of the dead one."""
         self.close()
         self._process = self._begin()
 
@@ -82,9 +82,9 @@ def supervised(folder: Path) -> Iterator[Supervised]:
 
 
 class Writers:
-    """Several side by side, each with keys of its own, whose versions come twice and in any order.
+    """Several writers, each with keys of its own; every version comes twice, in any order.
 
-    `applied` is what the store has said yes to.
+    `applied` has the changes that the store has acknowledged.
     """
 
     def __init__(self, projection: QdrantProjection, sample: Sample) -> None:
@@ -112,7 +112,7 @@ class Writers:
             turn += 1
 
     async def _apply(self, batch: list[Change]) -> None:
-        """As a runner does: again, until it is done."""
+        """Apply the batch, again until it is done, as a runner does."""
         while True:
             try:
                 await self.projection.apply(batch)
@@ -123,11 +123,6 @@ class Writers:
                 self.applied += batch
                 self.batches += 1
                 return
-
-
-@pytest.fixture
-def embedder() -> CountingEmbedder:
-    return CountingEmbedder()
 
 
 @pytest.fixture
@@ -150,7 +145,7 @@ async def _is_up(projection: QdrantProjection) -> bool:
 async def test_after_each_kill_all_that_was_applied_is_there_and_nothing_is_older(
     projection: tuple[Supervised, QdrantProjection], tell: Callable[[str], None]
 ) -> None:
-    """Q7, I6, I7: and at the end the store is what its history says."""
+    """Q7: at the end the store holds what the whole history says."""
     server, store = projection
     chosen = seed(7)
     chance = random.Random(chosen)
@@ -186,13 +181,13 @@ async def _shows_at_least(store: QdrantProjection, heads: list[Change]) -> None:
     for change in heads:
         found = shown[change.stream]
         assert found.version >= change.version, change.stream
-        assert found.version > change.version or found == entry(change)
+        assert found.version > change.version or found == entry_of(change)
 
 
 async def test_a_disk_that_is_full_costs_nothing_but_time(
     tmp_path: Path, embedder: CountingEmbedder
 ) -> None:
-    """Q10: the engine dies of it; what it said yes to is there when it has room again."""
+    """Q10: the engine dies of it; all that it acknowledged is there when it has room again."""
     pytest.importorskip("qdrant_edge", reason=NO_ENGINE)
     folder = tmp_path / "engine"
     folder.mkdir()

@@ -1,26 +1,25 @@
-"""A consumer over Qdrant: which of its troubles make dead letters, and which must not.
+"""A consumer over Qdrant: which failures make dead letters, and which must not.
 
 Qdrant is a stand-in: a scripted port over qdrant-client's local mode.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from consumers.projections.projection import Change, ProjectionReaction
+from consumers.projections.projection import ProjectionReaction
 from consumers.projections.testing.conformance import assert_shows
 from consumers.projections.testing.sample import catalog_items
 from consumers.qdrant.projection import QdrantProjection
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import SchemaBehind
-from outbox.kafka import Record, count_unread
+from outbox.kafka import count_unread
 from schemas.catalog import COLLECTION, ItemEvent
-from schemas.envelope import Envelope
-from stack.demo.upstream import record_of
-from tests.kit.load.roles import running, send_records
+from tests.kit.load.roles import running
 from tests.kit.open_letters import list_dead_letters
+from tests.kit.projections.changes import send_changes
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder
 from tests.kit.projections.qdrant_stores import over_http, scripted
 from tests.kit.servers.qdrant_server import QdrantServer
@@ -70,24 +69,8 @@ def runner_of(quick: Settings, projection: QdrantProjection) -> Runner:
     return Runner(quick, ProjectionReaction(projection))
 
 
-async def send(quick: Settings, changes: Sequence[Change]) -> None:
-    await send_records(quick, map(record, changes))
-
-
-def record(change: Change) -> Record:
-    envelope = Envelope(
-        id=change.event_id,
-        source="/catalog",
-        type=change.event.type,
-        key=change.stream.key,
-        payload=change.event.payload(),
-        sequence=change.version,
-    )
-    return record_of(envelope, change.event.topic)
-
-
 async def consumed(quick: Settings) -> None:
-    """Everything that was sent is applied, or a dead letter."""
+    """Wait until everything that was sent is applied, or is a dead letter."""
 
     async def done() -> bool:
         return await count_unread(quick.kafka_url, "aftercommit.qdrant", [ItemEvent.topic]) == 0
@@ -96,7 +79,7 @@ async def consumed(quick: Settings) -> None:
 
 
 def troubles() -> Iterator[Twist]:
-    """One after another, each for longer than a surprise is tried."""
+    """One after another; each lasts longer than an unexpected error is retried."""
     yield Twist(DISK_FULL, times=5)
     yield Twist(BUSY, times=2)
     yield Twist(refusal(503, "Not ready"), done=1, times=3)
@@ -111,10 +94,10 @@ def troubles() -> Iterator[Twist]:
 async def test_no_outage_makes_a_dead_letter(
     quick: Settings, server: QdrantServer, projection: QdrantProjection
 ) -> None:
-    """Q3, Q4, Q10, D6."""
+    """Q3, Q4, Q10: the consumer waits, and applies everything once the outage is over."""
     server.twists.extend(troubles())
     async with running(runner_of(quick, projection)):
-        await send(quick, CHANGES)
+        await send_changes(quick, CHANGES)
         await consumed(quick)
     assert [twist for twist in server.twists if twist.path == WRITES] == []
     assert await list_dead_letters(quick, 10) == []
@@ -124,13 +107,13 @@ async def test_no_outage_makes_a_dead_letter(
 async def test_only_the_bad_point_becomes_a_dead_letter(
     quick: Settings, server: QdrantServer, projection: QdrantProjection
 ) -> None:
-    """Q5, Q9: what comes after it waits, and everything else is applied."""
+    """Q5, Q9: later messages of its key wait, and everything else is applied."""
     bad = CHANGES[2]
     server.refuses = lambda point: bool(point["payload"]["digest"] == bad.digest)
-    await send(quick, CHANGES[:6])
+    await send_changes(quick, CHANGES[:6])
     async with running(runner_of(quick, projection)):
         await consumed(quick)
-        await send(quick, CHANGES[6:])
+        await send_changes(quick, CHANGES[6:])
         await consumed(quick)
     dead, waiting = await list_dead_letters(quick, 10)
     assert (dead["status"], dead["reason"]) == ("dead", "refused-by-store")
@@ -140,10 +123,10 @@ async def test_only_the_bad_point_becomes_a_dead_letter(
 
 
 async def test_a_divergence_parks_its_key(quick: Settings, projection: QdrantProjection) -> None:
-    """I13."""
+    """The projection rejects the second event, which becomes a dead letter."""
     twin = sample.twin("a", 1)
     async with running(runner_of(quick, projection)):
-        await send(quick, [*CHANGES[:6], twin, *CHANGES[6:]])
+        await send_changes(quick, [*CHANGES[:6], twin, *CHANGES[6:]])
         await consumed(quick)
     dead, waiting = await list_dead_letters(quick, 10)
     assert (dead["status"], dead["reason"]) == ("dead", "diverged")
@@ -156,17 +139,17 @@ async def test_a_divergence_parks_its_key(quick: Settings, projection: QdrantPro
 async def test_a_collection_that_is_not_ours_stops_the_consumer_and_loses_nothing(
     quick: Settings, server: QdrantServer, projection: QdrantProjection, dimension: int | None
 ) -> None:
-    """Q9: it goes on where it was, once a person has repaired what it names."""
+    """Q9: it goes on where it was, once an operator has repaired what it names."""
     await projection.prepare()
     runner = runner_of(quick, projection)
     with pytest.raises(ExceptionGroup) as caught:
         async with running(runner):
-            await send(quick, CHANGES[:6])
+            await send_changes(quick, CHANGES[:6])
             await consumed(quick)
             await server.engine.drop(COLLECTION)
             if dimension is not None:
                 await server.engine.create(COLLECTION, dimension)
-            await send(quick, CHANGES[6:])
+            await send_changes(quick, CHANGES[6:])
             await until(never, WITHIN_SECONDS)
     assert caught.group_contains(SchemaBehind)
     assert await list_dead_letters(quick, 10) == []

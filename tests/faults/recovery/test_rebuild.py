@@ -1,4 +1,4 @@
-"""A rebuild beside live traffic: readers see the old or the new, whole; parity is exact."""
+"""A rebuild beside live traffic: readers see one generation, whole, and parity is exact."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ from qdrant_client import AsyncQdrantClient
 from consumers.assembly import live_vectors
 from consumers.neo4j.client import connect, run
 from consumers.projections.generations import LiveProjection
-from consumers.projections.testing.conformance import scanned
+from consumers.projections.testing.conformance import read_all
 from consumers.qdrant.projection import QdrantProjection
 from consumers.rebuild.journal import Phase, Rebuild
 from consumers.rebuild.rebuild import drop, rebuild_through_outages
@@ -48,7 +48,7 @@ Seen = list[tuple[str, float, int]]
 async def client(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AsyncQdrantClient]:
-    """Local mode sorts all points for each page: so pages are large."""
+    """A client in local mode, which sorts all points for each page: so pages are large."""
     monkeypatch.setattr(QdrantProjection, "page_points", 10_000)
     client = qdrant(settings.model_copy(update={"qdrant_url": ":memory:"}))
     yield client
@@ -59,7 +59,7 @@ async def client(
 async def store(
     client: AsyncQdrantClient, settings: Settings, postgres: Connection
 ) -> AsyncIterator[LiveProjection]:
-    """Local mode blocks the loop: so its consumer's session is a long one."""
+    """A store in local mode, which blocks the loop: so its consumer's session is long."""
     patient = settings.model_copy(update={"session_timeout_milliseconds": 60_000})
     store = live_vectors(client, EMBEDDER)
     async with followed(patient, postgres, store):
@@ -70,7 +70,10 @@ async def store(
 async def followed(
     settings: Settings, postgres: Connection, store: LiveProjection
 ) -> AsyncIterator[None]:
-    """In step with many items that nobody writes any more, its consumer and the relay running."""
+    """Inside the block, the store holds many items that no writer changes any more.
+
+    Its consumer and the relay are running.
+    """
     await store.prepare()
     await publish_items(postgres, STILL, ITEMS)
     async with running(Relay(settings), projecting(settings, store)):
@@ -80,14 +83,14 @@ async def followed(
 
 @dataclass
 class Searcher:
-    """The service's own search, asked again and again; each answer that differs from the last."""
+    """Repeats a search of the service; keeps each answer that differs from the last."""
 
     search: Search
     answers: list[Seen]
     asked: int = 0
 
     async def ask(self) -> Seen:
-        """All there is; a score's last digits depend on what else the collection holds."""
+        """All hits. Scores are rounded: their last digits depend on the rest of the collection."""
         hits = await self.search.query(STILL, "tower", {"searched": "yes"}, 2 * SEARCHED, 0)
         return sorted((hit.item_id, round(hit.score, 4), hit.version) for hit in hits)
 
@@ -125,7 +128,7 @@ async def test_searches_see_the_old_or_the_new_whole_while_writers_go_on(
     store: LiveProjection,
     tell: Callable[[str], None],
 ) -> None:
-    """Q11, on the stand-in: to another model and back, whose scores say which one answered."""
+    """Q11, on the stand-in: to another model and back; the scores say which model answered."""
     async with searching(client) as searcher, writing(settings) as written:
         old = await searcher.ask()
         done = await rebuild_through_outages(settings, store.generations, asked(model=MODELS[64]))
@@ -144,7 +147,7 @@ async def test_searches_see_the_old_or_the_new_whole_while_writers_go_on(
     assert searcher.asked > 10
     assert written[0] > before > 10, "nobody wrote meanwhile"
     await in_step(postgres, store)
-    assert {stream.key.split("/")[0] for stream in await scanned(store)} == {STILL, BUSY}
+    assert {stream.key.split("/")[0] for stream in await read_all(store)} == {STILL, BUSY}
 
 
 READ_LIVE = 'MATCH (g:Generation {key: "neo4j"}) RETURN g.live AS live'
@@ -156,7 +159,7 @@ Counted = tuple[int, int, int]
 
 
 async def counted(transaction: AsyncManagedTransaction) -> Counted:
-    """As consumers/neo4j/generations.py says that a graph is to be read."""
+    """Read the live generation as consumers/neo4j/generations.py tells readers to."""
     (one,) = await run(transaction, READ_LIVE)
     suffix = "" if one["live"] == 1 else f"_{one['live']}"
     (row,) = await run(transaction, READ_ITEMS.format(suffix=suffix), {"catalog": STILL})
@@ -165,7 +168,7 @@ async def counted(transaction: AsyncManagedTransaction) -> Counted:
 
 @asynccontextmanager
 async def reading(settings: Settings) -> AsyncIterator[list[Counted]]:
-    """Each answer that differs from the last."""
+    """Read again and again inside the block; yields each answer that differs from the last."""
     answers: list[Counted] = []
 
     async def read() -> None:
@@ -192,7 +195,7 @@ async def reading(settings: Settings) -> AsyncIterator[list[Counted]]:
 async def test_readers_of_the_graph_see_the_old_or_the_new_whole_while_writers_go_on(
     settings: Settings, postgres: Connection, graph: LiveProjection, tell: Callable[[str], None]
 ) -> None:
-    """Both labels at once, and back; then the one that is not live is dropped."""
+    """All labels switch at once, and back; then the generation that is not live is dropped."""
     async with followed(settings, postgres, graph):
         async with reading(settings) as answers, writing(settings) as written:
             want = asked(projection="neo4j")
@@ -207,4 +210,4 @@ async def test_readers_of_the_graph_see_the_old_or_the_new_whole_while_writers_g
         await in_step(postgres, graph)
     tell(f"{ITEMS} keys, {written[0]} writes; {took(done)}; {took(ended)}")
     await drop(settings, graph.generations, 2, asked(projection="neo4j").operation)
-    assert [each.number for each in await graph.generations.existing()] == [1]
+    assert [each.number for each in await graph.generations.list_generations()] == [1]

@@ -27,7 +27,7 @@ from tests.kit.projections.rebuilding import (
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
-ITEMS = (KILLS + 2) * 100  # each life brings a page over, and no more
+ITEMS = (KILLS + 2) * 100  # each process brings one page over before it is killed
 START = ("start", "--projection", "qdrant", "--reason", "a test")
 
 
@@ -35,7 +35,7 @@ START = ("start", "--projection", "qdrant", "--reason", "a test")
 async def store(
     settings: Settings, tmp_path: Path, postgres: Connection
 ) -> AsyncIterator[tuple[Settings, LiveProjection]]:
-    """In step with many items over HTTP, its consumer and the relay running."""
+    """A store over HTTP that holds many items; its consumer and the relay are running."""
     async with scripted("local mode", tmp_path / "engine") as server:
         own = settings.model_copy(update={"qdrant_url": f"http://{server.address}"})
         own = own.model_copy(update={"drift_patience_seconds": 60.0})
@@ -51,7 +51,7 @@ async def store(
 async def test_a_rebuild_that_is_killed_there_goes_on_to_parity(
     point: Failpoint, store: tuple[Settings, LiveProjection], postgres: Connection
 ) -> None:
-    """Q11, I6, I7, I8, G1: by the same command; Qdrant is a stand-in behind a scripted server."""
+    """Q11: the same command goes on; Qdrant is a stand-in behind a scripted server."""
     settings, live = store
     killer = Killer(point, settings)
     with reported(killer):

@@ -1,6 +1,6 @@
-"""Repair beside live traffic and one who breaks the store: no version falls, and all converges.
+"""Repair beside live traffic, while the store is broken on purpose: no version falls.
 
-The stores are stand-ins, as the report says; PostgreSQL is real. SEED=n draws something else.
+The stores are stand-ins, as the report says; PostgreSQL is real. SEED=n draws other traffic.
 """
 
 import asyncio
@@ -49,9 +49,9 @@ async def store(
 
 
 class Traffic:
-    """Writers with a consumer of their own each, and one who breaks the store, side by side.
+    """Writers, each with a consumer of its own, and a breaker of the store, side by side.
 
-    `history` is every change that was ever delivered: any of them may come again, late.
+    `history` has every change that was delivered: any of them may be delivered again, late.
     """
 
     def __init__(self, store: Projection, seed: int) -> None:
@@ -62,7 +62,7 @@ class Traffic:
         self._highest: dict[StreamKey, int] = {}
 
     async def write(self, postgres: Connection, number: int) -> None:
-        """Publish, deliver, and deliver something old again: all of it as consumers may."""
+        """Publish and deliver changes, and deliver old ones again, as consumers may."""
         chance = random.Random(f"{self._seed}/writer/{number}")
         for _ in range(WRITES):
             item = chance.choice(CALM + BROKEN + GHOSTS[:3])
@@ -75,7 +75,7 @@ class Traffic:
             await asyncio.sleep(0)
 
     async def break_it(self) -> None:
-        """Take a key away, roll it back, alter it at its version, or plant one without a head."""
+        """Delete a key, roll it back, alter it at its version, or plant one without a head."""
         chance = random.Random(f"{self._seed}/breaker")
         for _ in range(BREAKS):
             item = stream(chance.choice(BROKEN + GHOSTS))
@@ -104,14 +104,14 @@ class Traffic:
             await asyncio.sleep(0)
 
     async def _deliver(self, changes: Iterable[Change]) -> None:
-        with suppress(MessageRejected):  # a divergence parks its key; repair is what follows
+        with suppress(MessageRejected):  # a divergence parks its key; the repair mends it
             await self._store.apply(list(changes))
 
 
 async def repair_again(
     postgres: Connection, store: Projection, enough: Callable[[], bool]
 ) -> tuple[int, int]:
-    """As often as there is time for; how many repairs and how many keys."""
+    """Repair again and again until `enough`; returns how many repairs and how many keys."""
     rounds = keys = 0
     while not (enough() and rounds):
         async with open_check(postgres, store, Care(patience_seconds=0)) as drift:
@@ -125,7 +125,7 @@ async def repair_again(
 async def test_repair_beside_traffic_never_regresses_a_key_and_converges(
     postgres: Connection, store: Projection, tell: Callable[[str], None]
 ) -> None:
-    """I7, I8: two writers, late deliveries, one who breaks, and two repairs at once."""
+    """Two writers, late deliveries, a breaker of the store, and two repairs run at once."""
     traffic, stop = Traffic(store, SEED), asyncio.Event()
     connections = [
         await psycopg.AsyncConnection.connect(postgres.info.dsn, autocommit=True) for _ in range(4)

@@ -23,19 +23,19 @@ from tests.kit.verdicts.witness import Witness
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 
 PAGE = 50
-MESSAGES = (KILLS * 12 + 2) * PAGE  # no life comes to its end
+MESSAGES = (KILLS * 12 + 2) * PAGE  # no process comes to the end before it is killed
 BEFORE = """
 SELECT outbox.publish('faults.thing', 'thing-' || n %% 12, 'faults.happened.v1',
                       jsonb_build_object('thing', 'thing-' || n %% 12))
 FROM generate_series(1, %s) AS n
 """
-# Where nothing is in flight, and where all that was sent is recorded, a death repeats nothing.
+# At these points nothing is in flight, or all that was sent is recorded: a kill repeats nothing.
 REPEATS_NOTHING = {Failpoint.REPLAY_READ, Failpoint.REPLAY_KEPT}
 
 
 @pytest.fixture
 def quick(settings: Settings) -> Settings:
-    """The shortest lease there is: the next process waits for the dead one's."""
+    """Settings with the shortest lease, since the next process waits for the dead one's lease."""
     return settings.model_copy(update={"lease_seconds": 1.0, "page_messages": PAGE})
 
 
@@ -43,7 +43,7 @@ def quick(settings: Settings) -> Settings:
 async def test_a_replay_that_is_killed_there_goes_on_from_its_checkpoint(
     point: Failpoint, quick: Settings, witness: Witness, postgres: psycopg.AsyncConnection[Any]
 ) -> None:
-    """O2, I2-I5: all is said again in order, and at most a batch twice; live order is as ever."""
+    """O2: all is replayed in order, at most a batch twice; the live messages keep their order."""
     await postgres.execute(BEFORE, [MESSAGES])
     await relayed(quick, postgres)
     replay = await recorded(postgres)
@@ -66,7 +66,7 @@ async def test_a_replay_that_is_killed_there_goes_on_from_its_checkpoint(
 
 
 async def kill_replays(killer: Killer, replay_id: str) -> None:
-    """The next process stands by already, so that its start takes no time."""
+    """Kill the process at work; the next one already stands by, so that its start takes no time."""
     async with AsyncExitStack() as held:
         at_it = await held.enter_async_context(killer.victim("replay", replay_id))
         await at_it.ready()
@@ -74,11 +74,14 @@ async def kill_replays(killer: Killer, replay_id: str) -> None:
             next_one = await held.enter_async_context(killer.victim("replay", replay_id))
             await killer.die(at_it)
             at_it = next_one
-        await killer.die(at_it)  # nobody stands by: it would die, too, before it is ended
+        await killer.die(at_it)  # no other process stands by: it would be killed at the point, too
 
 
 def in_order_but_for_deaths(again: Sequence[Seen]) -> None:
-    """Every message once or more; in a partition, positions fall only where a life began."""
+    """Assert that every message came once or more.
+
+    In a partition, positions may fall only where a new process began.
+    """
     copies = Counter(each.envelope.position for each in again)
     assert len(copies) == MESSAGES
     lives: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""Replays beside live traffic: no store falls back, and both end at what was committed last."""
+"""Replays beside live traffic: no store falls back, and both end at the last committed state."""
 
 import asyncio
 import random
@@ -36,7 +36,7 @@ LONG = 90
 
 
 async def write(settings: Settings, rng: random.Random) -> None:
-    """Items come, change and go, until cancelled."""
+    """Publish items, changes and deletes until cancelled."""
     async with Database(settings, "load") as database:
         number = 0
         while True:
@@ -53,7 +53,7 @@ async def write(settings: Settings, rng: random.Random) -> None:
 
 
 class Watched:
-    """I7: looks at a store again and again; a version that falls stays on record."""
+    """Looks at a store again and again, and records each version that falls."""
 
     def __init__(self, projection: Projection) -> None:
         self.fallen: list[tuple[StreamKey, int, int]] = []
@@ -74,7 +74,7 @@ class Watched:
 
 @asynccontextmanager
 async def going_on(*tasks: Any) -> AsyncIterator[None]:
-    """Each in a task that is cancelled at the end of the block, unless it has failed."""
+    """Run each coroutine in a task; cancel it at the end of the block, or raise its error."""
     going = [asyncio.create_task(each) for each in tasks]
     try:
         yield
@@ -88,8 +88,11 @@ async def going_on(*tasks: Any) -> AsyncIterator[None]:
 async def replays(
     settings: Settings, connection: psycopg.AsyncConnection[Any], rng: random.Random
 ) -> int:
-    """Rounds of three at once: all, some keys for one consumer, a range; they overlap."""
-    said = 0
+    """Run rounds of three overlapping replays: all, some keys for one consumer, and one type.
+
+    Returns how many messages they sent.
+    """
+    sent = 0
     for _ in range(ROUNDS):
         some = [stream.key for stream in rng.sample(KEYS, 3)]
         each = [
@@ -99,8 +102,8 @@ async def replays(
         ]
         done = await asyncio.gather(*(_run(settings, replay) for replay in each))
         assert {replay.status for replay in done} == {"done"}
-        said += sum(replay.sent for replay in done)
-    return said
+        sent += sum(replay.sent for replay in done)
+    return sent
 
 
 async def _run(settings: Settings, replay: Any) -> Any:
@@ -116,7 +119,7 @@ async def test_replays_beside_live_traffic_disturb_no_store_and_no_order(
     postgres: psycopg.AsyncConnection[Any],
     tell: Callable[[str], None],
 ) -> None:
-    """C25, O1, I4, I7, I8: three overlapping replays at a time, again and again."""
+    """C25, O1: three overlapping replays at a time, again and again."""
     rng = random.Random(SEED)
     small = settings.model_copy(update={"page_messages": 40})
     memory = MemoryProjection([ItemEvent.aggregate, CatalogCreated.aggregate], [ItemEvent.topic])
@@ -128,14 +131,14 @@ async def test_replays_beside_live_traffic_disturb_no_store_and_no_order(
         running(Relay(small), *runners),
     ):
 
-        async def there_is_something_to_say_again() -> bool:
+        async def has_messages_to_replay() -> bool:
             return len(witness.seen.order) >= 50
 
         async with going_on(*(each.run() for each in watched)):
             async with going_on(write(settings, rng)):
-                await until(there_is_something_to_say_again, LONG)
+                await until(has_messages_to_replay, LONG)
                 before = len(witness.seen.order)
-                said = await replays(small, postgres, rng)
+                sent = await replays(small, postgres, rng)
             heads = await heads_of(postgres, KEYS)
             for store in stores:
                 waited = await wait_for(store, {s: h.version for s, h in heads.items()}, LONG)
@@ -148,8 +151,10 @@ async def test_replays_beside_live_traffic_disturb_no_store_and_no_order(
         assert each.fallen == [], each.looks
     for store in stores:
         assert await store.versions(KEYS) == heads
-    assert await names_in(settings) == names_of(memory, heads), "I8: what each last event says"
-    tell(f"{verdict.committed} committed, {said} said again, SEED={SEED}")
+    assert await names_in(settings) == names_of(memory, heads), (
+        "the graph differs from the last events"
+    )
+    tell(f"{verdict.committed} committed, {sent} replayed, SEED={SEED}")
 
 
 async def names_in(settings: Settings) -> dict[str, str]:
@@ -164,6 +169,6 @@ async def names_in(settings: Settings) -> dict[str, str]:
 
 
 def names_of(memory: MemoryProjection, heads: dict[StreamKey, Entry]) -> dict[str, str]:
-    """The same, of what was applied to memory."""
+    """The name of each live item in memory, by key."""
     live = [stream for stream, head in heads.items() if not head.deleted]
     return {stream.key: getattr(memory.state[stream].event, "name", "") for stream in live}

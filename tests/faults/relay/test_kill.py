@@ -16,7 +16,7 @@ import pytest
 from consumers.assembly import catalog_vectors
 from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Projection
-from consumers.projections.testing.conformance import scanned
+from consumers.projections.testing.conformance import read_all
 from consumers.settings import Settings
 from outbox.kafka import Publisher, count_unread
 from outbox.status import read_status
@@ -105,7 +105,7 @@ async def idle(name: str, settings: Settings, connection: psycopg.AsyncConnectio
 
 
 async def shown(projection: Projection) -> set[Entry]:
-    return set((await scanned(projection)).values())
+    return set((await read_all(projection)).values())
 
 
 @asynccontextmanager

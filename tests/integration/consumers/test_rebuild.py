@@ -15,7 +15,8 @@ from consumers.projections.generations import Generation, LiveProjection
 from consumers.projections.projection import Change
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.rebuild.journal import Phase, find_latest, take_lock
-from consumers.rebuild.rebuild import RebuildRequest, drop, rebuild
+from consumers.rebuild.rebuild import drop, rebuild
+from consumers.rebuild.request import RebuildRequest
 from consumers.settings import Settings
 from outbox.errors import DependencyDown, Halted, MessageRejected, build_rejection
 from outbox.operations import Operation
@@ -43,7 +44,7 @@ class MemoryGenerations:
 
     async def prepare(self) -> None: ...
 
-    async def existing(self) -> list[Generation]:
+    async def list_generations(self) -> list[Generation]:
         return [Generation(number, number == self.number) for number in sorted(self.held)]
 
     async def live(self) -> MemoryProjection:
@@ -233,7 +234,7 @@ async def test_a_reason_is_required(settings: Settings, store: MemoryGenerations
     unsaid = RebuildRequest(Operation("ann", "rebuild", "memory", " "), AT_ONCE)
     with pytest.raises(MessageRejected, match="say why"):
         await rebuild(settings, store, unsaid)
-    assert (await store.existing()) == [Generation(1, True)]
+    assert (await store.list_generations()) == [Generation(1, True)]
 
 
 @pytest.mark.usefixtures("graph")

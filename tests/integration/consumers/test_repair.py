@@ -7,10 +7,10 @@ import pytest
 
 from consumers.assembly import catalog_vectors
 from consumers.drift.check import Care, check_in_memory, open_check
-from consumers.drift.repair import Repaired, RepairLimits, TooMuch, repair
+from consumers.drift.repair import Repaired, RepairLimits, RepairTooLarge, repair
 from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Change, Entry, Projection, StreamKey, read_change
-from consumers.projections.testing.conformance import scanned
+from consumers.projections.testing.conformance import read_all
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
 from outbox.cursor.database_identity import require_same
@@ -55,7 +55,7 @@ async def latest_of(postgres: Connection, item: str) -> Change:
 
 
 async def shown(projection: Projection) -> dict[StreamKey, Entry]:
-    return await scanned(projection)
+    return await read_all(projection)
 
 
 @pytest.fixture(params=["memory", "qdrant", "graph"])
@@ -188,7 +188,7 @@ async def test_a_repair_of_too_much_is_refused_and_touches_nothing(postgres: Con
     store = memory()
     await publish(postgres, *ITEMS)
     limits = replace(ALL, max_share=0.5, free_keys=10)
-    with pytest.raises(TooMuch, match=r"40 of 40 keys differ, and a repair may touch 20"):
+    with pytest.raises(RepairTooLarge, match=r"40 of 40 keys differ, and a repair may touch 20"):
         await repaired(postgres, store, limits)
     assert store.state == {}
     assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(0,)]
@@ -196,7 +196,7 @@ async def test_a_repair_of_too_much_is_refused_and_touches_nothing(postgres: Con
     await follow(postgres, store, map(stream, ITEMS[10:]))
     assert (await repaired(postgres, store, few)).applied == 10
     await store.delete_if_unchanged(list((await shown(store)).values())[:11])
-    with pytest.raises(TooMuch, match=r"--allow-share 0\.28"):
+    with pytest.raises(RepairTooLarge, match=r"--allow-share 0\.28"):
         await repaired(postgres, store, few)
 
 
@@ -205,7 +205,7 @@ async def test_an_empty_database_does_not_empty_a_store(postgres: Connection) ->
     await publish(postgres, *ITEMS)
     await follow(postgres, store, map(stream, ITEMS))
     await postgres.execute("TRUNCATE outbox.streams")
-    with pytest.raises(TooMuch):
+    with pytest.raises(RepairTooLarge):
         await repaired(postgres, store, RepairLimits())
     assert len(store.state) == len(ITEMS)
 

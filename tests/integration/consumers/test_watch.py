@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from consumers.drift.check import Care
-from consumers.drift.watch import Round, Watch
+from consumers.drift.watch import Watch, WatchRound
 from consumers.projections.projection import Entry, Projection
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
@@ -39,15 +39,15 @@ class Flaky(MemoryProjection):
 
 async def rounds(
     postgres: Connection, store: Projection, care: Care, after: Callable[[int], None], wanted: int
-) -> list[Round]:
+) -> list[WatchRound]:
     """So many rounds; `after` is told the number of each that is over."""
-    told: list[Round] = []
+    told: list[WatchRound] = []
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[tuple[Connection, Projection]]:
         yield postgres, store
 
-    def tell(done: Round) -> None:
+    def tell(done: WatchRound) -> None:
         told.append(done)
         after(len(told))
         if len(told) == wanted:
@@ -102,7 +102,7 @@ async def test_a_stop_ends_the_round_that_is_going_on(postgres: Connection) -> N
     async def opened() -> AsyncIterator[tuple[Connection, Projection]]:
         yield postgres, Endless(memory().aggregates, memory().topics)
 
-    told: list[Round] = []
+    told: list[WatchRound] = []
     watch = Watch("memory", opened, AT_ONCE, 0, told.append)
     running = asyncio.create_task(watch.run())
     async with asyncio.timeout(30):

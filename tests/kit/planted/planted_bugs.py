@@ -1,6 +1,6 @@
 """Planted bugs: the usual ways to get an outbox wrong, and the tests that catch each by name.
 
-Ids are those of section 6.4 of the fault catalogue; M21 is ours.
+An id, `M05`, also stands in the docstring of the code that plants the bug.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ STORES = "tests/faults/harness/test_planted_stores.py"
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """What was planted, what the judge then sees, and the tests that show it.
+    """A planted bug, and the tests that show it.
 
-    `right` is a test that takes the same way without the bug, and finds nothing wrong.
+    `seen_as` is what the verdict then says. `caught_by` are the tests that catch the bug, and
+    `right` is a test that does the same without the bug, and finds nothing wrong.
     """
 
     id: str

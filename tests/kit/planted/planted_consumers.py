@@ -22,7 +22,7 @@ from schemas.envelope import Envelope, Event
 
 @contextmanager
 def committed_before_the_effect() -> Iterator[None]:
-    """M03: what was received may be committed."""
+    """M03: the offset of a message may be committed once it was received."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InFlightOffsets, "lowest", property(lambda unfinished: unfinished._next))
         yield
@@ -30,7 +30,7 @@ def committed_before_the_effect() -> Iterator[None]:
 
 @contextmanager
 def auto_commit() -> Iterator[None]:
-    """M04: the client commits where it has read to, by itself."""
+    """M04: the client commits by itself the offsets that it has read."""
 
     class Automatic(Consumer):
         def __init__(self, **options: Any) -> None:
@@ -43,7 +43,7 @@ def auto_commit() -> Iterator[None]:
 
 
 class LateReceipt(UnitOfWork):
-    """M12: looks for the receipt first, and writes it when all is committed, without the guard."""
+    """M12: it looks for the receipt first, and writes it after the commit, without the guard."""
 
     async def _take_receipt(self, cause: Envelope) -> None:
         driver = await driver_connection(self.connection)
@@ -62,7 +62,7 @@ class LateReceipt(UnitOfWork):
 
 @contextmanager
 def receipt_after_the_effect() -> Iterator[None]:
-    """M12, for the length of the block."""
+    """Plant M12 for the length of the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "UnitOfWork", LateReceipt)
         yield
@@ -70,7 +70,7 @@ def receipt_after_the_effect() -> Iterator[None]:
 
 @contextmanager
 def letters_without_wait() -> Iterator[None]:
-    """M13: a dead letter is on its way when its offset is committed, and may never arrive."""
+    """M13: the offset is committed while the dead letter is still being written."""
     write = DeadLetters.write
     on_their_way: set[asyncio.Task[None]] = set()
 
@@ -88,7 +88,7 @@ def letters_without_wait() -> Iterator[None]:
 
 @contextmanager
 def too_large_is_swallowed() -> Iterator[None]:
-    """M18: aiokafka has stepped over the record when it says that it is too large."""
+    """M18: aiokafka steps over a record that is too large, and its error is swallowed."""
     receive = Subscriber._receive
 
     async def swallowing(

@@ -23,14 +23,14 @@ from outbox.write.unit_of_work import UnitOfWork, driver_connection
 
 @contextmanager
 def no_lease_check() -> Iterator[None]:
-    """M10: for the length of the block every relay takes its term for endless."""
+    """M10: for the length of the block, every relay believes that its term is endless."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Lease, "remaining", lambda lease: lease.seconds)
         yield
 
 
 class ReusedPublisher(Publisher):
-    """M09: goes on with one producer, whatever has happened to it."""
+    """M09: it goes on with one producer, whatever has happened to it."""
 
     kept: ClassVar[AIOKafkaProducer | None] = None
 
@@ -42,12 +42,12 @@ class ReusedPublisher(Publisher):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """The bug."""
+        """Keep the producer open, which is the bug."""
 
 
 @asynccontextmanager
 async def reused_producer() -> AsyncIterator[None]:
-    """M09, for the length of the block."""
+    """Plant M09 for the length of the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sender, "Publisher", ReusedPublisher)
         yield
@@ -70,7 +70,8 @@ def ordered_by_creation() -> Iterator[None]:
         yield
 
 
-# Statement to what draws its position anew, once the head is locked, and what keeps the early one.
+# By statement: the text that draws the position again once the head is locked, and a text that
+# keeps the early position.
 DRAWS = {
     "PUBLISH_ONE": ("position = nextval('outbox.positions'),", "position = EXCLUDED.position,"),
     "PUBLISH_SEVERAL": (
@@ -93,7 +94,7 @@ def drawn_before_the_lock() -> Iterator[None]:
 
 
 class MarkingTerm(Term):
-    """M08: says in the database that a cut is published, and then publishes it."""
+    """M08: it records a cut as published, and then publishes it."""
 
     async def _publish_upto(self, upto: Snapshot, stopping: asyncio.Event) -> bool:
         await advance(self._connection, self._lease, Progress(upto), [])
@@ -102,14 +103,14 @@ class MarkingTerm(Term):
 
 @contextmanager
 def marked_before_acknowledged() -> Iterator[None]:
-    """M08, for the length of the block."""
+    """Plant M08 for the length of the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(relay, "Term", MarkingTerm)
         yield
 
 
 class SilentUnit(UnitOfWork):
-    """M11: commits the rows, and says so in a second transaction."""
+    """M11: it commits the rows, and publishes their events in a second transaction."""
 
     async def _write_and_commit(self, requests: list[Request]) -> Rows:
         await at_once(await driver_connection(self.connection), [COMMIT])
@@ -118,7 +119,7 @@ class SilentUnit(UnitOfWork):
 
 @contextmanager
 def two_transactions() -> Iterator[None]:
-    """M11, for the length of the block."""
+    """Plant M11 for the length of the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "UnitOfWork", SilentUnit)
         yield

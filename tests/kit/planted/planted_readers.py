@@ -12,7 +12,7 @@ from outbox.relay.renderer import Renderer
 
 
 class PlantedReader:
-    """Reads what `query` selects above its cursor; the last column is what the cursor moves to."""
+    """Reads the rows of `query` above its cursor, which moves to the highest of the last column."""
 
     query: ClassVar[str]
 
@@ -20,7 +20,7 @@ class PlantedReader:
         self._cursor = 0
 
     async def read(self, connection: psycopg.AsyncConnection[Any]) -> list[Row]:
-        """What is new, in the order in which it is to be published."""
+        """The new rows, in the order in which they are to be published."""
         fetched = await connection.execute(self.query.encode(), [self._cursor], binary=True)
         found = await fetched.fetchall()
         self._cursor = max([self._cursor, *(row[-1] for row in found)])
@@ -28,7 +28,7 @@ class PlantedReader:
 
 
 class PositionCursor(PlantedReader):
-    """M01: remembers the highest position; a lower one that commits later is skipped."""
+    """M01: it keeps the highest position, so a lower one that commits later is skipped."""
 
     query = f"""
         SELECT {COLUMNS}, position FROM outbox.messages WHERE position > %s::bigint
@@ -37,7 +37,7 @@ class PositionCursor(PlantedReader):
 
 
 class TransactionHorizon(PlantedReader):
-    """M02: publishes below the oldest running transaction, ordered by transaction.
+    """M02: it publishes all below the oldest running transaction, ordered by transaction.
 
     A transaction may take its id early and lock a key late, so this order is not commit order; and
     any writer that stays open stalls it.
@@ -59,7 +59,7 @@ class PlantedRelay:
         self._reader = reader
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         renderer = Renderer(term=1)
         async with (
             await psycopg.AsyncConnection.connect(

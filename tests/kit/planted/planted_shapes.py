@@ -1,6 +1,6 @@
 """Shapes of the catalog's items with the usual bugs, and one that counts its effects.
 
-Each says what the real one says, but for a few words of its statement.
+Each differs from the real shape in a few words of its statement.
 """
 
 from neo4j import AsyncDriver
@@ -13,13 +13,13 @@ HAS = Edge("HAS", "Attribute")
 
 
 def described(change: Change) -> Node:
-    """The item and its attributes; no catalog, whose lock every writer would wait for."""
+    """The item and its attributes, without the catalog: every writer would wait for its lock."""
     node = item_node(change)
     return Node(node.properties, {"HAS": node.neighbours["HAS"]})
 
 
 def over_items(driver: AsyncDriver, database: str, kind: type[Shape] = Shape) -> Neo4jProjection:
-    """The items alone."""
+    """A projection of the items alone."""
     shape = kind(ITEM, "Item", described, edges=(HAS,))
     return Neo4jProjection(driver, database, [shape], topics=[ITEM_TOPIC])
 
@@ -37,7 +37,7 @@ class Counted(Shape):
 
 
 class Suspicious(Counted):
-    """M20: takes a version that is there already for a failure, whoever wrote it."""
+    """M20: it counts a version that is already there as a failure, whoever wrote it."""
 
     @property
     def statement(self) -> str:
@@ -46,7 +46,7 @@ class Suspicious(Counted):
 
 
 class Unlocked(Shape):
-    """Reads the version before it holds the node."""
+    """It reads the version before it has the node's lock."""
 
     @property
     def statement(self) -> str:
@@ -54,5 +54,6 @@ class Unlocked(Shape):
 
 
 def changed(statement: str, right: str, wrong: str) -> str:
+    """The statement with its one occurrence of `right` replaced."""
     assert statement.count(right) == 1
     return statement.replace(right, wrong)

@@ -13,7 +13,7 @@ from consumers.qdrant.projection import QdrantProjection
 
 @contextmanager
 def no_version_guard() -> Iterator[None]:
-    """M05: a version is compared when it is read, and not when it is written."""
+    """M05: versions are compared when they are read, and not when they are written."""
 
     def unfenced(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
         return [models.UpsertOperation(upsert=models.PointsList(points=list(points)))]
@@ -32,7 +32,7 @@ def no_version_guard() -> Iterator[None]:
 
 @contextmanager
 def no_tombstone() -> Iterator[None]:
-    """M06: a delete removes the point, and its version with it."""
+    """M06: a delete removes the point together with its version."""
     write = QdrantProjection._write
 
     async def removing(
@@ -52,7 +52,7 @@ def no_tombstone() -> Iterator[None]:
 
 @contextmanager
 def nothing_waited_for() -> Iterator[None]:
-    """M14: `wait=false`, and whatever the answer says counts as applied."""
+    """M14: writes have `wait=false`, and any answer counts as applied."""
     update = AsyncQdrantClient.batch_update_points
 
     async def hurried(client: AsyncQdrantClient, *arguments: Any, **options: Any) -> Any:

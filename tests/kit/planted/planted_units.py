@@ -1,4 +1,4 @@
-"""Units with the usual bugs, planted to prove that the sweep of all interleavings sees them."""
+"""Units of work with the usual bugs, to prove that the sweep of all interleavings sees them."""
 
 from tests.kit.load.units import (
     Connection,
@@ -50,7 +50,7 @@ async def commit_and_begin(connection: Connection, keys: Keys) -> None:
 # M16: the shared key's head is locked a step after its message was inserted.
 EARLY_MESSAGE = Unit((begin, change(1), publish_own, insert_shared, number_shared, commit), own=1)
 
-# M11: the row is committed, and then what it says in a transaction of its own.
+# M11: the row is committed, and then its events in a transaction of their own.
 SECOND_TRANSACTION = Unit(
     (begin, change(1), commit_and_begin, publish_own, publish_shared, commit), own=1
 )

@@ -1,7 +1,7 @@
 """Workers that share the outbox as a queue, planted to prove that the harness sees what that does.
 
-M07: each takes the first rows that no other has locked. So two versions of one key come to two
-workers, and the faster one publishes first.
+M07: each worker takes the first rows that no other worker has locked. So two versions of one key go
+to two workers, and the faster one publishes first.
 """
 
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ MANY = 1_000
 
 
 class SkipLockedWorkers:
-    """A slow worker that holds one row from the look on, and a quick one that takes the rest."""
+    """A slow worker that keeps the row it took, and a quick one that takes the rest."""
 
     def __init__(
         self, slow: psycopg.AsyncConnection[Any], quick: psycopg.AsyncConnection[Any]
@@ -51,7 +51,7 @@ class SkipLockedWorkers:
             yield cls(slow, quick)
 
     async def poll(self) -> list[Envelope]:
-        """Takes a row, and is still busy with it."""
+        """The slow worker takes a row, and is still busy with it: nothing is published."""
         self._held = await self._take(self._slow, 1)
         return []
 

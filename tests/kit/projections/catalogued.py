@@ -1,4 +1,4 @@
-"""Catalogued: items as programs in SQL publish them, and stores that are in step with them."""
+"""Items of a catalog, published by plain SQL, and stores that follow them."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -12,7 +12,7 @@ from schemas.catalog import ItemRemoved, ItemUpserted
 
 CATALOG = "drifting"
 PUBLISH = "SELECT outbox.publish('catalog.item', %s, %s, %s::jsonb, %s)"
-# As retention does it before it drops a day.
+# What retention does before it drops a daily partition.
 KEEP = """
 INSERT INTO outbox.kept (aggregatetype, aggregateid, position, id, type, version, topic, payload,
                          headers, created_at)
@@ -29,7 +29,7 @@ def stream(item_id: str) -> StreamKey:
 
 
 async def publish(postgres: Connection, *items: str, text: str = "so") -> None:
-    """The next version of each item, each in a transaction of its own."""
+    """Publish the next version of each item, each in a transaction of its own."""
     for item in items:
         event = ItemUpserted(catalog_id=CATALOG, item_id=item, name=item, text=text)
         parameters = [event.key(), event.type, event.payload().decode(), False]
@@ -37,6 +37,7 @@ async def publish(postgres: Connection, *items: str, text: str = "so") -> None:
 
 
 async def remove(postgres: Connection, *items: str) -> None:
+    """Publish the deletion of each item, each in a transaction of its own."""
     for item in items:
         event = ItemRemoved(catalog_id=CATALOG, item_id=item)
         parameters = [event.key(), event.type, event.payload().decode(), True]
@@ -46,18 +47,18 @@ async def remove(postgres: Connection, *items: str) -> None:
 async def follow(
     postgres: Connection, projection: Projection, streams: Iterable[StreamKey]
 ) -> None:
-    """What consumers do with the latest messages of these keys."""
+    """Apply the latest messages of these keys, as a consumer does."""
     found = (await read_latest(postgres, streams)).values()
     await projection.apply([read_change(envelope) for envelope in found if envelope])
 
 
 def memory() -> MemoryProjection:
-    """A stand-in for a store."""
+    """A projection in memory, for tests that need no real store."""
     return MemoryProjection([ITEM], [ITEM_TOPIC])
 
 
 class Scripted(MemoryProjection):
-    """A stand-in whose scan is what a test says; `versions` stays what it really shows."""
+    """A projection in memory whose scan returns what a test says; `versions` stays true."""
 
     def __init__(self, scanned: Sequence[Entry]) -> None:
         super().__init__([ITEM], [ITEM_TOPIC])

@@ -1,6 +1,6 @@
-"""What the contracts share: the public promises, items of a test's own words, and empty stores.
+"""Items with words that a test chooses, fake embedders, and empty graphs.
 
-The promises themselves are in `consumers.projections.testing.conformance`.
+The promises that projections are tested for are in `consumers.projections.testing.conformance`.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from neo4j import AsyncDriver
 
 from consumers.neo4j.projection import connect
 from consumers.projections.projection import Change
-from consumers.projections.testing.conformance import assert_shows, entry, scanned
+from consumers.projections.testing.conformance import assert_shows, entry_of, read_all
 from consumers.projections.testing.sample import change_to
 from schemas.catalog import ItemRemoved, ItemUpserted
 from stack.part import GraphPart
@@ -25,9 +25,9 @@ __all__ = [
     "StumblingEmbedder",
     "assert_shows",
     "empty_graph",
-    "entry",
+    "entry_of",
+    "read_all",
     "removed",
-    "scanned",
     "upserted",
 ]
 
@@ -36,7 +36,10 @@ CATALOG_ID = "suite"
 
 
 class CountingEmbedder:
-    """A port fake: a vector from a text's hash; `texts` is everything that it was asked for."""
+    """A fake embedder: it makes a vector from a text's hash.
+
+    `texts` has every text that it was asked for, and `calls` counts the calls.
+    """
 
     dimension = DIMENSION
 
@@ -52,7 +55,7 @@ class CountingEmbedder:
 
 
 class StumblingEmbedder(CountingEmbedder):
-    """Makes a vector without numbers of a text that begins so."""
+    """Makes a vector of NaN for each text that begins with `at`."""
 
     def __init__(self, at: str) -> None:
         super().__init__()
@@ -67,7 +70,7 @@ class StumblingEmbedder(CountingEmbedder):
 def upserted(
     item_id: str, version: int, text: str | None = None, /, **attributes: str | bool | float
 ) -> Change:
-    """An item as it is at this version."""
+    """The change that gives this item its state at this version."""
     words = text or f"{item_id} at {version}"
     event = ItemUpserted(
         catalog_id=CATALOG_ID, item_id=item_id, name=item_id, text=words, attributes=attributes
@@ -76,15 +79,15 @@ def upserted(
 
 
 def removed(item_id: str, version: int) -> Change:
-    """The item is gone since this version."""
+    """The change that deletes this item at this version."""
     return change_to(ItemRemoved(catalog_id=CATALOG_ID, item_id=item_id), version)
 
 
 @asynccontextmanager
 async def empty_graph(part: GraphPart) -> AsyncIterator[AsyncDriver]:
-    """A driver of the part's graph, after every node in it was deleted; constraints may be there.
+    """A driver of the part's graph, whose nodes are deleted first.
 
-    Neo4j takes a second for a new constraint, so that a graph keeps those that it has.
+    Its constraints stay: Neo4j takes a second to make one.
     """
     async with connect(part.url, part.user, part.password.get_secret_value()) as driver:
         await driver.execute_query("MATCH (n) DETACH DELETE n", database_=part.database)
@@ -92,7 +95,7 @@ async def empty_graph(part: GraphPart) -> AsyncIterator[AsyncDriver]:
 
 
 async def drop_constraints(driver: AsyncDriver, database: str) -> None:
-    """As if no projection had ever been prepared there."""
+    """Drop all constraints, as if no projection had ever been prepared there."""
     run = partial(driver.execute_query, database_=database)
     for record in (await run("SHOW CONSTRAINTS YIELD name")).records:
         await run(f"DROP CONSTRAINT {record['name']}")

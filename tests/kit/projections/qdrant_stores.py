@@ -17,10 +17,12 @@ from tests.kit.servers.qdrant_server import QdrantServer, serving
 ENGINES = ("local mode", "own engine")
 NO_ENGINE = "Qdrant's own engine is in the wheel qdrant-edge-py, which is not installed"
 TIMEOUT_SECONDS = 30
+# For tests in which no engine takes part: they need not run over each of them.
+IN_LOCAL_MODE = pytest.mark.parametrize("server", ENGINES[:1], indirect=True)
 
 
 def engine_of(kind: str, folder: Path) -> Engine:
-    """Skips the test where Qdrant's own engine is not installed."""
+    """The engine of this kind; the test is skipped where Qdrant's own engine is not installed."""
     if kind == "local mode":
         return LocalEngine()
     pytest.importorskip("qdrant_edge", reason=NO_ENGINE)
@@ -30,6 +32,7 @@ def engine_of(kind: str, folder: Path) -> Engine:
 
 @asynccontextmanager
 async def scripted(kind: str, folder: Path) -> AsyncIterator[QdrantServer]:
+    """A scripted server over this kind of engine, for the length of the block."""
     async with serving(QdrantServer(engine_of(kind, folder))) as server:
         yield server
 
@@ -43,7 +46,7 @@ async def over_http(
         url=f"http://{address}",
         timeout=timeout_seconds,
         check_compatibility=False,
-        verify=False,  # reads no certificates, which would be what takes longest
+        verify=False,  # to read certificates would take longest of all
     )
     try:
         yield catalog_qdrant(client, embedder)

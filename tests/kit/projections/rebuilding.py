@@ -1,4 +1,4 @@
-"""Rebuilding: a store with items, writers that go on, and what is asked of a rebuild."""
+"""What tests of a rebuild share: items, writers that go on meanwhile, and requests."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ import psycopg
 from consumers.drift.check import Care, check_in_memory
 from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Projection
-from consumers.rebuild.rebuild import RebuildRequest
+from consumers.rebuild.request import RebuildRequest
 from consumers.settings import Settings
 from outbox.operations import Operation
 from schemas.catalog import ItemRemoved, ItemUpserted
@@ -18,7 +18,7 @@ from tests.kit.load.length import seconds
 from tests.kit.load.seed import seed
 
 BUSY = "busy"
-SEARCHED = 300  # so many of a catalog's items say that they are to be searched
+SEARCHED = 300  # how many of a catalog's items have the attribute that a search filters by
 PUBLISH = "SELECT outbox.publish('catalog.item', %s, %s, %s::jsonb, %s)"
 MANY = """
     SELECT outbox.publish('catalog.item', key, type, payload::jsonb, false)
@@ -30,9 +30,9 @@ Connection = psycopg.AsyncConnection
 
 
 def asked(action: str = "rebuild", *, projection: str = "qdrant", **more: object) -> RebuildRequest:
-    """By somebody, for some reason; patient enough for a busy machine."""
+    """A request whose checks are patient enough for a busy machine."""
     operation = Operation("ann", action, projection, "a test")
-    return RebuildRequest(operation, PATIENT, **more)  # type: ignore[arg-type] # as Asked has them
+    return RebuildRequest(operation, PATIENT, **more)  # type: ignore[arg-type] # the fields of RebuildRequest
 
 
 def item(catalog: str, number: int, words: str) -> ItemUpserted:
@@ -45,12 +45,12 @@ def item(catalog: str, number: int, words: str) -> ItemUpserted:
 
 
 def mixture(number: int) -> str:
-    """Words in a proportion of its own, so that no two items are as near to any question."""
+    """A text that no other number has, so that no two items are equally near to a question."""
     return f"tower {'runway ' * (number % 25 + 1)} {'gate ' * (number // 25 % 100 + 1)}"
 
 
 async def publish_items(postgres: Connection, catalog: str, number: int) -> None:
-    """One version each of so many items."""
+    """Publish one version of each of `number` items."""
     events = [item(catalog, n, mixture(n)) for n in range(number)]
     for start in range(0, number, 500):
         page = events[start : start + 500]
@@ -60,7 +60,10 @@ async def publish_items(postgres: Connection, catalog: str, number: int) -> None
 
 @asynccontextmanager
 async def writing(settings: Settings, items: int = 50) -> AsyncIterator[list[int]]:
-    """Versions of BUSY's items, a fifth of them deletes, for the length of the block; how many."""
+    """Publish versions of BUSY's items inside the block, a fifth of them deletes.
+
+    Yields a list whose only number is how many were published so far.
+    """
     rng, written = random.Random(seed(7)), [0]
     stop = asyncio.Event()
 
@@ -90,10 +93,11 @@ def _event(number: int, gone: bool, version: int) -> list[object]:
 
 
 async def in_step(postgres: Connection, projection: Projection) -> None:
-    """It shows exactly what the heads say."""
+    """Assert that the projection holds exactly what the heads say."""
     difference = await check_in_memory(postgres, projection, PATIENT)
     assert difference.keys == 0, difference
 
 
 async def live_number(store: LiveProjection) -> int:
-    return next(each.number for each in await store.generations.existing() if each.live)
+    """The number of the generation that is live now."""
+    return next(each.number for each in await store.generations.list_generations() if each.live)

@@ -10,14 +10,13 @@ from outbox.errors import DependencyDown
 
 TABLE = """CREATE TABLE IF NOT EXISTS items
     (aggregate, key, version, event_id, digest, deleted, body, PRIMARY KEY (aggregate, key))"""
-# The fence: to compare and to write is one statement, so that nobody comes between.
 WRITE = """INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET version = excluded.version, event_id = excluded.event_id,
         digest = excluded.digest, deleted = excluded.deleted, body = excluded.body
-    WHERE excluded.version > version"""
+    WHERE excluded.version > version -- the fence: the statement that writes also compares"""
 SCAN = "SELECT aggregate, key, version, event_id, digest, deleted FROM items"
 READ = SCAN + " WHERE (aggregate, key) = (?, ?)"
-FORGET = "DELETE FROM items WHERE (aggregate, key, version, digest, deleted) = (?, ?, ?, ?, ?)"
+DELETE = "DELETE FROM items WHERE (aggregate, key, version, digest, deleted) = (?, ?, ?, ?, ?)"
 
 
 class SqliteProjection:
@@ -33,24 +32,24 @@ class SqliteProjection:
 
     async def apply(self, changes: Sequence[Change]) -> None:
         rows = self._run(READ, [change.stream for change in changes])
-        new, divergences = split_divergent(
-            changes, {StreamKey(*r[:2]): EventIdentity(*r[2:5]) for r in rows}
-        )
-        self._run(
-            WRITE,
-            [(*c.stream, *c.identity, c.deleted, c.event.payload()) for c in keep_latest(new)],
-        )
+        stored = {StreamKey(*row[:2]): EventIdentity(*row[2:5]) for row in rows}
+        new, divergences = split_divergent(changes, stored)
+        heads = keep_latest(new)
+        self._run(WRITE, [(*c.stream, *c.identity, c.deleted, c.event.payload()) for c in heads])
         refuse_divergent(self.name, divergences)
 
     async def versions(self, streams: Sequence[StreamKey]) -> dict[StreamKey, Entry]:
-        return {StreamKey(*row[:2]): _entry(*row) for row in self._run(READ, streams)}
+        return {entry.stream: entry for entry in self._read_entries(READ, streams)}
 
     async def scan(self) -> AsyncIterator[Entry]:
-        for row in self._run(SCAN, [()]):
-            yield _entry(*row)
+        for entry in self._read_entries(SCAN, [()]):
+            yield entry
 
     async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
-        self._run(FORGET, [(*e.stream, e.version, e.digest, e.deleted) for e in entries])
+        self._run(DELETE, [(*e.stream, e.version, e.digest, e.deleted) for e in entries])
+
+    def _read_entries(self, query: str, each: Sequence[Sequence[Any]]) -> list[Entry]:
+        return [Entry(StreamKey(*r[:2]), r[2], r[4], bool(r[5])) for r in self._run(query, each)]
 
     def _run(self, statement: str, each: Sequence[Sequence[Any]]) -> list[Any]:
         try:
@@ -58,7 +57,3 @@ class SqliteProjection:
                 return [row for values in each for row in transaction.execute(statement, values)]
         except sqlite3.OperationalError as error:  # locked, full, away: wait, and try again
             raise DependencyDown("sqlite", error) from error
-
-
-def _entry(aggregate: str, key: str, version: int, _: str, digest: str, deleted: int) -> Entry:
-    return Entry(StreamKey(aggregate, key), version, digest, bool(deleted))

@@ -1,4 +1,4 @@
-"""Batches: all changes of so many keys at a time, so that a key is never judged by halves."""
+"""Batches: all changes of a key are in one batch, so that a key is never judged by half of them."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

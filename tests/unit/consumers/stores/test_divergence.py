@@ -1,4 +1,4 @@
-"""Divergence: who stops at what, and what a person gets to see of it (I13)."""
+"""Divergence: which keys stop at which change, and what an operator sees of it."""
 
 import pytest
 
@@ -26,8 +26,8 @@ def test_a_key_stops_at_its_first_divergence_and_others_flow() -> None:
 
 def test_a_higher_version_does_not_hide_what_the_store_shows_otherwise() -> None:
     twin, later = sample.twin("a", 1), sample.upserted("a", 2)
-    shown = sample.upserted("a", 1).identity
-    assert split_divergent([twin, later], {twin.stream: shown}) == ([], [Divergence(twin, shown)])
+    stored = sample.upserted("a", 1).identity
+    assert split_divergent([twin, later], {twin.stream: stored}) == ([], [Divergence(twin, stored)])
 
 
 def test_a_divergence_is_one_line_with_the_key_and_both_digests() -> None:

@@ -1,4 +1,4 @@
-"""Several pieces of work at once: one outcome, and nothing goes on behind it."""
+"""Several coroutines at once have one outcome, and none of them goes on after it."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def goes_on(ended: asyncio.Event) -> None:
-    """Until it is cancelled, and a moment longer."""
+    """Run until cancelled, and a moment longer."""
     try:
         await asyncio.sleep(60)
     finally:

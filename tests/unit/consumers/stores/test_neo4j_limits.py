@@ -1,4 +1,4 @@
-"""FA3: a limit of Neo4j's, or an administrator's hand, is an outage; no message is at fault."""
+"""FA3: a limit of Neo4j, or an action of its administrator, is an outage, not a rejection."""
 
 import pytest
 from neo4j.exceptions import Neo4jError
@@ -6,7 +6,7 @@ from neo4j.exceptions import Neo4jError
 from consumers.neo4j.client import translate_errors
 from outbox.errors import DependencyDown, MessageRejected
 
-WORLD = [
+OUTAGES = [
     "Neo.TransientError.General.DatabaseUnavailable",
     "Neo.TransientError.General.MemoryPoolOutOfMemoryError",
     "Neo.TransientError.General.OutOfMemoryError",
@@ -38,7 +38,7 @@ WORLD = [
     "Neo.DatabaseError.Transaction.TransactionCommitFailed",
     "Neo.DatabaseError.Transaction.TransactionLogError",
 ]
-MESSAGE = [
+REFUSALS = [
     "Neo.ClientError.Statement.ArgumentError",
     "Neo.ClientError.Statement.ArithmeticError",
     "Neo.ClientError.Statement.TypeError",
@@ -50,13 +50,13 @@ def said(code: str) -> Neo4jError:
     return Neo4jError._hydrate_neo4j(code=code, message="as the server says it")
 
 
-@pytest.mark.parametrize("code", WORLD)
+@pytest.mark.parametrize("code", OUTAGES)
 def test_a_limit_of_the_servers_is_an_outage(code: str) -> None:
     with pytest.raises(DependencyDown), translate_errors():
         raise said(code)
 
 
-@pytest.mark.parametrize("code", MESSAGE)
+@pytest.mark.parametrize("code", REFUSALS)
 def test_a_value_that_cannot_be_stored_is_refused(code: str) -> None:
     with pytest.raises(MessageRejected), translate_errors():
         raise said(code)

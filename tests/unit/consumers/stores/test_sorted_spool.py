@@ -1,4 +1,4 @@
-"""A spool gives back what it was given, sorted, whatever the size of its runs."""
+"""A spool returns the rows that were added, sorted, whatever the size of its runs."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from outbox.errors import DependencyDown
 from outbox.streams.difference import Pair
 from outbox.streams.heads import Entry, StreamKey
 
-# Whatever a store may show: newlines, quotes, and text beyond the basic plane.
+# What a store may hold: newlines, quotes, and text beyond the basic plane.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 ENTRIES = st.lists(
     st.builds(

@@ -1,4 +1,4 @@
-"""Forgetting: what the graph keeps for others, and that the suite notices a forgetting too much."""
+"""Deletion of unchanged entries: the graph keeps shared nodes, and the suite notices mistakes."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from consumers.mappings.catalog import (
 from consumers.neo4j.projection import Neo4jProjection, Shape
 from consumers.projections.projection import Change, Entry, StreamKey
 from consumers.projections.testing import conformance
-from consumers.projections.testing.conformance import BrokenPromise, Promise, assert_shows, entry
+from consumers.projections.testing.conformance import BrokenPromise, Promise, assert_shows, entry_of
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.projections.testing.sample import catalog_items
 from consumers.qdrant import points
@@ -29,8 +29,8 @@ from tests.kit.projections.projection_suite import CountingEmbedder, upserted
 pytestmark = pytest.mark.anyio
 
 FENCED = [
-    conformance.forgetting_takes_exactly_what_was_seen,
-    conformance.forgetting_never_takes_what_came_since,
+    conformance.delete_if_unchanged_takes_exactly_what_was_seen,
+    conformance.delete_if_unchanged_never_takes_what_came_since,
 ]
 named = pytest.mark.parametrize("promise", FENCED, ids=lambda promise: promise.__name__)
 
@@ -38,7 +38,7 @@ named = pytest.mark.parametrize("promise", FENCED, ids=lambda promise: promise._
 @named
 async def test_the_suite_notices_a_dict_that_forgets_by_key(promise: Promise) -> None:
     class ByKey(MemoryProjection):
-        """A planted mistake."""
+        """A planted mistake: it deletes whatever the key has."""
 
         async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
             for each in entries:
@@ -52,12 +52,12 @@ async def test_the_suite_notices_a_dict_that_forgets_by_key(promise: Promise) ->
 async def test_the_suite_notices_a_filter_that_forgets_by_id(
     promise: Promise, client: AsyncQdrantClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A planted mistake, in Qdrant's stand-in, local mode."""
+    """A planted mistake: the filter compares ids only; in Qdrant's stand-in, local mode."""
 
     def by_id(entries: Iterable[Entry]) -> models.Filter:
         return models.Filter(must=points.match_exactly(entries).must)
 
-    monkeypatch.setattr("consumers.qdrant.projection.exactly", by_id)
+    monkeypatch.setattr("consumers.qdrant.projection.match_exactly", by_id)
     planted = catalog_qdrant(client, CountingEmbedder())
     await planted.prepare()
     with pytest.raises(BrokenPromise):
@@ -65,11 +65,11 @@ async def test_the_suite_notices_a_filter_that_forgets_by_id(
 
 
 class Unfenced(Shape):
-    """A planted mistake: the statement without its comparison."""
+    """A planted mistake: the statement does not compare the entry."""
 
     @property
-    def forgetting(self) -> str:
-        fenced = ITEM_SHAPE.forgetting
+    def delete_statement(self) -> str:
+        fenced = ITEM_SHAPE.delete_statement
         assert fenced.count(COMPARISON) == 1
         return fenced.replace(COMPARISON, "")
 
@@ -96,7 +96,7 @@ def created(version: int) -> Change:
 async def test_a_forgotten_node_takes_its_own_edges_and_no_others(
     driver: AsyncDriver, graph_part: GraphPart
 ) -> None:
-    """An item goes with its edges; a catalog that items are in stays, as a placeholder."""
+    """An item is deleted with its edges; a catalog that has items stays, as a placeholder."""
 
     async def rows(cypher: str) -> list[tuple[Any, ...]]:
         result = await driver.execute_query(cypher, database_=graph_part.database)
@@ -106,13 +106,13 @@ async def test_a_forgotten_node_takes_its_own_edges_and_no_others(
     await graph.prepare()
     changes = [created(1), upserted("a", 1, colour="red"), upserted("b", 1, colour="red")]
     await graph.apply(changes)
-    await graph.delete_if_unchanged([entry(changes[1])])
+    await graph.delete_if_unchanged([entry_of(changes[1])])
     assert await rows("MATCH (n:Item) RETURN n.key") == [("suite/b",)]
     assert await rows("MATCH (n)-[r]->(m) RETURN n.key, type(r), m.key") == [
         ("suite", "CONTAINS", "suite/b"),
         ("suite/b", "HAS", "colour=red"),
     ]
-    await graph.delete_if_unchanged([entry(changes[0])])
+    await graph.delete_if_unchanged([entry_of(changes[0])])
     await assert_shows(graph, changes[2:])
     placeholder = {"key": "suite", "version": 0}
     assert await rows("MATCH (c:Catalog)-->(n) RETURN properties(c), n.key") == [
