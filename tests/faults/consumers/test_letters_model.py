@@ -78,7 +78,7 @@ class World:
 
     async def __aexit__(self, *_: object) -> None:
         await self._share.end(0)
-        await self._share.gone()
+        await self._share.wait_until_gone()
         await self._letters.__aexit__()
 
     async def deliver(self, key: str) -> None:
@@ -110,14 +110,14 @@ class World:
 
     async def rest(self, _: str) -> None:
         while not self._share.is_gone:
-            await self._share.gone()
+            await self._share.wait_until_gone()
             await asyncio.sleep(0)
         assert self._errors == []
 
     async def crash(self, _: str) -> None:
         """What runs is given up at this moment; the next one reads from what was committed."""
         await self._share.end(0)
-        await self._share.gone()
+        await self._share.wait_until_gone()
         await self._feed(self._share.committable().get(PARTITION, self._start))
 
     async def restart(self, _: str) -> None:
@@ -128,7 +128,7 @@ class World:
     async def rewind(self, _: str) -> None:
         """The group's offsets are set back, and everything comes again."""
         await self._share.end(0)
-        await self._share.gone()
+        await self._share.wait_until_gone()
         await self._feed(0)
 
     async def finish(self) -> None:

@@ -62,7 +62,7 @@ async def test_nothing_of_a_key_is_due_while_its_first_open_letter_is_dead(
     await retry_all(postgres, key="k")
     first, second = await due(letters)
     assert (first.record, second.record) == (letter(1).record, letter(2).record)
-    assert await letters.parked() == {letter(1).stream, letter(3, "other").stream}
+    assert await letters.read_parked() == {letter(1).stream, letter(3, "other").stream}
 
 
 async def test_what_waits_is_due_up_to_the_next_dead_letter(
@@ -90,12 +90,12 @@ async def test_a_letter_that_was_redone_unparks_its_key_only_as_the_last_one(
     await write(letters, letter(1), letter(2, waiting=True))
     await retry_all(postgres)
     first, second = await due(letters)
-    assert not await letters.applied(first)
+    assert not await letters.mark_applied(first)
     await write(letters, letter(3, waiting=True))  # a live one, which still waits
-    assert not await letters.applied(second)
+    assert not await letters.mark_applied(second)
     (third,) = await due(letters)
-    assert await letters.applied(third)
-    assert await letters.parked() == set()
+    assert await letters.mark_applied(third)
+    assert await letters.read_parked() == set()
     assert await statuses(postgres) == {1: "applied", 2: "applied", 3: "applied"}
 
 
@@ -105,7 +105,7 @@ async def test_a_letter_that_fails_again_is_dead_again_with_its_attempts_counted
     await write(letters, letter(1), letter(2, waiting=True))
     await retry_all(postgres)
     (first, _) = await due(letters)
-    await letters.failed(first, letter(1, reason="surprise", error="again", attempts=3))
+    await letters.mark_failed(first, letter(1, reason="surprise", error="again", attempts=3))
     assert await due(letters) == []
     dead, waiting = await list_letters(postgres)
     assert (dead.status, dead.reason, dead.error, dead.attempts) == ("dead", "surprise", "again", 4)
@@ -118,12 +118,12 @@ async def test_of_two_members_that_redo_a_letter_the_first_one_counts(
     await write(letters, letter(1))
     await retry_all(postgres)
     ((mine,), (theirs,)) = await due(letters), await due(letters)
-    await letters.failed(mine, letter(1))
-    assert not await letters.applied(theirs)
+    await letters.mark_failed(mine, letter(1))
+    assert not await letters.mark_applied(theirs)
     assert await statuses(postgres) == {1: "dead"}
     await retry_all(postgres)
-    assert await letters.applied(mine)
-    await letters.failed(theirs, letter(1))
+    assert await letters.mark_applied(mine)
+    await letters.mark_failed(theirs, letter(1))
     assert await statuses(postgres) == {1: "applied"}
 
 
@@ -147,7 +147,7 @@ async def test_letters_without_a_key_wait_for_nobody(
     await retry_all(postgres, ids=[second.id])
     (retried,) = await due(letters)
     assert (retried.stream, retried.record.offset) == (None, 2)
-    assert await letters.applied(retried)
+    assert await letters.mark_applied(retried)
 
 
 async def test_what_is_due_at_once_is_bounded_in_messages_and_bytes(
@@ -170,7 +170,7 @@ async def test_a_letter_that_was_applied_is_opened_when_its_message_fails_at_ano
     await discard_all(postgres, key="other")
     await retry_all(postgres, key="k")
     for each in await due(letters):
-        await letters.applied(each)
+        await letters.mark_applied(each)
     await write(letters, letter(1), letter(2, waiting=True), letter(3, "other"))
     assert await statuses(postgres) == {1: "dead", 2: "waiting", 3: "discarded"}
     await write(letters, letter(1), letter(2))

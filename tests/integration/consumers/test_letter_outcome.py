@@ -53,8 +53,8 @@ async def test_the_outcome_is_waited_for_and_told(
     ids = await retrying(postgres)
     waiting = asyncio.create_task(wait_for_outcome(postgres, ids, WITHIN_SECONDS))
     first, second = await due(letters)
-    await letters.applied(first)
-    await letters.failed(second, letter(2, "b", reason="too-large", error="still too large"))
+    await letters.mark_applied(first)
+    await letters.mark_failed(second, letter(2, "b", reason="too-large", error="still too large"))
     outcome = await waiting
     assert (outcome.applied, outcome.dead, outcome.waiting) == (1, 1, 0)
     (again,) = outcome.failed
@@ -85,19 +85,19 @@ async def test_the_command_exits_with_what_became_of_it(
     await write(letters, letter(1, "a"))
     assert (await command(settings, 0.1, 2))["waiting"] == 1
     (each,) = await due(letters)
-    await letters.failed(each, letter(1, "a"))
+    await letters.mark_failed(each, letter(1, "a"))
 
     async def is_due() -> bool:
         return bool(await due(letters))
 
     asked = asyncio.create_task(command(settings, WITHIN_SECONDS, 1))
     await until(is_due, WITHIN_SECONDS)
-    await letters.failed(each, letter(1, "a", error="again"))
+    await letters.mark_failed(each, letter(1, "a", error="again"))
     assert [one["error"] for one in (await asked)["failed"]] == ["again"]
 
     asked = asyncio.create_task(command(settings, WITHIN_SECONDS, 0))
     await until(is_due, WITHIN_SECONDS)
-    await letters.applied(each)
+    await letters.mark_applied(each)
     assert (await asked)["applied"] == 1
 
 
@@ -125,5 +125,5 @@ async def test_the_line_of_a_dead_letter_names_letter_topic_partition_offset_and
 
 
 def test_a_key_that_is_no_text_is_escaped() -> None:
-    assert applier.as_text(b"\xff\x00k") == r"\xff\x00k"
-    assert applier.as_text(None) is None
+    assert applier.format_key(b"\xff\x00k") == r"\xff\x00k"
+    assert applier.format_key(None) is None

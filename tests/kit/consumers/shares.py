@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from consumers.dead_letters.redelivery import First, Redelivery, Retried
+from consumers.dead_letters.redelivery import FirstLetter, Redelivery, Retried
 from consumers.dead_letters.store import DeadLetter, DeadLetters
 from consumers.runner.applier import Applier
 from consumers.runner.assignment import Assignment, Bounds
@@ -38,7 +38,7 @@ class Letters(DeadLetters):
         self.written.append(letter)
         return len(self.written)
 
-    async def parked(self) -> set[str]:
+    async def read_parked(self) -> set[str]:
         return {letter.stream for letter in self.written if letter.stream}
 
 
@@ -130,7 +130,7 @@ async def bench(
     finally:
         made.script.held.set()
         await made.assignment.end(0)
-        await made.assignment.gone()
+        await made.assignment.wait_until_gone()
     assert made.errors == []
 
 
@@ -148,19 +148,19 @@ class Asked:
             self.open.setdefault(each.stream or "", []).append(each)
         return retried
 
-    async def first(self, stream: str) -> First | None:
+    async def first(self, stream: str) -> FirstLetter | None:
         """A key with nothing that is due waits behind a dead letter."""
-        return First(self.open[stream][0] if self.open.get(stream) else None)
+        return FirstLetter(self.open[stream][0] if self.open.get(stream) else None)
 
     async def due(self, partitions: Collection[Partition]) -> Sequence[Retried]:
         raise NotImplementedError("the share is handed what is due")
 
-    async def applied(self, retried: Retried) -> bool:
+    async def mark_applied(self, retried: Retried) -> bool:
         self.done.append(retried.id)
         self.open[retried.stream or ""].remove(retried)
         return not self.open[retried.stream or ""]
 
-    async def failed(self, retried: Retried, letter: DeadLetter) -> None:
+    async def mark_failed(self, retried: Retried, letter: DeadLetter) -> None:
         assert letter.record == retried.record
         self.dead.append(retried.id)
         self.open[retried.stream or ""].clear()

@@ -29,7 +29,7 @@ async def test_what_is_committed_stays_below_what_still_runs() -> None:
         made.accept(record_of("b", 5), record_of("a", 6), record_of("b", 7), record_of("b", 9))
         await until(lambda: applied(made, 3), WITHIN_SECONDS, 0.001)
         assert made.committable() == 6
-        made.assignment.committed({PARTITION: 6})
+        made.assignment.mark_committed({PARTITION: 6})
         assert made.committable() is None
         made.script.fails = lambda _: None
         await made.finished()
@@ -178,7 +178,7 @@ async def test_the_end_gives_up_what_takes_too_long_and_commits_none_of_it() -> 
         made.accept(record_of("a", 0))
         await until(lambda: called(made, 1), WITHIN_SECONDS, 0.001)
         await made.assignment.end(0.01)
-        await made.assignment.gone()
+        await made.assignment.wait_until_gone()
         assert made.committable() == 0
         assert (made.script.applied, made.script.running) == ([], 0)
 

@@ -14,7 +14,7 @@ def version(key: str, number: int | None) -> WorkItem:
 
 
 def gaps_in(*tasks: WorkItem, keys: int = 100) -> int:
-    return VersionGaps("test", keys).saw(tasks)
+    return VersionGaps("test", keys).count_gaps(tasks)
 
 
 def test_a_version_that_never_came_is_said_with_those_around_it() -> None:
@@ -49,9 +49,9 @@ def test_repetitions_and_beginnings_are_no_gaps(tasks: list[WorkItem]) -> None:
 def test_memory_is_bounded_by_forgetting_the_key_that_changed_longest_ago() -> None:
     tasks = [version("a", 1), version("b", 1), version("b", 2), version("c", 1)]
     seen = VersionGaps("test", 2)
-    seen.saw(tasks)
-    assert seen.saw([version("b", 4)]) == 1
-    assert seen.saw([version("a", 9)]) == 0
+    seen.count_gaps(tasks)
+    assert seen.count_gaps([version("b", 4)]) == 1
+    assert seen.count_gaps([version("a", 9)]) == 0
 
 
 def test_none_are_remembered_where_the_setting_says_so() -> None:
