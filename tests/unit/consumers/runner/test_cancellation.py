@@ -1,4 +1,4 @@
-"""A membership that is cancelled at any turn of the loop; over stand-ins for broker and store."""
+"""Membership: it may be cancelled at any turn of the loop; broker and store are stand-ins."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -24,7 +24,7 @@ BROKEN = "key1@4"
 
 
 class Broker:
-    """One partition, and what its group has committed; it refuses to run ahead of the work."""
+    """One partition and its committed offset; it refuses a commit ahead of the work."""
 
     def __init__(self, done: Callable[[], set[int]]) -> None:
         self.committed = 0
@@ -37,7 +37,7 @@ class Broker:
 
 
 class Joined:
-    """A Subscriber to it; at every await it gives way, so that it may be cancelled there."""
+    """A stand-in for a Subscriber; it yields at every await, so that it may be cancelled there."""
 
     def __init__(
         self, broker: Broker, assigned: Callable[[Collection[Partition]], None], **_: object
@@ -93,14 +93,14 @@ class World:
         return Joined(self.broker, assigned)
 
     def fail(self, envelope: Any) -> Exception | None:
-        """One message is broken; and the store is away for the first calls."""
+        """Say that the store is away for the first calls, and then that one message is broken."""
         self.failures += 1
         if self.failures < 3:
             return DependencyDown("store", "planted")
         return build_rejection("schema", "name", "planted") if envelope.id == BROKEN else None
 
     def done(self) -> set[int]:
-        """Offsets with an effect or a letter."""
+        """The offsets that have an effect or a letter."""
         applied = {int(each.partition("@")[2]) for each in self.script.applied}
         return applied | {letter.record.offset for letter in self.letters.written}
 
@@ -132,7 +132,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 async def test_wherever_it_is_cancelled_nothing_is_left_running_lost_or_committed_early(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """C24, I9, with stand-ins: a task that goes on would be somebody's late write."""
+    """C24, I9, with stand-ins: a task that goes on would write late."""
     for turns in range(TURNS):
         await cancelled_after(turns, monkeypatch)
 

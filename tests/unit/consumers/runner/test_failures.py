@@ -1,4 +1,4 @@
-"""Retry: which failures wait and which end; waits are bounded; an outage spends no attempt."""
+"""Failures: which of them wait and which end; waits are bounded; an outage spends no attempt."""
 
 import asyncio
 from itertools import islice

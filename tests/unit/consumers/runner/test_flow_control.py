@@ -1,4 +1,4 @@
-"""Intake: memory is bounded by partition; a full one is paused, at half of it resumed."""
+"""FlowControl: memory is bounded a partition; a full one is paused, and resumed at half."""
 
 from collections.abc import Sequence
 

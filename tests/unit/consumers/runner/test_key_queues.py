@@ -1,4 +1,4 @@
-"""Lanes: the order of each key, no key in two batches, and no batch larger than it may be."""
+"""KeyQueues: each key in order, no key in two batches, and no batch larger than it may be."""
 
 from collections import Counter
 from random import Random
@@ -74,7 +74,7 @@ def test_what_must_be_apart_is_in_no_batch() -> None:
 
 
 def test_a_broken_record_waits_for_what_its_key_said_before() -> None:
-    """C9: it would park its key ahead of messages that are in order."""
+    """C9: otherwise it would park its key before the earlier messages are applied."""
     broken = read_work_item(broken_record(b"a", 1))
     queues = queues_of(1, task("a", 0), broken)
     batch, offsets = take_from(queues)
@@ -100,7 +100,7 @@ def test_what_else_was_retried_of_a_key_is_forgotten_when_one_fails() -> None:
 
 
 class Model:
-    """Gives messages to lanes, and ends batches in any way and order."""
+    """Adds messages to key queues, and ends batches in any way and order."""
 
     def __init__(self, rng: Random, batch: int, keys: int) -> None:
         self.rng, self.batch = rng, batch
@@ -152,7 +152,7 @@ class Model:
 def test_every_message_runs_once_after_all_before_it_of_its_key(
     seed: int, batch: int, keys: int
 ) -> None:
-    """Whatever fails, is split or waits, in any order."""
+    """It holds whatever fails, is split or waits, in any order."""
     model = Model(Random(seed), batch, keys)
     model.run()
     done = [offset for offsets in model.done.values() for offset in offsets]

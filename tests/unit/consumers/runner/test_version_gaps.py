@@ -1,4 +1,4 @@
-"""Gaps: a missing version is seen as soon as a later one is applied (C15)."""
+"""VersionGaps: a missing version is noticed as soon as a later one is applied (C15)."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def gaps_in(*tasks: WorkItem, keys: int = 100) -> int:
 
 
 def test_a_version_that_never_came_is_said_with_those_around_it() -> None:
-    """C15."""
+    """C15: the warning names the versions before and after the gap."""
     with captured(version_gaps) as logs:
         assert gaps_in(version("a", 4), version("a", 6), version("a", 7)) == 1
     assert logs == [
