@@ -154,7 +154,7 @@ async def test_a_member_that_stood_still_past_its_session_does_no_harm_when_it_g
         await stack.enter_async_context(Role("reactor", member, *arguments))
         await until(has_news(tables, "zombie", stream), WITHIN_SECONDS)
         zombie.resume()
-        await until(told(zombie, "assigned", 2), WITHIN_SECONDS)
+        await until(has_logged(zombie, "assigned", 2), WITHIN_SECONDS)
         await stream.stop()
         await settled(tables, "zombie", stream.sent)
         await until(lambda: committed(member, "zombie"), WITHIN_SECONDS)
@@ -199,8 +199,8 @@ def has_news(connection: Connection, name: str, stream: Stream) -> Callable[[], 
     return news
 
 
-def told(role: Role, what: str, times: int) -> Callable[[], Awaitable[bool]]:
-    async def said() -> bool:
+def has_logged(role: Role, what: str, times: int) -> Callable[[], Awaitable[bool]]:
+    async def enough() -> bool:
         return len(role.events(what)) >= times
 
-    return said
+    return enough

@@ -26,7 +26,7 @@ BROKEN = "broken"
 
 @pytest.fixture
 async def proxied(settings: Settings, proxy: KafkaProxy) -> AsyncIterator[Settings]:
-    """A consumer's settings, behind the proxy; a partition that stands still is soon tried again."""
+    """Settings of a consumer behind the proxy; a partition that stood still is soon tried again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subscriber, "UNREADABLE_SECONDS", 1.0)
         yield settings.model_copy(update={"kafka_url": proxy.address})

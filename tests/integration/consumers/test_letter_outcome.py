@@ -13,10 +13,10 @@ from consumers.dead_letters.store import DeadLetters
 from consumers.runner import applier
 from consumers.settings import Settings
 from tests.kit.captured import captured
+from tests.kit.consumers.assignments import bench
 from tests.kit.consumers.letters import due, letter, retry_all, run_command, write
 from tests.kit.consumers.letters import no_kafka as no_kafka
-from tests.kit.consumers.shares import bench
-from tests.kit.consumers.tasks import broken_record
+from tests.kit.consumers.work_items import broken_record
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ from consumers.settings import Settings
 from outbox.kafka import Publisher, Record, count_unread
 from schemas.envelope import Envelope
 from schemas.wire import encode
-from tests.kit.consumers.shares import Script
+from tests.kit.consumers.assignments import Script
 from tests.kit.verdicts.history import TOPIC
 
 

@@ -8,8 +8,15 @@ import pytest
 
 from outbox.errors import AlreadyHandled, DependencyDown, build_rejection
 from schemas.envelope import Envelope
-from tests.kit.consumers.shares import ATTEMPTS, PARTITION, WITHIN_SECONDS, Asked, Bench, bench
-from tests.kit.consumers.tasks import TOPIC, broken_record, record_of, retried
+from tests.kit.consumers.assignments import (
+    ATTEMPTS,
+    PARTITION,
+    WITHIN_SECONDS,
+    Bench,
+    MemoryRedelivery,
+    bench,
+)
+from tests.kit.consumers.work_items import TOPIC, broken_record, record_of, retried
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -184,7 +191,7 @@ async def test_the_end_gives_up_what_takes_too_long_and_commits_none_of_it() -> 
 
 
 async def test_what_is_retried_frees_its_key_when_nothing_of_it_is_left() -> None:
-    redelivery = Asked()
+    redelivery = MemoryRedelivery()
     async with bench(redelivery=redelivery) as made:
         made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
         made.accept(record_of("a", 0), record_of("a", 1))
@@ -200,7 +207,7 @@ async def test_what_is_retried_frees_its_key_when_nothing_of_it_is_left() -> Non
 
 async def test_letters_are_redone_before_a_live_message_of_their_key() -> None:
     """C12: also if they were not handed to the assignment."""
-    redelivery = Asked()
+    redelivery = MemoryRedelivery()
     async with bench(redelivery=redelivery) as made:
         made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
         made.accept(record_of("a", 0), record_of("a", 1))
@@ -213,7 +220,7 @@ async def test_letters_are_redone_before_a_live_message_of_their_key() -> None:
 
 
 async def test_what_is_retried_and_fails_again_stays_parked() -> None:
-    redelivery = Asked()
+    redelivery = MemoryRedelivery()
     async with bench(redelivery=redelivery) as made:
         made.script.fails = lambda _: BROKEN
         made.assignment.redeliver(redelivery.opens(retried("a", 0), retried("a", 1)))
@@ -272,7 +279,7 @@ async def refused(made: Bench, count: int) -> bool:
     return made.letters.refused >= count
 
 
-async def settled(redelivery: Asked, count: int) -> bool:
+async def settled(redelivery: MemoryRedelivery, count: int) -> bool:
     return len(redelivery.done) + len(redelivery.dead) >= count
 
 

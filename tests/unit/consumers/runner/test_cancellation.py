@@ -12,8 +12,14 @@ from consumers.runner.membership import Membership
 from consumers.settings import Settings
 from outbox.errors import DependencyDown, build_rejection
 from outbox.kafka import ConsumerRecord, Partition
-from tests.kit.consumers.shares import ATTEMPTS, PARTITION, Asked, Letters, Script
-from tests.kit.consumers.tasks import record_of
+from tests.kit.consumers.assignments import (
+    ATTEMPTS,
+    PARTITION,
+    MemoryDeadLetters,
+    MemoryRedelivery,
+    Script,
+)
+from tests.kit.consumers.work_items import record_of
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -80,7 +86,7 @@ class World:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.script = Script(batch_messages=3)
-        self.letters = Letters()
+        self.letters = MemoryDeadLetters()
         self.broker = Broker(self.done)
         self.failures = 0
         self.script.fails = self.fail
@@ -116,7 +122,7 @@ class World:
                 await member.turn()
 
 
-class _Never(Asked):
+class _Never(MemoryRedelivery):
     async def due(self, partitions: Collection[Partition]) -> tuple[()]:
         del partitions
         await asyncio.sleep(0)

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from consumers.runner.key_queues import KeyQueues, WorkBatch
 from consumers.runner.work_item import WorkItem, read_work_item
-from tests.kit.consumers.tasks import broken_record, record_of, retried, task
+from tests.kit.consumers.work_items import broken_record, item, record_of, retried
 
 
-def queues_of(batch: int, *tasks: WorkItem, apart: frozenset[str] = frozenset()) -> KeyQueues:
-    queues = KeyQueues(batch, lambda task: task.stream in apart)
-    for each in tasks:
+def queues_of(batch: int, *items: WorkItem, apart: frozenset[str] = frozenset()) -> KeyQueues:
+    queues = KeyQueues(batch, lambda item: item.stream in apart)
+    for each in items:
         queues.add(each)
     return queues
 
@@ -21,14 +21,14 @@ def queues_of(batch: int, *tasks: WorkItem, apart: frozenset[str] = frozenset())
 def take_from(queues: KeyQueues) -> tuple[WorkBatch, list[int]]:
     batch = queues.take()
     assert batch is not None
-    return batch, [task.record.offset for task in batch.items]
+    return batch, [item.record.offset for item in batch.items]
 
 
 def test_a_batch_takes_leading_messages_of_several_keys() -> None:
-    queues = queues_of(4, task("a", 0), task("b", 1), task("a", 2), task("b", 3), task("c", 4))
+    queues = queues_of(4, item("a", 0), item("b", 1), item("a", 2), item("b", 3), item("c", 4))
     batch, offsets = take_from(queues)
     assert offsets == [0, 2, 1, 3]
-    queues.add(task("a", 5))
+    queues.add(item("a", 5))
     _, rest = take_from(queues)
     assert rest == [4], "a key with a running batch must wait"
     queues.finish(batch)
@@ -36,37 +36,37 @@ def test_a_batch_takes_leading_messages_of_several_keys() -> None:
 
 
 def test_with_batches_of_one_keys_are_side_by_side() -> None:
-    queues = queues_of(1, task("a", 0), task("a", 1), task("b", 2))
+    queues = queues_of(1, item("a", 0), item("a", 1), item("b", 2))
     assert [take_from(queues)[1], take_from(queues)[1]] == [[0], [2]]
     assert queues.take() is None
 
 
 def test_a_batch_that_failed_comes_again_one_by_one_and_first() -> None:
-    queues = queues_of(2, task("a", 0), task("b", 1), task("c", 2))
+    queues = queues_of(2, item("a", 0), item("b", 1), item("c", 2))
     batch, _ = take_from(queues)
     queues.split(batch)
     first, one = take_from(queues)
     _, other = take_from(queues)
     assert (one, other) == ([0], [1])
     queues.finish(first)
-    queues.add(task("a", 3))
+    queues.add(item("a", 3))
     assert take_from(queues)[1] == [2, 3], "once it has gone well, a key is in batches again"
 
 
 def test_a_lane_that_waits_holds_back_its_own_key_only() -> None:
-    queues = queues_of(1, task("a", 0), task("a", 1), task("b", 2))
+    queues = queues_of(1, item("a", 0), item("a", 1), item("b", 2))
     batch, _ = take_from(queues)
     assert take_from(queues)[1] == [2]
-    queues.add(task("a", 3))
+    queues.add(item("a", 3))
     assert queues.take() is None
     queues.resume(batch.queues[0])
     assert take_from(queues)[1] == [0]
 
 
 def test_what_must_be_apart_is_in_no_batch() -> None:
-    parked = task("p", 1)
+    parked = item("p", 1)
     queues = queues_of(
-        10, task("a", 0), parked, task("b", 2), apart=frozenset({parked.stream or ""})
+        10, item("a", 0), parked, item("b", 2), apart=frozenset({parked.stream or ""})
     )
     assert take_from(queues)[1] == [0]
     assert take_from(queues)[1] == [1]
@@ -76,7 +76,7 @@ def test_what_must_be_apart_is_in_no_batch() -> None:
 def test_a_broken_record_waits_for_what_its_key_said_before() -> None:
     """C9: otherwise it would park its key before the earlier messages are applied."""
     broken = read_work_item(broken_record(b"a", 1))
-    queues = queues_of(1, task("a", 0), broken)
+    queues = queues_of(1, item("a", 0), broken)
     batch, offsets = take_from(queues)
     assert offsets == [0]
     assert queues.take() is None
@@ -92,9 +92,9 @@ def test_records_without_a_key_wait_for_nothing() -> None:
 
 def test_what_else_was_retried_of_a_key_is_forgotten_when_one_fails() -> None:
     again = [retried("a", 0), retried("a", 1)]
-    queues = queues_of(1, *(read_work_item(each.record, each) for each in again), task("a", 5))
+    queues = queues_of(1, *(read_work_item(each.record, each) for each in again), item("a", 5))
     batch, _ = take_from(queues)
-    assert [task.record.offset for task in queues.drop_retried(batch)] == [1]
+    assert [item.record.offset for item in queues.drop_retried(batch)] == [1]
     queues.finish(batch)
     assert take_from(queues)[1] == [5]
 
@@ -105,7 +105,7 @@ class Model:
     def __init__(self, rng: Random, batch: int, keys: int) -> None:
         self.rng, self.batch = rng, batch
         self.queues = queues_of(batch)
-        self.to_come = [task(f"k{rng.randrange(keys)}", offset) for offset in range(40)]
+        self.to_come = [item(f"k{rng.randrange(keys)}", offset) for offset in range(40)]
         self.running: list[WorkBatch] = []
         self.waiting: list[WorkBatch] = []
         self.done: dict[object, list[int]] = {}

@@ -9,7 +9,7 @@ from consumers.runner.work_item import WorkItem, read_work_item
 from outbox.errors import MessageRejected
 from outbox.kafka import ConsumerRecord
 from schemas.envelope import Envelope
-from tests.kit.consumers.tasks import TOPIC, broken_record, record_of
+from tests.kit.consumers.work_items import TOPIC, broken_record, record_of
 
 
 @pytest.mark.parametrize(
@@ -24,10 +24,10 @@ from tests.kit.consumers.tasks import TOPIC, broken_record, record_of
     ],
 )
 def test_a_broken_record_parks_its_key_where_it_has_one(key: bytes, stream: str | None) -> None:
-    task = read_work_item(broken_record(key, 3))
-    assert isinstance(task.content, MessageRejected)
-    assert task.stream == stream
-    assert task.queue == (stream or (TOPIC, 0, 3))
+    item = read_work_item(broken_record(key, 3))
+    assert isinstance(item.content, MessageRejected)
+    assert item.stream == stream
+    assert item.queue == (stream or (TOPIC, 0, 3))
 
 
 def test_a_task_counts_all_bytes_that_it_holds() -> None:

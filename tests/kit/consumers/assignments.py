@@ -14,7 +14,7 @@ from consumers.settings import Settings
 from outbox.errors import DependencyDown
 from outbox.kafka import ConsumerRecord, Partition
 from schemas.envelope import Envelope
-from tests.kit.consumers.tasks import TOPIC
+from tests.kit.consumers.work_items import TOPIC
 from tests.kit.waiting import until
 
 PARTITION = (TOPIC, 0)
@@ -22,7 +22,7 @@ ATTEMPTS = 3
 WITHIN_SECONDS = 30.0
 
 
-class Letters(DeadLetters):
+class MemoryDeadLetters(DeadLetters):
     """Dead letters in a list; writing fails while `away` is set."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Bench:
         self, script: Script, redelivery: Redelivery, side_by_side: int, messages: int
     ) -> None:
         self.script = script
-        self.letters = Letters()
+        self.letters = MemoryDeadLetters()
         self.paused: list[Partition] = []
         self.resumed: list[Partition] = []
         self.errors: list[BaseException] = []
@@ -127,7 +127,7 @@ async def bench(
     messages: int = 1_000,
     redelivery: Redelivery | None = None,
 ) -> AsyncIterator[Bench]:
-    made = Bench(Script(batch), redelivery or Asked(), side_by_side, messages)
+    made = Bench(Script(batch), redelivery or MemoryRedelivery(), side_by_side, messages)
     try:
         yield made
     finally:
@@ -137,8 +137,8 @@ async def bench(
     assert made.errors == []
 
 
-class Asked:
-    """A Redelivery in memory that remembers what it was told.
+class MemoryRedelivery:
+    """A Redelivery in memory that remembers how letters were settled.
 
     `done` and `dead` are the ids of letters that were applied or failed again; `open` are the
     letters of each key that are due.

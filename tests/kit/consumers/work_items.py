@@ -30,9 +30,11 @@ def broken_record(key: bytes | None, offset: int) -> ConsumerRecord:
     return ConsumerRecord(TOPIC, 0, offset, key, b"\xff", (), 0)
 
 
-def task(key: str, offset: int) -> WorkItem:
+def item(key: str, offset: int) -> WorkItem:
+    """The work item of such an event."""
     return read_work_item(record_of(key, offset))
 
 
 def retried(key: str, offset: int) -> Retried:
+    """The message of a letter whose id is the offset."""
     return Retried(offset, record_of(key, offset), f"{TOPIC}/{key}")
