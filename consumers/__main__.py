@@ -47,7 +47,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 
 
 class _Role:
-    """A runner whose reaction is assembled inside the loop that runs it."""
+    """A process that runs one reaction, which is assembled inside the event loop that runs it."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class _Role:
         async with AsyncExitStack() as held:
             try:
                 reaction = await held.enter_async_context(self._assemble(self._settings))
-            except DependencyDown as error:  # local mode's folder; a server is not asked yet
+            except DependencyDown as error:  # the folder of local mode; no server is asked here
                 raise Halted(str(error)) from error
             self._runner = Runner(self._settings, reaction)
             await self._runner.run()

@@ -1,4 +1,4 @@
-"""How the consumers are put together from settings."""
+"""Puts the consumers together from settings: which projections there are, and their clients."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -43,7 +43,10 @@ async def catalog_vectors(settings: Settings) -> AsyncIterator[LiveProjection]:
 
 
 def live_vectors(client: AsyncQdrantClient, embedder: WordLlamaEmbedder) -> LiveProjection:
-    """The same over a client that is there; a first generation is of this embedder's model."""
+    """The search projection over a client that is open already.
+
+    If it has to make the first generation, that is of this embedder's model.
+    """
     return LiveProjection(catalog_vector_generations(client, embedder.named, embedder.model))
 
 
@@ -61,6 +64,6 @@ OWN_ROWS: tuple[OwnRows, ...] = (CatalogRows(),)  # of the services that offer t
 
 @asynccontextmanager
 async def stores(settings: Settings, database: Database) -> AsyncIterator[WaitedStores]:
-    """Every store, to be waited for; each is connected when it is first asked."""
+    """Every store, for writes that prefer to wait; each is connected when it is first asked."""
     async with WaitedStores(settings, database, PROJECTIONS) as waited:
         yield waited

@@ -1,4 +1,4 @@
-"""Commands: from Kafka to the service handlers that HTTP reaches too."""
+"""CommandReaction: brings commands from Kafka to the service handlers that HTTP reaches too."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from services.dispatcher import Dispatcher
 class CommandReaction:
     """Hands each command of a service to its dispatcher; receipts make redelivery harmless.
 
-    A command that is broken or refused is answered with an event, so it parks no key. Only what
-    carries no readable envelope, and so cannot be answered, becomes a dead letter.
+    A command that is broken or refused is answered with an event, so it parks no key. Only a record
+    without a readable envelope, which cannot be answered, becomes a dead letter.
     """
 
     batch_messages = 1
@@ -22,7 +22,7 @@ class CommandReaction:
         self._dispatcher = dispatcher
 
     async def prepare(self) -> None:
-        """Nothing: the database is asked by the first command."""
+        """Do nothing: the database is first asked by a command."""
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:

@@ -1,8 +1,8 @@
-"""Read your writes: a write that prefers to wait is answered when the stores show it.
+"""Read your writes: a write that prefers to wait is answered once the stores show it.
 
-It is the store that is asked, not the consumer: what is shown here is shown to whoever reads the
-store next. Neo4j's replicas may lag behind, see consumers/neo4j/projection.py. What is not shown in
-time is answered with why it is not.
+The store itself is asked, not its consumer, so whoever reads the store next sees the write too.
+Weakness: replicas of Neo4j may lag behind, see consumers/neo4j/projection.py. For each key that a
+store does not show in time, the answer says why.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import psycopg
 import structlog
 
 from consumers.projections.projection import Entry, Projection, StreamKey
+from consumers.runner.membership import group_of
 from consumers.settings import Settings
 from outbox.errors import OutboxError
 from outbox.kafka import count_unread
@@ -28,13 +29,14 @@ from services.prefer_wait import Pending, Why
 log = structlog.get_logger()
 
 REST_SECONDS = 0.25
-LOOK_SECONDS = 2.0  # what a store has for an answer, at least
-LAG_SECONDS = 2.0  # to ask Kafka how far a group is
-LAG_KEPT_SECONDS = 1.0  # many who wait for one consumer ask once
+LOOK_SECONDS = 2.0  # the least time that a store has for an answer
+LAG_SECONDS = 2.0  # the time that Kafka has to say how far a group is
+LAG_KEPT_SECONDS = 1.0  # so that Kafka is asked once for all who wait for a consumer
 
-# What stands in the way of a key: first the relay's refusal, then the consumer's dead letter, which
-# is the first open one of its key; then whether the relay has passed the head's
-# message: the cursor shows it, or the pages of the large cut that it is in have come so far.
+# What stands in the way of a key: that its key is parked at the relay, because Kafka refused a
+# message; then the first open letter of the key at this consumer; then whether the message of the
+# stream head is unpublished. It is published if the cursor shows it, or if it is in a large cut
+# that is published page by page, and the pages have come as far as this message.
 OBSTACLES = """
 SELECT wanted.aggregatetype, wanted.aggregateid, parked.reason, letter.id, letter.reason,
        EXISTS (
@@ -59,9 +61,10 @@ Assemble = Callable[[Settings], AbstractAsyncContextManager[Projection]]
 
 @dataclass(slots=True)
 class Waited:
-    """`left` are the versions that the store does not show; `shown` is what it showed last.
+    """What a wait for one store has come to.
 
-    `down` says why its last answer did not come, and then `shown` is older than that.
+    `left` are the versions that the store does not show; `shown` are the entries that it showed
+    last. `down` says why its last answer did not come, and then `shown` is older than that.
     """
 
     left: dict[StreamKey, int]
@@ -72,10 +75,10 @@ class Waited:
 async def wait_for(
     projection: Projection, wanted: Mapping[StreamKey, int], within_seconds: float
 ) -> Waited:
-    """Return once the store shows at least these versions, deletes included, or time is up.
+    """Wait until the store shows at least these versions, deletes included, or the time is up.
 
-    It looks at least once, and then ever more rarely, four times a second at last. A store that is
-    down, or cannot serve, is asked again until the time is up; nothing is raised for it.
+    It looks at least once, and then less and less often, down to four times a second. A store that
+    is down, or cannot serve, is asked again until the time is up; nothing is raised for it.
     """
     until = monotonic() + within_seconds
     waited, pace = Waited(dict(wanted)), PollInterval(REST_SECONDS)
@@ -104,7 +107,11 @@ async def _look(projection: Projection, waited: Waited, within_seconds: float) -
 
 
 class Obstacle(NamedTuple):
-    """What is known of a key that a store does not show."""
+    """What is known of a key that a store does not show.
+
+    `refused` is why the relay has parked it; `letter` is the id of its dead letter, and
+    `letter_reason` that letter's reason.
+    """
 
     refused: str | None
     letter: int | None
@@ -113,10 +120,11 @@ class Obstacle(NamedTuple):
 
 
 class WaitedStores:
-    """Stores for services.prefer_wait: reads each through its projection.
+    """The stores of services.prefer_wait, each read through its projection.
 
-    A bounded number of requests wait at once; one more than that is answered at once, by what is
-    shown at that moment. Each store is opened when it is first waited for, and kept.
+    A bounded number of requests wait at the same time. A request beyond that is answered at once,
+    with what the stores show at that moment. Each store is opened when it is first waited for, and
+    stays open.
     """
 
     def __init__(
@@ -135,65 +143,75 @@ class WaitedStores:
             await store.close()
 
     async def wait(self, streams: Sequence[StreamKey], within_seconds: float) -> list[Pending]:
-        """As in Stores: the write is committed already, so whatever fails here is only told."""
+        """Return what the stores do not show in time of the versions that these keys have now.
+
+        It raises nothing: the write is committed already, so a failure here is only reported.
+        """
         try:
-            wanted = await self._heads(streams)
+            wanted = await self._read_heads(streams)
         except OutboxError as error:
             return [Pending("postgres", s, 0, None, Why.UNKNOWN, str(error)) for s in streams]
         if self._places.locked():
-            return await self._wait(wanted, 0.0)
+            return await self._wait_for_all(wanted, 0.0)
         async with self._places:
-            return await self._wait(wanted, within_seconds)
+            return await self._wait_for_all(wanted, within_seconds)
 
-    async def _wait(self, wanted: dict[StreamKey, int], within_seconds: float) -> list[Pending]:
+    async def _wait_for_all(
+        self, wanted: dict[StreamKey, int], within_seconds: float
+    ) -> list[Pending]:
         stores = self._stores.values()
-        found = await asyncio.gather(*(self._of(each, wanted, within_seconds) for each in stores))
+        found = await asyncio.gather(
+            *(self._wait_for_store(each, wanted, within_seconds) for each in stores)
+        )
         return [pending for each in found for pending in each]
 
-    async def _of(
+    async def _wait_for_store(
         self, store: "_Store", wanted: Mapping[StreamKey, int], within_seconds: float
     ) -> list[Pending]:
-        projection = await store.projection()
+        projection = await store.open_projection()
         if isinstance(projection, str):
-            return [_down(store.name, Waited(dict(wanted)), each, projection) for each in wanted]
+            waited = Waited(dict(wanted))
+            return [_build_down(store.name, waited, each, projection) for each in wanted]
         own = {s: v for s, v in wanted.items() if s.aggregate in projection.aggregates}
         if not own:
             return []
         waited = await wait_for(projection, own, within_seconds)
         if waited.down is not None:
-            return [_down(store.name, waited, each, waited.down) for each in waited.left]
-        return await self._explained(store, projection, waited) if waited.left else []
+            return [_build_down(store.name, waited, each, waited.down) for each in waited.left]
+        return await self._explain(store, projection, waited) if waited.left else []
 
-    async def _explained(
+    async def _explain(
         self, store: "_Store", projection: Projection, waited: Waited
     ) -> list[Pending]:
         try:
-            obstacles = await self._obstacles(projection, list(waited.left))
+            obstacles = await self._read_obstacles(projection, list(waited.left))
         except OutboxError as error:
-            return [_pending(store.name, waited, s, Why.UNKNOWN, str(error)) for s in waited.left]
-        behind = await store.behind(projection)
+            why = (Why.UNKNOWN, str(error))
+            return [_build_pending(store.name, waited, stream, *why) for stream in waited.left]
+        behind = await store.describe_lag(projection)
         return [
-            _pending(store.name, waited, stream, *_why(obstacle, behind))
+            _build_pending(store.name, waited, stream, *_find_reason(obstacle, behind))
             for stream, obstacle in obstacles.items()
         ]
 
-    async def _heads(self, streams: Sequence[StreamKey]) -> dict[StreamKey, int]:
+    async def _read_heads(self, streams: Sequence[StreamKey]) -> dict[StreamKey, int]:
         async with self._database.read() as connection:
             heads = await heads_of(await driver_connection(connection), streams)
         return {stream: head.version for stream, head in heads.items()}
 
-    async def _obstacles(
+    async def _read_obstacles(
         self, projection: Projection, streams: Sequence[StreamKey]
     ) -> dict[StreamKey, Obstacle]:
-        of = {"consumer": projection.name, "topics": list(projection.topics)}
+        parameters = {"consumer": projection.name, "topics": list(projection.topics)}
+        parameters |= _list_columns(streams)
         async with self._database.read() as connection:
             driver: psycopg.AsyncConnection[Any] = await driver_connection(connection)
-            rows = await (await driver.execute(OBSTACLES, _arrays(streams) | of)).fetchall()
+            rows = await (await driver.execute(OBSTACLES, parameters)).fetchall()
         return {StreamKey(aggregate, key): Obstacle(*rest) for aggregate, key, *rest in rows}
 
 
 class _Store:
-    """One store: opened when it is first asked for, and how far its consumer group is."""
+    """One store, opened when it is first asked for, and how far its consumer group is."""
 
     def __init__(self, name: str, settings: Settings, assemble: Assemble) -> None:
         self.name = name
@@ -203,13 +221,16 @@ class _Store:
         self._projection: Projection | None = None
         self._opening = asyncio.Lock()
         self._asking = asyncio.Lock()
-        self._behind: tuple[float, str] | None = None
+        self._lag: tuple[float, str] | None = None
 
     async def close(self) -> None:
         await self._held.aclose()
 
-    async def projection(self) -> Projection | str:
-        """Or why it cannot be opened: local mode's folder belongs to one process at a time."""
+    async def open_projection(self) -> Projection | str:
+        """Open the projection, or return why that is not possible.
+
+        In local mode, for example, the folder belongs to one process at a time.
+        """
         async with self._opening:
             if self._projection is None:
                 try:
@@ -219,16 +240,16 @@ class _Store:
                     return f"{self.name} cannot be opened: {error}"
             return self._projection
 
-    async def behind(self, projection: Projection) -> str:
-        """How far the consumer group is, in words; asked once for all who wait at a time."""
+    async def describe_lag(self, projection: Projection) -> str:
+        """How far the consumer group is, in words; Kafka is asked once for all who wait now."""
         async with self._asking:
-            if self._behind is None or monotonic() - self._behind[0] > LAG_KEPT_SECONDS:
-                self._behind = (monotonic(), await self._ask(projection))
-            return self._behind[1]
+            if self._lag is None or monotonic() - self._lag[0] > LAG_KEPT_SECONDS:
+                self._lag = (monotonic(), await self._ask_lag(projection))
+            return self._lag[1]
 
-    async def _ask(self, projection: Projection) -> str:
+    async def _ask_lag(self, projection: Projection) -> str:
         asking: Coroutine[Any, Any, int] = count_unread(
-            self._settings.kafka_url, f"aftercommit.{projection.name}", projection.topics
+            self._settings.kafka_url, group_of(projection.name), projection.topics
         )
         try:
             async with asyncio.timeout(LAG_SECONDS):
@@ -240,7 +261,7 @@ class _Store:
         return "its consumer has passed it; see `python -m consumers drift check`"
 
 
-def _why(obstacle: Obstacle, behind: str) -> tuple[Why, str]:
+def _find_reason(obstacle: Obstacle, behind: str) -> tuple[Why, str]:
     if obstacle.refused is not None:
         return Why.PARKED, f"Kafka refused a message of this key: {obstacle.refused}"
     if obstacle.letter is not None:
@@ -248,15 +269,15 @@ def _why(obstacle: Obstacle, behind: str) -> tuple[Why, str]:
     return Why.LAG, "the relay has not published it yet" if obstacle.unpublished else behind
 
 
-def _pending(store: str, waited: Waited, stream: StreamKey, why: Why, detail: str) -> Pending:
+def _build_pending(store: str, waited: Waited, stream: StreamKey, why: Why, detail: str) -> Pending:
     entry = waited.shown.get(stream)
     version = entry.version if entry else 0
     return Pending(store, stream, waited.left[stream], version, why, detail)
 
 
-def _down(store: str, waited: Waited, stream: StreamKey, detail: str) -> Pending:
+def _build_down(store: str, waited: Waited, stream: StreamKey, detail: str) -> Pending:
     return Pending(store, stream, waited.left[stream], None, Why.DOWN, detail)
 
 
-def _arrays(streams: Sequence[StreamKey]) -> dict[str, Any]:
+def _list_columns(streams: Sequence[StreamKey]) -> dict[str, Any]:
     return {"aggregates": [s.aggregate for s in streams], "keys": [s.key for s in streams]}

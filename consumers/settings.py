@@ -1,4 +1,4 @@
-"""The settings of the consumers: the services', and those of the graph and the runner."""
+"""The settings of the consumers: those of the services, of the graph, the runner and drift."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from services.settings import Settings as ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """What a consumer can be told; see outbox.settings for where it is read from."""
+    """Everything that configures a consumer; see outbox.settings for where it is read from."""
 
     neo4j_url: Annotated[str, AfterValidator(check_neo4j)] = Field(
         default="bolt://127.0.0.1:7687", validation_alias="NEO4J_URL"
@@ -17,12 +17,12 @@ class Settings(ServiceSettings):
     neo4j_user: str = Field(default="neo4j", validation_alias="NEO4J_USER")
     neo4j_password: SecretStr = Field(default=SecretStr(""), validation_alias="NEO4J_PASSWORD")
     neo4j_database: str = Field(default="neo4j", validation_alias="NEO4J_DATABASE")
-    neo4j_answer_seconds: float = Field(default=30.0, gt=0)  # a call, the repetitions included
+    neo4j_answer_seconds: float = Field(default=30.0, gt=0)  # of one call with its repetitions
 
     session_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
     rebalance_timeout_milliseconds: int = Field(default=10_000, ge=1_000)
     max_fetch_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
-    fetch_wait_milliseconds: int = Field(default=500, ge=1)  # of the broker, where nothing is new
+    fetch_wait_milliseconds: int = Field(default=500, ge=1)  # at the broker, if nothing is new
     receive_messages: int = Field(default=1_000, ge=1)
     receive_wait_milliseconds: int = Field(default=200, ge=1)
     in_flight_messages: int = Field(default=20_000, ge=1)  # in memory, of all partitions
@@ -41,5 +41,5 @@ class Settings(ServiceSettings):
     repair_keys_per_second: float = Field(default=500.0, gt=0)
     repair_max_share: float = Field(
         default=0.1, ge=0, le=1
-    )  # of all keys; more needs a person's word
-    repair_free_keys: int = Field(default=10, ge=0)  # so many may differ whatever their share
+    )  # of all keys; an operator must allow more
+    repair_free_keys: int = Field(default=10, ge=0)  # so many may always be repaired

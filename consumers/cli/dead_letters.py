@@ -11,9 +11,9 @@ import typer
 from consumers.dead_letters.listing import (
     OPEN_STATUSES,
     Letter,
+    LetterDetails,
     LetterSelection,
     LetterStatus,
-    ShownLetter,
     count_letters,
     list_letters,
     make_headers_readable,
@@ -39,7 +39,7 @@ Ids = Annotated[
     list[int] | None, typer.Option("--id", min=0, max=HIGHEST, help="Only this letter; repeatable.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only report what would be touched.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Letters to show.")]
 After = Annotated[
     int, typer.Option(min=0, max=HIGHEST, help="Only letters with a higher id: the next page.")
@@ -53,16 +53,17 @@ WaitSeconds = Annotated[
     typer.Option(min=0, max=86_400, help="How long to wait for what becomes of them; 0: not."),
 ]
 Older = Annotated[
-    int, typer.Option("--older-than-days", min=1, max=36_500, help="Since it was closed.")
+    int,
+    typer.Option("--older-than-days", min=1, max=36_500, help="Only letters closed before that."),
 ]
 EXIT_DEAD_AGAIN = 1
 Connection = psycopg.AsyncConnection[Any]
-Repair = Callable[[psycopg.AsyncConnection[Any], LetterSelection, Operation], Awaitable[list[int]]]
+Repair = Callable[[Connection, LetterSelection, Operation], Awaitable[list[int]]]
 
 
 @app.callback(invoke_without_command=True)
 def dead_letters(context: typer.Context, json: Json = False) -> None:
-    """List what needs a person, where no command is given."""
+    """List the letters that need an operator, if no command is given."""
     if context.invoked_subcommand is None:
         list_command(json=json)
 
@@ -99,11 +100,12 @@ def show_command(
     letter_id: Annotated[int, typer.Argument(metavar="ID", min=0, max=HIGHEST)], json: Json = False
 ) -> None:
     """Show one letter: its bytes, as text or in base64, what waits behind it, and its history."""
-    shown = _told(ask(Settings(), lambda connection: read_letter(connection, letter_id)))
+    details = _as_json(ask(Settings(), lambda connection: read_letter(connection, letter_id)))
     if json:
-        say_json(shown)
+        say_json(details)
     else:
-        print_table(("field", "value"), [(name, _cell(value)) for name, value in shown.items()])
+        rows = [(name, _format_cell(value)) for name, value in details.items()]
+        print_table(("field", "value"), rows)
 
 
 @app.command("retry")
@@ -122,25 +124,19 @@ def retry_command(
     """Try dead letters again, and then what waits behind them, in the order of the key.
 
     The running consumer does it. A letter that fails again is dead again, and its key waits on.
-    What became of them is told, after some seconds at the latest. Exit code 1 where one is dead
-    again, 2 where one still waits for its consumer.
+    The command reports what became of them, after some seconds at the latest. Exit code 1 if one is
+    dead again, 2 if one still waits for its consumer.
     """
-    selection = _selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
-    settings = Settings()
-    operation = Operation(settings.operator, "dead-letters retry", str(selection), reason)
-
-    async def touch(connection: Connection) -> tuple[LetterPreview, LetterOutcome | None]:
-        found = await preview_repair(connection, selection)
-        if dry_run:
-            return found, None
-        letters = await retry(connection, selection, operation)
-        touched = LetterPreview(len(letters), found.waiting)
-        if not wait_seconds:
-            return touched, None
-        return touched, await wait_for_outcome(connection, letters, wait_seconds)
-
-    touched, outcome = ask(settings, touch)
-    _report(touched, outcome, dry_run=dry_run, json=json)
+    selection = _build_selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
+    outcome = _repair(
+        "dead-letters retry",
+        retry,
+        selection,
+        reason,
+        dry_run=dry_run,
+        json=json,
+        wait_seconds=wait_seconds,
+    )
     if outcome is not None and (outcome.dead or outcome.waiting):
         raise typer.Exit(EXIT_DEAD_AGAIN if outcome.dead else EXIT_UNANSWERED)
 
@@ -157,13 +153,13 @@ def discard_command(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Never apply dead letters; redo what waits behind them.
+    """Never apply dead letters; redeliver what waits behind them.
 
     To correct a message, publish a new one of the same key through the outbox, which will wait
     behind the letter, and then discard the letter: a message is never edited where it is, since
     its bytes are what the topic and every other consumer have.
     """
-    selection = _selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
+    selection = _build_selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
     _repair("dead-letters discard", discard, selection, reason, dry_run=dry_run, json=json)
 
 
@@ -196,7 +192,7 @@ def prune_command(
         say(f"{letters} letters {'would be deleted' if dry_run else 'deleted'}")
 
 
-def _selection(
+def _build_selection(
     consumer: str | None,
     topic: str | None,
     key: str | None,
@@ -205,7 +201,7 @@ def _selection(
     *,
     all_letters: bool,
 ) -> LetterSelection:
-    """Everything only where it is said in so many words."""
+    """Select letters; BadParameter if no option is given, since all letters need `--all`."""
     selection = LetterSelection(consumer, topic, key, letter_reason, ids or None)
     if selection == LetterSelection() and not all_letters:
         options = "--id, --consumer, --topic, --key, --letter-reason or --all"
@@ -221,33 +217,41 @@ def _repair(
     *,
     dry_run: bool,
     json: bool,
-) -> None:
+    wait_seconds: float = 0.0,
+) -> LetterOutcome | None:
+    """Repair, print what was touched, and return what became of it if that was waited for."""
     settings = Settings()
     operation = Operation(settings.operator, action, str(selection), reason)
 
-    async def touch(connection: psycopg.AsyncConnection[Any]) -> LetterPreview:
+    async def touch(connection: Connection) -> tuple[LetterPreview, LetterOutcome | None]:
         found = await preview_repair(connection, selection)
         if dry_run:
-            return found
-        return LetterPreview(len(await repair(connection, selection, operation)), found.waiting)
+            return found, None
+        letters = await repair(connection, selection, operation)
+        touched = LetterPreview(len(letters), found.waiting)
+        if not wait_seconds:
+            return touched, None
+        return touched, await wait_for_outcome(connection, letters, wait_seconds)
 
-    _report(ask(settings, touch), None, dry_run=dry_run, json=json)
+    touched, outcome = ask(settings, touch)
+    _print_repair(touched, outcome, dry_run=dry_run, json=json)
+    return outcome
 
 
-def _report(
+def _print_repair(
     touched: LetterPreview, outcome: LetterOutcome | None, *, dry_run: bool, json: bool
 ) -> None:
     if json:
-        told = asdict(touched) | {"dry_run": dry_run}
-        say_json(told | ({"outcome": asdict(outcome)} if outcome else {}))
+        counts = asdict(touched) | {"dry_run": dry_run}
+        say_json(counts | ({"outcome": asdict(outcome)} if outcome else {}))
         return
     would = " would be touched" if dry_run else ""
     say(f"{touched.letters} letters{would}; {touched.waiting} messages wait behind them")
     if outcome is not None:
-        _tell_outcome(outcome)
+        _print_outcome(outcome)
 
 
-def _tell_outcome(outcome: LetterOutcome) -> None:
+def _print_outcome(outcome: LetterOutcome) -> None:
     say(f"{outcome.applied} applied, {outcome.dead} dead again, {outcome.waiting} waiting")
     if outcome.failed:
         rows = [(e.id, e.reason, e.attempts, e.error) for e in outcome.failed]
@@ -266,19 +270,19 @@ def _print_list(letters: list[Letter]) -> None:
     print_table(columns, rows)
 
 
-def _told(shown: ShownLetter) -> dict[str, Any]:
-    """As JSON says it: bytes are {"text": ...} or {"base64": ...}."""
-    letter = shown.letter
-    read = {
+def _as_json(details: LetterDetails) -> dict[str, Any]:
+    """Everything of a letter on one level; bytes are {"text": ...} or {"base64": ...}."""
+    letter = details.letter
+    readable = {
         "key": make_readable(letter.key),
         "value": make_readable(letter.value),
         "headers": make_headers_readable(letter.headers),
-        "operations": [asdict(each) for each in shown.operations],
+        "operations": [asdict(each) for each in details.operations],
     }
-    return asdict(letter) | asdict(shown.around) | read
+    return asdict(letter) | asdict(details.around) | readable
 
 
-def _cell(value: object) -> str:
+def _format_cell(value: object) -> str:
     return (
         value if isinstance(value, str) else to_json.dumps(value, default=str, ensure_ascii=False)
     )

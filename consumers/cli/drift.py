@@ -1,4 +1,4 @@
-"""`python -m consumers drift check | repair | watch`."""
+"""`python -m consumers drift check | repair | watch`; `check` stands here."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -68,7 +68,7 @@ def check_command(
 
 
 def _exit_code(all_found: list[DriftSummary]) -> int:
-    """What could not be compared is never in sync."""
+    """A projection that could not be compared never counts as in sync."""
     if any(each.error for each in all_found):
         return EXIT_UNANSWERED
     return EXIT_DIFFERS if any(each.keys for each in all_found) else 0
@@ -83,7 +83,7 @@ async def _check_all(
     *,
     quiet: bool,
 ) -> list[DriftSummary]:
-    """One after the other; one that fails does not keep the others from being compared."""
+    """Check one after the other; one that fails does not keep the others from being compared."""
     stores = [await _check(settings, name, care, limit, quiet=quiet) for name in names]
     return [*stores, *[await _check_rows(settings, each, limit) for each in rows]]
 
@@ -95,8 +95,9 @@ async def _check_rows(settings: Settings, rows: OwnRows, limit: int) -> DriftSum
             async with await connect_command(settings, "drift") as connection:
                 difference = await rows.compare(connection, limit)
     except (OutboxError, psycopg.errors.UndefinedTable) as error:
-        is_known = isinstance(error, OutboxError)
-        why = str(error) if is_known else "has no tables here; run `python -m services migrate`"
+        is_translated = isinstance(error, OutboxError)
+        missing = "has no tables here; run `python -m services migrate`"
+        why = str(error) if is_translated else missing
         complain(f"{rows.name}: {why}")
         return DriftSummary(rows.name, error=why)
     return summarize_rows(rows.name, difference, monotonic() - started)

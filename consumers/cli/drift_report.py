@@ -1,4 +1,4 @@
-"""Found: what a check says, as JSON and as tables."""
+"""What a drift check has found, as JSON and as tables."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,9 +18,10 @@ LIMIT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class DriftSummary:
-    """What was found in one projection, or in a service's own rows; `error` is why nothing was.
+    """What was found in one projection, or in a service's own rows.
 
-    Counts are exact; `findings` are at most so many of each kind as were asked for.
+    `error` is why it could not be compared. `counts` are exact; `findings` are limited, each kind
+    by itself.
     """
 
     projection: str
@@ -33,13 +34,17 @@ class DriftSummary:
 
     @property
     def keys(self) -> int:
+        """How many keys differ, of all kinds together."""
         return sum(self.counts.values())
 
 
 def summarize_drift(drift: Drift, limit: int) -> DriftSummary:
-    """A check's outcome that outlives its temporary file."""
-    findings = [_finding(pair) for pair in _first(drift.pairs(), limit)]
-    findings += [_foreign(each) for each in islice(drift.foreign(), limit)]
+    """Summarize a check, with at most `limit` findings of each kind.
+
+    The summary stays valid after the temporary file of the check is gone.
+    """
+    findings = [_describe_pair(pair) for pair in _limit_each_kind(drift.pairs(), limit)]
+    findings += [_describe_foreign(each) for each in islice(drift.foreign(), limit)]
     seconds = round(drift.seconds, 3)
     return DriftSummary(
         drift.projection, None, drift.heads, drift.shown, seconds, dict(drift.counts), findings
@@ -47,7 +52,7 @@ def summarize_drift(drift: Drift, limit: int) -> DriftSummary:
 
 
 def summarize_rows(name: str, difference: RowDifference, seconds: float) -> DriftSummary:
-    """The same of a service's own rows; what is shown of a key is its row."""
+    """Summarize the comparison of a service's own rows with the stream heads."""
     findings = [
         {
             "kind": kind,
@@ -68,10 +73,10 @@ def summarize_rows(name: str, difference: RowDifference, seconds: float) -> Drif
 
 
 def print_summary(all_found: Iterable[DriftSummary]) -> None:
-    """The counts, and then the keys."""
+    """Print the counts of each projection, and then the keys that differ."""
     all_found = list(all_found)
     columns = ("projection", "keys", *DifferenceKind, "seconds")
-    print_table(columns, [_counts(each) for each in all_found])
+    print_table(columns, [_build_counts_row(each) for each in all_found])
     rows = [(each.projection, *f.values()) for each in all_found for f in each.findings]
     if rows:
         print_table(
@@ -79,14 +84,14 @@ def print_summary(all_found: Iterable[DriftSummary]) -> None:
         )
 
 
-def _counts(each: DriftSummary) -> tuple[object, ...]:
+def _build_counts_row(each: DriftSummary) -> tuple[object, ...]:
     if each.error:
         return (each.projection, "not compared")
     counts = [f"{each.counts[kind]:,}" for kind in DifferenceKind]
     return (each.projection, f"{each.heads:,}", *counts, f"{each.seconds:.1f}")
 
 
-def _first(pairs: Iterable[Pair], limit: int) -> Iterable[Pair]:
+def _limit_each_kind(pairs: Iterable[Pair], limit: int) -> Iterable[Pair]:
     seen: Counter[DifferenceKind] = Counter()
     for pair in pairs:
         if pair.kind and seen[pair.kind] < limit:
@@ -94,20 +99,20 @@ def _first(pairs: Iterable[Pair], limit: int) -> Iterable[Pair]:
             yield pair
 
 
-def _finding(pair: Pair) -> dict[str, Any]:
+def _describe_pair(pair: Pair) -> dict[str, Any]:
     return {
         "kind": pair.kind,
         "aggregate": pair.stream.aggregate,
         "key": pair.stream.key,
         "version": pair.head.version if pair.head else None,
         "shown_version": pair.shown.version if pair.shown else None,
-        "digest": _content(pair.head),
-        "shown_digest": _content(pair.shown),
+        "digest": _describe_content(pair.head),
+        "shown_digest": _describe_content(pair.shown),
     }
 
 
-def _foreign(entry: ForeignEntry) -> dict[str, Any]:
-    """As a finding: its place in the store stands for a key, and why it is foreign for a digest."""
+def _describe_foreign(entry: ForeignEntry) -> dict[str, Any]:
+    """Its place in the store stands as the key, and why it is foreign stands as the digest."""
     return {
         "kind": DifferenceKind.FOREIGN,
         "aggregate": None,
@@ -119,8 +124,8 @@ def _foreign(entry: ForeignEntry) -> dict[str, Any]:
     }
 
 
-def _content(entry: Entry | None) -> str | None:
-    """What is to be shown of a deleted key is that it is deleted."""
+def _describe_content(entry: Entry | None) -> str | None:
+    """The digest, and that the key is deleted if it is; None if there is no entry."""
     if entry is None:
         return None
     return f"{entry.digest} (deleted)" if entry.deleted else entry.digest

@@ -1,4 +1,4 @@
-"""What the drift commands share: which stores, and a store with a connection to PostgreSQL."""
+"""What several commands share: their options, and a store with a connection to PostgreSQL."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,13 +37,14 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 def choose_projections(names: list[str] | None) -> list[str]:
-    """The projections that were named, or all."""
+    """Return the projections that were named, or all; BadParameter if one is not known."""
     for unknown in set(names or ()) - PROJECTIONS.keys():
         raise typer.BadParameter(f"{escape(unknown)}: must be one of {', '.join(PROJECTIONS)}")
     return list(dict.fromkeys(names or PROJECTIONS))
 
 
 def build_care(settings: Settings, patience_seconds: float | None) -> Care:
+    """How a check goes about it; a patience of None is the setting's."""
     patience = settings.drift_patience_seconds if patience_seconds is None else patience_seconds
     return Care(patience_seconds=patience, run_rows=settings.drift_run_keys)
 
@@ -52,7 +53,7 @@ def build_care(settings: Settings, patience_seconds: float | None) -> Care:
 async def open_projection(
     settings: Settings, name: str
 ) -> AsyncIterator[tuple[Connection, Projection]]:
-    """The store, and a connection in autocommit; DependencyDown where either is away."""
+    """Open a store, and a connection in autocommit; DependencyDown if either is away."""
     with translate_errors():
         async with (
             PROJECTIONS[name](settings) as store,

@@ -55,12 +55,12 @@ def start_command(
 ) -> None:
     """Fill a new generation while writers go on, check that it is equal, and make it the live one.
 
-    Stopped or killed, the same command goes on. Outages are waited out. Exit code 3 where a
-    person has to do something first, which it names.
+    If it was stopped or killed, the same command goes on. It waits through outages. Exit code 3 if
+    an operator has to do something first, which it names.
     """
     settings = Settings()
     asked = RebuildRequest(
-        _operation(settings, "rebuild", projection, reason),
+        _build_operation(settings, "rebuild", projection, reason),
         build_care(settings, patience),
         model,
         rate,
@@ -79,10 +79,13 @@ def rollback_command(
     allow_left: AllowLeft = 0,
     json: Json = False,
 ) -> None:
-    """Bring the former generation up to date, and make it the live one again; as `start`."""
+    """Bring the former generation up to date, and make it the live one again.
+
+    Interruptions, outages and exit codes are handled like those of `start`.
+    """
     settings = Settings()
     asked = RebuildRequest(
-        _operation(settings, "rollback", projection, reason),
+        _build_operation(settings, "rollback", projection, reason),
         build_care(settings, patience),
         keys_per_second=rate,
         allow_left=allow_left,
@@ -95,18 +98,21 @@ def rollback_command(
 def status_command(json: Json = False) -> None:
     """The generations of each store, and how far its last rebuild is.
 
-    Exit code 2 where a store could not be asked; what PostgreSQL says of it is told all the same.
+    Exit code 2 if a store could not be asked; what PostgreSQL says of it is shown all the same.
     """
     settings = Settings()
-    said = answer(settings, _status(settings))
+    states = answer(settings, _read_status(settings))
     if json:
-        say_json(said)
+        say_json(states)
     else:
         print_table(
             ("projection", "generations", *SHOWN),
-            [(name, _generations(each), *_row(each["rebuild"])) for name, each in said.items()],
+            [
+                (name, _format_generations(each), *_build_row(each["rebuild"]))
+                for name, each in states.items()
+            ],
         )
-    unanswered = {name: each["error"] for name, each in said.items() if each["error"]}
+    unanswered = {name: each["error"] for name, each in states.items() if each["error"]}
     for name, why in unanswered.items():
         complain(f"{name}: {why}")
     if unanswered:
@@ -117,17 +123,17 @@ def status_command(json: Json = False) -> None:
 def drop_command(projection: Name, generation: Number, reason: Reason, json: Json = False) -> None:
     """Remove a generation that is not live, and abandon a rebuild into it."""
     settings = Settings()
-    operation = _operation(settings, "rebuild drop", projection, reason)
+    operation = _build_operation(settings, "rebuild drop", projection, reason)
 
-    async def dropped() -> None:
+    async def drop_it() -> None:
         async with PROJECTIONS[projection](settings) as store:
             await drop(settings, store.generations, generation, operation)
 
-    _answered(settings, dropped())
+    _answer(settings, drop_it())
     say_json({"dropped": generation}) if json else say(f"{generation} dropped")
 
 
-def _operation(settings: Settings, action: str, projection: str, reason: str) -> Operation:
+def _build_operation(settings: Settings, action: str, projection: str, reason: str) -> Operation:
     if projection not in PROJECTIONS:
         raise typer.BadParameter(f"{escape(projection)}: must be one of {', '.join(PROJECTIONS)}")
     return Operation(settings.operator, action, projection, reason)
@@ -135,22 +141,24 @@ def _operation(settings: Settings, action: str, projection: str, reason: str) ->
 
 def _carry_out(settings: Settings, asked: RebuildRequest, *, json: bool) -> None:
     calm_the_collector()
-    done = _answered(settings, _rebuilt(settings, asked, quiet=json))
+    done = _answer(settings, _rebuild(settings, asked, quiet=json))
     if json:
         say_json(asdict(done))
     else:
-        print_table(SHOWN, [_row(asdict(done))])
+        print_table(SHOWN, [_build_row(asdict(done))])
 
 
-def _answered(settings: Settings, question: Coroutine[Any, Any, Any]) -> Any:
-    async def asked() -> Any:
+def _answer(settings: Settings, question: Coroutine[Any, Any, Any]) -> Any:
+    """Run it; what only an operator can repair is one line and exit code 3."""
+
+    async def ask() -> Any:
         with report_halt(), translate_errors():
             return await question
 
-    return answer(settings, asked())
+    return answer(settings, ask())
 
 
-async def _rebuilt(settings: Settings, asked: RebuildRequest, *, quiet: bool) -> Rebuild:
+async def _rebuild(settings: Settings, asked: RebuildRequest, *, quiet: bool) -> Rebuild:
     asked.operation.require_reason()
     name = asked.operation.subject
     with show_progress(f"{name} keys", quiet=quiet) as on_progress:
@@ -158,37 +166,41 @@ async def _rebuilt(settings: Settings, asked: RebuildRequest, *, quiet: bool) ->
             return await rebuild_through_outages(settings, store.generations, asked, on_progress)
 
 
-async def _status(settings: Settings) -> dict[str, Any]:
+async def _read_status(settings: Settings) -> dict[str, Any]:
     with translate_errors():
         async with await connect_command(settings, "rebuild") as connection:
-            return {name: await _status_of(settings, connection, name) for name in PROJECTIONS}
+            return {name: await _read_state(settings, connection, name) for name in PROJECTIONS}
 
 
-async def _status_of(settings: Settings, connection: Any, name: str) -> dict[str, Any]:
-    """What a store does not answer leaves what PostgreSQL says; `error` is None where it does."""
+async def _read_state(settings: Settings, connection: Any, name: str) -> dict[str, Any]:
+    """What PostgreSQL and the store say of one projection.
+
+    If the store does not answer, `generations` is None and `error` says why; else `error` is None,
+    or says which generations are another program's.
+    """
     row = await find_latest(connection, name)
-    said: dict[str, Any] = {"rebuild": asdict(row) if row else None, "error": None}
+    state: dict[str, Any] = {"rebuild": asdict(row) if row else None, "error": None}
     try:
         async with PROJECTIONS[name](settings) as store:
             existing: list[Generation] = await store.generations.list_generations()
             foreign = [each.foreign for each in existing if each.foreign]
-            told = {"generations": [asdict(each) for each in existing]}
-            return said | told | {"error": "; ".join(foreign) or None}
+            generations = {"generations": [asdict(each) for each in existing]}
+            return state | generations | {"error": "; ".join(foreign) or None}
     except OutboxError as error:
-        return said | {"generations": None, "error": str(error)}
+        return state | {"generations": None, "error": str(error)}
 
 
-def _generations(said: dict[str, Any]) -> str:
-    if said["generations"] is None:
+def _format_generations(state: dict[str, Any]) -> str:
+    if state["generations"] is None:
         return "not known"
-    return " ".join(map(_generation, said["generations"])) or "none"
+    return " ".join(map(_format_generation, state["generations"])) or "none"
 
 
-def _generation(said: dict[str, Any]) -> str:
-    """The live one has a star, and one that another program made a question mark."""
-    mark = "?" if said["foreign"] else ""
-    return f"{said['number']}{mark}{'*' if said['live'] else ''}"
+def _format_generation(generation: dict[str, Any]) -> str:
+    """Mark the live generation with a star, and one that another program made with "?"."""
+    mark = "?" if generation["foreign"] else ""
+    return f"{generation['number']}{mark}{'*' if generation['live'] else ''}"
 
 
-def _row(rebuild: dict[str, Any] | None) -> tuple[object, ...]:
+def _build_row(rebuild: dict[str, Any] | None) -> tuple[object, ...]:
     return tuple(rebuild[name] for name in SHOWN) if rebuild else ("-",) * len(SHOWN)

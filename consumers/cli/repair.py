@@ -41,12 +41,12 @@ AllowShare = Annotated[
 Rate = Annotated[
     float | None, typer.Option(min=0.1, max=MAX_RATE, callback=refuse_nan, help="Keys a second.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only report what would be touched.")]
 
 
 @dataclass(frozen=True, slots=True)
 class RepairRequest:
-    """What was asked for."""
+    """What the operator asked for; `quiet` shows no progress."""
 
     care: Care
     limits: RepairLimits
@@ -58,7 +58,7 @@ class RepairRequest:
 
 @dataclass(frozen=True, slots=True)
 class RepairOutcome:
-    """What was found in one projection, and what became of it; `refused` is why nothing did."""
+    """What was found in one projection, and what was repaired; `refused` is why nothing was."""
 
     found: DriftSummary
     repaired: Repaired | None = None
@@ -66,6 +66,7 @@ class RepairOutcome:
 
     @property
     def exit_code(self) -> int:
+        """0, or 1 if keys are left, 2 if the store could not be repaired, 3 if it was refused."""
         if self.found.error:
             return EXIT_UNANSWERED
         if self.refused:
@@ -84,30 +85,30 @@ def repair_command(
     limit: Limit = LIMIT,
     json: Json = False,
 ) -> None:
-    """Check, and apply the latest message of just the keys that differ; forget orphans.
+    """Check, and apply the latest message of just the keys that differ; delete orphans.
 
-    A foreign entry in a key's place is replaced; any other is another program's, perhaps: it is
-    named, and is for a person to remove.
-    Exit code 1 where keys are left, 2 when a store could not be repaired, 3 when so many differ
+    A foreign entry in a key's place is replaced; any other may be another program's: it is named,
+    and an operator must remove it.
+    Exit code 1 when keys are left, 2 when a store could not be repaired, 3 when so many differ
     that it was refused.
     """
     settings, names = Settings(), choose_projections(projection)
     calm_the_collector()
     asked = RepairRequest(
         build_care(settings, patience),
-        _limits(settings, allow_share, rate),
+        _build_limits(settings, allow_share, rate),
         Operation(settings.operator, "drift repair", "", reason),
         dry_run,
         limit,
         json,
     )
     outcomes = answer(settings, _repair_all(settings, names, asked))
-    _show(outcomes, json=json)
+    _print_outcomes(outcomes, json=json)
     raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
 
 
-def _limits(settings: Settings, share: float | None, rate: float | None) -> RepairLimits:
-    """The settings', or what a person says instead."""
+def _build_limits(settings: Settings, share: float | None, rate: float | None) -> RepairLimits:
+    """Take the limits from the options, or else from the settings."""
     return RepairLimits(
         settings.repair_max_share if share is None else share,
         settings.repair_free_keys,
@@ -118,7 +119,7 @@ def _limits(settings: Settings, share: float | None, rate: float | None) -> Repa
 async def _repair_all(
     settings: Settings, names: list[str], asked: RepairRequest
 ) -> list[RepairOutcome]:
-    """One after the other; one that fails does not keep the others from being repaired."""
+    """Repair one after the other; one that fails does not keep the others from being repaired."""
     asked.operation.require_reason()
     return [await _repair(settings, name, asked) for name in names]
 
@@ -139,30 +140,30 @@ async def _repair(settings: Settings, name: str, asked: RepairRequest) -> Repair
 async def _repair_found(
     connection: Connection, store: Projection, drift: Drift, asked: RepairRequest
 ) -> RepairOutcome:
-    told = summarize_drift(drift, asked.limit)
+    summary = summarize_drift(drift, asked.limit)
     operation = replace(asked.operation, subject=store.name, details={})
     try:
         asked.limits.require(drift)
         if asked.dry_run or not drift.keys:
-            return RepairOutcome(told)
+            return RepairOutcome(summary)
         with show_progress(f"{store.name} keys repaired", quiet=asked.quiet) as on_progress:
             done = await repair(connection, store, drift, asked.limits, operation, on_progress)
-        return RepairOutcome(told, repaired=done)
+        return RepairOutcome(summary, repaired=done)
     except RepairTooLarge as refusal:
         complain(str(refusal))
-        return RepairOutcome(told, refused=str(refusal))
+        return RepairOutcome(summary, refused=str(refusal))
 
 
-def _show(outcomes: list[RepairOutcome], *, json: bool) -> None:
+def _print_outcomes(outcomes: list[RepairOutcome], *, json: bool) -> None:
     if json:
         say_json({each.found.projection: _as_json(each) for each in outcomes})
         return
     print_summary(each.found for each in outcomes)
     columns = ("projection", "applied", "forgotten", "settled", "left", "seconds")
-    print_table(columns, [_row(each.found.projection, each.repaired) for each in outcomes])
+    print_table(columns, [_build_row(each.found.projection, each.repaired) for each in outcomes])
 
 
-def _row(projection: str, done: Repaired | None) -> tuple[object, ...]:
+def _build_row(projection: str, done: Repaired | None) -> tuple[object, ...]:
     if done is None:
         return (projection, "-", "-", "-", "-", "-")
     counts = (done.applied, done.forgotten, done.settled, done.failed)
@@ -172,12 +173,12 @@ def _row(projection: str, done: Repaired | None) -> tuple[object, ...]:
 def _as_json(outcome: RepairOutcome) -> dict[str, Any]:
     done = outcome.repaired
     nothing: dict[str, Any] = {"repaired": None, "left": [], "foreign": []}
-    told = asdict(outcome.found) | nothing | {"refused": outcome.refused}
+    shown = asdict(outcome.found) | nothing | {"refused": outcome.refused}
     if done is not None:
-        told["repaired"] = {name: getattr(done, name) for name in REPAIRED}
-        told["left"] = [
+        shown["repaired"] = {name: getattr(done, name) for name in REPAIRED}
+        shown["left"] = [
             {"aggregate": stream.aggregate, "key": stream.key, "why": why}
             for stream, why in done.left.items()
         ]
-        told["foreign"] = [asdict(each) for each in done.foreign]
-    return told
+        shown["foreign"] = [asdict(each) for each in done.foreign]
+    return shown

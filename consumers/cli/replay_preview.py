@@ -1,4 +1,4 @@
-"""`python -m consumers replay-preview`."""
+"""`python -m consumers replay-preview`: what a replay would mend in the live stores."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -43,7 +43,7 @@ def replay_preview(
     consumer: For = None,
     json: Json = False,
 ) -> None:
-    """Tell what the live stores lack of a selection, and what a replay of it would mend.
+    """Report what the live stores lack of a selection, and what a replay of it would mend.
 
     It takes the options of `python -m outbox replay start`, and sends nothing.
     """

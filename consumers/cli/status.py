@@ -1,4 +1,4 @@
-"""`python -m consumers status`: how far each consumer is, and what it stands still at."""
+"""`python -m consumers status`: how far each consumer is, and why a partition stands still."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from outbox.runtime.lifecycle import answer
 from outbox.runtime.output import print_table, say_json
 
 Consumers = Annotated[
-    list[str] | None, typer.Argument(help="As in dead-letters; all of the catalog without one.")
+    list[str] | None, typer.Argument(help="Names of consumers; all of the catalog's if not given.")
 ]
 ALL = ("catalog-commands", "qdrant", "neo4j")
 TIMEOUT_SECONDS = 30.0

@@ -36,7 +36,7 @@ def watch_command(
 ) -> None:
     """Compare stores with PostgreSQL for ever, at a rate, until SIGTERM.
 
-    Each round is a line of log, and a line of JSON on standard output for a collector of metrics.
+    Each round is a log line, and a line of JSON on standard output for a collector of metrics.
     """
     settings, names = Settings(), choose_projections(projection)
     per_second = settings.drift_keys_per_second if rate is None else rate
@@ -61,15 +61,18 @@ def watch_command(
 
 
 def on_progress(done: WatchRound) -> None:
-    """Drift is a warning, and no answer an error: alerts stand on these."""
-    line = _line(done)
+    """Log a round and print it as JSON.
+
+    Drift is logged as a warning and a round without an answer as an error; alerts rely on that.
+    """
+    line = _as_json(done)
     level = "error" if done.error else "warning" if any((done.counts or {}).values()) else "info"
     getattr(log, level)("drift", **line)
     say_json(line)
 
 
-def _line(done: WatchRound) -> dict[str, Any]:
-    """The counts by their names; without any where there are none."""
+def _as_json(done: WatchRound) -> dict[str, Any]:
+    """The counts by their names, or the error if there are no counts."""
     if done.counts is None:
         return {"projection": done.projection, "error": done.error}
     counts = {kind.value: count for kind, count in done.counts.items()}

@@ -1,4 +1,4 @@
-"""Letters: dead letters as a person sees them, of all consumers; nothing here changes any."""
+"""Dead letters of all consumers as an operator sees them; nothing here changes any."""
 
 from base64 import b64encode
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class LetterStatus(StrEnum):
-    """Open ones need a person or are being redone; the last two are history."""
+    """The states of a letter: the first three are open, the last two are closed."""
 
     DEAD = "dead"
     WAITING = "waiting"
@@ -52,7 +52,7 @@ SHOW = f"""
 SELECT {FIELDS}, letter.key, letter.value, letter.headers, letter.timestamp_milliseconds
 FROM outbox.dead_letters AS letter WHERE letter.id = %s
 """  # noqa: S608 - constants
-# Before it: what must be closed first. Behind it: what is redone after it.
+# Before the letter is what must be closed first; behind it is what is redelivered after it.
 AROUND = f"""
 WITH other AS (
     SELECT other.id, row_number() OVER (ORDER BY other.partition, other."offset") AS place,
@@ -82,7 +82,10 @@ FROM outbox.dead_letters GROUP BY consumer, status ORDER BY consumer, status
 
 @dataclass(frozen=True, slots=True)
 class LetterSelection:
-    """Which letters; all of them where nothing is said. `letter_reason` is why one is dead."""
+    """Which letters: those that match every field that is set; all of them if none is.
+
+    `letter_reason` is why a letter is dead.
+    """
 
     consumer: str | None = None
     topic: str | None = None
@@ -91,13 +94,13 @@ class LetterSelection:
     ids: list[int] | None = None
 
     def __str__(self) -> str:
-        said = [f"{name}={value}" for name, value in asdict(self).items() if value is not None]
-        return " ".join(said) or "all"
+        parts = [f"{name}={value}" for name, value in asdict(self).items() if value is not None]
+        return " ".join(parts) or "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A letter without its bytes. Times are of PostgreSQL's clock."""
+    """A letter without its bytes; its times are of PostgreSQL's clock."""
 
     id: int
     consumer: str
@@ -114,8 +117,8 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
-    """What a person did about a letter."""
+class LetterOperation:
+    """What an operator did about a letter, and why."""
 
     operator: str
     role: str
@@ -125,8 +128,8 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
-class Bytes(Letter):
-    """A letter with its bytes. Headers are [[name, base64 of the bytes], ...]."""
+class LetterWithBytes(Letter):
+    """A letter with its bytes; its headers are [[name, base64 of the bytes], ...]."""
 
     key: bytes | None
     value: bytes | None
@@ -135,8 +138,11 @@ class Bytes(Letter):
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
-    """The open letters of the same key: how many, and the ids of the first ones."""
+class SurroundingLetters:
+    """The other open letters of the same key: how many, and the ids.
+
+    `before` lists all ids, `behind` the first 20.
+    """
 
     before_letters: int
     behind_letters: int
@@ -145,17 +151,17 @@ class Around:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownLetter:
-    """All that is known of one letter."""
+class LetterDetails:
+    """Everything that is known of one letter."""
 
-    letter: Bytes
-    around: Around
-    operations: list[Act]
+    letter: LetterWithBytes
+    around: SurroundingLetters
+    operations: list[LetterOperation]
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """How many letters of a consumer have a status, and how old the oldest is."""
+class LetterCount:
+    """How many letters of a consumer have a status, and how old the oldest of them is."""
 
     consumer: str
     status: str
@@ -171,34 +177,36 @@ async def list_letters(
     limit: int = 100,
     after: int = 0,
 ) -> list[Letter]:
-    """The oldest first; the last one's id is `after` of the next page."""
+    """Return letters, the oldest first; the last one's id is `after` of the next page."""
     statement = LIST_OPEN if statuses == OPEN_STATUSES else LIST
     page = {"statuses": list(statuses), "limit": limit, "after": after}
-    return await _rows(connection, Letter, statement, asdict(selection or LetterSelection()) | page)
+    parameters = asdict(selection or LetterSelection()) | page
+    return await _fetch(connection, Letter, statement, parameters)
 
 
-async def read_letter(connection: psycopg.AsyncConnection[Any], letter_id: int) -> ShownLetter:
-    """One letter, whatever its status; MessageRejected where there is none."""
-    letters = await _rows(connection, Bytes, SHOW, [letter_id])
+async def read_letter(connection: psycopg.AsyncConnection[Any], letter_id: int) -> LetterDetails:
+    """Return one letter, whatever its status; raises MessageRejected if there is none."""
+    letters = await _fetch(connection, LetterWithBytes, SHOW, [letter_id])
     if not letters:
         raise build_rejection(
             "dead-letter", "id", f"must be the id of a letter; there is no {letter_id}"
         )
     asked = {"id": letter_id, "limit": AROUND_LETTERS}
-    (around,) = await _rows(connection, Around, AROUND, asked)
-    return ShownLetter(letters[0], around, await _rows(connection, Act, OPERATIONS, [letter_id]))
+    (around,) = await _fetch(connection, SurroundingLetters, AROUND, asked)
+    operations = await _fetch(connection, LetterOperation, OPERATIONS, [letter_id])
+    return LetterDetails(letters[0], around, operations)
 
 
-async def count_letters(connection: psycopg.AsyncConnection[Any]) -> list[Count]:
-    """By consumer and status. A consumer's open ones are parked, retrying or dead (I12).
+async def count_letters(connection: psycopg.AsyncConnection[Any]) -> list[LetterCount]:
+    """Count letters by consumer and status; open ones are dead, waiting or retrying.
 
-    Reads every letter, closed ones too, until they are pruned.
+    It reads every letter, closed ones too, until they are pruned.
     """
-    return await _rows(connection, Count, COUNT, [])
+    return await _fetch(connection, LetterCount, COUNT, [])
 
 
 def make_readable(raw: bytes | None) -> dict[str, str] | None:
-    """Bytes as a person can read them: as text if they are any, else in base64."""
+    """Return {"text": ...} if the bytes are UTF-8, else {"base64": ...}; None for no bytes."""
     if raw is None:
         return None
     try:
@@ -208,11 +216,11 @@ def make_readable(raw: bytes | None) -> dict[str, str] | None:
 
 
 def make_headers_readable(pairs: list[list[str]]) -> list[dict[str, str]]:
-    """Each header's name, and its value as in `readable`."""
+    """Return of each header its name, and its value as `make_readable` gives it."""
     return [{"name": name} | (make_readable(raw) or {}) for name, raw in decode_headers(pairs)]
 
 
-async def _rows(
+async def _fetch(
     connection: psycopg.AsyncConnection[Any],
     shape: type[T],
     statement: str,

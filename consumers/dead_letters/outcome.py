@@ -1,6 +1,7 @@
-"""LetterOutcome: what has become of letters that a person wanted tried again.
+"""LetterOutcome: what has become of letters that an operator wanted tried again.
 
-The consumer that reads a letter's partition tries it; here the rows are looked at until it has.
+The consumer that reads a letter's partition tries it. The functions here only look at the rows
+until it has.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from outbox.runtime.poll_interval import PollInterval
 NAMED_LETTERS = 100
 REST_SECONDS = 0.5
 
-# Whoever asks has set them to `retrying` before, so one that is dead now has failed again.
+# The caller has set these letters to `retrying` before, so one that is dead now has failed again.
 COUNTS = """
 SELECT count(*) FILTER (WHERE status = 'applied') AS applied,
        count(*) FILTER (WHERE status = 'dead') AS dead,
@@ -34,7 +35,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 @dataclass(frozen=True, slots=True)
 class FailedAgain:
-    """A letter that is dead again, and why; `attempts` are all that there were."""
+    """A letter that is dead again, and why; `attempts` counts all that there ever were."""
 
     id: int
     reason: str
@@ -44,9 +45,10 @@ class FailedAgain:
 
 @dataclass(frozen=True, slots=True)
 class LetterOutcome:
-    """How many are applied, dead again, or still wait for a consumer; some of the dead ones.
+    """How many letters are applied, dead again, or still wait for a consumer.
 
-    One that was discarded or pruned meanwhile counts as none of them.
+    `failed` names at most 100 of those that are dead again. A letter that was discarded or pruned
+    meanwhile counts as none of the three.
     """
 
     applied: int
@@ -58,19 +60,22 @@ class LetterOutcome:
 async def wait_for_outcome(
     connection: Connection, letters: Sequence[int], within_seconds: float
 ) -> LetterOutcome:
-    """Once none waits any more, or the time is up; `connection` is in autocommit."""
+    """Wait until no letter waits any more or the time is up, and return the state at that moment.
+
+    `letters` are ids. `connection` must be in autocommit.
+    """
     until, pace = monotonic() + within_seconds, PollInterval(REST_SECONDS)
     while True:
         row = await (await connection.execute(COUNTS, [list(letters)])).fetchone()
         applied, dead, waiting = row or (0, 0, 0)
         left = until - monotonic()
         if not waiting or left <= 0:
-            failed = await _failed(connection, letters) if dead else []
+            failed = await _read_failed(connection, letters) if dead else []
             return LetterOutcome(applied, dead, waiting, failed)
         await asyncio.sleep(min(left, pace.after(work=False)))
 
 
-async def _failed(connection: Connection, letters: Sequence[int]) -> list[FailedAgain]:
+async def _read_failed(connection: Connection, letters: Sequence[int]) -> list[FailedAgain]:
     async with connection.cursor(row_factory=class_row(FailedAgain)) as cursor:
         await cursor.execute(FAILED, [list(letters), NAMED_LETTERS])
         return await cursor.fetchall()

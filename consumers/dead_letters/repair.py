@@ -1,7 +1,8 @@
-"""What a person does about dead letters: retry, discard, and prune what is history.
+"""What an operator does about dead letters: retry, discard, and prune those that are closed.
 
-Only dead letters are touched; what waits behind one follows by itself, for the consumer that reads
-its partition redoes a key's open letters in order, up to the first dead one.
+Retrying and discarding touch only letters with the status dead. What waits behind one follows by
+itself, because the consumer that reads its partition redelivers a key's open letters in order, up
+to the first dead one.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,7 +24,8 @@ UPDATE outbox.dead_letters AS letter SET status = 'discarded', closed_at = now()
 WHERE letter.status = 'dead' AND letter.{OPEN} AND {SELECTED}
 RETURNING letter.id
 """  # noqa: S608 - constants
-# What waits is redone only where no dead letter is left before it; so this is the most that may be.
+# A waiting letter is redelivered only if no dead letter is left before it, so this counts the most
+# that can be redelivered.
 PREVIEW = f"""
 WITH touched AS (
     SELECT letter.id, letter.consumer, letter.stream, letter.partition, letter."offset"
@@ -57,7 +59,7 @@ class LetterPreview:
 async def preview_repair(
     connection: psycopg.AsyncConnection[Any], selection: LetterSelection
 ) -> LetterPreview:
-    """What `retry` and `discard` would find; nothing is changed."""
+    """Count what `retry` and `discard` would touch; nothing is changed."""
     rows = await connection.execute(PREVIEW.encode(), asdict(selection))
     ((letters, waiting),) = await rows.fetchall()
     return LetterPreview(letters, waiting)
@@ -66,9 +68,10 @@ async def preview_repair(
 async def retry(
     connection: psycopg.AsyncConnection[Any], selection: LetterSelection, operation: Operation
 ) -> list[int]:
-    """Let the consumers try these dead letters again, and then what waits; the letters' ids.
+    """Let the consumers try these dead letters again, and then what waits behind them.
 
-    A letter that fails again is dead again, with its attempts counted on.
+    Returns the ids of the letters, in rising order. A letter that fails again is dead again, with
+    its attempts added up.
     """
     return await _touch(connection, RETRY, selection, operation)
 
@@ -76,9 +79,10 @@ async def retry(
 async def discard(
     connection: psycopg.AsyncConnection[Any], selection: LetterSelection, operation: Operation
 ) -> list[int]:
-    """Never apply these dead letters, and let what waits behind them be redone; the letters' ids.
+    """Never apply these dead letters, and let what waits behind them be redelivered.
 
-    The row stays, with its bytes; a delivery of the same message is skipped if it fails again.
+    Returns the ids of the letters, in rising order. The row stays, with its bytes; if the same
+    message is delivered again and fails, it is skipped.
     """
     return await _touch(connection, DISCARD, selection, operation)
 
@@ -90,9 +94,10 @@ async def prune(
     *,
     dry_run: bool = False,
 ) -> int:
-    """Delete what was closed longer ago; how many. Open letters are never deleted.
+    """Delete letters that were closed longer ago, and return how many; open ones always stay.
 
-    Weakness: what was discarded is then forgotten; delivered again, it is a dead letter again.
+    Weakness: a discarded message is then forgotten; if it is delivered again and fails, it is a
+    dead letter again.
     """
     if dry_run:
         rows = await connection.execute(PRUNE_COUNT, [older_than_days])

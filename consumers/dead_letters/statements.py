@@ -1,6 +1,6 @@
-"""The statements of a consumer about its dead letters; `dead_letters.py` says what they promise."""
+"""The SQL with which a consumer keeps its dead letters; `store.py` says what it promises."""
 
-OPEN = "status IN ('dead', 'waiting', 'retrying')"  # as the partial indexes say it
+OPEN = "status IN ('dead', 'waiting', 'retrying')"  # exactly the condition of the partial indexes
 
 COLUMNS = """
     (consumer, topic, partition, "offset", key, value, headers, timestamp_milliseconds, stream,
@@ -10,10 +10,11 @@ VALUES = """
     %(consumer)s, %(topic)s, %(partition)s, %(offset)s, %(key)s, %(value)s, %(headers)s::jsonb,
     %(timestamp_milliseconds)s, %(stream)s, %(reason)s, %(error)s, %(attempts)s, %(status)s
 """
-# A message that is delivered again finds its letter there. An open one stays as it is; so does a
-# discarded one, which a person gave up. One that was applied is opened again: this time it failed.
-# Another message at the same offset is of a topic that was made anew; only history gives way to it.
-AGAIN = """
+# A message that is delivered again finds its letter there. An open letter stays as it is; so does a
+# discarded one, which an operator gave up. A letter that was applied is opened again, because this
+# time the message failed. A different message at the same offset comes from a topic that was
+# deleted and created again; only a closed letter is overwritten by it.
+ON_REDELIVERY = """
 ON CONFLICT (consumer, topic, partition, "offset") DO UPDATE
 SET key = EXCLUDED.key, value = EXCLUDED.value, headers = EXCLUDED.headers,
     timestamp_milliseconds = EXCLUDED.timestamp_milliseconds, stream = EXCLUDED.stream,
@@ -24,10 +25,10 @@ SET key = EXCLUDED.key, value = EXCLUDED.value, headers = EXCLUDED.headers,
 WHERE letter.status = 'applied'
    OR (letter.status = 'discarded' AND letter.value IS DISTINCT FROM EXCLUDED.value)
 """
-# The number of the letter, also of one that stays as it is.
+# Returns the id of the letter, also of one that stays as it is.
 WRITE = f"""
 WITH written AS (
-    INSERT INTO outbox.dead_letters AS letter {COLUMNS} VALUES ({VALUES}) {AGAIN}
+    INSERT INTO outbox.dead_letters AS letter {COLUMNS} VALUES ({VALUES}) {ON_REDELIVERY}
     RETURNING id
 )
 SELECT id FROM written
@@ -42,10 +43,12 @@ SELECT DISTINCT stream FROM outbox.dead_letters
 WHERE consumer = %(consumer)s AND stream IS NOT NULL AND {OPEN}
 """  # noqa: S608 - constants
 
-# The first open letter of each parked key, one step in the index a key; then, of keys whose first
-# is not dead, the letters up to the next dead one; and those without a key, which wait for nobody.
-# Nothing is locked: who reads a partition redoes its letters, and settling one compares its status,
-# so that a member which lost the partition without knowing cannot undo what its heir did.
+# It finds the first open letter of each parked key, with one step in the index a key. Then it
+# takes, of keys whose first letter is not dead, the letters up to the next dead one, and the
+# letters without a key, which wait for no other.
+# Nothing is locked, and that is safe: only the member that reads a partition redelivers its
+# letters, and settling a letter compares its status, so that a member which lost the partition
+# without knowing it cannot undo what its successor did.
 DUE = f"""
 WITH RECURSIVE first AS (
     (SELECT stream, status, topic, partition FROM outbox.dead_letters
@@ -58,14 +61,14 @@ WITH RECURSIVE first AS (
         ORDER BY stream, partition, "offset" LIMIT 1) AS following
 ), mine AS (
     SELECT * FROM unnest(%(topics)s::text[], %(partitions)s::integer[]) AS own (topic, partition)
-), redoable AS (
+), ready AS (
     (SELECT stream FROM first JOIN mine USING (topic, partition)
      WHERE status <> 'dead' ORDER BY stream LIMIT %(messages)s)
 ), letters AS (
-    SELECT letter.* FROM redoable, LATERAL (
+    SELECT letter.* FROM ready, LATERAL (
         SELECT *, bool_or(status = 'dead') OVER (ORDER BY partition, "offset") AS blocked
         FROM (SELECT * FROM outbox.dead_letters
-              WHERE consumer = %(consumer)s AND stream = redoable.stream AND {OPEN}
+              WHERE consumer = %(consumer)s AND stream = ready.stream AND {OPEN}
               ORDER BY partition, "offset" LIMIT %(messages)s) AS next) AS letter
     UNION ALL
     (SELECT letter.*, false FROM outbox.dead_letters AS letter JOIN mine USING (topic, partition)
@@ -79,7 +82,7 @@ SELECT id, stream, topic, partition, "offset", key, value, headers, timestamp_mi
 FROM bounded WHERE bytes - coalesce(length(value), 0) < %(bytes)s
 ORDER BY topic, partition, "offset" LIMIT %(messages)s
 """  # noqa: S608 - constants
-# One step in the index. The bytes of a dead letter stay where they are.
+# It takes one step in the index. The value of a dead letter is not read.
 FIRST = f"""
 SELECT id, stream, topic, partition, "offset", key, CASE WHEN status <> 'dead' THEN value END,
        headers, timestamp_milliseconds, status
@@ -87,8 +90,9 @@ FROM outbox.dead_letters
 WHERE consumer = %(consumer)s AND stream = %(stream)s AND {OPEN}
 ORDER BY partition, "offset" LIMIT 1
 """  # noqa: S608 - constants
-# Only what is being redone may change, so of two members that redo it the first one counts. Letters
-# of the key are opened by the caller alone; one that a person closes meanwhile counts as open yet.
+# Only a letter that is being redelivered may change, so of two members that redeliver it the first
+# one counts. Only the caller opens letters of the key; one that an operator closes at this moment
+# still counts as open.
 APPLIED = f"""
 WITH applied AS (
     UPDATE outbox.dead_letters SET status = 'applied', closed_at = now()

@@ -1,15 +1,15 @@
 """DeadLetters: what a consumer could not apply, with its original bytes, and what waits behind it.
 
-Rows in PostgreSQL, so that they are backed up, counted and repaired like everything else. A letter
-is open (dead, waiting, retrying) until it is closed (applied, discarded). A key is parked while it
-has open letters; they are due in their order, up to the first dead one.
+Letters are rows in PostgreSQL, so they are backed up, counted and repaired like everything else. A
+letter is open (dead, waiting, retrying) until it is closed (applied, discarded). A key is parked
+while it has open letters. Its letters are due in their order, up to the first dead one.
 
-Why nothing overtakes: only whoever reads a partition opens letters of its keys, one message of a
-key at a time, and before each message of a parked key it asks which letter is `first`. All others
-only close letters. So an answer that is out of date errs in one direction: a message waits that
-need not, and is due at once.
-Weakness: where a group's offsets are set back, letters of a key may be redone before its earlier
-messages have come again; reactions are fenced against what comes late.
+Why no message overtakes another one of its key: only the member that reads a partition opens
+letters of its keys, one message of a key at a time, and before each message of a parked key it asks
+which letter is `first`. All others only close letters. So an answer that is out of date errs in one
+direction only: a message waits although it need not, and is due at once.
+Weakness: if the offsets of a group are set back, letters of a key may be redelivered before its
+earlier messages have come again; reactions are fenced against what comes late.
 """
 
 import asyncio
@@ -32,9 +32,10 @@ MAX_ERROR_CHARACTERS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One message and why it is here. `stream` is the key that it parks, where it parks one.
+    """One message and why it could not be applied.
 
-    `waiting` marks a message that is not broken itself: an earlier one of its key is.
+    `stream` is the key that it parks, or None if it parks none. `waiting` marks a message that is
+    not broken itself: an earlier one of its key is.
     """
 
     record: ConsumerRecord
@@ -46,24 +47,28 @@ class DeadLetter:
 
 
 class Retried(NamedTuple):
-    """A message out of a letter that is to be applied now; `stream` as in DeadLetter."""
+    """The message of a letter that is to be applied now.
+
+    `id` is the letter's. `stream` is the key that it parks, or None if it parks none.
+    """
 
     id: int
     record: ConsumerRecord
     stream: str | None
 
 
-class First(NamedTuple):
-    """The first open letter of a key; None where it is dead, so that a person must act."""
+class FirstLetter(NamedTuple):
+    """The first open letter of a key; `retried` is None if it is dead and an operator must act."""
 
     retried: Retried | None
 
 
 class DeadLetters:
-    """The dead letters of one consumer, over one connection that is made when it is needed.
+    """The dead letters of one consumer, over one connection that is opened when it is needed.
 
-    DependencyDown where PostgreSQL is away, silent or refuses; then nothing was written, or it was
-    and the same call again changes nothing more. SchemaBehind where migrations are missing.
+    Every method raises DependencyDown if PostgreSQL is away, silent or refuses. Then nothing was
+    written, or it was written and the same call again changes nothing more. It raises SchemaBehind
+    if migrations are missing.
     """
 
     def __init__(self, settings: Settings, consumer: str) -> None:
@@ -79,22 +84,23 @@ class DeadLetters:
         await self._close()
 
     async def write(self, letter: DeadLetter) -> int | None:
-        """The letter's number, durable on return.
+        """Write a letter, durable on return, and return its id.
 
-        None where another process has written it in the same moment.
+        None if another process has written the same letter in the same moment.
         """
         rows = await self._ask(WRITE, self._parameters(letter))
         return int(rows[0][0]) if rows else None
 
-    async def parked(self) -> set[str]:
-        """The keys that have open letters."""
+    async def read_parked(self) -> set[str]:
+        """The streams of all keys that have open letters."""
         return {stream for (stream,) in await self._ask(PARKED, {"consumer": self._consumer})}
 
     async def due(self, partitions: Collection[Partition]) -> list[Retried]:
         """What may be applied now of these partitions, the messages of a key in their order.
 
-        Due is what a person retries, and what waits with no dead letter before it, until it is
-        settled. Bounded by `retry_messages` and `retry_bytes`, which the last one may exceed.
+        A letter is due until it is settled if an operator retries it, or if it waits and no dead
+        letter is before it. The answer is bounded by the settings `retry_messages` and
+        `retry_bytes`; the last message may exceed the bytes.
         """
         parameters = {
             "consumer": self._consumer,
@@ -103,26 +109,29 @@ class DeadLetters:
             "messages": self._settings.retry_messages,
             "bytes": self._settings.retry_bytes,
         }
-        return [_retried(*row) for row in await self._ask(DUE, parameters)]
+        return [_read_retried(*row) for row in await self._ask(DUE, parameters)]
 
-    async def first(self, stream: str) -> First | None:
-        """What comes before anything else of this key; None where it is not parked any more."""
+    async def first(self, stream: str) -> FirstLetter | None:
+        """What comes before anything else of this key; None if it is not parked any more."""
         parameters = {"consumer": self._consumer, "stream": stream}
         for *letter, status in await self._ask(FIRST, parameters):
-            return First(None if status == "dead" else _retried(*letter))
+            return FirstLetter(None if status == "dead" else _read_retried(*letter))
         return None
 
-    async def applied(self, retried: Retried) -> bool:
-        """It was redone; True where its key has no open letter any more.
+    async def mark_applied(self, retried: Retried) -> bool:
+        """Close a letter that was applied; True if its key has no open letter any more.
 
-        Nothing is changed where another member has found otherwise.
+        It changes nothing if another member has settled the letter before.
         """
         parameters = {"id": retried.id, "consumer": self._consumer, "stream": retried.stream}
         ((unparked,),) = await self._ask(APPLIED, parameters)
         return bool(unparked)
 
-    async def failed(self, retried: Retried, letter: DeadLetter) -> None:
-        """It is dead again, for this letter's reason; its attempts are added, its key waits on."""
+    async def mark_failed(self, retried: Retried, letter: DeadLetter) -> None:
+        """Make it dead again for the reason in `letter`; its attempts are added up.
+
+        Its key stays parked. It changes nothing if another member has settled the letter before.
+        """
         failure = self._parameters(letter)
         names = ("reason", "error", "attempts")
         await self._ask(FAILED, {name: failure[name] for name in names} | {"id": retried.id})
@@ -138,9 +147,9 @@ class DeadLetters:
             "value": record.value,
             "headers": encode_headers(record.headers),
             "timestamp_milliseconds": record.timestamp_milliseconds,
-            "stream": None if letter.stream is None else _storable(letter.stream),
-            "reason": _storable(letter.reason),
-            "error": _storable(letter.error)[:MAX_ERROR_CHARACTERS],
+            "stream": None if letter.stream is None else _make_storable(letter.stream),
+            "reason": _make_storable(letter.reason),
+            "error": _make_storable(letter.error)[:MAX_ERROR_CHARACTERS],
             "attempts": letter.attempts,
             "status": "waiting" if letter.waiting else "dead",
         }
@@ -151,7 +160,7 @@ class DeadLetters:
             await connection.close()
 
     async def _ask(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows; after any error or cancellation the connection is not used again."""
+        """Return the rows; after any error or cancellation the connection is not used again."""
         with translate_errors():
             async with self._turn:
                 try:
@@ -179,7 +188,7 @@ class DeadLetters:
         return await connect(settings, self._consumer, prepared=settings.prepared_statements)
 
 
-def _retried(letter_id: int, stream: str | None, *record: Any) -> Retried:
+def _read_retried(letter_id: int, stream: str | None, *record: Any) -> Retried:
     topic, partition, offset, key, value, headers, timestamp = record
     decoded = decode_headers(headers)
     return Retried(
@@ -187,17 +196,17 @@ def _retried(letter_id: int, stream: str | None, *record: Any) -> Retried:
     )
 
 
-def _storable(text: str) -> str:
-    """As PostgreSQL takes text: without NUL and lone surrogates, which are shown as escapes."""
+def _make_storable(text: str) -> str:
+    """Write NUL and lone surrogates, which PostgreSQL's text does not take, as escapes."""
     return text.replace("\x00", "\\0").encode(errors="backslashreplace").decode()
 
 
 def encode_headers(headers: tuple[tuple[str, bytes], ...]) -> str:
-    """Headers as JSON that keeps every byte: [[name, base64], ...]."""
+    """Return headers as JSON that keeps every byte: [[name, base64], ...]."""
     pairs = [[name.replace("\x00", "\\0"), b64encode(raw or b"").decode()] for name, raw in headers]
     return orjson.dumps(pairs).decode()
 
 
 def decode_headers(pairs: list[list[str]]) -> tuple[tuple[str, bytes], ...]:
-    """What `encode_headers` was given, from the column's value."""
+    """Return the headers that `encode_headers` was given, from the value of the column."""
     return tuple((name, b64decode(raw)) for name, raw in pairs)

@@ -1,8 +1,9 @@
-"""Share: what one member works on between two rebalances.
+"""Assignment: what one member works on between two rebalances.
 
-It takes records, runs their lanes, and knows up to where each partition may be committed. When it
-ends, what runs has some time to finish; what is still running then is cancelled, and comes again
-with its record: a late effect is harmless, because every reaction is fenced.
+It takes records, applies them through key queues, and knows up to which offset each partition may
+be committed. When it ends, what runs is given some time to finish. What still runs after that is
+cancelled and its record is delivered again: an effect that happens late is harmless, because every
+reaction is fenced.
 """
 
 import asyncio
@@ -23,19 +24,22 @@ from outbox.kafka import ConsumerRecord, Partition
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of the work of one member; messages and bytes are those of all its partitions together."""
+    """The limits of one member's work.
+
+    Messages and bytes in flight are those of all its partitions together.
+    """
 
     batch_messages: int
-    units_side_by_side: int
+    batches_side_by_side: int
     in_flight_messages: int
     in_flight_bytes: int
 
 
 class Assignment:
-    """Made for each assignment; of no use after `end`.
+    """The work of one assignment of partitions; it is of no use after `end`.
 
-    `pause` and `resume` keep the broker from sending more of a partition, or let it go on. `failed`
-    is told what no attempt may raise: a bug, which leaves its key as it was.
+    `pause` and `resume` stop and restart the fetching of a partition. `failed` is called with
+    what no attempt may raise: a bug, which leaves its key as it was.
     """
 
     def __init__(
@@ -52,187 +56,192 @@ class Assignment:
         self._failed = failed
         self._applier = applier
         self._backoff = backoff
-        self._side_by_side = bounds.units_side_by_side
-        self._queues = KeyQueues(bounds.batch_messages, applier.apart)
+        self._side_by_side = bounds.batches_side_by_side
+        self._queues = KeyQueues(bounds.batch_messages, applier.must_run_alone)
         self._flow_control = FlowControl(
             bounds.in_flight_messages, bounds.in_flight_bytes, pause, resume
         )
-        self._unfinished: dict[Partition, InFlightOffsets] = {}
+        self._in_flight: dict[Partition, InFlightOffsets] = {}
         self._committed: dict[Partition, int] = {}
-        self._retried: set[int] = set()
-        self._took_retried = False
+        self._retried_ids: set[int] = set()
+        self._accepted_retried = False
         self._breaker = CircuitBreaker()
-        self._world_waits = backoff.waits()
-        self._closed_by_outage = False
+        self._outage_waits = backoff.waits()
+        self._waits_for_store = False
         self._ended = False
         self._running: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
 
     def assign(self, partitions: Iterable[Partition]) -> None:
-        """Which it is about; known a moment after the share begins."""
+        """Set its partitions, which are known a moment after the assignment begins."""
         self.partitions = frozenset(partitions)
         self._flow_control.divide(self.partitions)
 
     def accept(self, fetched: Mapping[Partition, Sequence[ConsumerRecord]]) -> None:
-        """Take records, each partition's in the order of their offsets. After the end: drop them,
-        since whoever has the partition then reads from what was committed."""
+        """Take records, each partition's in the order of their offsets.
+
+        After the end they are dropped: whoever has the partition then reads from the committed
+        offset.
+        """
         if self._ended:
             return
         for partition, records in fetched.items():
-            tasks = [read_work_item(record) for record in records]
-            unfinished = self._unfinished.setdefault(partition, InFlightOffsets())
-            for task in tasks:
-                unfinished.receive(task.record.offset)
-                self._queues.add(task)
-            self._flow_control.took(partition, len(tasks), sum(task.bytes for task in tasks))
-        self._pump()
+            items = [read_work_item(record) for record in records]
+            in_flight = self._in_flight.setdefault(partition, InFlightOffsets())
+            for item in items:
+                in_flight.receive(item.record.offset)
+                self._queues.add(item)
+            self._flow_control.add(partition, len(items), sum(item.bytes for item in items))
+        self._start_batches()
 
     def redeliver(self, retried: Iterable[Retried]) -> None:
-        """Take what is due again; what is here already is ignored."""
-        self._took_retried = False
+        """Take messages of dead letters that are due; those that it has already are ignored."""
+        self._accepted_retried = False
         if self._ended:
             return
         for each in retried:
-            if each.id not in self._retried:
-                self._took_retried = True
-                self._retried.add(each.id)
+            if each.id not in self._retried_ids:
+                self._accepted_retried = True
+                self._retried_ids.add(each.id)
                 self._queues.add(read_work_item(each.record, each))
-        self._pump()
+        self._start_batches()
 
     @property
     def has_redelivered(self) -> bool:
-        """All of what was due, where something was: then more may be."""
-        return self._took_retried and not self._retried
+        """Whether the last redelivery brought something and all of it is settled.
+
+        Then more may be due.
+        """
+        return self._accepted_retried and not self._retried_ids
 
     def committable(self) -> dict[Partition, int]:
-        """Where it has moved since `committed` was told: the lowest unfinished offset of each."""
-        lowest = {at: unfinished.lowest for at, unfinished in self._unfinished.items()}
+        """The lowest unfinished offset of each partition in which it has moved since the commit."""
+        lowest = {at: in_flight.lowest for at, in_flight in self._in_flight.items()}
         return {
             partition: offset
             for partition, offset in lowest.items()
             if offset is not None and offset > self._committed.get(partition, -1)
         }
 
-    def committed(self, offsets: Mapping[Partition, int]) -> None:
-        """The broker has them."""
+    def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
+        """Remember offsets that the broker has taken."""
         self._committed.update(offsets)
 
     @property
     def in_flight_messages(self) -> int:
-        """Received, and neither applied nor buried."""
+        """How many messages are received, and neither applied nor dead-lettered."""
         return self._flow_control.messages
 
     async def end(self, within_seconds: float) -> None:
-        """Hand out nothing more; return when nothing runs, at the latest after so long."""
+        """Start nothing more; wait at most so long for what runs, and cancel the rest of it."""
         self._ended = True
         for timer in self._timers:
             timer.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=within_seconds)
-        for task in self._running:
-            task.cancel()
+        for running in self._running:
+            running.cancel()
 
     @property
     def is_gone(self) -> bool:
-        """Nothing of it runs."""
+        """Whether nothing of it runs."""
         return not self._running
 
-    async def gone(self) -> None:
-        """Return when nothing of it runs any more; cancelled ones may take a moment."""
+    async def wait_until_gone(self) -> None:
+        """Wait until nothing of it runs any more; what was cancelled may take a moment."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _pump(self) -> None:
-        """Start units while there is room; in an outage one at a time, after its wait."""
-        while not self._ended and not self._closed_by_outage:
-            most = 1 if self._breaker else self._side_by_side
-            if len(self._running) >= most or (unit := self._queues.take()) is None:
+    def _start_batches(self) -> None:
+        """Start batches while there is room; with an open breaker one at a time, after its wait."""
+        while not self._ended and not self._waits_for_store:
+            most = 1 if self._breaker.is_open else self._side_by_side
+            if len(self._running) >= most or (batch := self._queues.take()) is None:
                 return
-            self._start(self._run(unit))
+            self._start(self._run(batch))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         running = asyncio.create_task(work)
         self._running.add(running)
-        running.add_done_callback(self._stopped_running)
+        running.add_done_callback(self._handle_end)
 
-    def _stopped_running(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def _handle_end(self, running: asyncio.Task[None]) -> None:
+        self._running.discard(running)
+        if not running.cancelled() and (error := running.exception()) is not None:
             self._failed(error)
         else:
-            self._pump()
+            self._start_batches()
 
-    async def _run(self, unit: WorkBatch) -> None:
-        tasks = unit.tasks
+    async def _run(self, batch: WorkBatch) -> None:
+        items = batch.items
         try:
-            outcome = await self._applier.attempt(tasks, unit.queues[0].attempts + 1)
+            outcome = await self._applier.attempt(items, batch.queues[0].attempts + 1)
         except asyncio.CancelledError:
             if self._ended:
                 raise
-            outcome = (
-                AttemptOutcome.WORLD
-            )  # by somebody who gave up a connection of ours, not by us
-        if outcome is AttemptOutcome.WORLD:
-            self._world_failed(unit)
+            # Not by us: somebody gave up a connection of ours.
+            outcome = AttemptOutcome.DEPENDENCY_FAILED
+        if outcome is AttemptOutcome.DEPENDENCY_FAILED:
+            self._wait_for_dependency(batch)
             return
-        self._world_works()
-        if outcome is AttemptOutcome.AGAIN:
-            self._queues.again(unit)
-        elif outcome is AttemptOutcome.SURPRISE:
-            unit.queues[0].attempts += len(tasks) == 1
-            self._put_back(unit)
+        self._end_outage()
+        if outcome is AttemptOutcome.LETTER_SETTLED:
+            self._queues.requeue(batch)
+        elif outcome is AttemptOutcome.UNEXPECTED_ERROR:
+            batch.queues[0].attempts += len(items) == 1
+            self._put_back(batch)
         else:
-            self._finish(unit, tasks, outcome)
+            self._finish(batch, items, outcome)
 
-    def _finish(self, unit: WorkBatch, tasks: Sequence[WorkItem], outcome: AttemptOutcome) -> None:
-        if outcome is AttemptOutcome.BURIED and tasks[0].retried:
-            self._forget(self._queues.forget_retried(unit))
-        self._queues.finish(unit)
-        self._forget(tasks)
-        for task in tasks:
-            if not task.retried:
-                self._done(task)
+    def _finish(self, batch: WorkBatch, items: Sequence[WorkItem], outcome: AttemptOutcome) -> None:
+        if outcome is AttemptOutcome.DEAD_LETTERED and items[0].retried:
+            self._forget_retried(self._queues.drop_retried(batch))
+        self._queues.finish(batch)
+        self._forget_retried(items)
+        for item in items:
+            if not item.retried:
+                self._finish_record(item)
 
-    def _forget(self, tasks: Iterable[WorkItem]) -> None:
-        self._retried -= {task.retried.id for task in tasks if task.retried}
+    def _forget_retried(self, items: Iterable[WorkItem]) -> None:
+        self._retried_ids -= {item.retried.id for item in items if item.retried}
 
-    def _done(self, task: WorkItem) -> None:
-        partition = (task.record.topic, task.record.partition)
-        self._unfinished[partition].finish(task.record.offset)
+    def _finish_record(self, item: WorkItem) -> None:
+        partition = (item.record.topic, item.record.partition)
+        self._in_flight[partition].finish(item.record.offset)
         if not self._ended:
-            self._flow_control.released(partition, 1, task.bytes)
+            self._flow_control.release(partition, 1, item.bytes)
 
-    def _world_failed(self, unit: WorkBatch) -> None:
-        for queue in unit.queues:
-            self._breaker.failed(queue.key)
-        self._put_back(unit)
-        if self._breaker:
-            self._closed_by_outage = True
-            self._later(next(self._world_waits), self._open)
+    def _wait_for_dependency(self, batch: WorkBatch) -> None:
+        for queue in batch.queues:
+            self._breaker.record_failure(queue.key)
+        self._put_back(batch)
+        if self._breaker.is_open:
+            self._waits_for_store = True
+            self._call_later(next(self._outage_waits), self._stop_waiting)
 
-    def _world_works(self) -> None:
-        self._breaker.succeeded()
-        self._world_waits = self._backoff.waits()
+    def _end_outage(self) -> None:
+        self._breaker.record_success()
+        self._outage_waits = self._backoff.waits()
 
-    def _open(self) -> None:
-        self._closed_by_outage = False
+    def _stop_waiting(self) -> None:
+        self._waits_for_store = False
 
-    def _put_back(self, unit: WorkBatch) -> None:
-        """A batch at once, as single messages; one of those after its wait."""
-        if len(unit.tasks) > 1:
-            self._queues.split(unit)
+    def _put_back(self, batch: WorkBatch) -> None:
+        """Try a batch again at once, as single messages, and a single message after its wait."""
+        if len(batch.items) > 1:
+            self._queues.split(batch)
             return
-        queue = unit.queues[0]
+        queue = batch.queues[0]
         queue.waits = queue.waits or self._backoff.waits()
-        self._later(next(queue.waits), lambda: self._queues.resume(queue))
+        self._call_later(next(queue.waits), lambda: self._queues.resume(queue))
 
-    def _later(self, seconds: float, then: Callable[[], None]) -> None:
+    def _call_later(self, seconds: float, then: Callable[[], None]) -> None:
         if self._ended:
             return
 
         def act() -> None:
             self._timers.discard(timer)
             then()
-            self._pump()
+            self._start_batches()
 
         timer = asyncio.get_running_loop().call_later(seconds, act)
         self._timers.add(timer)

@@ -1,28 +1,31 @@
-"""Outage: whether a store fails for some keys, or for all."""
+"""CircuitBreaker: tells whether a store fails for single keys or for all of them."""
 
 from consumers.runner.work_item import QueueKey
 
-KEYS_THAT_MAKE_AN_OUTAGE = 3
+KEYS_THAT_OPEN = 3
 
 
 class CircuitBreaker:
-    """Several keys have failed in a row, and nothing has succeeded between: then one tries for all.
+    """It is open once several keys have failed in a row with no success between them.
 
-    A key that fails alone waits alone. Without this, thousands of them would each ask a store that
-    is down.
+    While it is open, the caller lets one message at a time try the store on behalf of all keys;
+    otherwise thousands of keys would each call a store that is down. A key that fails alone does
+    not open it and waits alone.
     """
 
     def __init__(self) -> None:
         self._failed: set[QueueKey] = set()
 
-    def __bool__(self) -> bool:
-        return len(self._failed) >= KEYS_THAT_MAKE_AN_OUTAGE
+    @property
+    def is_open(self) -> bool:
+        """Whether enough different keys have failed since the last success."""
+        return len(self._failed) >= KEYS_THAT_OPEN
 
-    def failed(self, key: QueueKey) -> None:
-        """More of them than make an outage tell nothing more."""
-        if not self:
+    def record_failure(self, key: QueueKey) -> None:
+        """Count a dependency failure of this key; an open breaker counts no more keys."""
+        if not self.is_open:
             self._failed.add(key)
 
-    def succeeded(self) -> None:
-        """Something was applied, or written: the world works."""
+    def record_success(self) -> None:
+        """Close the breaker: something was applied, or written as a dead letter."""
         self._failed.clear()

@@ -1,4 +1,4 @@
-"""Which failures wait, which are dead letters, and which get another chance first."""
+"""Which failures wait, which become dead letters at once, and which get another attempt first."""
 
 import asyncio
 import random
@@ -21,28 +21,30 @@ log = structlog.get_logger()
 
 
 class Failure(Enum):
-    """What happens next with a message whose reaction raised."""
+    """What happens next with a message whose reaction raised.
+
+    DONE: it was handled before and counts as applied. DEPENDENCY: it waits and spends no attempt.
+    MESSAGE: it is a dead letter at once. HALT: the consumer stops, because no message is at fault
+    and only an operator can repair what the error names. UNEXPECTED: it gets a bounded number of
+    attempts and then is a dead letter.
+    """
 
     DONE = "done"
-    WORLD = "world"
+    DEPENDENCY = "dependency"
     MESSAGE = "message"
     HALT = "halt"
-    SURPRISE = "surprise"
+    UNEXPECTED = "unexpected"
 
 
 def classify(error: Exception) -> Failure:
-    """DONE: it was handled before. WORLD: wait, spend no attempt. MESSAGE: dead letter at once.
-
-    HALT: only a person can repair what it names, and no message is at fault: the consumer stops.
-    SURPRISE: anything else; a bounded number of attempts, then a dead letter.
-    """
+    """Return what this error means for its message; any error that is not known is UNEXPECTED."""
     if isinstance(error, AlreadyHandled):
         return Failure.DONE
     if isinstance(error, DependencyDown | Contention):
-        return Failure.WORLD
+        return Failure.DEPENDENCY
     if isinstance(error, Halted | SchemaBehind):
         return Failure.HALT
-    return Failure.MESSAGE if isinstance(error, MessageRejected) else Failure.SURPRISE
+    return Failure.MESSAGE if isinstance(error, MessageRejected) else Failure.UNEXPECTED
 
 
 class Stopped(Exception):
@@ -57,6 +59,7 @@ class RetryBackoff:
     longest_seconds: float
 
     def waits(self) -> Iterator[float]:
+        """Yield the seconds of each wait of one series, without end."""
         wait = self.first_seconds
         while True:
             yield wait * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
@@ -76,7 +79,10 @@ async def wait_or_stop(seconds: float, stopping: asyncio.Event) -> None:
 async def retry_through_outages(
     work: Callable[[], Awaitable[None]], backoff: RetryBackoff, stopping: asyncio.Event
 ) -> None:
-    """Run `work`, and again for as long as the world is broken; other errors pass."""
+    """Run `work` until it meets no dependency failure.
+
+    Raises Stopped if the process is asked to stop meanwhile, and every other error of `work`.
+    """
     waits = backoff.waits()
     while True:
         try:

@@ -1,7 +1,8 @@
 """Membership: one stay in a consumer group, from joining to leaving.
 
-Each turn receives, hands records and retried dead letters to the share, and commits what is
-finished. At a rebalance the share ends, what it has finished is committed, and a new one begins.
+Each turn receives records, hands them and redelivered dead letters to the assignment, and commits
+what is finished. At a rebalance the assignment ends, what it has finished is committed, and a new
+one begins.
 """
 
 import asyncio
@@ -26,9 +27,10 @@ log = structlog.get_logger()
 
 
 class Membership:
-    """Enter to join, leave to give the partitions back. `turn` is called again and again.
+    """A context manager: entering joins the group, leaving gives the partitions back.
 
-    Left by an error it commits what it can; left by a cancellation, nothing.
+    Inside it, `turn` is called again and again. If it is left by an error, it commits what it can;
+    if it is left by a cancellation, it commits nothing.
     """
 
     def __init__(
@@ -46,14 +48,14 @@ class Membership:
         self._backoff = RetryBackoff(
             settings.backoff_first_seconds, settings.backoff_longest_seconds
         )
-        self._bounds = _bounds(settings, reaction)
+        self._bounds = _read_bounds(settings, reaction)
         self._revoke_seconds = settings.rebalance_timeout_milliseconds / 1000 / 2
         self._stop_seconds = settings.stop_timeout_seconds / 2  # the rest is for leaving
         self._log = log.bind(consumer=reaction.name)
         self._errors: list[BaseException] = []
         self._former: list[Assignment] = []
-        self._redo_at = 0.0
-        self._redo_seconds = settings.retry_poll_seconds
+        self._next_poll_at = 0.0
+        self._poll_seconds = settings.retry_poll_seconds
         self._subscriber = Subscriber(
             settings.kafka_url,
             group_of(reaction.name),
@@ -62,8 +64,8 @@ class Membership:
             settings.max_fetch_bytes,
             settings.rebalance_timeout_milliseconds,
             settings.fetch_wait_milliseconds,
-            revoked=self._revoked,
-            assigned=self._assigned,
+            revoked=self._handle_revocation,
+            assigned=self._handle_assignment,
             inflated_batch_bytes=settings.inflated_batch_bytes,
         )
         self._assignment = self._new_assignment()
@@ -73,11 +75,11 @@ class Membership:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        patience = self._revoke_seconds if kind else self._stop_seconds
+        within_seconds = self._revoke_seconds if kind else self._stop_seconds
         try:
             if kind is None or issubclass(kind, Exception):
                 with suppress(DependencyDown):
-                    await self._give_up_assignment(patience)
+                    await self._give_up_assignment(within_seconds)
         finally:
             await self._end()
 
@@ -85,20 +87,23 @@ class Membership:
         try:
             await self._assignment.end(0)
             await asyncio.gather(
-                *(assignment.gone() for assignment in (*self._former, self._assignment))
+                *(each.wait_until_gone() for each in (*self._former, self._assignment))
             )
         finally:
             await self._subscriber.__aexit__()
 
     @property
     def in_flight_messages(self) -> int:
-        """Of this member, received and neither applied nor buried."""
+        """How many messages this member has received, and neither applied nor dead-lettered."""
         return self._assignment.in_flight_messages
 
     async def turn(self) -> None:
-        """Raises Halted, DependencyDown, and what no attempt at a message may raise."""
+        """Receive, ask for due dead letters and commit, once each.
+
+        Raises Halted, DependencyDown, and what no attempt at a message may raise.
+        """
         if not self._assignment.knows_parked:
-            await self._learn_parked(self._assignment)
+            await self._load_parked(self._assignment)
         await self._receive()
         await self._ask_for_redelivery()
         await self._commit()
@@ -125,22 +130,22 @@ class Membership:
             failpoint(Failpoint.RECORDS_RECEIVED)
             self._assignment.accept(fetched)
 
-    async def _learn_parked(self, assignment: Assignment) -> None:
-        """Before its first message: whoever had its partitions before us may have parked keys."""
+    async def _load_parked(self, assignment: Assignment) -> None:
+        """Load the parked keys before its first message: former members may have parked some."""
         await retry_through_outages(self._applier.load_parked, self._backoff, self._stopping)
         assignment.knows_parked = True
 
     async def _ask_for_redelivery(self) -> None:
-        """Now and then, and at once when all that was due last time has been done.
+        """Ask for due dead letters at intervals, and at once when all of the last ones are settled.
 
-        What cannot be answered now is asked again; nothing else waits for it.
+        A question that fails is asked again at the next interval; nothing else waits for it.
         """
         assignment = self._assignment
         if not assignment.partitions or not (
-            assignment.has_redelivered or monotonic() >= self._redo_at
+            assignment.has_redelivered or monotonic() >= self._next_poll_at
         ):
             return
-        self._redo_at = monotonic() + self._redo_seconds
+        self._next_poll_at = monotonic() + self._poll_seconds
         try:
             assignment.redeliver(await self._redelivery.due(assignment.partitions))
         except (DependencyDown, Contention) as error:
@@ -150,12 +155,12 @@ class Membership:
         assignment = self._assignment
         if offsets := assignment.committable():
             if await self._subscriber.commit(offsets):
-                assignment.committed(offsets)
+                assignment.mark_committed(offsets)
             else:
                 self._log.warning("commit refused: the group has gone on", offsets=len(offsets))
 
-    async def _revoked(self) -> None:
-        """In aiokafka's own task, while it keeps the session alive."""
+    async def _handle_revocation(self) -> None:
+        """End the assignment; aiokafka calls this in its own task and keeps the session alive."""
         failpoint(Failpoint.REVOKING)
         with suppress(DependencyDown):
             await self._give_up_assignment(self._revoke_seconds)
@@ -167,7 +172,7 @@ class Membership:
         await self._assignment.end(within_seconds)
         await self._commit()
 
-    def _assigned(self, partitions: Collection[Partition]) -> None:
+    def _handle_assignment(self, partitions: Collection[Partition]) -> None:
         self._assignment.assign(partitions)
         self._log.info("assigned", partitions=len(partitions))
 
@@ -183,15 +188,15 @@ class Membership:
 
 
 def group_of(consumer: str) -> str:
-    """The name of its consumer group."""
+    """The name of this consumer's group in Kafka."""
     return f"aftercommit.{consumer}"
 
 
-def _bounds(settings: Settings, reaction: Reaction) -> Bounds:
-    """Batches of a projection one after another: two of one process would meet in the store."""
+def _read_bounds(settings: Settings, reaction: Reaction) -> Bounds:
+    """Run large batches one after another: two of one process would collide in the store."""
     return Bounds(
         batch_messages=reaction.batch_messages,
-        units_side_by_side=settings.keys_side_by_side if reaction.batch_messages == 1 else 1,
+        batches_side_by_side=settings.keys_side_by_side if reaction.batch_messages == 1 else 1,
         in_flight_messages=settings.in_flight_messages,
         in_flight_bytes=settings.in_flight_bytes,
     )

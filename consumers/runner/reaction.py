@@ -1,4 +1,4 @@
-"""Reaction: what a consumer does with messages."""
+"""Reaction: the interface of whatever a consumer does with its messages."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,25 +7,31 @@ from schemas.envelope import Envelope
 
 
 class Reaction(Protocol):
-    """What a runner hands messages to. It is idempotent: each may come again, also out of turn."""
+    """What a runner hands messages to.
+
+    A reaction must be idempotent: each message may come again, also after later ones of its key.
+    """
 
     @property
     def name(self) -> str:
-        """Names the consumer group, its dead letters and its log lines."""
+        """The name of the consumer: of its group, its dead letters and its log lines."""
 
     @property
     def topics(self) -> tuple[str, ...]: ...
 
     @property
     def batch_messages(self) -> int:
-        """How many messages `apply` takes at once; with 1, keys are worked on side by side."""
+        """How many messages `apply` takes at once; with 1, several keys are worked on at a time."""
 
     @property
     def parks_keys(self) -> bool:
         """Whether later messages of a key wait behind a dead letter."""
 
     async def prepare(self) -> None:
-        """Called once before the first message, through outages."""
+        """Prepare the store; called before the first message, and repeated through outages."""
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
-        """Apply all; raising leaves open which were applied. It may be cancelled at any await."""
+        """Apply all of them. If it raises, any of them may have been applied.
+
+        It may be cancelled at any await.
+        """

@@ -1,10 +1,11 @@
-"""Runner: receive, apply, commit the offset.
+"""Runner: receives messages, applies them and commits their offsets.
 
-Records are applied in order for each key, keys side by side; what is committed is the lowest
-offset that is not done. Done is: applied, or a dead letter in PostgreSQL. A message may be applied
-twice, after a crash or by two members around a rebalance; reactions are idempotent and fenced.
-Weakness: a key whose store fails for long holds back its partition's offset, and with it, once
-`in_flight_messages` are in memory, the partition.
+The records of a key are applied in order, and different keys side by side. The offset that is
+committed is the lowest one that is not done; done means applied, or a dead letter in PostgreSQL. A
+message may be applied twice, after a crash or by two members around a rebalance, so reactions must
+be idempotent and fenced.
+Weakness: a key whose store fails for long holds back its partition's offset, and, once
+`in_flight_messages` are in memory, the whole partition.
 """
 
 import asyncio
@@ -34,7 +35,8 @@ log = structlog.get_logger()
 class Runner:
     """Runs one reaction as a member of its consumer group, beside any number of others.
 
-    `redo` is asked for dead letters that are to be tried again; the consumer's own if not given.
+    `redelivery` is asked for dead letters that are to be tried again; without one, the consumer's
+    own dead letters are.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Runner:
             VersionGaps(reaction.name, settings.gap_keys),
         )
         self.counts = self._applier.counts
-        self.heartbeat = LoopWatchdog(settings.session_timeout_milliseconds / 1000)
+        self.watchdog = LoopWatchdog(settings.session_timeout_milliseconds / 1000)
         self._backoff = RetryBackoff(
             settings.backoff_first_seconds, settings.backoff_longest_seconds
         )
@@ -60,23 +62,24 @@ class Runner:
         self._log = log.bind(consumer=reaction.name)
 
     def stop(self) -> None:
-        """Finish what is being applied, commit it and return from `run`."""
+        """Make `run` finish what is being applied, commit it and return."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Consume until stopped; outages of any part are waited out.
+        """Consume until stopped, and wait through outages of every dependency.
 
-        Halted where the broker no longer holds what comes next: only a person can decide that.
+        Raises Halted if the broker no longer holds the next record, because only an operator can
+        decide what to do then.
         """
         try:
-            async with self._dead_letters, _beside(self.heartbeat.run()):
+            async with self._dead_letters, _run_beside(self.watchdog.run()):
                 await retry_through_outages(self._reaction.prepare, self._backoff, self._stopping)
-                await self._stay()
+                await self._stay_in_group()
         except Stopped:
             self._log.info("stopped while waiting")
 
-    async def _stay(self) -> None:
-        """In the group; after an error of the broker's leave it, wait and join again."""
+    async def _stay_in_group(self) -> None:
+        """Consume as a member; after a dependency failure leave the group, wait and join again."""
         waits = self._backoff.waits()
         while not self._stopping.is_set():
             began = monotonic()
@@ -98,7 +101,7 @@ class Runner:
 
 
 @asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _run_beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run `work` for the length of the block."""
     task = asyncio.create_task(work)
     try:

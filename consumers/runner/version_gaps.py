@@ -1,7 +1,7 @@
-"""Gaps: a version of a key that never came, seen when a later one does.
+"""VersionGaps: notices that a version of a key never came, as soon as a later version does.
 
-State events apply all the same: the later one carries the whole state. But versions have no gaps
-by themselves, so something was lost on the way here, and a person should know.
+A state event is applied all the same, because the later one carries the whole state. But a key's
+versions have no gaps by themselves, so a message was lost on the way, and an operator should know.
 """
 
 from collections import OrderedDict
@@ -18,8 +18,8 @@ log = structlog.get_logger()
 class VersionGaps:
     """Remembers the highest version of the `keys` keys that changed last.
 
-    Weakness: what is not remembered, after a restart or because too many other keys changed since,
-    has no gap. Drift sees every one.
+    Weakness: it sees no gap of a key that it does not remember, after a restart or because too many
+    other keys have changed since. A drift check sees every gap.
     """
 
     def __init__(self, consumer: str, keys: int) -> None:
@@ -27,21 +27,24 @@ class VersionGaps:
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._log = log.bind(consumer=consumer)
 
-    def saw(self, tasks: Iterable[WorkItem]) -> int:
-        """How many of these, in the order of each key, come after a gap; each is logged."""
-        return sum(map(self._comes_after_gap, tasks))
+    def count_gaps(self, items: Iterable[WorkItem]) -> int:
+        """Return how many of these come after a gap, and log each gap.
 
-    def _comes_after_gap(self, task: WorkItem) -> bool:
-        envelope = task.content
-        if not isinstance(envelope, Envelope) or envelope.sequence is None or task.stream is None:
+        The items of a key must be in their order.
+        """
+        return sum(map(self._comes_after_gap, items))
+
+    def _comes_after_gap(self, item: WorkItem) -> bool:
+        envelope = item.content
+        if not isinstance(envelope, Envelope) or envelope.sequence is None or item.stream is None:
             return False
-        known = self._versions.pop(task.stream, None)
-        self._versions[task.stream] = max(envelope.sequence, known or 0)
+        known = self._versions.pop(item.stream, None)
+        self._versions[item.stream] = max(envelope.sequence, known or 0)
         if len(self._versions) > self._keys:
             self._versions.popitem(last=False)
         if known is None or envelope.sequence <= known + 1:
             return False
         self._log.warning(
-            "versions are missing", stream=task.stream, after=known, before=envelope.sequence
+            "versions are missing", stream=item.stream, after=known, before=envelope.sequence
         )
         return True

@@ -1,4 +1,4 @@
-"""Task: a record on its way through a runner, and what it decodes to."""
+"""WorkItem: one record on its way through a runner, with what it decodes to."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from schemas import wire
 from schemas.envelope import Envelope
 from schemas.limits import KEY_CHARACTERS
 
-RECORD_BYTES = 500  # what the objects around a record's bytes take, roughly
+RECORD_BYTES = 500  # roughly what the Python objects around a record's bytes take
 
 QueueKey = str | tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One message to be applied; `content` is the reason where it can never be.
+    """One message to be applied; `content` is the rejection if it can never be applied.
 
-    `stream` names the key in its topic; None where the record has none. `retried` is set where it
-    does not come from Kafka but from a dead letter.
+    `stream` names the key within its topic; it is None if the record has no key. `retried` is set
+    if the message comes from a dead letter and not from Kafka.
     """
 
     record: ConsumerRecord
@@ -29,42 +29,44 @@ class WorkItem:
 
     @property
     def queue(self) -> QueueKey:
-        """What it must be applied in order with; without a key that is nothing else."""
+        """The queue in which it is applied in order; a record without a key has one of its own."""
         record = self.record
         return self.stream or (record.topic, record.partition, record.offset)
 
     def is_for_another(self, consumer: str) -> bool:
-        """Whether it is replayed for another consumer than this one."""
+        """Whether it was replayed for another consumer than this one."""
         return isinstance(self.content, Envelope) and not self.content.is_for(consumer)
 
     @property
     def bytes(self) -> int:
-        """About what it holds in memory."""
+        """About how many bytes of memory it holds."""
         record = self.record
         headers = sum(len(name) + len(raw or b"") for name, raw in record.headers)
         return RECORD_BYTES + len(record.key or b"") + len(record.value or b"") + headers
 
 
 def read_work_item(record: ConsumerRecord, retried: Retried | None = None) -> WorkItem:
-    """A broken record is a task too: what its key said before comes first.
+    """Decode a record; never raises for a broken one.
 
-    The record's key is what is kept in order, as Kafka does: whoever keys commands by a tenant
-    gets them in that tenant's order, whatever each is about. A record without a key has its
-    subject for one.
+    A broken record is a work item too, because the earlier messages of its key come first.
+
+    Order is kept by the record's key, as Kafka does it: commands that are keyed by a tenant are
+    applied in that tenant's order, whatever each is about. If the record has no key, its subject
+    is the key.
     """
-    content = _content(record)
-    key = _readable(record.key) if record.key else getattr(content, "key", None)
+    content = _decode(record)
+    key = _make_storable(record.key) if record.key else getattr(content, "key", None)
     return WorkItem(record, content, f"{record.topic}/{key}" if key else None, retried)
 
 
-def _content(record: ConsumerRecord) -> Envelope | MessageRejected:
+def _decode(record: ConsumerRecord) -> Envelope | MessageRejected:
     try:
         return wire.decode(record.key, record.value, record.headers)
     except MessageRejected as refusal:
         return refusal
 
 
-def _readable(key: bytes) -> str:
-    """A name for any key: PostgreSQL's text holds no NUL, and its index no long ones."""
+def _make_storable(key: bytes) -> str:
+    """Name any key so that PostgreSQL can hold it: text takes no NUL, its index no long values."""
     text = key[: 4 * KEY_CHARACTERS].decode(errors="replace").replace("\x00", "\\0")
     return text[:KEY_CHARACTERS]

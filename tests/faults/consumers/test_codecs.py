@@ -1,6 +1,6 @@
-"""FC1: every codec of Kafka is read; what cannot be inflated is told; on real Kafka only.
+"""FC1: every codec of Kafka is read, and a batch that is too large to inflate is reported.
 
-The producer is librdkafka, whose packing is not ours.
+It runs on real Kafka only. The producer is librdkafka, which packs batches with code of its own.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ BOMB = b"\0" * (8 * 1024 * 1024)
 
 @pytest.fixture(autouse=True)
 def packed_topic(kafka_url: str, real_kafka: None) -> None:
-    """A topic as others make them: the broker keeps a batch as its producer packed it."""
+    """Set the topic so that the broker keeps each batch as its producer has packed it."""
     del real_kafka
     entry = ConfigEntry("compression.type", "producer", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=[entry])
@@ -54,10 +54,10 @@ def packed_topic(kafka_url: str, real_kafka: None) -> None:
 
 
 async def send_packed(settings: Settings, codec: str, records: Sequence[Record]) -> None:
-    """In one batch; a codec that does not make it smaller would be left out.
+    """Send all records in one batch; the producer drops a codec that does not make it smaller.
 
-    A broker hears of a topic's setting a moment after the controller has taken it: until then it
-    would unpack the batch, and refuse it as too large.
+    A broker learns of a topic's setting a moment after the controller has taken it. Until then it
+    unpacks the batch and refuses it as too large, so the batch is sent again.
     """
     async with asyncio.timeout(WITHIN_SECONDS):
         while refusals := await asyncio.to_thread(try_to_send, settings, codec, records):
@@ -66,7 +66,7 @@ async def send_packed(settings: Settings, codec: str, records: Sequence[Record])
 
 
 def try_to_send(settings: Settings, codec: str, records: Sequence[Record]) -> list[int]:
-    """The codes of what was refused."""
+    """Send the records once, and return the error codes of those that were refused."""
     producer = Producer(
         {
             "bootstrap.servers": settings.kafka_url,
@@ -114,7 +114,7 @@ async def test_records_of_every_codec_are_applied_in_order(settings: Settings) -
 async def test_a_batch_that_inflates_to_more_than_the_limit_is_told_by_every_reader(
     codec: str, settings: Settings
 ) -> None:
-    """Nothing is skipped; by a higher limit it is read, as is what stands behind it."""
+    """Nothing is skipped: with a higher limit the batch is read, and what is behind it too."""
     low = settings.model_copy(update={"inflated_batch_bytes": LIMIT})
     notes = Notes()
     async with Tail(low.kafka_url, [TOPIC], WITHIN_SECONDS, LIMIT) as tail:

@@ -1,4 +1,4 @@
-"""The broker dies or stands still beside consumers: C21; a broker of the test's own."""
+"""C21: the broker of running consumers dies or stands still; each test has its own broker."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[KafkaServer]:
 
 @asynccontextmanager
 async def consuming(settings: Settings) -> AsyncIterator[Effects]:
-    """Slowly, so that something is under way whenever the broker goes."""
+    """Consume slowly, so that something is in flight whenever the broker goes away."""
     effects = Effects(settings.libpq_url(), NAME, TOPIC, slow=0.02, refuses=False)
     async with running(Runner(settings, effects)):
         yield effects
@@ -60,7 +60,7 @@ async def killed(broker: KafkaServer) -> None:
 
 
 async def stopped(broker: KafkaServer) -> None:
-    """Its connections stay open, and nobody answers on them."""
+    """Stop the broker's process: its connections stay open, and nothing answers on them."""
     assert broker.pid is not None
     os.kill(broker.pid, signal.SIGSTOP)
     await asyncio.sleep(STILL_SECONDS)
@@ -72,7 +72,7 @@ async def stopped(broker: KafkaServer) -> None:
 async def test_a_consumer_outlives_its_broker_and_does_each_message_once(
     member: Settings, tables: Connection, broker: KafkaServer, interrupt: Interrupt
 ) -> None:
-    """C21: twice in a row, in the middle of what it was sent; it makes no dead letter."""
+    """C21: twice in a row, in the middle of its messages; it makes no dead letter."""
     settings = member.model_copy(update={"kafka_url": broker.url})
     sent: list[Envelope] = []
     async with consuming(settings):
@@ -95,7 +95,7 @@ async def sent_to(settings: Settings, version: int) -> list[Envelope]:
 
 
 async def begun(tables: Connection, sent: int) -> bool:
-    """Some of the last KEYS messages are done, and not all."""
+    """Whether some of the last KEYS messages are done."""
     rows = await tables.execute("SELECT count(*) FROM applied")
     (done,) = await rows.fetchone() or (0,)
     return sent - KEYS < done

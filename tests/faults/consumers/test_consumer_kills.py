@@ -1,7 +1,7 @@
 """kill -9 at each failpoint of a consumer, six times each; C1, M4, G1, I6-I10, I12.
 
-All points at once, each with a consumer group of its own over the same topic: most of such a test
-is waiting for the session of the dead member to end.
+All failpoints are tested at once, each with a consumer group of its own over the same topic,
+because most of such a test is waiting for the session of the dead member to end.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ from tests.kit.waiting import until
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SESSION = "3500"  # milliseconds; the mock broker lets a group wait for 3 s before it begins
-PAUSE_SECONDS = 0.5  # a backlog would be worked off by nobody but those that finish
-# Those that finish the work share one process, on a machine that may be busy.
+PAUSE_SECONDS = 0.5  # with a backlog, the killed ones would do nothing of it
+# The consumers that finish the work share one process, on a machine that may be busy.
 PATIENT = {"session_timeout_milliseconds": 10_000, "rebalance_timeout_milliseconds": 10_000}
 SETTLED_SECONDS = 240.0
 Connection = psycopg.AsyncConnection[Any]
@@ -45,8 +45,8 @@ OF_PROJECTIONS = [
     Failpoint.OFFSET_SENT,
     *REJECTING,
 ]
-# A command's own points, in the catalogue's order (cmd-1 to cmd-5): received, its receipt is in,
-# before COMMIT, COMMIT is sent, and done before its offset is committed.
+# The points of a command, in their order (cmd-1 to cmd-5): it is received, its receipt is written,
+# before COMMIT, COMMIT is sent, and it is done before its offset is committed.
 OF_COMMANDS = [
     Failpoint.RECORDS_RECEIVED,
     Failpoint.BEFORE_DOMAIN_WRITE,
@@ -73,7 +73,7 @@ async def killed(killer: Killer, role: str, *arguments: str) -> None:
 async def test_a_consumer_that_is_killed_there_has_done_each_message_once(
     settings: Settings, tables: Connection
 ) -> None:
-    """C1, I6, I7, I9, I12: whether it dies before, in or after an effect, a letter or a commit."""
+    """C1, I6, I7, I9, I12: it dies before, in and after an effect, a letter or a commit."""
     consumers = {point: f"killed-{point}" for point in OF_PROJECTIONS}
     async with Watch.over(settings, consumers[Failpoint.EFFECT_DONE]) as watch:
         async with Stream(settings, PAUSE_SECONDS, bad=True) as stream, asyncio.TaskGroup() as all_:
@@ -94,7 +94,7 @@ async def test_a_consumer_that_is_killed_there_has_done_each_message_once(
 
 
 async def settled(connection: Connection, name: str, sent: Sequence[Envelope]) -> None:
-    """All is done, and nothing twice."""
+    """Wait until everything is done, and nothing twice."""
     last: list[Verdict] = []
 
     async def right() -> bool:
@@ -118,8 +118,8 @@ SELECT (SELECT sum(n) FROM things WHERE id LIKE %(name)s || '/%%'),
 async def test_a_command_whose_consumer_is_killed_there_is_done_once(
     settings: Settings, tables: Connection
 ) -> None:
-    """C1, M3, M4, I1, I10: one change, event and receipt a command, whenever it dies; also with
-    its receipt in, and not committed."""
+    """C1, M3, M4, I1, I10: one change, event and receipt a command, whenever its consumer dies;
+    also between its receipt and the commit."""
     consumers = {point: f"commanded-{point}" for point in OF_COMMANDS}
     async with Stream(settings, PAUSE_SECONDS) as stream, asyncio.TaskGroup() as all_:
         for point, name in consumers.items():

@@ -1,6 +1,6 @@
 """C22: a consumer behind a bad network makes progress, and does nothing twice.
 
-All faults at once, each with a proxy and a group of its own, over the same topic.
+All faults are tested at once, each with a proxy and a group of its own, over the same topic.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ async def has_done(connection: psycopg.AsyncConnection[Any], name: str) -> bool:
 async def test_a_slow_thin_sliced_or_breaking_network_only_takes_longer(
     settings: Settings, kafka_url: str, postgres: psycopg.AsyncConnection[Any]
 ) -> None:
-    """C22, I6."""
+    """C22, I6: for each fault."""
     await postgres.execute(TABLES.encode())
     await send(settings, *EVENTS)
     async with AsyncExitStack() as stack:
@@ -61,7 +61,7 @@ async def test_a_slow_thin_sliced_or_breaking_network_only_takes_longer(
 async def test_a_connection_that_falls_silent_is_survived(
     settings: Settings, kafka_url: str, postgres: psycopg.AsyncConnection[Any]
 ) -> None:
-    """C22, half-open: what the broker sent is lost, and nobody says so."""
+    """C22: a half-open connection, on which what the broker sent is lost without any sign."""
     await postgres.execute(TABLES.encode())
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(KafkaProxy(kafka_url))
@@ -81,7 +81,7 @@ async def some_done(connection: psycopg.AsyncConnection[Any], events: Sequence[E
 async def consuming(
     stack: AsyncExitStack, settings: Settings, proxy: KafkaProxy, name: str
 ) -> None:
-    """Through the proxy, until the stack ends."""
+    """Run a consumer through the proxy until the stack is closed."""
     update = {
         "kafka_url": proxy.address,
         "session_timeout_milliseconds": SESSION_MILLISECONDS,

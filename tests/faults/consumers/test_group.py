@@ -1,6 +1,6 @@
-"""A group of members: rebalances and pauses; on real Kafka only.
+"""A consumer group of several members: rebalances and pauses.
 
-The mock broker knows groups of one member.
+It runs on real Kafka only, because the mock broker knows only groups of one member.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ MEMBERS = 6
 async def test_a_rebalance_waits_for_what_runs_and_commits_it_first(
     member: Settings, tables: Connection
 ) -> None:
-    """C5: the second member joins in the middle of an effect; nobody does it again."""
+    """C5: the second member joins in the middle of an effect, which happens only once."""
     sent = [event(f"key{number}", 1) for number in range(8)]
     first, second = Held(member, "slow"), Held(member, "slow")
     second.go.set()
@@ -79,7 +79,7 @@ async def rebalances(settings: Settings, name: str) -> bool:
 async def test_a_rebalance_gives_up_what_takes_too_long_and_its_late_end_is_harmless(
     member: Settings, tables: Connection
 ) -> None:
-    """C5, I9: nothing of it is committed; who has the partition now does it."""
+    """C5, I9: nothing of it is committed; the member that has the partition now does it."""
     sent = [event(f"key{number}", 1) for number in range(8)]
     first, second = Held(member, "stuck"), Held(member, "stuck")
     async with Watch.over(member, "stuck") as watch, AsyncExitStack() as stack:
@@ -103,7 +103,7 @@ async def test_a_rebalance_gives_up_what_takes_too_long_and_its_late_end_is_harm
 async def test_six_members_that_join_and_leave_all_the_time_do_each_message_once(
     member: Settings, tables: Connection
 ) -> None:
-    """C6, I6, I7, I9: some leave in order, some are killed."""
+    """C6, I6, I7, I9: some members leave in order, some are killed."""
     async with AsyncExitStack() as stack, Watch.over(member, "storm") as watch:
         roles = [Role("reactor", member, "storm", OPTIONS, "3000") for _ in range(MEMBERS)]
         for role in roles:
@@ -122,7 +122,7 @@ async def test_six_members_that_join_and_leave_all_the_time_do_each_message_once
 
 
 async def weather(roles: Sequence[Role], progress: Callable[[], Awaitable[bool]]) -> None:
-    """One joins, leaves or is killed about every two seconds, until there was progress too."""
+    """Let one join, leave or die about every two seconds, until there was progress too."""
     loop, rng = asyncio.get_running_loop(), random.Random(SEED)
     enough, late = loop.time() + STORM_SECONDS, loop.time() + STORM_SECONDS + WITHIN_SECONDS
     while loop.time() < enough or not await progress():
@@ -141,8 +141,8 @@ async def weather(roles: Sequence[Role], progress: Callable[[], Awaitable[bool]]
 async def test_a_member_that_stood_still_past_its_session_does_no_harm_when_it_goes_on(
     member: Settings, tables: Connection
 ) -> None:
-    """C7, I6, I7, I9: stopped in the middle of an effect, it goes on when others have its
-    partitions, and have done all that it had in hand."""
+    """C7, I6, I7, I9: a member is stopped in the middle of an effect, and goes on when others have
+    its partitions and have done everything that it had in flight."""
     stopped = member.model_copy(update={"failpoints": f"{Failpoint.EFFECT_SENT}=stop@3"})
     arguments = ("zombie", json.dumps({"batch": 1, "refuses": False}), "3000")
     async with AsyncExitStack() as stack:
@@ -154,7 +154,7 @@ async def test_a_member_that_stood_still_past_its_session_does_no_harm_when_it_g
         await stack.enter_async_context(Role("reactor", member, *arguments))
         await until(has_news(tables, "zombie", stream), WITHIN_SECONDS)
         zombie.resume()
-        await until(told(zombie, "assigned", 2), WITHIN_SECONDS)
+        await until(has_logged(zombie, "assigned", 2), WITHIN_SECONDS)
         await stream.stop()
         await settled(tables, "zombie", stream.sent)
         await until(lambda: committed(member, "zombie"), WITHIN_SECONDS)
@@ -165,7 +165,7 @@ async def test_a_member_that_stood_still_past_its_session_does_no_harm_when_it_g
 async def test_a_member_that_is_killed_while_it_gives_its_partitions_back_loses_nothing(
     member: Settings, tables: Connection
 ) -> None:
-    """C1, C5, I6, I9: each that joins has the one before it revoke, and die of that."""
+    """C1, C5, I6, I9: each member that joins makes the one before it revoke, which kills it."""
     killer = Killer(Failpoint.REVOKING, member)
     async with AsyncExitStack() as stack, Watch.over(member, "revoked") as watch:
         stream = await stack.enter_async_context(Stream(member, 0.2))
@@ -189,7 +189,7 @@ async def test_a_member_that_is_killed_while_it_gives_its_partitions_back_loses_
 
 
 def has_news(connection: Connection, name: str, stream: Stream) -> Callable[[], Awaitable[bool]]:
-    """Whether a message that was sent after now is done."""
+    """A check whether a message that is sent from now on is done."""
     before = len(stream.sent)
 
     async def news() -> bool:
@@ -199,8 +199,8 @@ def has_news(connection: Connection, name: str, stream: Stream) -> Callable[[], 
     return news
 
 
-def told(role: Role, what: str, times: int) -> Callable[[], Awaitable[bool]]:
-    async def said() -> bool:
+def has_logged(role: Role, what: str, times: int) -> Callable[[], Awaitable[bool]]:
+    async def enough() -> bool:
         return len(role.events(what)) >= times
 
-    return said
+    return enough

@@ -1,8 +1,8 @@
-"""Dead letters against a model: whatever people and crashes do, the order of a key holds; C12, C13.
+"""Dead letters against a model: the order of a key holds, whatever operators and crashes do.
 
-A script of deliveries, refusals, retries, discards, crashes and rewinds runs against the lanes of a
-runner and the letters in PostgreSQL; Kafka is a list. Both policies: a key waits behind its dead
-letter, or the letter is skipped.
+Fault rows C12, C13. A script of deliveries, refusals, retries, discards, crashes and rewinds runs
+against the key queues of a runner and the letters in PostgreSQL; Kafka is a list. It tests both
+policies: a key waits behind its dead letter, or the letter is skipped.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from outbox.operations import Operation
 from schemas.envelope import Envelope
 from schemas.wire import encode
 from tests.kit.consumers.ledger import TOPIC, event, first_occurrences
+from tests.kit.consumers.letters import no_kafka as no_kafka
 from tests.kit.load.length import times
 
 PARTITION = (TOPIC, 0)
@@ -40,7 +41,7 @@ EXAMPLES = times(40, 2_000)
 
 @dataclass
 class Book:
-    """A reaction that refuses some messages, and keeps what it applied; a message is its offset."""
+    """A reaction that refuses some messages and remembers what it applied, as `offset + 1`."""
 
     parks_keys: bool
     refused: set[int] = field(default_factory=set)
@@ -61,7 +62,7 @@ class Book:
 
 
 class World:
-    """One run of a script; each step is a method, and none waits for what it began."""
+    """One run of a script; each step is a method, and no step waits for what it began."""
 
     def __init__(self, settings: Settings, connection: psycopg.AsyncConnection[Any], book: Book):
         self.book = book
@@ -70,31 +71,31 @@ class World:
         self._letters = DeadLetters(settings, book.name)
         self._selection = LetterSelection(consumer=book.name)
         self._errors: list[BaseException] = []
-        self._start = 0  # the offset from which the share was fed
+        self._start = 0  # the offset from which the assignment was fed
 
     async def __aenter__(self) -> Self:
         await self._begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._share.end(0)
-        await self._share.gone()
+        await self._assignment.end(0)
+        await self._assignment.wait_until_gone()
         await self._letters.__aexit__()
 
     async def deliver(self, key: str) -> None:
         offset = len(self.log)
         raw, value, headers = encode(event(key, offset + 1))
         self.log.append(ConsumerRecord(TOPIC, 0, offset, raw, value, tuple(headers), 0))
-        self._share.accept({PARTITION: self.log[-1:]})
+        self._assignment.accept({PARTITION: self.log[-1:]})
 
     async def refuse_next(self, key: str) -> None:
         self.book.refused.add(len(self.log) + 1)
         await self.deliver(key)
 
     async def refuse_old(self, key: str) -> None:
-        """The key's first message, as a rule that came later would; it may come again."""
-        said = [each.offset + 1 for each in self.log if each.key == key.encode()]
-        self.book.refused.update(said[:1])
+        """Refuse the key's first message from now on, as a new rule would; it may come again."""
+        sent = [each.offset + 1 for each in self.log if each.key == key.encode()]
+        self.book.refused.update(sent[:1])
 
     async def mend(self, _: str) -> None:
         self.book.refused.clear()
@@ -105,39 +106,39 @@ class World:
     async def discard(self, key: str) -> None:
         await discard(self._connection, self._of(key), Operation("model", "discard", key, "script"))
 
-    async def redelivery(self, _: str) -> None:
-        self._share.redeliver(await self._letters.due([PARTITION]))
+    async def redeliver(self, _: str) -> None:
+        self._assignment.redeliver(await self._letters.due([PARTITION]))
 
     async def rest(self, _: str) -> None:
-        while not self._share.is_gone:
-            await self._share.gone()
+        while not self._assignment.is_gone:
+            await self._assignment.wait_until_gone()
             await asyncio.sleep(0)
         assert self._errors == []
 
     async def crash(self, _: str) -> None:
-        """What runs is given up at this moment; the next one reads from what was committed."""
-        await self._share.end(0)
-        await self._share.gone()
-        await self._feed(self._share.committable().get(PARTITION, self._start))
+        """Give up what runs at this moment; the next assignment reads from the committed offset."""
+        await self._assignment.end(0)
+        await self._assignment.wait_until_gone()
+        await self._feed(self._assignment.committable().get(PARTITION, self._start))
 
     async def restart(self, _: str) -> None:
-        """The same, when all that was begun is done."""
+        """Crash when everything that was begun is done."""
         await self.rest("")
         await self.crash("")
 
     async def rewind(self, _: str) -> None:
-        """The group's offsets are set back, and everything comes again."""
-        await self._share.end(0)
-        await self._share.gone()
+        """Set the group's offset back to the start, so that everything comes again."""
+        await self._assignment.end(0)
+        await self._assignment.wait_until_gone()
         await self._feed(0)
 
     async def finish(self) -> None:
-        """Mend all, and retry until nothing is left."""
+        """Mend everything, and retry until no letter is open."""
         await self.rest("")
         await self.mend("")
         while await list_letters(self._connection, self._selection):
             await retry(self._connection, self._selection, Operation("m", "retry", "all", "end"))
-            await self.redelivery("")
+            await self.redeliver("")
             await self.rest("")
 
     async def offsets(self, *statuses: LetterStatus) -> set[int]:
@@ -148,22 +149,24 @@ class World:
         await self._begin()
         self._start = offset
         if offset < len(self.log):
-            self._share.accept({PARTITION: self.log[offset:]})
+            self._assignment.accept({PARTITION: self.log[offset:]})
 
     async def _begin(self) -> None:
         applier = Applier(self.book, self._letters, self._letters, unexpected_error_attempts=2)
         await applier.load_parked()
         backoff = RetryBackoff(0.001, 0.01)
         nothing = lambda _: None  # noqa: E731 - nobody to pause
-        self._share = Assignment(applier, BOUNDS, backoff, nothing, nothing, self._errors.append)
-        self._share.assign([PARTITION])
+        self._assignment = Assignment(
+            applier, BOUNDS, backoff, nothing, nothing, self._errors.append
+        )
+        self._assignment.assign([PARTITION])
 
     def _of(self, key: str) -> LetterSelection:
         return LetterSelection(consumer=self.book.name, key=key)
 
 
 async def require_right(world: World) -> None:
-    """I12: each message was applied, is open, or was discarded. And no message came first."""
+    """I12: each message was applied, is open or was discarded; and the order of each key held."""
     everything = set(range(1, len(world.log) + 1))
     open_ones = await world.offsets(LetterStatus.DEAD, LetterStatus.WAITING, LetterStatus.RETRYING)
     discarded = await world.offsets(LetterStatus.DISCARDED)
@@ -174,33 +177,27 @@ async def require_right(world: World) -> None:
 
 
 def require_order(world: World, key: str, discarded: set[int]) -> None:
-    said = [each.offset + 1 for each in world.log if each.key == key.encode()]
-    first = first_occurrences(n for n in world.book.applied if n in said and n not in discarded)
+    sent = [each.offset + 1 for each in world.log if each.key == key.encode()]
+    first = first_occurrences(n for n in world.book.applied if n in sent and n not in discarded)
     assert first == sorted(first)
-    earlier = [n for n in said if n not in discarded and n <= max(first, default=0)]
+    earlier = [n for n in sent if n not in discarded and n <= max(first, default=0)]
     assert first == earlier, "a message was applied before one that is still a letter"
 
 
 STEPS = (
     "deliver", "deliver", "refuse_next", "refuse_next", "refuse_old", "mend", "retry", "discard",
-    "redo", "redo", "rest", "crash", "restart", "restart", "rewind",
+    "redeliver", "redeliver", "rest", "crash", "restart", "restart", "rewind",
 )  # fmt: skip
 SCRIPTS = st.lists(
     st.tuples(st.sampled_from(STEPS), st.sampled_from(KEYS)), min_size=9, max_size=45
 )
 
 
-@pytest.fixture
-def kafka_url() -> str:
-    """None: it is a list."""
-    return "127.0.0.1:1"
-
-
 @pytest.mark.parametrize("parks_keys", [True, False], ids=["halt-key", "skip-to-letter"])
 def test_whatever_happens_the_order_of_a_key_holds_and_no_message_is_lost(
     settings: Settings, *, parks_keys: bool
 ) -> None:
-    """C12, C13, I12."""
+    """C12, C13, I12: with both policies."""
 
     @examples(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(script=SCRIPTS)

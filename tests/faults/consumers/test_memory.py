@@ -1,6 +1,6 @@
-"""C23: what a consumer holds in memory, whatever the broker has for it; on real Kafka only.
+"""C23: how much a consumer holds in memory, whatever the broker has for it.
 
-The mock broker gives a topic four partitions.
+It runs on real Kafka only, because a topic of the mock broker has only four partitions.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ SETTLES_SECONDS = 240
 async def test_full_fetches_of_two_hundred_partitions_are_held_within_the_bound(
     settings: Settings, tell: Callable[[str], None]
 ) -> None:
-    """C23: nothing is ever finished, and far more waits in the broker than may be held."""
+    """C23: no message is ever finished, and far more waits in the broker than may be held."""
     growth = await growth_mib(settings)
     tell(f"grew by {growth:.0f} MiB beside {SENT_MIB}")
     assert growth < HELD_MIB + MORE_MIB
@@ -55,7 +55,7 @@ async def test_what_is_held_without_a_bound_is_caught_growing(
 
 
 async def growth_mib(settings: Settings) -> float:
-    """Of a consumer that is given all of it, and applies nothing."""
+    """The growth in MiB of a consumer that is offered everything and applies nothing."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_url})
     for made in admin.create_partitions([NewPartitions(TOPIC, PARTITIONS)]).values():
         made.result(20)
@@ -69,7 +69,7 @@ async def growth_mib(settings: Settings) -> float:
 
 
 async def settled_bytes(role: Role) -> int:
-    """The most that it held by the time when it no longer grows, however fast it got there."""
+    """The most that it held until it no longer grew, however fast it got there."""
     most = looks = 0
     async with asyncio.timeout(SETTLES_SECONDS):
         while looks < SETTLED_LOOKS:

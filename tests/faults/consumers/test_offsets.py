@@ -1,6 +1,6 @@
-"""Offsets that are gone, or records that they stand for; on real Kafka only.
+"""Committed offsets that are gone, and offsets whose records are gone.
 
-The mock broker removes no records when it is asked to.
+It runs on real Kafka only, because the mock broker does not remove records on request.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ async def behind(member: Settings, tables: Connection) -> AsyncIterator[Effects]
 async def test_a_jump_past_retention_is_not_made_silently(
     member: Settings, tables: Connection, behind: Effects
 ) -> None:
-    """C3: records are removed that the group had not read; it halts, and says where."""
+    """C3: records are removed that the group has not read; it halts, and says where."""
     with pytest.raises(Halted, match=f"{TOPIC}/{PARTITION} at 1.*skip-removed"):
         await asyncio.wait_for(Runner(member, behind).run(), WITHIN_SECONDS)
     role = Role("reactor", member, BEHIND, OPTIONS, "3000")
@@ -93,7 +93,7 @@ async def test_a_person_lets_it_go_on_at_what_is_there(
 async def test_nothing_is_passed_over_while_the_group_has_members(
     member: Settings, tables: Connection, behind: Effects
 ) -> None:
-    """C3: they would not hear of it. Exit code 3, and nothing is on record."""
+    """C3: running members would not learn of it. Exit code 3, and nothing is on record."""
     del behind
     async with AIOKafkaConsumer(
         TOPIC,
@@ -129,7 +129,7 @@ def skip(settings: Settings, consumer: str, *options: str) -> "subprocess.Comple
 async def test_a_group_whose_offsets_are_gone_begins_again_and_changes_nothing(
     member: Settings, tables: Connection
 ) -> None:
-    """C4, I6, I7."""
+    """C4, I6, I7: everything is read again, and nothing is done twice."""
     effects = Effects(member.libpq_url(), "forgotten", TOPIC, refuses=False)
     sent = [event(f"key{number % 5}", 1 + number // 5) for number in range(50)]
     await consume(member, effects, sent)
@@ -148,8 +148,8 @@ async def test_a_group_whose_offsets_are_gone_begins_again_and_changes_nothing(
 async def test_who_only_looks_at_a_group_commits_nothing_in_its_name(
     member: Settings, tables: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C4, I6: the group has never read; whoever asks how far it is must not take it to the end,
-    however long that takes."""
+    """C4, I6: the group has never read; asking how far it is must not move it to the end, however
+    long the question takes."""
     stop = AIOKafkaConsumer.stop
 
     async def stop_late(reader: AIOKafkaConsumer) -> None:

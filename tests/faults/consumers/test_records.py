@@ -1,4 +1,4 @@
-"""C9, C19, C20: records that no consumer can take, each with a letter, and what follows flows."""
+"""C9, C19, C20: a record that no consumer can take becomes a dead letter, and later ones flow."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ from outbox.kafka import Record, count_unread
 from schemas.catalog import ItemUpserted
 from schemas.envelope import Envelope
 from schemas.wire import encode
-from tests.integration.consumers.test_runner import TOPIC, Store, event
+from tests.kit.consumers.item_store import TOPIC, Store, event
 from tests.kit.load.roles import running, send_records
 from tests.kit.waiting import until
 
@@ -93,7 +93,7 @@ async def test_each_has_a_letter_with_its_bytes_and_the_rest_flows(
 
 
 def send_any(settings: Settings, record: Record) -> None:
-    """Also what no publisher of ours would send."""
+    """Send a record, even one that no publisher of this project would send."""
     producer = Producer({"bootstrap.servers": settings.kafka_url})
     assert not isinstance(record.headers, bytes)
     producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
@@ -105,7 +105,7 @@ async def all_done(settings: Settings, store: Store) -> bool:
 
 
 async def test_a_field_that_is_newer_within_a_version_is_ignored(settings: Settings) -> None:
-    """C20."""
+    """C20: an event with a field that this consumer does not know."""
     newer = event("new", 1)
     state = ItemUpserted(catalog_id="c", item_id="new", name="n", text="t")
     body = json.loads(state.payload()) | {"colour": "red"}

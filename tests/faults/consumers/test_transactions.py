@@ -1,4 +1,7 @@
-"""FA2: what a transaction has not committed is read by nobody of ours; on real Kafka only."""
+"""FA2: no reader of this project sees what a Kafka transaction has not committed.
+
+It runs on real Kafka only.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -44,7 +47,7 @@ CATALOGS = "SELECT coalesce(array_agg(catalog_id ORDER BY catalog_id), '{}') FRO
 
 
 def name_of_partition(partition: int) -> str:
-    """A catalog whose commands go there."""
+    """The id of a catalog whose commands go to that partition."""
     names = (f"c{number}" for number in range(100))
     return next(n for n in names if partition_of(n.encode(), PARTITIONS) == partition)
 
@@ -125,7 +128,7 @@ def consuming(settings: Settings, notes: Notes) -> AbstractAsyncContextManager[N
 async def test_a_group_is_not_behind_for_ever_because_of_markers_and_what_was_rolled_back(
     settings: Settings, another: Transactions
 ) -> None:
-    """At the end of a partition, seen by a member that was there, and by one that came later."""
+    """They are at the end of a partition, for a running member and for one that joins later."""
     notes = Notes()
     async with consuming(settings, notes):
         await send(settings, event("k", 1))
@@ -146,7 +149,7 @@ async def test_a_group_is_not_behind_for_ever_because_of_markers_and_what_was_ro
 async def test_a_group_goes_on_where_only_markers_were_removed_before_it_came_back(
     settings: Settings, another: Transactions, kafka_url: str
 ) -> None:
-    """Nothing that it had to read is gone, so nobody is asked to skip anything."""
+    """No record that it had to read is gone, so it does not ask an operator to skip any."""
     notes = Notes()
     async with consuming(settings, notes):
         await another.send(*records(event("k", 1)))
@@ -161,7 +164,7 @@ async def test_a_group_goes_on_where_only_markers_were_removed_before_it_came_ba
 
 
 def remove_all(kafka_url: str) -> None:
-    """As retention does with a topic that nobody writes to any more."""
+    """Remove all records, like Kafka's retention with a topic that gets no new ones."""
     admin = AdminClient({"bootstrap.servers": kafka_url})
     at = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
     latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call] # it says no types
@@ -197,7 +200,7 @@ async def test_an_audit_is_right_beside_aborted_records_and_markers(
 async def test_an_audit_does_not_judge_what_an_open_transaction_keeps_from_it(
     settings: Settings, postgres: Connection, another: Transactions
 ) -> None:
-    """It names the partition, and is right again when the transaction has ended."""
+    """The audit names the partition, and is right again when the transaction has ended."""
     impatient = settings.model_copy(update={"read_timeout_seconds": 2.0})
     await another.send(Record(0, AUDITED, b"k", b"{}", []))
     await write(postgres, "k")
@@ -212,7 +215,7 @@ async def test_an_audit_does_not_judge_what_an_open_transaction_keeps_from_it(
 async def test_who_follows_from_now_on_gets_what_an_open_transaction_commits_later(
     settings: Settings, another: Transactions
 ) -> None:
-    """And has caught up only with what stood behind it."""
+    """The reader has caught up only once it has read what the transaction commits."""
     await another.send(*records(event("k", 1)))
     await send(settings, event("k", 2))
     async with Tail(settings.kafka_url, [TOPIC], WITHIN_SECONDS) as tail:

@@ -1,4 +1,4 @@
-"""C16, C17: a partition whose bytes cannot be read stands still; nothing of it is skipped."""
+"""C16, C17: a partition with unreadable bytes stands still, and nothing of it is skipped."""
 
 from collections.abc import AsyncIterator
 
@@ -26,14 +26,14 @@ BROKEN = "broken"
 
 @pytest.fixture
 async def proxied(settings: Settings, proxy: KafkaProxy) -> AsyncIterator[Settings]:
-    """A consumer's settings, past the proxy; a partition that stood still is soon tried again."""
+    """Settings of a consumer behind the proxy; a partition that stood still is soon tried again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subscriber, "UNREADABLE_SECONDS", 1.0)
         yield settings.model_copy(update={"kafka_url": proxy.address})
 
 
 def other_key(partition_of_broken: int) -> str:
-    """One of another partition."""
+    """A key of another partition."""
     keys = (f"other{number}" for number in range(100))
     return next(k for k in keys if partition_of(k.encode(), PARTITIONS) != partition_of_broken)
 
@@ -49,7 +49,7 @@ async def spoiled(rule: Spoil, times: int) -> bool:
 async def test_a_batch_that_cannot_be_read_stops_its_partition_there_until_it_can(
     spoil: type[Spoil], proxied: Settings, settings: Settings, proxy: KafkaProxy
 ) -> None:
-    """C16 (Larger), C17: what is before it and what is in other partitions flows; then all comes,
+    """C16 (Larger), C17: records before it and in other partitions flow; later all records come,
     once and in order."""
     rule = spoil(marker=f"{BROKEN}@3".encode())
     proxy.add_rule(rule)
@@ -77,7 +77,7 @@ async def test_a_batch_that_cannot_be_read_stops_its_partition_there_until_it_ca
 async def test_what_a_fetch_had_before_the_broken_batch_is_neither_lost_nor_doubled(
     proxied: Settings, settings: Settings, proxy: KafkaProxy
 ) -> None:
-    """C17, C24: aiokafka forgets the records it has taken out of a fetch that breaks later on."""
+    """C17, C24: aiokafka loses the records it has taken from a fetch that breaks later on."""
     rule = FlipBit(marker=f"{BROKEN}@9".encode(), most=2)
     proxy.add_rule(rule)
     sent = [event(key, version) for version in range(1, 12) for key in (BROKEN, OTHER)]

@@ -40,7 +40,7 @@ async def in_step(postgres: Connection, *items: str) -> MemoryProjection:
 
 
 async def plant(store: MemoryProjection) -> Difference:
-    """A few of each kind; what a check must find."""
+    """Plant a few differences of each kind, and return what a check must find."""
     store.state.pop(stream("B"))
     store.state.pop(stream("i007"))
     for item in ("a", "i199"):
@@ -64,7 +64,7 @@ async def plant(store: MemoryProjection) -> Difference:
 async def test_each_kind_is_found_with_its_key_and_counted(
     postgres: Connection, run_rows: int
 ) -> None:
-    """Whether the scan is spooled to the disk in many runs or held in one."""
+    """The result is the same whether the scan is spooled to disk in many runs or held in one."""
     await publish(postgres, "a", "i199")
     store = await in_step(postgres, *ITEMS)
     await remove(postgres, "b")
@@ -101,7 +101,7 @@ async def test_an_empty_store_misses_all_and_an_empty_outbox_has_only_orphans(
 
 
 async def test_what_is_late_is_no_drift(postgres: Connection) -> None:
-    """Scanned and looked at before it was applied; looked at again, and there it is."""
+    """A key is scanned and looked at before its message is applied; the next look finds it."""
     store = Looked(memory().aggregates, memory().topics)
     await publish(postgres, "a", "b")
     await follow(postgres, store, map(stream, "ab"))
@@ -115,7 +115,7 @@ async def test_what_is_late_is_no_drift(postgres: Connection) -> None:
 
 
 class Looked(MemoryProjection):
-    """A stand-in that says when it was asked for keys."""
+    """A stand-in that remembers when it was asked for keys."""
 
     def __init__(self, *arguments: Iterable[str]) -> None:
         super().__init__(*arguments)
@@ -137,7 +137,7 @@ async def test_what_stays_behind_is_drift_once_the_patience_is_over(postgres: Co
 async def test_a_key_that_is_written_all_the_time_and_followed_is_no_drift(
     postgres: Connection,
 ) -> None:
-    """Behind its head at every look, but never behind the head that it was suspected for."""
+    """It is behind its head at every look, but never behind the head that made it a candidate."""
     store = Behind(postgres)
     await publish(postgres, "hot")
     await follow(postgres, store, [stream("hot")])
@@ -146,7 +146,7 @@ async def test_a_key_that_is_written_all_the_time_and_followed_is_no_drift(
 
 
 class Behind(MemoryProjection):
-    """A stand-in that is one version behind at each look: the next is written just after it."""
+    """A stand-in that is one version behind at each look: the next version is written just then."""
 
     def __init__(self, postgres: Connection) -> None:
         super().__init__(memory().aggregates, memory().topics)
@@ -169,7 +169,7 @@ class Behind(MemoryProjection):
 async def test_a_key_that_is_written_all_the_time_and_not_followed_is_stale(
     postgres: Connection,
 ) -> None:
-    """Its head moves on at every look, which must not excuse it."""
+    """Its head moves on at every look, which must not hide that the store stands still."""
     store = await in_step(postgres, "hot")
     await publish(postgres, "hot")
     stop = asyncio.Event()
@@ -231,7 +231,7 @@ async def test_a_scan_that_names_a_key_twice_is_an_error(postgres: Connection) -
 async def test_a_key_that_a_scan_left_out_is_found_when_it_is_looked_at(
     postgres: Connection,
 ) -> None:
-    """What a scan misses of itself is no alarm: the store is asked for the key."""
+    """A key that only the scan missed is no drift: the store is asked for the key itself."""
     store = Scripted([])
     await publish(postgres, "a")
     await follow(postgres, store, [stream("a")])
@@ -246,7 +246,7 @@ async def test_no_connection_to_postgres_is_an_error(postgres: Connection) -> No
 
 
 async def test_the_latest_message_is_what_was_published_last(postgres: Connection) -> None:
-    """Also where only retention kept it; of a key whose message is nowhere it is None."""
+    """It is found also if only retention kept it; None if the message is nowhere."""
     await publish(postgres, "a", "b", "lost", text="first")
     await publish(postgres, "a", text="second")
     await remove(postgres, "b")

@@ -1,26 +1,22 @@
-"""FD4: who retries a dead letter is told what became of it; its line in the log says where."""
+"""FD4: an operator who retries a dead letter learns what became of it; its log line says where."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 
-from consumers.dead_letters.listing import LetterSelection
 from consumers.dead_letters.outcome import wait_for_outcome
-from consumers.dead_letters.repair import retry
 from consumers.dead_letters.store import DeadLetters
 from consumers.runner import applier
 from consumers.settings import Settings
-from outbox.operations import Operation
-from tests.integration.consumers.test_dead_letters import run
 from tests.kit.captured import captured
-from tests.kit.consumers.letters import due, letter, write
-from tests.kit.consumers.shares import bench
-from tests.kit.consumers.tasks import broken_record
+from tests.kit.consumers.assignments import bench
+from tests.kit.consumers.letters import due, letter, retry_all, run_command, write
+from tests.kit.consumers.letters import no_kafka as no_kafka
+from tests.kit.consumers.work_items import broken_record
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -29,32 +25,16 @@ Connection = psycopg.AsyncConnection[Any]
 WITHIN_SECONDS = 30.0
 
 
-@pytest.fixture
-def kafka_url() -> str:
-    """None: nothing here asks Kafka."""
-    return "127.0.0.1:1"
-
-
-@pytest.fixture
-async def letters(settings: Settings) -> AsyncIterator[DeadLetters]:
-    async with DeadLetters(settings, "one") as letters:
-        yield letters
-
-
-async def retrying(postgres: Connection) -> list[int]:
-    return await retry(postgres, LetterSelection(), Operation("tester", "retry", "all", "tested"))
-
-
 async def test_the_outcome_is_waited_for_and_told(
     letters: DeadLetters, postgres: Connection
 ) -> None:
-    """One is applied, one fails again, each while somebody waits."""
+    """One is applied and one fails again, both while the outcome is waited for."""
     await write(letters, letter(1, "a"), letter(2, "b"))
-    ids = await retrying(postgres)
+    ids = await retry_all(postgres)
     waiting = asyncio.create_task(wait_for_outcome(postgres, ids, WITHIN_SECONDS))
     first, second = await due(letters)
-    await letters.applied(first)
-    await letters.failed(second, letter(2, "b", reason="too-large", error="still too large"))
+    await letters.mark_applied(first)
+    await letters.mark_failed(second, letter(2, "b", reason="too-large", error="still too large"))
     outcome = await waiting
     assert (outcome.applied, outcome.dead, outcome.waiting) == (1, 1, 0)
     (again,) = outcome.failed
@@ -66,43 +46,43 @@ async def test_who_has_no_consumer_is_told_so_once_the_time_is_up(
     letters: DeadLetters, postgres: Connection
 ) -> None:
     await write(letters, letter(1))
-    outcome = await wait_for_outcome(postgres, await retrying(postgres), 0.05)
+    outcome = await wait_for_outcome(postgres, await retry_all(postgres), 0.05)
     assert (outcome.applied, outcome.dead, outcome.waiting) == (0, 0, 1)
 
 
 async def command(settings: Settings, seconds: float, code: int) -> dict[str, Any]:
-    """What it says, in a thread of its own, while a consumer goes on here."""
+    """The outcome in its JSON; it runs in a thread, so that a consumer can go on here."""
     options = ("--all", "--reason", "r", "--json", "--wait-seconds", str(seconds))
-    told = await asyncio.to_thread(partial(run, settings, "retry", *options, code=code))
-    outcome: dict[str, Any] = (told if isinstance(told, dict) else json.loads(told))["outcome"]
+    ran = await asyncio.to_thread(partial(run_command, settings, "retry", *options, code=code))
+    outcome: dict[str, Any] = (ran if isinstance(ran, dict) else json.loads(ran))["outcome"]
     return outcome
 
 
 async def test_the_command_exits_with_what_became_of_it(
     settings: Settings, letters: DeadLetters
 ) -> None:
-    """2 where one still waits, 1 where one is dead again, 0 where all are applied."""
+    """2 if one still waits, 1 if one is dead again, 0 if all are applied."""
     await write(letters, letter(1, "a"))
     assert (await command(settings, 0.1, 2))["waiting"] == 1
     (each,) = await due(letters)
-    await letters.failed(each, letter(1, "a"))
+    await letters.mark_failed(each, letter(1, "a"))
 
     async def is_due() -> bool:
         return bool(await due(letters))
 
     asked = asyncio.create_task(command(settings, WITHIN_SECONDS, 1))
     await until(is_due, WITHIN_SECONDS)
-    await letters.failed(each, letter(1, "a", error="again"))
+    await letters.mark_failed(each, letter(1, "a", error="again"))
     assert [one["error"] for one in (await asked)["failed"]] == ["again"]
 
     asked = asyncio.create_task(command(settings, WITHIN_SECONDS, 0))
     await until(is_due, WITHIN_SECONDS)
-    await letters.applied(each)
+    await letters.mark_applied(each)
     assert (await asked)["applied"] == 1
 
 
 async def test_a_letter_that_was_there_already_has_its_number(letters: DeadLetters) -> None:
-    """A message that is delivered again, after a crash before its offset was kept."""
+    """Its message is delivered again, after a crash before its offset was committed."""
     first = await letters.write(letter(1))
     assert first is not None
     assert await letters.write(letter(1)) == first
@@ -110,7 +90,7 @@ async def test_a_letter_that_was_there_already_has_its_number(letters: DeadLette
 
 
 async def test_the_line_of_a_dead_letter_names_letter_topic_partition_offset_and_key() -> None:
-    """With every control character escaped."""
+    """Every control character of the key is escaped."""
     with captured(applier) as lines:
         async with bench() as made:
             made.accept(broken_record("k\x1b[31m\n\u2028".encode(), 7))
@@ -125,5 +105,5 @@ async def test_the_line_of_a_dead_letter_names_letter_topic_partition_offset_and
 
 
 def test_a_key_that_is_no_text_is_escaped() -> None:
-    assert applier.as_text(b"\xff\x00k") == r"\xff\x00k"
-    assert applier.as_text(None) is None
+    assert applier.format_key(b"\xff\x00k") == r"\xff\x00k"
+    assert applier.format_key(None) is None

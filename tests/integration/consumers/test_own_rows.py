@@ -1,4 +1,4 @@
-"""FB2: a row that is changed without its event, or an event without its row, is seen and named."""
+"""FB2: a row that was changed without an event, or an event without a row, is found and named."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 Connection = psycopg.AsyncConnection[Any]
 
-# Numbers and names that a careless comparison takes for equal, or for different.
+# Numbers and names that a careless comparison would take for equal, or for different.
 ATTRIBUTES: list[dict[str, Any]] = [
     {},
     {"yes": True, "no": False, "one": 1.0, "zero": 0.0, "minus": -0.0},
@@ -75,7 +75,7 @@ async def found(postgres: Connection) -> dict[str, list[str]]:
 async def test_rows_that_only_the_service_wrote_are_what_their_events_say(
     filled: Api, postgres: Connection
 ) -> None:
-    """Whatever their values are, and also when retention has kept the message elsewhere."""
+    """For all values, and also if retention has moved the message to where it keeps the latest."""
     difference = await CatalogRows().compare(postgres, 100)
     assert (difference.rows, difference.heads, difference.keys) == (10, 10, 0)
     await postgres.execute(KEEP.encode())
@@ -131,7 +131,7 @@ ALTERED: dict[str, tuple[str, dict[str, list[str]]]] = {
 async def test_what_was_changed_by_hand_is_named(
     filled: Api, postgres: Connection, monkeypatch: pytest.MonkeyPatch, how: str, page_rows: int
 ) -> None:
-    """Whatever the pages are cut to."""
+    """The result does not depend on the page size."""
     assert filled
     monkeypatch.setattr(own_rows, "PAGE_ROWS", page_rows)
     statement, expected = ALTERED[how]
@@ -142,7 +142,7 @@ async def test_what_was_changed_by_hand_is_named(
 async def test_a_catalog_is_compared_within_one_snapshot(
     filled: Api, postgres: Connection, postgres_url: str
 ) -> None:
-    """With its own rows alone, and not with what commits meanwhile."""
+    """Rows of other catalogs, and rows that commit meanwhile, do not count."""
     await postgres.execute("UPDATE catalog.items SET name = 'x' WHERE catalog_id = 'a-b'")
     async with await psycopg.AsyncConnection.connect(postgres_url) as reader:
         await reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -157,7 +157,7 @@ async def test_a_catalog_is_compared_within_one_snapshot(
 
 
 async def test_writers_that_go_on_are_no_difference(filled: Api, postgres: Connection) -> None:
-    """Items come, change, go and come back while page after page is read."""
+    """Items are added, changed, removed and added again while the pages are read."""
     await put(filled, "a", *(f"n{number:03}" for number in range(300)))
     ended = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What a rebuild may do, and when it stops; the stores here are stand-ins, in memory."""
+"""What a rebuild may do, and when it stops; the stores here are stand-ins in memory."""
 
 import asyncio
 import json
@@ -70,7 +70,7 @@ class MemoryGenerations:
 
 
 class Refusing(MemoryProjection):
-    """It never takes these keys."""
+    """A stand-in that never takes these keys."""
 
     def __init__(self, refused: set[str]) -> None:
         super().__init__(memory().aggregates, memory().topics)
@@ -88,7 +88,7 @@ def asked(action: str = "rebuild", **more: Any) -> RebuildRequest:
 
 @pytest.fixture
 async def store(postgres: Connection) -> MemoryGenerations:
-    """Its live generation shows what was written, a delete too."""
+    """A store whose live generation shows all that was written, deletes too."""
     store = MemoryGenerations()
     await publish(postgres, *ITEMS)
     await remove(postgres, "i007")
@@ -99,7 +99,7 @@ async def store(postgres: Connection) -> MemoryGenerations:
 async def test_a_new_generation_holds_all_and_is_live_and_the_former_stays(
     settings: Settings, postgres: Connection, store: MemoryGenerations
 ) -> None:
-    """Also what no relay has published yet; who wanted it and why is kept."""
+    """Even what no relay has published yet; who wanted it, and why, is on record."""
     done = await rebuild(settings, store, asked())
     assert (done.phase, done.generation, done.former) == (Phase.DONE, 2, 1)
     assert (done.keys, done.differing, done.brought) == (len(ITEMS), 0, len(ITEMS))
@@ -146,7 +146,7 @@ async def refuse(changes: Sequence[Change]) -> None:
 async def test_keys_that_cannot_be_brought_over_are_named_and_nothing_is_switched(
     settings: Settings, store: MemoryGenerations
 ) -> None:
-    """Until that is repaired, or a person allows it; the same call goes on."""
+    """The same call goes on once that is repaired, or an operator allows it."""
     store.refused |= {stream("i001").key, stream("i002").key}
     with pytest.raises(Halted, match=r"2 keys cannot .*drifting/i001: refused-by-store"):
         await rebuild(settings, store, asked(allow_left=1))
@@ -160,7 +160,7 @@ async def test_keys_that_cannot_be_brought_over_are_named_and_nothing_is_switche
 async def test_nobody_rebuilds_beside_another(
     settings: Settings, postgres: Connection, store: MemoryGenerations
 ) -> None:
-    """F7: the lock is a session's; it goes with its process, and stays with one that is stopped."""
+    """F7: the lock belongs to a session: it ends with its process, and stays if that is stopped."""
     async with await connect(settings, "another") as other:
         await take_lock(other, store.name)
         for what in (
@@ -176,7 +176,7 @@ async def test_nobody_rebuilds_beside_another(
 async def test_an_open_one_is_gone_on_with_or_its_generation_dropped(
     settings: Settings, store: MemoryGenerations, postgres: Connection
 ) -> None:
-    """No number is used twice, so that nothing that is known of a generation can be wrong."""
+    """No number is used twice, so that what is known of a generation stays true."""
     store.refused.add(stream("i001").key)
     with pytest.raises(Halted):
         await rebuild(settings, store, asked())
@@ -245,7 +245,7 @@ async def test_the_commands_start_show_roll_back_and_drop(
 
 
 def start_show_roll_back_and_drop(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Qdrant's local mode and the graph as it is, both stand-ins unless the report says more."""
+    """Run the commands on Qdrant's local mode and the graph, stand-ins if the report says so."""
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
     with psycopg.connect(settings.libpq_url(), autocommit=True) as connection:

@@ -1,4 +1,4 @@
-"""Repair: just the keys that differ, once is as good as twice, and never in the way of writers."""
+"""Repair: it touches just the keys that differ, may run twice, and never disturbs writers."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -43,7 +43,7 @@ def operation(reason: str = "a test") -> Operation:
 async def repaired(
     postgres: Connection, projection: Projection, limits: RepairLimits = ALL
 ) -> Repaired:
-    """A check, and the repair of what it found."""
+    """Check a projection and repair what was found."""
     async with open_check(postgres, projection, AT_ONCE) as drift:
         return await repair(postgres, projection, drift, limits, operation())
 
@@ -74,7 +74,7 @@ async def store(
 
 
 async def plant(postgres: Connection, store: Projection) -> set[StreamKey]:
-    """Some of each kind among ITEMS, which have two versions; the keys that now differ."""
+    """Plant differences of each kind among ITEMS, of two versions each; return their keys."""
     older = [await latest_of(postgres, item) for item in ITEMS[:6]]
     await publish(postgres, *ITEMS, text="second")
     await remove(postgres, *ITEMS[-4:])
@@ -96,7 +96,7 @@ async def plant(postgres: Connection, store: Projection) -> set[StreamKey]:
 
 
 async def test_just_what_differs_is_repaired(postgres: Connection, store: Projection) -> None:
-    """Each kind, a tombstone too; nothing is left, and a second repair touches nothing."""
+    """Every kind of difference is repaired, a tombstone too; a second repair touches nothing."""
     await publish(postgres, *ITEMS)
     planted = await plant(postgres, store)
     before = await shown(store)
@@ -114,7 +114,7 @@ async def test_just_what_differs_is_repaired(postgres: Connection, store: Projec
 
 
 async def test_what_retention_kept_repairs_too(postgres: Connection) -> None:
-    """The latest message of a day that was dropped, of a deleted key as well."""
+    """The latest messages of a daily partition that was dropped, of a deleted key as well."""
     await publish(postgres, "a", "b")
     await remove(postgres, "b")
     await postgres.execute(KEEP)
@@ -126,7 +126,7 @@ async def test_what_retention_kept_repairs_too(postgres: Connection) -> None:
 
 
 async def test_what_cannot_be_repaired_is_named_and_stays_as_it_is(postgres: Connection) -> None:
-    """A message that is nowhere, one that is no event; the others of the page are repaired."""
+    """A message that is nowhere, and one that is no event; the rest of the page is repaired."""
     await publish(postgres, "lost", "fine")
     await postgres.execute(PUBLISH, [stream("bad").key, "catalog.item-upserted.v1", "{}", False])
     store = memory()
@@ -184,7 +184,7 @@ async def test_a_store_that_goes_away_is_an_error_and_the_rest_is_repaired_later
 
 
 async def test_a_repair_of_too_much_is_refused_and_touches_nothing(postgres: Connection) -> None:
-    """A few are free; more than the share needs a person's word."""
+    """A few keys are always allowed; more than the share needs an operator's permission."""
     store = memory()
     await publish(postgres, *ITEMS)
     limits = replace(ALL, max_share=0.5, free_keys=10)
@@ -237,16 +237,16 @@ async def test_nothing_is_repaired_from_another_history(postgres: Connection) ->
 
 
 async def test_a_repair_keeps_its_rate(postgres: Connection) -> None:
-    """As a lower bound: 40 keys at 40 a second take a second, of which none may be saved."""
+    """A lower bound: 40 keys at 40 a second take at least a second."""
     store = memory()
     await publish(postgres, *ITEMS)
     assert (await repaired(postgres, store, replace(ALL, keys_per_second=40))).seconds >= 0.98
 
 
 class Crossed(MemoryProjection):
-    """A stand-in: while an orphan is about to be forgotten, its key comes into being.
+    """A stand-in in which the key of an orphan is created just before the orphan is deleted.
 
-    Its first event is committed and delivered, and the orphan's version keeps it out.
+    The key's first event is committed and delivered, but the orphan's higher version keeps it out.
     """
 
     def __init__(self, postgres: Connection) -> None:

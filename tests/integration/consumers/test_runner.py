@@ -1,4 +1,4 @@
-"""The runner: a broken event parks its key only; outages spend no attempt (D6, I9, I12, C9-C12)."""
+"""Runner: a broken event parks its key only, an outage spends no attempt (D6, I9, I12, C9-C12)."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,61 +7,17 @@ import psycopg
 import pytest
 
 from consumers.dead_letters.store import decode_headers
-from consumers.projections.projection import Change, ProjectionReaction, StreamKey
-from consumers.projections.testing.memory import MemoryProjection
+from consumers.projections.projection import Change, ProjectionReaction
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.errors import DependencyDown, SchemaBehind
-from outbox.kafka import Record, count_unread
-from schemas.catalog import ItemUpserted
-from schemas.envelope import Envelope
-from schemas.wire import encode
+from outbox.errors import SchemaBehind
+from outbox.kafka import count_unread
+from tests.kit.consumers.item_store import TOPIC, Store, event
 from tests.kit.load.roles import running, send_records
 from tests.kit.open_letters import list_dead_letters
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-TOPIC = ItemUpserted.topic
-
-
-def event(item_id: str, version: int, payload: bytes | None = None) -> Record:
-    state = ItemUpserted(catalog_id="c", item_id=item_id, name=f"v{version}", text="t")
-    envelope = Envelope(
-        id=f"{item_id}-{version}",
-        source="/catalog",
-        type=ItemUpserted.type,
-        key=state.key(),
-        payload=state.payload() if payload is None else payload,
-        sequence=version,
-    )
-    key, value, headers = encode(envelope)
-    return Record(0, TOPIC, key, value, headers)
-
-
-class Store(MemoryProjection):
-    """The memory projection with the faults that a test plants."""
-
-    def __init__(self) -> None:
-        super().__init__(frozenset({ItemUpserted.aggregate}), (TOPIC,))
-        self.outages = 0
-        self.unexpected_errors = 0
-        self.calls = 0
-
-    async def apply(self, changes: Sequence[Change]) -> None:
-        self.calls += 1
-        if self.outages:
-            self.outages -= 1
-            raise DependencyDown("memory", "planted")
-        if self.unexpected_errors and any(change.stream.key == "c/odd" for change in changes):
-            self.unexpected_errors -= 1
-            raise ZeroDivisionError("planted")
-        await super().apply(changes)
-
-    async def version(self, item_id: str) -> int:
-        stream = StreamKey(ItemUpserted.aggregate, f"c/{item_id}")
-        entry = (await self.versions([stream])).get(stream)
-        return entry.version if entry else 0
 
 
 def runner_of(settings: Settings, store: Store) -> Runner:
@@ -122,7 +78,7 @@ async def test_a_parked_key_stays_parked_after_a_restart(settings: Settings) -> 
 
 async def test_an_outage_is_waited_out_and_makes_no_dead_letter(settings: Settings) -> None:
     store = Store()
-    store.outages = 20  # far more than the attempts of a surprise
+    store.outages = 20  # far more than the attempts after an unexpected error
     async with running(runner_of(settings, store)):
         await send_records(settings, [event("a", 1)])
         await until(lambda: done(settings, store), 60)
@@ -154,7 +110,7 @@ async def test_a_surprise_that_stays_becomes_a_dead_letter(settings: Settings) -
 
 
 async def test_the_offset_is_not_committed_before_the_effect(settings: Settings) -> None:
-    """I9: while the store is away nothing is committed, and a stop leaves the work for the next."""
+    """I9: while the store is away nothing is committed; after a stop the next runner does it."""
     store = Store()
     store.outages = 1_000_000
     runner = runner_of(settings, store)
@@ -174,7 +130,7 @@ async def _called(store: Store) -> bool:
 
 
 class NotOurs(Store):
-    """A store that was made anew, in another shape, while the consumer was running."""
+    """A store that was created again, in another shape, while the consumer was running."""
 
     async def apply(self, changes: Sequence[Change]) -> None:
         raise SchemaBehind(f"planted: no place for {len(changes)}")

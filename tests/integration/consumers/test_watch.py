@@ -1,4 +1,4 @@
-"""Watching: a line a round, a failed round has no counts, and a stop is heard at once."""
+"""Watch: it prints one line a round, a failed round has no counts, and a stop acts at once."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ AT_ONCE = Care(patience_seconds=0)
 
 
 class Flaky(MemoryProjection):
-    """A stand-in whose scan fails when it is told to."""
+    """A stand-in whose scan fails while `away` is set."""
 
     away = False
 
@@ -40,27 +40,27 @@ class Flaky(MemoryProjection):
 async def rounds(
     postgres: Connection, store: Projection, care: Care, after: Callable[[int], None], wanted: int
 ) -> list[WatchRound]:
-    """So many rounds; `after` is told the number of each that is over."""
-    told: list[WatchRound] = []
+    """Run so many rounds and return them; `after` is called with the number of each."""
+    reported: list[WatchRound] = []
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[tuple[Connection, Projection]]:
         yield postgres, store
 
-    def tell(done: WatchRound) -> None:
-        told.append(done)
-        after(len(told))
-        if len(told) == wanted:
+    def report(done: WatchRound) -> None:
+        reported.append(done)
+        after(len(reported))
+        if len(reported) == wanted:
             watch.stop()
 
-    watch = Watch("memory", opened, care, 0, tell)
+    watch = Watch("memory", opened, care, 0, report)
     async with asyncio.timeout(60):
         await watch.run()
-    return told
+    return reported
 
 
 async def test_each_round_has_four_counts_and_a_failed_one_has_none(postgres: Connection) -> None:
-    """And the round after it has them again."""
+    """The round after a failed one has its counts again."""
     store = Flaky(memory().aggregates, memory().topics)
     await publish(postgres, "a", "b")
     await follow(postgres, store, [stream("a")])
@@ -80,7 +80,7 @@ async def test_each_round_has_four_counts_and_a_failed_one_has_none(postgres: Co
 
 
 async def test_a_round_keeps_its_rate(postgres: Connection) -> None:
-    """As a lower bound: 40 keys at 40 a second."""
+    """A lower bound: 40 keys at 40 a second."""
     store, items = memory(), [f"i{n}" for n in range(40)]
     await publish(postgres, *items)
     await follow(postgres, store, map(stream, items))
@@ -102,18 +102,18 @@ async def test_a_stop_ends_the_round_that_is_going_on(postgres: Connection) -> N
     async def opened() -> AsyncIterator[tuple[Connection, Projection]]:
         yield postgres, Endless(memory().aggregates, memory().topics)
 
-    told: list[WatchRound] = []
-    watch = Watch("memory", opened, AT_ONCE, 0, told.append)
+    reported: list[WatchRound] = []
+    watch = Watch("memory", opened, AT_ONCE, 0, reported.append)
     running = asyncio.create_task(watch.run())
     async with asyncio.timeout(30):
         await reached.wait()
         watch.stop()
         await running
-    assert told == []
+    assert reported == []
 
 
 async def test_the_command_writes_a_line_a_round_until_sigterm(settings: Settings) -> None:
-    """Of a store that is in step and of one that is not there; exit code 0."""
+    """A store that is in step has counts, one that is not there an error; exit code 0."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "consumers", "drift", "watch", "--pause", "0.1", "--patience", "0",
         env=environment(settings), stdout=PIPE, stderr=PIPE,

@@ -1,6 +1,6 @@
 """Effects: a table as a secondary store, fenced by version, that counts what was done to it.
 
-Each message is one statement of its own, so that a process that is stopped in the middle of it
+Each message is applied by one statement, so that a process that is stopped in the middle of it
 leaves no lock behind.
 """
 
@@ -37,7 +37,7 @@ REFUSED = "bad"
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one consumer: messages without an effect or a letter, and with more than one effect."""
+    """The messages of one consumer without an effect or a letter, and with several effects."""
 
     lost: frozenset[str]
     doubled: frozenset[str]
@@ -52,7 +52,7 @@ class Verdict:
 
 
 class Effects:
-    """A reaction over the tables; with `refuses`, messages of keys like `bad1` are broken."""
+    """A reaction over the tables; with `refuses` it rejects messages of keys like `bad1`."""
 
     parks_keys = True
 
@@ -73,7 +73,7 @@ class Effects:
             await self._connection.close()
 
     async def prepare(self) -> None:
-        """The tables are the test's."""
+        """Do nothing: the test creates the tables."""
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
         if self._refuses and any(envelope.key.startswith(REFUSED) for envelope in envelopes):
@@ -99,7 +99,7 @@ class Effects:
 
 
 async def applied(connection: psycopg.AsyncConnection[Any], consumer: str) -> Mapping[str, int]:
-    """How often each message has had its effect."""
+    """How often each message has had its effect, by its id."""
     rows = await connection.execute(APPLIED, [consumer])
     return {row[0]: row[1] for row in await rows.fetchall()}
 
@@ -107,16 +107,16 @@ async def applied(connection: psycopg.AsyncConnection[Any], consumer: str) -> Ma
 async def verdict(
     connection: psycopg.AsyncConnection[Any], consumer: str, sent: Sequence[Envelope]
 ) -> Verdict:
-    """Those of keys that are refused must be letters, all of them; the rest effects."""
+    """Judge what was sent: all messages of a refused key must be letters, all others effects."""
     done = await applied(connection, consumer)
     rows = await connection.execute(LETTERS, [consumer])
     letters = [row[0] for row in await rows.fetchall()]
-    buried = {
+    dead_lettered = {
         envelope.id
         for envelope in sent
         if letters.count(envelope.key) == sum(envelope.key == each.key for each in sent)
     }
     return Verdict(
-        frozenset(envelope.id for envelope in sent) - done.keys() - buried,
+        frozenset(envelope.id for envelope in sent) - done.keys() - dead_lettered,
         frozenset(each for each, times in done.items() if times > 1),
     )

@@ -1,4 +1,4 @@
-"""What the tests of consumer groups share: a reaction that can be held, and what they ask."""
+"""What the tests of consumer groups share: a reaction that can be held, and waits for results."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 class Held(Effects):
-    """Holds every message until `go`, and counts who came for it."""
+    """Holds every message until `go`; `began` and `ended` are the ids in the order it saw them."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         super().__init__(settings.libpq_url(), name, TOPIC, refuses=False)
@@ -58,7 +58,7 @@ def is_right(
 
 
 async def settled(connection: Connection, name: str, sent: Sequence[Envelope]) -> Verdict:
-    """All is done, and nothing twice."""
+    """Wait until everything is done, and nothing twice; AssertionError if that takes too long."""
     try:
         await until(is_right(connection, name, sent), WITHIN_SECONDS, 0.3)
     except TimeoutError:
@@ -71,7 +71,7 @@ async def committed(settings: Settings, name: str) -> bool:
 
 
 async def consume(settings: Settings, effects: Effects, events: Sequence[Envelope]) -> None:
-    """All of them, and commit."""
+    """Send the events and run a consumer until it has committed all of them."""
     async with running(Runner(settings, effects)):
         await send(settings, *events)
         await until(lambda: committed(settings, effects.name), WITHIN_SECONDS)

@@ -1,7 +1,7 @@
-"""Ledger: a consumer whose store is a file that tells in what order messages were applied.
+"""Ledger: a consumer whose store is a file that records in what order messages were applied.
 
 `python -m tests.kit.consumers.ledger FOLDER` runs it as a process, which a test can kill. It has no
-fence by version: whatever is applied early, late or twice is seen.
+fence by version, so a test sees whatever is applied early, late or twice.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ TOPIC = ItemUpserted.topic
 
 
 class Ledger:
-    """A reaction that appends a line a message: its key, its version, and our process.
+    """A reaction that appends one line a message: its key, its version and this process's id.
 
-    It refuses the versions that the file `refused` names, and then applies none of the batch. Each
-    application takes `pause_seconds`, and then has happened as a whole.
+    It refuses the versions that the file `refused` names, and then applies nothing of the batch.
+    Each call takes `pause_seconds` and then writes its lines.
     """
 
     name = "ledger"
@@ -41,7 +41,7 @@ class Ledger:
         self._pause_seconds = pause_seconds
 
     async def prepare(self) -> None:
-        """Nothing to create."""
+        """Do nothing: there is nothing to create."""
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
         await asyncio.sleep(self._pause_seconds)
@@ -52,20 +52,20 @@ class Ledger:
             self._append(envelope)
 
     def refuse(self, *versions: tuple[str, int]) -> None:
-        """From now on these alone; none of them mends all."""
+        """Refuse just these versions from now on; without any, refuse nothing."""
         new = self._refused.with_suffix(".new")
         new.write_text(json.dumps(versions), encoding="utf-8")
         new.replace(self._refused)
 
     def lines(self) -> list[tuple[str, int, int]]:
-        """Key, version and process of each application, in their order."""
+        """Return key, version and process id of everything applied, in its order."""
         if not self._applied.exists():
             return []
         text = self._applied.read_text(encoding="utf-8")
         return [tuple(json.loads(line)) for line in text.splitlines()]
 
     def versions(self) -> dict[str, list[int]]:
-        """Of each key, in the order in which they were applied."""
+        """Return the versions of each key, in the order in which they were applied."""
         by_key: dict[str, list[int]] = defaultdict(list)
         for key, version, _ in self.lines():
             by_key[key].append(version)
@@ -85,12 +85,12 @@ class Ledger:
 
 
 def first_occurrences(versions: Iterable[int]) -> list[int]:
-    """Without what came again."""
+    """Return the versions without repetitions."""
     return list(dict.fromkeys(versions))
 
 
 def event(key: str, version: int, payload: bytes = b"{}") -> Envelope:
-    """One version of a key; what it says is of no interest to a ledger."""
+    """Build the event of one version of a key; a ledger does not look at its payload."""
     return Envelope(
         id=f"{key}-{version}",
         source="/ledger",
@@ -102,18 +102,18 @@ def event(key: str, version: int, payload: bytes = b"{}") -> Envelope:
 
 
 def record(key: str, version: int, payload: bytes = b"{}") -> Record:
-    """The same as the relay sends it, as far as a consumer looks."""
+    """Build the record of such an event as the relay sends it, as far as a consumer looks."""
     return Record(0, TOPIC, *encode(event(key, version, payload)))
 
 
 def records(keys: Iterable[str], first: int, last: int) -> Iterator[Record]:
-    """Each of these versions of all keys, then the next version."""
+    """Yield records from the first to the last version, each version of all keys."""
     names = list(keys)
     return (record(key, version) for version in range(first, last + 1) for key in names)
 
 
 def main() -> None:
-    """As a role, until SIGTERM; slow enough to be killed where a test wants it."""
+    """Run as a role until SIGTERM, slowly enough that a test can kill it at a chosen place."""
     settings = Settings()
     runners: list[Runner] = []
 

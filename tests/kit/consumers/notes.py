@@ -1,4 +1,4 @@
-"""Notes: a reaction in memory for the topic of the fault tests, and what is asked about it."""
+"""Notes: a reaction in memory for the topic of the fault tests, and questions about its state."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ from consumers.settings import Settings
 from outbox.kafka import Publisher, Record, count_unread
 from schemas.envelope import Envelope
 from schemas.wire import encode
-from tests.kit.consumers.shares import Script
+from tests.kit.consumers.assignments import Script
 from tests.kit.verdicts.history import TOPIC
 
 
 class Notes(Script):
-    """Keeps what it was given in this process."""
+    """Remembers what it was given, in this process."""
 
     name = "notes"
     topics = (TOPIC,)
@@ -24,14 +24,14 @@ class Notes(Script):
 
 
 async def send(settings: Settings, *events: Envelope) -> None:
-    """Each in a batch of its own, of which a fetch may bring several."""
+    """Send each event in a batch of its own; one fetch may bring several batches."""
     async with Publisher(settings.kafka_url, 30.0) as publisher:
         for envelope in events:
             await publisher.send([Record(0, TOPIC, *encode(envelope))])
 
 
 async def behind(settings: Settings) -> int:
-    """How many records the group of the notes has not committed."""
+    """How many records the group of Notes has not committed."""
     return await count_unread(settings.kafka_url, f"aftercommit.{Notes.name}", [TOPIC])
 
 

@@ -1,7 +1,7 @@
 """Reactor: a runner over the table of effects, as a process that a test can kill or stop.
 
-`python -m tests.kit.consumers.reactor name '{"batch": 50}' 2000`: what Effects is told beside, and
-the milliseconds of a session.
+`python -m tests.kit.consumers.reactor name '{"batch": 50}' 2000`: the name of the consumer, options
+for Effects, and the milliseconds of a session.
 """
 
 import json
@@ -18,7 +18,7 @@ TIMEOUTS = ("session_timeout_milliseconds", "rebalance_timeout_milliseconds")
 
 
 class Reactor:
-    """Until SIGTERM."""
+    """Runs a reaction until SIGTERM."""
 
     def __init__(self, settings: Settings, reaction: Reaction) -> None:
         self._settings = settings

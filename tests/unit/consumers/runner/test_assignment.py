@@ -1,4 +1,4 @@
-"""Share: order, bounds and commits, whatever fails; over a stand-in for store and broker."""
+"""Assignment: order, bounds and commits, whatever fails; store and broker are stand-ins."""
 
 import asyncio
 from collections import Counter
@@ -8,8 +8,15 @@ import pytest
 
 from outbox.errors import AlreadyHandled, DependencyDown, build_rejection
 from schemas.envelope import Envelope
-from tests.kit.consumers.shares import ATTEMPTS, PARTITION, WITHIN_SECONDS, Asked, Bench, bench
-from tests.kit.consumers.tasks import TOPIC, broken_record, record_of, retried
+from tests.kit.consumers.assignments import (
+    ATTEMPTS,
+    PARTITION,
+    WITHIN_SECONDS,
+    Bench,
+    MemoryRedelivery,
+    bench,
+)
+from tests.kit.consumers.work_items import TOPIC, broken_record, record_of, retried
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -23,13 +30,13 @@ def is_of(envelope: Envelope, *keys: str) -> bool:
 
 
 async def test_what_is_committed_stays_below_what_still_runs() -> None:
-    """I9: keys side by side end in any order."""
+    """I9: keys that run side by side end in any order."""
     async with bench() as made:
         made.script.fails = lambda each: AWAY if is_of(each, "a") else None
         made.accept(record_of("b", 5), record_of("a", 6), record_of("b", 7), record_of("b", 9))
         await until(lambda: applied(made, 3), WITHIN_SECONDS, 0.001)
         assert made.committable() == 6
-        made.assignment.committed({PARTITION: 6})
+        made.assignment.mark_committed({PARTITION: 6})
         assert made.committable() is None
         made.script.fails = lambda _: None
         await made.finished()
@@ -38,7 +45,7 @@ async def test_what_is_committed_stays_below_what_still_runs() -> None:
 
 @pytest.mark.parametrize("batch", [1, 50])
 async def test_a_key_whose_store_fails_waits_in_order_while_the_others_flow(batch: int) -> None:
-    """C11, with a stand-in for the store; also where all keys come in one batch."""
+    """C11, with a stand-in for the store; also if all keys come in one batch."""
     async with bench(batch) as made:
         made.script.fails = lambda each: AWAY if is_of(each, "k") else None
         for offset in range(0, 200, 2):
@@ -53,7 +60,7 @@ async def test_a_key_whose_store_fails_waits_in_order_while_the_others_flow(batc
 
 
 async def test_what_waits_for_one_key_is_bounded_and_pauses_its_partition() -> None:
-    """C11: and the partition goes on when half of it is done."""
+    """C11: the partition is resumed when half of what it may hold is done."""
     async with bench(messages=50) as made:
         made.script.fails = lambda each: AWAY if is_of(each, "k") else None
         made.accept(*(record_of("k", offset) for offset in range(49)))
@@ -82,7 +89,7 @@ async def test_in_an_outage_one_message_asks_for_all() -> None:
 
 @pytest.mark.parametrize("batch", [1, 50])
 async def test_a_broken_message_suffers_alone_and_parks_its_key_in_order(batch: int) -> None:
-    """C12, halt-key."""
+    """C12: the policy that halts the key."""
     async with bench(batch) as made:
         made.script.fails = lambda each: BROKEN if each.id == "bad@1" else None
         made.accept(
@@ -99,7 +106,7 @@ async def test_a_broken_message_suffers_alone_and_parks_its_key_in_order(batch: 
 
 
 async def test_a_reaction_that_parks_no_keys_goes_on_behind_a_dead_letter() -> None:
-    """C12, skip to the dead letters."""
+    """C12: the policy that skips the message."""
     async with bench() as made:
         made.script.parks_keys = False
         made.script.fails = lambda each: BROKEN if each.id == "bad@0" else None
@@ -110,7 +117,7 @@ async def test_a_reaction_that_parks_no_keys_goes_on_behind_a_dead_letter() -> N
 
 
 async def test_a_record_that_cannot_be_read_comes_after_what_its_key_said_before() -> None:
-    """C9: it once parked its key while earlier messages of it waited for the store."""
+    """C9: a defect once parked its key while earlier messages of it waited for the store."""
     async with bench(50) as made:
         made.script.held.clear()
         made.accept(record_of("a", 0), record_of("a", 1), broken_record(b"a", 2))
@@ -178,13 +185,13 @@ async def test_the_end_gives_up_what_takes_too_long_and_commits_none_of_it() -> 
         made.accept(record_of("a", 0))
         await until(lambda: called(made, 1), WITHIN_SECONDS, 0.001)
         await made.assignment.end(0.01)
-        await made.assignment.gone()
+        await made.assignment.wait_until_gone()
         assert made.committable() == 0
         assert (made.script.applied, made.script.running) == ([], 0)
 
 
 async def test_what_is_retried_frees_its_key_when_nothing_of_it_is_left() -> None:
-    redelivery = Asked()
+    redelivery = MemoryRedelivery()
     async with bench(redelivery=redelivery) as made:
         made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
         made.accept(record_of("a", 0), record_of("a", 1))
@@ -199,8 +206,8 @@ async def test_what_is_retried_frees_its_key_when_nothing_of_it_is_left() -> Non
 
 
 async def test_letters_are_redone_before_a_live_message_of_their_key() -> None:
-    """C12: also where nobody has handed them to the share."""
-    redelivery = Asked()
+    """C12: also if they were not handed to the assignment."""
+    redelivery = MemoryRedelivery()
     async with bench(redelivery=redelivery) as made:
         made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
         made.accept(record_of("a", 0), record_of("a", 1))
@@ -213,7 +220,7 @@ async def test_letters_are_redone_before_a_live_message_of_their_key() -> None:
 
 
 async def test_what_is_retried_and_fails_again_stays_parked() -> None:
-    redelivery = Asked()
+    redelivery = MemoryRedelivery()
     async with bench(redelivery=redelivery) as made:
         made.script.fails = lambda _: BROKEN
         made.assignment.redeliver(redelivery.opens(retried("a", 0), retried("a", 1)))
@@ -229,7 +236,7 @@ async def test_a_bug_beside_the_reaction_is_told_and_commits_nothing() -> None:
     async with bench() as made:
         made.letters.write = None  # type: ignore[assignment, method-assign] # a bug
         made.accept(broken_record(b"a", 0))
-        await until(lambda: told(made), WITHIN_SECONDS, 0.001)
+        await until(lambda: has_error(made), WITHIN_SECONDS, 0.001)
         assert made.committable() == 0
         made.errors.clear()
 
@@ -239,7 +246,7 @@ async def test_a_bug_beside_the_reaction_is_told_and_commits_nothing() -> None:
 async def test_each_key_is_applied_in_order_and_once_through_any_failures(
     seed: int, batch: int
 ) -> None:
-    """C11, C12, C13 on a stand-in: a store that fails at random, and a key that is parked."""
+    """C11, C12, C13, with a stand-in: the store fails at random, and one key is parked."""
     rng = Random(seed)
     async with bench(batch, side_by_side=3) as made:
         made.script.fails = lambda each: (
@@ -272,11 +279,11 @@ async def refused(made: Bench, count: int) -> bool:
     return made.letters.refused >= count
 
 
-async def settled(redelivery: Asked, count: int) -> bool:
+async def settled(redelivery: MemoryRedelivery, count: int) -> bool:
     return len(redelivery.done) + len(redelivery.dead) >= count
 
 
-async def told(made: Bench) -> bool:
+async def has_error(made: Bench) -> bool:
     return bool(made.errors)
 
 

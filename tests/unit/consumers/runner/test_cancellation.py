@@ -1,4 +1,4 @@
-"""A membership that is cancelled at any turn of the loop; over stand-ins for broker and store."""
+"""Membership: it may be cancelled at any turn of the loop; broker and store are stand-ins."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -12,8 +12,14 @@ from consumers.runner.membership import Membership
 from consumers.settings import Settings
 from outbox.errors import DependencyDown, build_rejection
 from outbox.kafka import ConsumerRecord, Partition
-from tests.kit.consumers.shares import ATTEMPTS, PARTITION, Asked, Letters, Script
-from tests.kit.consumers.tasks import record_of
+from tests.kit.consumers.assignments import (
+    ATTEMPTS,
+    PARTITION,
+    MemoryDeadLetters,
+    MemoryRedelivery,
+    Script,
+)
+from tests.kit.consumers.work_items import record_of
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +30,7 @@ BROKEN = "key1@4"
 
 
 class Broker:
-    """One partition, and what its group has committed; it refuses to run ahead of the work."""
+    """One partition and its committed offset; it refuses a commit ahead of the work."""
 
     def __init__(self, done: Callable[[], set[int]]) -> None:
         self.committed = 0
@@ -37,7 +43,7 @@ class Broker:
 
 
 class Joined:
-    """A Subscriber to it; at every await it gives way, so that it may be cancelled there."""
+    """A stand-in for a Subscriber; it yields at every await, so that it may be cancelled there."""
 
     def __init__(
         self, broker: Broker, assigned: Callable[[Collection[Partition]], None], **_: object
@@ -80,7 +86,7 @@ class World:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.script = Script(batch_messages=3)
-        self.letters = Letters()
+        self.letters = MemoryDeadLetters()
         self.broker = Broker(self.done)
         self.failures = 0
         self.script.fails = self.fail
@@ -93,14 +99,14 @@ class World:
         return Joined(self.broker, assigned)
 
     def fail(self, envelope: Any) -> Exception | None:
-        """One message is broken; and the store is away for the first calls."""
+        """Say that the store is away for the first calls, and then that one message is broken."""
         self.failures += 1
         if self.failures < 3:
             return DependencyDown("store", "planted")
         return build_rejection("schema", "name", "planted") if envelope.id == BROKEN else None
 
     def done(self) -> set[int]:
-        """Offsets with an effect or a letter."""
+        """The offsets that have an effect or a letter."""
         applied = {int(each.partition("@")[2]) for each in self.script.applied}
         return applied | {letter.record.offset for letter in self.letters.written}
 
@@ -116,7 +122,7 @@ class World:
                 await member.turn()
 
 
-class _Never(Asked):
+class _Never(MemoryRedelivery):
     async def due(self, partitions: Collection[Partition]) -> tuple[()]:
         del partitions
         await asyncio.sleep(0)
@@ -132,7 +138,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 async def test_wherever_it_is_cancelled_nothing_is_left_running_lost_or_committed_early(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """C24, I9, with stand-ins: a task that goes on would be somebody's late write."""
+    """C24, I9, with stand-ins: a task that goes on would write late."""
     for turns in range(TURNS):
         await cancelled_after(turns, monkeypatch)
 

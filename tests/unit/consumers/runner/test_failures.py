@@ -1,4 +1,4 @@
-"""Retry: which failures wait and which end; waits are bounded; an outage spends no attempt."""
+"""Failures: which of them wait and which end; waits are bounded; an outage spends no attempt."""
 
 import asyncio
 from itertools import islice
@@ -33,13 +33,13 @@ FOREVER = RetryBackoff(first_seconds=3_600, longest_seconds=3_600)
     ("error", "failure"),
     [
         (AlreadyHandled("1", None), Failure.DONE),
-        (DependencyDown("kafka", "away"), Failure.WORLD),
-        (Contention("deadlock"), Failure.WORLD),
+        (DependencyDown("kafka", "away"), Failure.DEPENDENCY),
+        (Contention("deadlock"), Failure.DEPENDENCY),
         (build_rejection("schema", "name", "must be text"), Failure.MESSAGE),
-        (ValueError("a bug"), Failure.SURPRISE),
-        (ConnectionError("not translated"), Failure.SURPRISE),
-        (TimeoutError(), Failure.SURPRISE),
-        (LeaseLost("not a consumer's"), Failure.SURPRISE),
+        (ValueError("a bug"), Failure.UNEXPECTED),
+        (ConnectionError("not translated"), Failure.UNEXPECTED),
+        (TimeoutError(), Failure.UNEXPECTED),
+        (LeaseLost("not a consumer's"), Failure.UNEXPECTED),
         (SchemaBehind("no collection"), Failure.HALT),
         (Halted("what comes next is gone"), Failure.HALT),
     ],

@@ -1,4 +1,4 @@
-"""Unfinished: what may be committed is below every record that is not done (I9)."""
+"""InFlightOffsets: the offset that may be committed is below every unfinished record (I9)."""
 
 from random import Random
 
@@ -14,10 +14,10 @@ def test_before_the_first_record_nothing_may_be_committed() -> None:
 
 
 def test_a_record_that_comes_twice_is_refused() -> None:
-    unfinished = InFlightOffsets()
-    unfinished.receive(7)
+    in_flight = InFlightOffsets()
+    in_flight.receive(7)
     with pytest.raises(ValueError, match="offset 7 after 7"):
-        unfinished.receive(7)
+        in_flight.receive(7)
 
 
 @given(
@@ -27,17 +27,17 @@ def test_a_record_that_comes_twice_is_refused() -> None:
 def test_the_lowest_is_that_of_a_set_in_whatever_order_records_end(
     gaps: list[int], rng: Random
 ) -> None:
-    """Offsets have gaps, as compaction and transactions make them."""
-    unfinished, model, position = InFlightOffsets(), set[int](), 0
+    """Offsets have gaps, because compaction and transactions leave some."""
+    in_flight, model, position = InFlightOffsets(), set[int](), 0
     waiting = list(gaps)
     while waiting or model:
         if waiting and (not model or rng.random() < 0.5):
             position += waiting.pop()
-            unfinished.receive(position)
+            in_flight.receive(position)
             model.add(position)
         else:
             offset = rng.choice(sorted(model))
-            unfinished.finish(offset)
+            in_flight.finish(offset)
             model.remove(offset)
-        assert unfinished.lowest == min(model, default=position + 1)
-        assert len(unfinished) == len(model)
+        assert in_flight.lowest == min(model, default=position + 1)
+        assert len(in_flight) == len(model)

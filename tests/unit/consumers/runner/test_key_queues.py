@@ -1,4 +1,4 @@
-"""Lanes: the order of each key, no key in two units, and no batch larger than it may be."""
+"""KeyQueues: each key in order, no key in two batches, and no batch larger than it may be."""
 
 from collections import Counter
 from random import Random
@@ -8,104 +8,104 @@ from hypothesis import strategies as st
 
 from consumers.runner.key_queues import KeyQueues, WorkBatch
 from consumers.runner.work_item import WorkItem, read_work_item
-from tests.kit.consumers.tasks import broken_record, record_of, retried, task
+from tests.kit.consumers.work_items import broken_record, item, record_of, retried
 
 
-def lanes_of(batch: int, *tasks: WorkItem, apart: frozenset[str] = frozenset()) -> KeyQueues:
-    queues = KeyQueues(batch, lambda task: task.stream in apart)
-    for each in tasks:
+def queues_of(batch: int, *items: WorkItem, apart: frozenset[str] = frozenset()) -> KeyQueues:
+    queues = KeyQueues(batch, lambda item: item.stream in apart)
+    for each in items:
         queues.add(each)
     return queues
 
 
-def took(queues: KeyQueues) -> tuple[WorkBatch, list[int]]:
-    unit = queues.take()
-    assert unit is not None
-    return unit, [task.record.offset for task in unit.tasks]
+def take_from(queues: KeyQueues) -> tuple[WorkBatch, list[int]]:
+    batch = queues.take()
+    assert batch is not None
+    return batch, [item.record.offset for item in batch.items]
 
 
 def test_a_batch_takes_leading_messages_of_several_keys() -> None:
-    queues = lanes_of(4, task("a", 0), task("b", 1), task("a", 2), task("b", 3), task("c", 4))
-    unit, offsets = took(queues)
+    queues = queues_of(4, item("a", 0), item("b", 1), item("a", 2), item("b", 3), item("c", 4))
+    batch, offsets = take_from(queues)
     assert offsets == [0, 2, 1, 3]
-    queues.add(task("a", 5))
-    _, rest = took(queues)
+    queues.add(item("a", 5))
+    _, rest = take_from(queues)
     assert rest == [4], "a key with a running batch must wait"
-    queues.finish(unit)
-    assert took(queues)[1] == [5]
+    queues.finish(batch)
+    assert take_from(queues)[1] == [5]
 
 
 def test_with_batches_of_one_keys_are_side_by_side() -> None:
-    queues = lanes_of(1, task("a", 0), task("a", 1), task("b", 2))
-    assert [took(queues)[1], took(queues)[1]] == [[0], [2]]
+    queues = queues_of(1, item("a", 0), item("a", 1), item("b", 2))
+    assert [take_from(queues)[1], take_from(queues)[1]] == [[0], [2]]
     assert queues.take() is None
 
 
 def test_a_batch_that_failed_comes_again_one_by_one_and_first() -> None:
-    queues = lanes_of(2, task("a", 0), task("b", 1), task("c", 2))
-    unit, _ = took(queues)
-    queues.split(unit)
-    first, one = took(queues)
-    _, other = took(queues)
+    queues = queues_of(2, item("a", 0), item("b", 1), item("c", 2))
+    batch, _ = take_from(queues)
+    queues.split(batch)
+    first, one = take_from(queues)
+    _, other = take_from(queues)
     assert (one, other) == ([0], [1])
     queues.finish(first)
-    queues.add(task("a", 3))
-    assert took(queues)[1] == [2, 3], "once it has gone well, a key is in batches again"
+    queues.add(item("a", 3))
+    assert take_from(queues)[1] == [2, 3], "once it has gone well, a key is in batches again"
 
 
 def test_a_lane_that_waits_holds_back_its_own_key_only() -> None:
-    queues = lanes_of(1, task("a", 0), task("a", 1), task("b", 2))
-    unit, _ = took(queues)
-    assert took(queues)[1] == [2]
-    queues.add(task("a", 3))
+    queues = queues_of(1, item("a", 0), item("a", 1), item("b", 2))
+    batch, _ = take_from(queues)
+    assert take_from(queues)[1] == [2]
+    queues.add(item("a", 3))
     assert queues.take() is None
-    queues.resume(unit.queues[0])
-    assert took(queues)[1] == [0]
+    queues.resume(batch.queues[0])
+    assert take_from(queues)[1] == [0]
 
 
 def test_what_must_be_apart_is_in_no_batch() -> None:
-    parked = task("p", 1)
-    queues = lanes_of(
-        10, task("a", 0), parked, task("b", 2), apart=frozenset({parked.stream or ""})
+    parked = item("p", 1)
+    queues = queues_of(
+        10, item("a", 0), parked, item("b", 2), apart=frozenset({parked.stream or ""})
     )
-    assert took(queues)[1] == [0]
-    assert took(queues)[1] == [1]
-    assert took(queues)[1] == [2]
+    assert take_from(queues)[1] == [0]
+    assert take_from(queues)[1] == [1]
+    assert take_from(queues)[1] == [2]
 
 
 def test_a_broken_record_waits_for_what_its_key_said_before() -> None:
-    """C9: it would park its key ahead of messages that are in order."""
+    """C9: otherwise it would park its key before the earlier messages are applied."""
     broken = read_work_item(broken_record(b"a", 1))
-    queues = lanes_of(1, task("a", 0), broken)
-    unit, offsets = took(queues)
+    queues = queues_of(1, item("a", 0), broken)
+    batch, offsets = take_from(queues)
     assert offsets == [0]
     assert queues.take() is None
-    queues.finish(unit)
-    assert took(queues)[1] == [1]
+    queues.finish(batch)
+    assert take_from(queues)[1] == [1]
 
 
 def test_records_without_a_key_wait_for_nothing() -> None:
     nobody, other = read_work_item(broken_record(None, 0)), read_work_item(broken_record(None, 1))
-    queues = lanes_of(1, nobody, other)
-    assert [took(queues)[1], took(queues)[1]] == [[0], [1]]
+    queues = queues_of(1, nobody, other)
+    assert [take_from(queues)[1], take_from(queues)[1]] == [[0], [1]]
 
 
 def test_what_else_was_retried_of_a_key_is_forgotten_when_one_fails() -> None:
     again = [retried("a", 0), retried("a", 1)]
-    queues = lanes_of(1, *(read_work_item(each.record, each) for each in again), task("a", 5))
-    unit, _ = took(queues)
-    assert [task.record.offset for task in queues.forget_retried(unit)] == [1]
-    queues.finish(unit)
-    assert took(queues)[1] == [5]
+    queues = queues_of(1, *(read_work_item(each.record, each) for each in again), item("a", 5))
+    batch, _ = take_from(queues)
+    assert [item.record.offset for item in queues.drop_retried(batch)] == [1]
+    queues.finish(batch)
+    assert take_from(queues)[1] == [5]
 
 
 class Model:
-    """Gives messages to lanes, and ends units in any way and order."""
+    """Adds messages to key queues, and ends batches in any way and order."""
 
     def __init__(self, rng: Random, batch: int, keys: int) -> None:
         self.rng, self.batch = rng, batch
-        self.queues = lanes_of(batch)
-        self.to_come = [task(f"k{rng.randrange(keys)}", offset) for offset in range(40)]
+        self.queues = queues_of(batch)
+        self.to_come = [item(f"k{rng.randrange(keys)}", offset) for offset in range(40)]
         self.running: list[WorkBatch] = []
         self.waiting: list[WorkBatch] = []
         self.done: dict[object, list[int]] = {}
@@ -119,32 +119,32 @@ class Model:
             self.queues.add(self.to_come.pop(0))
 
     def take(self) -> None:
-        if (unit := self.queues.take()) is None:
+        if (batch := self.queues.take()) is None:
             return
-        self.running.append(unit)
-        assert 1 <= len(unit.tasks) <= self.batch
-        units = (*self.running, *self.waiting)
-        assert max(Counter(queue.key for each in units for queue in each.queues).values()) == 1
+        self.running.append(batch)
+        assert 1 <= len(batch.items) <= self.batch
+        batches = (*self.running, *self.waiting)
+        assert max(Counter(queue.key for each in batches for queue in each.queues).values()) == 1
 
     def finish(self) -> None:
-        if (unit := self.drawn(self.running)) is not None:
-            for each in unit.tasks:
+        if (batch := self.drawn(self.running)) is not None:
+            for each in batch.items:
                 self.done.setdefault(each.queue, []).append(each.record.offset)
-            self.queues.finish(unit)
+            self.queues.finish(batch)
 
     def fail(self) -> None:
-        if (unit := self.drawn(self.running)) is not None:
-            if len(unit.tasks) > 1:
-                self.queues.split(unit)
+        if (batch := self.drawn(self.running)) is not None:
+            if len(batch.items) > 1:
+                self.queues.split(batch)
             else:
-                self.waiting.append(unit)
+                self.waiting.append(batch)
 
     def resume(self) -> None:
-        if (unit := self.drawn(self.waiting)) is not None:
-            self.queues.resume(unit.queues[0])
+        if (batch := self.drawn(self.waiting)) is not None:
+            self.queues.resume(batch.queues[0])
 
-    def drawn(self, units: list[WorkBatch]) -> WorkBatch | None:
-        return units.pop(self.rng.randrange(len(units))) if units else None
+    def drawn(self, batches: list[WorkBatch]) -> WorkBatch | None:
+        return batches.pop(self.rng.randrange(len(batches))) if batches else None
 
 
 @settings(max_examples=200, deadline=None)
@@ -152,7 +152,7 @@ class Model:
 def test_every_message_runs_once_after_all_before_it_of_its_key(
     seed: int, batch: int, keys: int
 ) -> None:
-    """Whatever fails, is split or waits, in any order."""
+    """It holds whatever fails, is split or waits, in any order."""
     model = Model(Random(seed), batch, keys)
     model.run()
     done = [offset for offsets in model.done.values() for offset in offsets]

@@ -1,4 +1,4 @@
-"""Heartbeat: a blocked event loop is said before the group takes its partitions away (C8)."""
+"""LoopWatchdog: it logs a blocked event loop before the group takes partitions away (C8)."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize(("blocked_seconds", "loud"), [(1.0, True), (0.0, False)])
 async def test_a_gap_of_half_a_session_is_said(blocked_seconds: float, loud: bool) -> None:
-    """A busy machine makes gaps too, so the quiet case has a session of an hour."""
+    """A busy machine makes gaps too, so in the quiet case a session lasts an hour."""
     beats = LoopWatchdog(2.0 if loud else 3_600)
     with captured(loop_watchdog) as logs:
         beating = asyncio.create_task(beats.run())

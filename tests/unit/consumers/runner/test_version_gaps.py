@@ -1,4 +1,4 @@
-"""Gaps: a missing version is seen as soon as a later one is applied (C15)."""
+"""VersionGaps: a missing version is noticed as soon as a later one is applied (C15)."""
 
 import pytest
 
@@ -6,19 +6,19 @@ from consumers.runner import version_gaps
 from consumers.runner.version_gaps import VersionGaps
 from consumers.runner.work_item import WorkItem, read_work_item
 from tests.kit.captured import captured
-from tests.kit.consumers.tasks import TOPIC, record_of
+from tests.kit.consumers.work_items import TOPIC, record_of
 
 
 def version(key: str, number: int | None) -> WorkItem:
     return read_work_item(record_of(key, 0, version=number))
 
 
-def gaps_in(*tasks: WorkItem, keys: int = 100) -> int:
-    return VersionGaps("test", keys).saw(tasks)
+def gaps_in(*items: WorkItem, keys: int = 100) -> int:
+    return VersionGaps("test", keys).count_gaps(items)
 
 
 def test_a_version_that_never_came_is_said_with_those_around_it() -> None:
-    """C15."""
+    """C15: the warning names the versions before and after the gap."""
     with captured(version_gaps) as logs:
         assert gaps_in(version("a", 4), version("a", 6), version("a", 7)) == 1
     assert logs == [
@@ -34,7 +34,7 @@ def test_a_version_that_never_came_is_said_with_those_around_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "tasks",
+    "items",
     [
         [version("a", 1), version("a", 2), version("b", 1), version("b", 2)],
         [version("a", 7)],  # where retention or a new group begins
@@ -42,16 +42,16 @@ def test_a_version_that_never_came_is_said_with_those_around_it() -> None:
         [version("a", None), version("a", None)],  # commands have none
     ],
 )
-def test_repetitions_and_beginnings_are_no_gaps(tasks: list[WorkItem]) -> None:
-    assert gaps_in(*tasks) == 0
+def test_repetitions_and_beginnings_are_no_gaps(items: list[WorkItem]) -> None:
+    assert gaps_in(*items) == 0
 
 
 def test_memory_is_bounded_by_forgetting_the_key_that_changed_longest_ago() -> None:
-    tasks = [version("a", 1), version("b", 1), version("b", 2), version("c", 1)]
+    items = [version("a", 1), version("b", 1), version("b", 2), version("c", 1)]
     seen = VersionGaps("test", 2)
-    seen.saw(tasks)
-    assert seen.saw([version("b", 4)]) == 1
-    assert seen.saw([version("a", 9)]) == 0
+    seen.count_gaps(items)
+    assert seen.count_gaps([version("b", 4)]) == 1
+    assert seen.count_gaps([version("a", 9)]) == 0
 
 
 def test_none_are_remembered_where_the_setting_says_so() -> None:

@@ -1,4 +1,4 @@
-"""Task: any record is one, with a name for its key that PostgreSQL can keep (C9, C19)."""
+"""WorkItem: any record makes one, with a name of its key that PostgreSQL can hold (C9, C19)."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from consumers.runner.work_item import WorkItem, read_work_item
 from outbox.errors import MessageRejected
 from outbox.kafka import ConsumerRecord
 from schemas.envelope import Envelope
-from tests.kit.consumers.tasks import TOPIC, broken_record, record_of
+from tests.kit.consumers.work_items import TOPIC, broken_record, record_of
 
 
 @pytest.mark.parametrize(
@@ -24,10 +24,10 @@ from tests.kit.consumers.tasks import TOPIC, broken_record, record_of
     ],
 )
 def test_a_broken_record_parks_its_key_where_it_has_one(key: bytes, stream: str | None) -> None:
-    task = read_work_item(broken_record(key, 3))
-    assert isinstance(task.content, MessageRejected)
-    assert task.stream == stream
-    assert task.queue == (stream or (TOPIC, 0, 3))
+    item = read_work_item(broken_record(key, 3))
+    assert isinstance(item.content, MessageRejected)
+    assert item.stream == stream
+    assert item.queue == (stream or (TOPIC, 0, 3))
 
 
 def test_a_task_counts_all_bytes_that_it_holds() -> None:
@@ -62,7 +62,7 @@ def sent(key: bytes | None, subject: bytes | None) -> WorkItem:
 def test_a_lane_is_the_records_key_and_the_message_is_about_its_subject(
     key: bytes | None, subject: bytes | None, stream: str, about: str
 ) -> None:
-    """FB1: whoever keys commands by a tenant gets them in that tenant's order."""
+    """FB1: commands that are keyed by a tenant are applied in that tenant's order."""
     found = sent(key, subject)
     assert isinstance(found.content, Envelope)
     assert (found.stream, found.queue, found.content.key) == (stream, stream, about)
@@ -70,7 +70,7 @@ def test_a_lane_is_the_records_key_and_the_message_is_about_its_subject(
 
 @pytest.mark.parametrize("key", [None, b"tenant", b"\xff"])
 def test_an_event_that_names_no_subject_is_about_what_its_payload_says(key: bytes | None) -> None:
-    """FB1: and one that names another than its payload is refused by that name."""
+    """FB1: an event whose subject differs from its payload is refused, and the error names it."""
     said = (("ce_sequence", b"7"), ("ce_type", b"catalog.catalog-created.v1"))
     record = ConsumerRecord("t", 0, 7, key, b'{"catalog_id":"c","name":"n"}', (*GOOD[:3], *said), 0)
     found = read_work_item(record).content

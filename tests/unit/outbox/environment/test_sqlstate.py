@@ -63,7 +63,7 @@ def test_each_class_that_postgresql_has_was_decided() -> None:
 def test_a_code_of_the_world_waits_and_spends_no_attempt(state: str) -> None:
     meant = to_outbox_error(DBAPIError("SELECT", {}, of(state)))
     assert isinstance(meant, DependencyDown)
-    assert classify(meant) is Failure.WORLD
+    assert classify(meant) is Failure.DEPENDENCY
 
 
 LOST: list[Exception] = [

@@ -1,10 +1,10 @@
-"""A share over a reaction and letters of the test's own, and what happens in it."""
+"""An assignment over a scripted reaction and dead letters in a list, and what happens in it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from consumers.dead_letters.redelivery import First, Redelivery, Retried
+from consumers.dead_letters.redelivery import FirstLetter, Redelivery, Retried
 from consumers.dead_letters.store import DeadLetter, DeadLetters
 from consumers.runner.applier import Applier
 from consumers.runner.assignment import Assignment, Bounds
@@ -14,7 +14,7 @@ from consumers.settings import Settings
 from outbox.errors import DependencyDown
 from outbox.kafka import ConsumerRecord, Partition
 from schemas.envelope import Envelope
-from tests.kit.consumers.tasks import TOPIC
+from tests.kit.consumers.work_items import TOPIC
 from tests.kit.waiting import until
 
 PARTITION = (TOPIC, 0)
@@ -22,8 +22,8 @@ ATTEMPTS = 3
 WITHIN_SECONDS = 30.0
 
 
-class Letters(DeadLetters):
-    """Kept in a list; away where the test says so."""
+class MemoryDeadLetters(DeadLetters):
+    """Dead letters in a list; writing fails while `away` is set."""
 
     def __init__(self) -> None:
         super().__init__(Settings(), "test")
@@ -38,12 +38,15 @@ class Letters(DeadLetters):
         self.written.append(letter)
         return len(self.written)
 
-    async def parked(self) -> set[str]:
+    async def read_parked(self) -> set[str]:
         return {letter.stream for letter in self.written if letter.stream}
 
 
 class Script:
-    """A reaction that keeps the ids of what it was given, and fails as `fails` says of one."""
+    """A reaction that remembers the ids that it applied; `fails` returns the error of a message.
+
+    While `held` is cleared, every call waits.
+    """
 
     name = "test"
     topics = (TOPIC,)
@@ -60,7 +63,7 @@ class Script:
         self.held.set()
 
     async def prepare(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
         self.calls.append([envelope.id for envelope in envelopes])
@@ -77,18 +80,18 @@ class Script:
             self.running -= 1
 
     def of_key(self, key: str) -> list[str]:
-        """What was applied of it, in order."""
+        """Return what was applied of this key, in order."""
         return [each for each in self.applied if each.startswith(f"{key}@")]
 
 
 class Bench:
-    """The share, and all that it was told to do."""
+    """An assignment, and everything that it asked of its surroundings."""
 
     def __init__(
         self, script: Script, redelivery: Redelivery, side_by_side: int, messages: int
     ) -> None:
         self.script = script
-        self.letters = Letters()
+        self.letters = MemoryDeadLetters()
         self.paused: list[Partition] = []
         self.resumed: list[Partition] = []
         self.errors: list[BaseException] = []
@@ -110,7 +113,7 @@ class Bench:
         return self.assignment.committable().get(PARTITION)
 
     async def finished(self) -> None:
-        """All that was accepted is applied or buried."""
+        """Wait until everything that was accepted is applied or dead-lettered."""
         await until(self._finished, WITHIN_SECONDS, 0.001)
 
     async def _finished(self) -> bool:
@@ -124,18 +127,22 @@ async def bench(
     messages: int = 1_000,
     redelivery: Redelivery | None = None,
 ) -> AsyncIterator[Bench]:
-    made = Bench(Script(batch), redelivery or Asked(), side_by_side, messages)
+    made = Bench(Script(batch), redelivery or MemoryRedelivery(), side_by_side, messages)
     try:
         yield made
     finally:
         made.script.held.set()
         await made.assignment.end(0)
-        await made.assignment.gone()
+        await made.assignment.wait_until_gone()
     assert made.errors == []
 
 
-class Asked:
-    """A Redo that keeps what it is told; of a key with `dead` ones more waits."""
+class MemoryRedelivery:
+    """A Redelivery in memory that remembers how letters were settled.
+
+    `done` and `dead` are the ids of letters that were applied or failed again; `open` are the
+    letters of each key that are due.
+    """
 
     def __init__(self) -> None:
         self.done: list[int] = []
@@ -143,24 +150,24 @@ class Asked:
         self.open: dict[str, list[Retried]] = {}
 
     def opens(self, *retried: Retried) -> Sequence[Retried]:
-        """Due from now on; these are handed to the share, too."""
+        """Make these due from now on, and return them to be handed to the assignment."""
         for each in retried:
             self.open.setdefault(each.stream or "", []).append(each)
         return retried
 
-    async def first(self, stream: str) -> First | None:
-        """A key with nothing that is due waits behind a dead letter."""
-        return First(self.open[stream][0] if self.open.get(stream) else None)
+    async def first(self, stream: str) -> FirstLetter | None:
+        """The first letter that is due; a key without one waits behind a dead letter."""
+        return FirstLetter(self.open[stream][0] if self.open.get(stream) else None)
 
     async def due(self, partitions: Collection[Partition]) -> Sequence[Retried]:
-        raise NotImplementedError("the share is handed what is due")
+        raise NotImplementedError("the assignment is handed what is due")
 
-    async def applied(self, retried: Retried) -> bool:
+    async def mark_applied(self, retried: Retried) -> bool:
         self.done.append(retried.id)
         self.open[retried.stream or ""].remove(retried)
         return not self.open[retried.stream or ""]
 
-    async def failed(self, retried: Retried, letter: DeadLetter) -> None:
+    async def mark_failed(self, retried: Retried, letter: DeadLetter) -> None:
         assert letter.record == retried.record
         self.dead.append(retried.id)
         self.open[retried.stream or ""].clear()

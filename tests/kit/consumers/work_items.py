@@ -1,4 +1,4 @@
-"""Tasks and records for tests that need no broker."""
+"""Work items and records for tests that need no broker."""
 
 from consumers.dead_letters.redelivery import Retried
 from consumers.runner.work_item import WorkItem, read_work_item
@@ -12,7 +12,7 @@ TOPIC = "test.note.events"
 def record_of(
     key: str, offset: int, partition: int = 0, version: int | None = None
 ) -> ConsumerRecord:
-    """An event of `key`; its id says which."""
+    """The record of an event of `key`; the event's id is `key@offset`."""
     envelope = Envelope(
         id=f"{key}@{offset}",
         source="/test",
@@ -26,13 +26,15 @@ def record_of(
 
 
 def broken_record(key: bytes | None, offset: int) -> ConsumerRecord:
-    """Without any attribute."""
+    """A record without any header, which can never be decoded."""
     return ConsumerRecord(TOPIC, 0, offset, key, b"\xff", (), 0)
 
 
-def task(key: str, offset: int) -> WorkItem:
+def item(key: str, offset: int) -> WorkItem:
+    """The work item of such an event."""
     return read_work_item(record_of(key, offset))
 
 
 def retried(key: str, offset: int) -> Retried:
+    """The message of a letter whose id is the offset."""
     return Retried(offset, record_of(key, offset), f"{TOPIC}/{key}")
