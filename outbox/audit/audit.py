@@ -113,9 +113,9 @@ async def _gather(
         settings.read_timeout_seconds,
         settings.inflated_batch_bytes,
     ) as reader:
-        spans = {at: scope.span(at, held) for at, held in (await reader.held()).items()}
+        spans = {at: scope.span(at, held) for at, held in (await reader.read_ranges()).items()}
         await _copy(connection, reader, spans, scan, on_progress)
-        await comparison.note_partitions(connection, scope, spans, await reader.held())
+        await comparison.note_partitions(connection, scope, spans, await reader.read_ranges())
     return scan
 
 
