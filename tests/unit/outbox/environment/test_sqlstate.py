@@ -46,7 +46,7 @@ def of(state: str) -> psycopg.Error:
 
 @pytest.mark.parametrize(
     ("states", "meaning"),
-    [(WORLD, Meaning.WORLD), (AGAIN, Meaning.AGAIN), (DEFECTS, Meaning.DEFECT)],
+    [(WORLD, Meaning.DEPENDENCY), (AGAIN, Meaning.AGAIN), (DEFECTS, Meaning.DEFECT)],
 )
 def test_each_code_means_the_world_another_run_or_a_defect(
     states: list[str], meaning: Meaning
@@ -138,7 +138,7 @@ def test_an_outage_counts_before_contention_and_keeps_its_name() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [build_rejection("not-found", "item_id", "must be there"), Halted("a person is needed")],
+    [build_rejection("not-found", "item_id", "must be there"), Halted("an operator is needed")],
 )
 def test_what_was_decided_stays_as_it_was_decided(error: Exception) -> None:
     error.__cause__ = of("57014")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[4]
-BEFORE = "import logging, logging.config, sys\nfrom outbox import logs\n"
+BEFORE = "import logging, logging.config, sys\nfrom outbox.runtime import logs\n"
 CONFIGURE = "logs.configure('json', 'info')\n"
 SAY = "logging.getLogger('lib.part').warning('said')\n"
 TO_ERROR = "logging.getLogger('lib').addHandler(logging.StreamHandler())\n"
