@@ -68,7 +68,7 @@ CLASSES: dict[str, Meaning] = {
 # Codes that mean something else than their class.
 CODES: dict[str, Meaning] = {
     "2200H": Meaning.DEPENDENCY,  # a sequence has no more numbers
-    "25006": Meaning.DEPENDENCY,  # a read-only server: a standby, or one that an operator has locked
+    "25006": Meaning.DEPENDENCY,  # a read-only server: a standby, or one that an operator locked
     "25P03": Meaning.DEPENDENCY,  # idle_in_transaction_session_timeout
     "25P04": Meaning.DEPENDENCY,  # transaction_timeout, PostgreSQL 17 and newer
     "40002": Meaning.DEFECT,  # an integrity constraint, found late

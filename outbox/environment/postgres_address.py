@@ -45,13 +45,13 @@ MAY_HOLD_AN_AT = frozenset({"user", "options", "application_name", "passfile", "
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """The address of a PostgreSQL as libpq's keywords and values, in whatever form it was given."""
+    """The address of a PostgreSQL as libpq's keywords and values, in whichever form it came."""
 
     values: Mapping[str, str] = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an address; ValueError, with the rule alone, where libpq would fail or misread it."""
+        """Read an address; ValueError, with the rule alone, where libpq fails or misreads it."""
         text = to_libpq_form(text)
         try:
             values = {name: str(value) for name, value in conninfo_to_dict(text).items()}

@@ -9,7 +9,7 @@ from consumers.settings import Settings
 from outbox.cursor.cut import Snapshot
 from outbox.cursor.reconcile import Remedy, reconcile
 from outbox.retention.compaction import compact
-from outbox.retention.day_partitions import LATE, DayPartition
+from outbox.retention.day_partitions import DEFAULT_PARTITION, DayPartition
 from outbox.retention.retention import Retention
 from tests.integration.relay.test_database_identity import AS_RESTORED, another_identity, operation
 from tests.kit.aged import (
@@ -153,16 +153,16 @@ async def test_a_message_that_comes_between_the_copy_and_the_drop_keeps_the_day(
     await publish_aged(postgres, 9, "a")
     await all_published(postgres)
 
-    async def keep_and_write(
+    async def compact_and_write(
         connection: Connection, day: DayPartition, before: datetime | None, rows: int
     ) -> tuple[Snapshot, int]:
         kept = await compact(connection, day, before, rows)
-        if day != LATE:
+        if day != DEFAULT_PARTITION:
             await publish_aged(connection, 9, "a")
             await all_published(connection)
         return kept
 
-    monkeypatch.setattr("outbox.retention.retention.keep", keep_and_write)
+    monkeypatch.setattr("outbox.retention.retention.compact", compact_and_write)
     assert (await left_after(postgres, settings)).startswith("written")
     monkeypatch.undo()
     assert (await Retention(postgres, settings).prune()).left == {}
@@ -233,7 +233,7 @@ async def test_a_dry_run_changes_nothing_and_tells_what_a_prune_does(
     await publish_aged(postgres, 9, "a")
     await all_published(postgres)
     await publish_aged(postgres, 8, "b")
-    looked = await Retention(postgres, settings).look()
+    looked = await Retention(postgres, settings).preview()
     assert len(await days_there(postgres)) == 2
     assert await fetch(postgres, "SELECT count(*) FROM outbox.kept") == [(0,)]
     pruned = await Retention(postgres, settings).prune()
