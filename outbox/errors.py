@@ -3,7 +3,7 @@
 OutboxError
 ├── AlreadyHandled    acknowledge; it carries the reply of the first time
 ├── DependencyDown    wait with backoff; no attempt is spent
-├── Contention        run the unit of work again: PostgreSQL ended it, and may not a second time
+├── Contention        run the unit of work again: PostgreSQL ended it, and may let it pass then
 ├── LeaseLost         step down: another relay may be publishing
 ├── NotPossible       stop: the server refuses, and a repetition changes nothing
 ├── Halted            stand still until an operator has done what it names

@@ -124,7 +124,9 @@ class Range:
         """Raise MessageRejected where it mixes positions and times, or where it is empty."""
         by_position = (self.from_position, self.to_position) != (None, None)
         if by_position and (self.since, self.until) != (None, None):
-            raise build_rejection("range", "range", "is told by positions or by times, not by both")
+            raise build_rejection(
+                "range", "range", "is given by positions or by times, not by both"
+            )
         if (self.from_position or 0) > (HIGHEST if self.to_position is None else self.to_position):
             raise build_rejection("range", "from-position", "must not be above the last one")
 

@@ -65,7 +65,7 @@ def encode_headers(headers: Headers) -> bytes:
     return VARINT[len(headers)] + b"".join(header(name, value) for name, value in headers)
 
 
-class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka says no types
+class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
     """A batch that aiokafka's `send_batch` takes; fill it by `add`, and close it before sending.
 
     It holds at most `limit` bytes, but takes a first record whatever its size. All records have the

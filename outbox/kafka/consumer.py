@@ -32,7 +32,7 @@ BROKEN = (
 inflation.install()
 
 
-class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka says no types
+class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
     """Reads committed records only, commits nothing by itself, and inflates a batch up to a limit.
 
     `inflated_batch_bytes` is that limit; a batch beyond it raises one of BROKEN.

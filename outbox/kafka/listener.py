@@ -15,7 +15,7 @@ def ignore_assignment(_: Collection[Partition]) -> None:
     """Do nothing: the `assigned` of a subscriber that does not need to know its partitions."""
 
 
-class Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka says no types
+class Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
     """Passes on what aiokafka reports in a rebalance.
 
     Before partitions are given back it awaits `revoked`, and then it calls `forget`. After an

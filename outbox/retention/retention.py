@@ -236,7 +236,7 @@ class Retention:
         self, horizon: datetime, pruned: PruneResult
     ) -> list[DayOutcome]:
         """Delete old rows, and count those left, deletable or not; one outcome if there are any."""
-        self._report("late messages")
+        self._report("deleting old rows of the default partition")
         failed = await self._run_step(str(DEFAULT_PARTITION), self._delete_chunks(horizon, pruned))
         left, since = 0, horizon
         async for chunk in read_chunks(self._connection, DEFAULT_PARTITION, self._rows):
@@ -267,7 +267,7 @@ class Retention:
 
     async def _delete_compacted(self, pruned: PruneResult) -> list[DayOutcome]:
         """Delete each copy that is no longer its key's latest message."""
-        self._report("forgetting what is no longer the latest")
+        self._report("deleting copies that are no longer the latest message")
         pruned.kept = await delete_compacted(self._connection, self._rows)
         return []
 

@@ -25,7 +25,7 @@ from outbox.secret import without_secrets
 STANDARD_ERROR = 2
 QUEUE_BYTES = 1024 * 1024
 FLUSH_SECONDS = 2.0  # at the end of the process
-STAMP: tuple[structlog.types.Processor, ...] = (
+LEVEL_AND_TIME: tuple[structlog.types.Processor, ...] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
@@ -67,7 +67,7 @@ def configure(log_format: str, level: str, queue_bytes: int = QUEUE_BYTES) -> Lo
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
-            *STAMP,
+            *LEVEL_AND_TIME,
             *EXCEPTIONS,
             renderer,
         ],
@@ -96,7 +96,7 @@ def _configure_libraries(writer: LogWriter, renderer: structlog.types.Processor)
     handler = OurHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=(structlog.contextvars.merge_contextvars, *STAMP),
+            foreign_pre_chain=(structlog.contextvars.merge_contextvars, *LEVEL_AND_TIME),
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *EXCEPTIONS,
@@ -153,6 +153,6 @@ def _escape_value(key: str, value: object) -> object:
 def _report_dropped(renderer: structlog.types.Processor, lines: int) -> str:
     """Return a line of log that says how many lines were dropped."""
     event: Any = {"event": "log lines dropped", "lines": lines}
-    for processor in (*STAMP, renderer):
+    for processor in (*LEVEL_AND_TIME, renderer):
         event = processor(None, "warning", event)
     return f"{event}\n"

@@ -21,7 +21,7 @@ END $$
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock whose seconds pass when a test says so."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -107,7 +107,7 @@ async def test_a_writer_beside_the_making_of_its_own_day_writes(
 
 
 async def waits(postgres: psycopg.AsyncConnection, other: psycopg.AsyncConnection) -> bool:
-    """Whether this session waits for a lock."""
+    """Return whether this session waits for a lock."""
     found = await postgres.execute(
         "SELECT FROM pg_locks WHERE pid = %s AND NOT granted", [other.info.backend_pid]
     )

@@ -1,4 +1,4 @@
-"""FD3: what KAFKA_URL may be; what it may not be is told by its rule, without what was given."""
+"""FD3: the forms of KAFKA_URL; an error names the rule and never repeats the value."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""Backoff: quick at first, patient later, and quiet."""
+"""Backoff: waits are short at first and longer later, and few failures are logged."""
 
 import pytest
 

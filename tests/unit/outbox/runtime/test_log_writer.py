@@ -1,4 +1,4 @@
-"""LogWriter: whoever logs never waits, and what is dropped is counted and reported."""
+"""LogWriter: a caller never waits, and dropped lines are counted and reported."""
 
 import os
 import threading
@@ -18,13 +18,13 @@ WITHIN_SECONDS = 30.0
 
 @dataclass
 class Pipe:
-    """Full from the start: a write into it waits until it is read."""
+    """A pipe that is full from the start: a write into it waits until it is read."""
 
     out: int
     into: int
 
     def read(self) -> str:
-        """What is there, or comes; without what it was filled with."""
+        """Return what is in the pipe, or comes next, without the filling."""
         return os.read(self.out, PIPE_BYTES).decode().lstrip("-")
 
     def up_to(self, end: str) -> str:
@@ -34,7 +34,7 @@ class Pipe:
         return text
 
     def rest(self) -> str:
-        """All, up to `end`."""
+        """Return everything up to the call of `end`."""
         pieces = iter(lambda: os.read(self.out, PIPE_BYTES).decode(), "")
         return "".join(pieces).lstrip("-")
 
@@ -78,7 +78,7 @@ def test_lines_come_in_order(tmp_path: Path) -> None:
 
 
 def test_where_nobody_reads_lines_are_dropped_and_nobody_waits(pipe: Pipe) -> None:
-    """O7: what fits waits, the rest is counted; once it is read again, a line says how many."""
+    """O7: lines that fit wait, the others are counted; once read again, a line says how many."""
     writer = LogWriter(pipe.into, QUEUE_BYTES, report)
     write(writer, 50)
     assert writer.dropped == 50 - QUEUE_BYTES // len(LINE)
