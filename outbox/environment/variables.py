@@ -60,10 +60,10 @@ class EnvironmentSettings(BaseSettings):
 
 def known_names(cls: type[BaseSettings]) -> frozenset[str]:
     """Return the variables that `cls`, or any other settings of ours, read."""
-    return _names_of(cls) | NAMES
+    return _read_field_names(cls) | NAMES
 
 
-def _names_of(cls: type[BaseSettings]) -> frozenset[str]:
+def _read_field_names(cls: type[BaseSettings]) -> frozenset[str]:
     prefix = cls.model_config.get("env_prefix", "")
     own = {f"{prefix}{name}".upper() for name in cls.model_fields}
     return frozenset(own | {str(field.validation_alias) for field in cls.model_fields.values()})

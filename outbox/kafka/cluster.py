@@ -77,7 +77,9 @@ async def describe_cluster(
         cluster = await admin.describe_cluster()
         there = {topic["topic"]: topic for topic in await admin.describe_topics()}
         names = sorted(topics)
-        asked = [ConfigResource(ConfigResourceType.TOPIC, name, _only(settings)) for name in names]
+        asked = [
+            ConfigResource(ConfigResourceType.TOPIC, name, _build_keys(settings)) for name in names
+        ]
         known = await asyncio.gather(*(_read_configuration(admin, each) for each in asked))
         brokers = [await _read_broker(admin, each, broker_settings) for each in cluster["brokers"]]
         states = [
@@ -92,7 +94,7 @@ async def _read_broker(
     admin: AIOKafkaAdminClient, broker: Mapping[str, Any], settings: Sequence[str]
 ) -> BrokerState:
     number = broker["node_id"]
-    resource = ConfigResource(ConfigResourceType.BROKER, str(number), _only(settings))
+    resource = ConfigResource(ConfigResourceType.BROKER, str(number), _build_keys(settings))
     configuration = await _read_configuration(admin, resource)
     return BrokerState(number, broker["host"], broker["port"], configuration)
 
@@ -106,15 +108,12 @@ async def _read_configuration(
         return Configuration(refused=UNSUPPORTED)
     ((code, message, _, _, entries),) = response.resources
     if code:
-        return Configuration(refused=f"{_name(for_code(code))} {message or ''}".strip())
+        error: type[KafkaError] = for_code(code)
+        return Configuration(refused=f"{error.__name__} {message or ''}".strip())
     return Configuration({name: value for name, value, *_ in entries if value is not None})
 
 
-def _name(error: type[KafkaError]) -> str:
-    return error.__name__
-
-
-def _only(settings: Sequence[str]) -> dict[str, None]:
+def _build_keys(settings: Sequence[str]) -> dict[str, None]:
     """Return the names as the keys of a dict, which is the form that the client takes."""
     return dict.fromkeys(settings)
 

@@ -53,11 +53,11 @@ def inflate_gzip(payload: Any) -> bytes:
         try:
             inflated += member.decompress(left, limit + 1 - len(inflated))
         except zlib.error as error:
-            raise _build_broken("gzip", error) from error
+            raise _build_broken_error("gzip", error) from error
         if len(inflated) > limit:
-            raise _build_too_large("gzip", limit)
+            raise _build_limit_error("gzip", limit)
         if not member.eof:
-            raise _build_broken("gzip", "it ends in the middle")
+            raise _build_broken_error("gzip", "it ends in the middle")
         left = member.unused_data
     return bytes(inflated)
 
@@ -85,12 +85,12 @@ def inflate_zstd(payload: Any) -> bytearray:
     try:
         frames = list(_read_zstd_frames(raw))
     except (IndexError, struct.error, ValueError) as error:
-        raise _build_broken("zstd", error) from error
+        raise _build_broken_error("zstd", error) from error
     if any(window > max(limit, WINDOW_BYTES) for _, window in frames):
-        raise _build_too_large("zstd", limit)
+        raise _build_limit_error("zstd", limit)
     declared = sum(content or 0 for content, _ in frames)
     if declared > limit:
-        raise _build_too_large("zstd", limit)
+        raise _build_limit_error("zstd", limit)
     return _inflate("zstd", raw, declared or FIRST_TRY_BYTES)
 
 
@@ -106,7 +106,7 @@ def _split_snappy_blocks(raw: bytes) -> Iterator[bytes]:
         begins = at + 4
         at = begins + int.from_bytes(raw[at:begins], "big", signed=True)
         if not begins <= at <= len(raw):
-            raise _build_broken("snappy", "a block is longer than what is there")
+            raise _build_broken_error("snappy", "a block is longer than what is there")
         yield raw[begins:at]
 
 
@@ -115,11 +115,11 @@ def _inflate_snappy_block(block: bytes, room: int, limit: int) -> bytearray:
     try:
         size = cramjam.snappy.decompress_raw_len(block)
         if size > room:
-            raise _build_too_large("snappy", limit)
+            raise _build_limit_error("snappy", limit)
         inflated = bytearray(size)
         cramjam.snappy.decompress_raw_into(block, inflated)
     except cramjam.DecompressionError as error:
-        raise _build_broken("snappy", error) from error
+        raise _build_broken_error("snappy", error) from error
     return inflated
 
 
@@ -134,9 +134,9 @@ def _inflate(codec: str, raw: bytes, first: int) -> bytearray:
             size = getattr(cramjam, codec).decompress_into(raw, inflated)
         except cramjam.DecompressionError as error:
             if "whole buffer" in str(error) and room >= limit:
-                raise _build_too_large(codec, limit) from error
+                raise _build_limit_error(codec, limit) from error
             if room >= limit:
-                raise _build_broken(codec, error) from error
+                raise _build_broken_error(codec, error) from error
             room = min(room * GROWTH, limit)
         else:
             del inflated[size:]
@@ -194,14 +194,14 @@ def _import_cramjam(codec: str) -> ModuleType:
         raise Uninflatable(f"{codec}: not installed here; `pip install cramjam`") from error
 
 
-def _build_too_large(codec: str, limit: int) -> Uninflatable:
+def _build_limit_error(codec: str, limit: int) -> Uninflatable:
     return Uninflatable(
         f"{codec}: a batch inflates to more than {limit} bytes; raise"
         " AFTERCOMMIT_INFLATED_BATCH_BYTES if whoever sent it may send as much"
     )
 
 
-def _build_broken(codec: str, why: object) -> Uninflatable:
+def _build_broken_error(codec: str, why: object) -> Uninflatable:
     return Uninflatable(f"{codec}: a batch is broken: {why}")
 
 

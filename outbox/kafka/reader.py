@@ -55,7 +55,7 @@ class Reader:
         self._inflated_batch_bytes = inflated_batch_bytes
         self._topics = topics
         self._silence = silence_seconds
-        self._consumer = self._new_consumer()
+        self._consumer = self._build_consumer()
         self._partitions: list[TopicPartition] = []
 
     async def __aenter__(self) -> Self:
@@ -68,7 +68,7 @@ class Reader:
                     await stop_client(self._consumer)
                     if not there:  # there is nothing to read, so no second client is needed
                         return self
-                    self._consumer = self._new_consumer(*there)
+                    self._consumer = self._build_consumer(*there)
                     await self._consumer.start()
         except BaseException:
             await stop_client(self._consumer)
@@ -155,7 +155,7 @@ class Reader:
                 )
         return silent
 
-    def _new_consumer(self, *topics: str) -> Consumer:
+    def _build_consumer(self, *topics: str) -> Consumer:
         return Consumer(
             *topics,
             bootstrap_servers=self._bootstrap,

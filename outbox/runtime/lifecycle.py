@@ -141,9 +141,7 @@ def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
             return asyncio.run(question)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except (OutboxError, MessageRejected) as error:
-        complain(_describe(settings, error))
-    except psycopg.Error as error:
+    except (OutboxError, MessageRejected, psycopg.Error) as error:
         complain(_describe(settings, error))
     sys.exit(EXIT_UNANSWERED)
 
@@ -193,7 +191,7 @@ async def _run_until_signal(
         if task.cancel():
             loop.call_later(INSIST_SECONDS, insist)
 
-    def end() -> None:
+    def request_stop() -> None:
         if asked.is_set():
             task.cancel()
             return
@@ -202,7 +200,7 @@ async def _run_until_signal(
         loop.call_later(patience, insist)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, request_stop)
     with suppress(asyncio.CancelledError):
         await task
     if task.cancelled():

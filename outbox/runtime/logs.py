@@ -31,9 +31,7 @@ LEVEL_AND_TIME: tuple[structlog.types.Processor, ...] = (
 )
 
 
-def _without_secrets(
-    _: Any, __: str, event: structlog.types.EventDict
-) -> structlog.types.EventDict:
+def _mask_secrets(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     """Mask secrets in a traceback: it shows the unmasked answer of a server."""
     if "exception" in event:
         event["exception"] = without_secrets(event["exception"])
@@ -42,7 +40,7 @@ def _without_secrets(
 
 EXCEPTIONS: tuple[structlog.types.Processor, ...] = (
     structlog.processors.format_exc_info,
-    _without_secrets,
+    _mask_secrets,
 )
 TEXTS = ("exception", "stack")  # their lines are indented, so none looks like a line of log
 QUOTED = frozenset(" \t=\r\n\"'")

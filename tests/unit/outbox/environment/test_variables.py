@@ -9,7 +9,7 @@ import pytest
 
 from consumers.settings import Settings as ConsumerSettings
 from outbox.environment.names import NAMES
-from outbox.environment.variables import PREFIX, SettingsRefused, _names_of
+from outbox.environment.variables import PREFIX, SettingsRefused, _read_field_names
 from outbox.settings import Settings
 from services.settings import Settings as ServiceSettings
 from stack.settings import StackSettings
@@ -39,7 +39,7 @@ def run_command(
 
 def test_the_names_that_programs_know_are_those_of_all_settings() -> None:
     """A setting that was added anywhere must be added to outbox/environment/names.py, too."""
-    every = frozenset[str]().union(*(_names_of(cls) for cls in ALL))
+    every = frozenset[str]().union(*(_read_field_names(cls) for cls in ALL))
     assert {name for name in every if name.startswith(PREFIX)} == NAMES
 
 
@@ -84,7 +84,7 @@ def test_a_name_that_is_like_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         Settings()
 
 
-def test_names_of_other_programs_are_not_looked_at(
+def test_read_field_names_other_programs_are_not_looked_at(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are not read either: without a prefix, any program's `CACHE` set our download folder."""
