@@ -141,7 +141,8 @@ async def test_a_batch_that_inflates_to_more_than_the_limit_is_told_by_every_rea
             _ = [some async for some in reader.read(await reader.read_ranges())]
     assert notes.applied == ["k@0"]
     async with Reader(settings.kafka_url, [TOPIC], WITHIN_SECONDS) as reader:
-        read = [each.offset async for _, some in reader.read(await reader.read_ranges()) for each in some]
+        spans = await reader.read_ranges()
+        read = [each.offset async for _, some in reader.read(spans) for each in some]
     assert read == [0, 1, 2]
 
 
