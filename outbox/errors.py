@@ -1,18 +1,18 @@
-"""The one tree of errors; each says what happens next.
+"""The tree of our errors; each one says what happens next.
 
 OutboxError
-├── AlreadyHandled    acknowledge: the reply of the first time is attached
+├── AlreadyHandled    acknowledge; it carries the reply of the first time
 ├── DependencyDown    wait with backoff; no attempt is spent
-├── Contention        run the unit of work again: PostgreSQL chose it as the victim
+├── Contention        run the unit of work again: PostgreSQL ended it, and may let it pass then
 ├── LeaseLost         step down: another relay may be publishing
 ├── NotPossible       stop: the server refuses, and a repetition changes nothing
-├── Halted            stand still, until a person has done what it names
+├── Halted            stand still until an operator has done what it names
 ├── Unreadable        read nothing of that partition for a while, and skip nothing of it
 ├── SchemaBehind      stop, and run the migrations
 └── SchemaForeign     change nothing: the schema `outbox` is another program's, or was altered
 
-schemas.MessageRejected stands beside them: the message itself is broken or refused. Whatever else
-is raised is a surprise: bounded retries, then a dead letter.
+`schemas.MessageRejected` is not in the tree: it says that the message itself is broken or refused.
+Any other exception is an unexpected error: a bounded number of retries, then a dead letter.
 """
 
 from collections.abc import Iterator
@@ -46,11 +46,11 @@ __all__ = [
 ]
 
 
-LOST = "8s2b"  # SQLAlchemy's code of: the connection was lost in the middle of a transaction
+LOST = "8s2b"  # SQLAlchemy's code for a connection that was lost in the middle of a transaction
 
 
 class OutboxError(Exception):
-    """The root; never raised itself."""
+    """The root of the tree; it is never raised itself."""
 
 
 class AlreadyHandled(OutboxError):
@@ -62,7 +62,10 @@ class AlreadyHandled(OutboxError):
 
 
 class DependencyDown(OutboxError):
-    """A server does not answer as it should; nothing is wrong with the message."""
+    """A server does not answer as it should; nothing is wrong with the message.
+
+    `dependency` names the server. The text is one line without secrets.
+    """
 
     def __init__(self, dependency: str, cause: BaseException | str) -> None:
         text = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
@@ -74,7 +77,7 @@ class DependencyDown(OutboxError):
 class Contention(OutboxError):
     """PostgreSQL ended the transaction; it is safe to run it again, from its beginning.
 
-    By a deadlock, a serialization failure, a lock's timeout, or a change of a table's columns.
+    The cause is a deadlock, a serialization failure, a lock timeout, or an altered table.
     """
 
 
@@ -83,17 +86,17 @@ class LeaseLost(OutboxError):
 
 
 class Halted(OutboxError):
-    """To go on could lose or reorder messages; the text names what a person must do."""
+    """To go on could lose or reorder messages; the text names what an operator must do."""
 
 
 class NotPossible(OutboxError):
-    """A server answers that it cannot do what was asked, or has no such request at all."""
+    """A server answers that it cannot do what was asked, or does not know the request at all."""
 
 
 class Unreadable(OutboxError):
-    """The broker's bytes from `offset` of `partition` on are no records, or more than we take.
+    """The broker's bytes from `offset` of `partition` on are not records, or inflate to too much.
 
-    The text names topic, partition and offset, and the codec where it is about one.
+    The text names topic, partition and offset, and the codec where the codec is at fault.
     """
 
     def __init__(self, partition: tuple[str, int], offset: int, cause: BaseException) -> None:
@@ -108,12 +111,12 @@ class SchemaBehind(OutboxError):
 
 
 class SchemaForeign(OutboxError, ValueError):
-    """What is in the schema `outbox` is not what our migrations made; the text says what."""
+    """The schema `outbox` holds something that our migrations did not make; the text says what."""
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn the driver's errors into this tree, once, at the edge; others pass unchanged."""
+    """Turn errors of the PostgreSQL driver into this tree; all others pass unchanged."""
     try:
         yield
     except Exception as error:
@@ -124,24 +127,25 @@ def translate_errors() -> Iterator[None]:
 
 
 def to_outbox_error(error: BaseException) -> OutboxError | None:
-    """DependencyDown or Contention, where PostgreSQL is behind this error; None where it is not.
+    """Return DependencyDown or Contention where PostgreSQL caused this error, and None otherwise.
 
-    Behind it: it is the driver's or SQLAlchemy's, or was raised from one, or while one was handled,
-    or is a group with one in it. What is of our tree already, or refuses a message, was decided.
+    PostgreSQL caused it if it is an error of the driver or of SQLAlchemy, if it was raised from one
+    or while one was handled, or if it is a group that holds one. An error of our tree and a
+    MessageRejected were decided on purpose already, so they give None.
     """
     if isinstance(error, OutboxError | MessageRejected):
         return None
-    found = {_read_meaning(each): each for each in _behind(error)}
-    if cause := found.get(Meaning.WORLD):
+    found = {_read_meaning(each): each for each in _walk_causes(error)}
+    if cause := found.get(Meaning.DEPENDENCY):
         away = cause.dependency if isinstance(cause, DependencyDown) else "postgres"
-        return DependencyDown(away, _drivers(cause) or cause)
+        return DependencyDown(away, _find_driver_error(cause) or cause)
     if cause := found.get(Meaning.AGAIN):
-        return Contention(str(_drivers(cause) or cause).splitlines()[0])
+        return Contention(str(_find_driver_error(cause) or cause).splitlines()[0])
     return None
 
 
-def _behind(error: BaseException) -> Iterator[BaseException]:
-    """It, what led to it, and what is in it; not what is behind a decision of ours."""
+def _walk_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, its causes and its parts; nothing behind an error that we decided on."""
     left, seen = [error], set[int]()
     while left:
         each = left.pop()
@@ -157,18 +161,18 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
 
 
 def _read_meaning(error: BaseException) -> Meaning:
-    """Of this error alone."""
+    """Return what this error alone is about, without its causes."""
     if isinstance(error, DependencyDown | PoolTimeout):
-        return Meaning.WORLD
+        return Meaning.DEPENDENCY
     if isinstance(error, Contention):
         return Meaning.AGAIN
-    if isinstance(error, PendingRollbackError):  # SQLAlchemy's word after a connection was lost
-        return Meaning.WORLD if error.code == LOST else Meaning.DEFECT
-    cause = _drivers(error)
+    if isinstance(error, PendingRollbackError):  # SQLAlchemy raises it after a lost connection
+        return Meaning.DEPENDENCY if error.code == LOST else Meaning.DEFECT
+    cause = _find_driver_error(error)
     return meaning_of(cause) if cause else Meaning.DEFECT
 
 
-def _drivers(error: BaseException) -> psycopg.Error | None:
-    """The driver's error that SQLAlchemy has wrapped, or that this is."""
+def _find_driver_error(error: BaseException) -> psycopg.Error | None:
+    """Return the driver's error: the one that SQLAlchemy has wrapped, or this one."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return cause if isinstance(cause, psycopg.Error) else None

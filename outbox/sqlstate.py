@@ -1,8 +1,9 @@
 """SQLSTATE: what an error of PostgreSQL is about, and so what happens next.
 
-The codes are those of PostgreSQL's Appendix A. Only where the data or the statement itself is wrong
-is it a DEFECT. What a server, an administrator or a limit did is the WORLD: to wait is right, and
-no message is at fault. AGAIN is what another run of the transaction is likely to be spared.
+The codes are those of PostgreSQL's Appendix A. An error is a DEFECT only where the data or the
+statement itself is wrong. An error that a server, an administrator or a limit caused is about the
+DEPENDENCY: waiting is right, and no message is at fault. AGAIN marks an error that another run of
+the transaction is likely not to meet.
 """
 
 from enum import Enum
@@ -11,19 +12,19 @@ import psycopg
 
 
 class Meaning(Enum):
-    """What an error is about."""
+    """What an error is about; it decides what happens next."""
 
-    WORLD = "world"
+    DEPENDENCY = "dependency"
     AGAIN = "again"
     DEFECT = "defect"
 
 
-# Each class that PostgreSQL has, once. A class that is not here is somebody's own (RAISE ... USING
-# ERRCODE), and a defect.
+# Each class of codes that PostgreSQL has. A class that is missing here was made up by somebody
+# (RAISE ... USING ERRCODE) and is a defect.
 CLASSES: dict[str, Meaning] = {
     "02": Meaning.DEFECT,  # no data
     "03": Meaning.DEFECT,  # SQL statement not yet complete
-    "08": Meaning.WORLD,  # connection
+    "08": Meaning.DEPENDENCY,  # connection
     "09": Meaning.DEFECT,  # triggered action
     "0A": Meaning.DEFECT,  # feature not supported
     "0B": Meaning.DEFECT,  # invalid transaction initiation
@@ -38,9 +39,9 @@ CLASSES: dict[str, Meaning] = {
     "23": Meaning.DEFECT,  # integrity constraint
     "24": Meaning.DEFECT,  # invalid cursor state
     "25": Meaning.DEFECT,  # invalid transaction state
-    "26": Meaning.AGAIN,  # a session without its prepared statements, as behind a pooler
+    "26": Meaning.AGAIN,  # a session without its prepared statements, behind a pooler
     "27": Meaning.DEFECT,  # triggered data change
-    "28": Meaning.WORLD,  # authorization: a password was changed, a role dropped
+    "28": Meaning.DEPENDENCY,  # authorization: a password was changed, a role dropped
     "2B": Meaning.DEFECT,  # dependent privileges still exist
     "2D": Meaning.DEFECT,  # invalid transaction termination
     "2F": Meaning.DEFECT,  # SQL routine
@@ -48,59 +49,64 @@ CLASSES: dict[str, Meaning] = {
     "38": Meaning.DEFECT,  # external routine
     "39": Meaning.DEFECT,  # external routine invocation
     "3B": Meaning.DEFECT,  # savepoint
-    "3D": Meaning.WORLD,  # the database is gone
-    "3F": Meaning.WORLD,  # the schema is gone
+    "3D": Meaning.DEPENDENCY,  # the database is gone
+    "3F": Meaning.DEPENDENCY,  # the schema is gone
     "40": Meaning.AGAIN,  # transaction rollback: serialization, deadlock
     "42": Meaning.DEFECT,  # syntax or access rule
     "44": Meaning.DEFECT,  # WITH CHECK OPTION
-    "53": Meaning.WORLD,  # insufficient resources
+    "53": Meaning.DEPENDENCY,  # insufficient resources
     "54": Meaning.DEFECT,  # program limit exceeded: too deep, too wide
-    "55": Meaning.WORLD,  # an object that is in use, or not in the state that it needs
-    "57": Meaning.WORLD,  # operator intervention: cancelled, shut down, starting, dropped
-    "58": Meaning.WORLD,  # system: I/O
+    "55": Meaning.DEPENDENCY,  # an object that is in use, or not in the state that it needs
+    "57": Meaning.DEPENDENCY,  # operator intervention: cancelled, shut down, starting, dropped
+    "58": Meaning.DEPENDENCY,  # system: I/O
     "72": Meaning.AGAIN,  # snapshot too old
-    "F0": Meaning.WORLD,  # configuration file
+    "F0": Meaning.DEPENDENCY,  # configuration file
     "HV": Meaning.DEFECT,  # foreign data wrapper
     "P0": Meaning.DEFECT,  # PL/pgSQL: what a trigger refuses
     "XX": Meaning.DEFECT,  # internal error: bounded attempts, for a message may be what provokes it
 }
-# Codes that mean something else than their class does.
+# Codes that mean something else than their class.
 CODES: dict[str, Meaning] = {
-    "2200H": Meaning.WORLD,  # a sequence has no more numbers
-    "25006": Meaning.WORLD,  # a read-only server: a standby, or one that an operator has locked
-    "25P03": Meaning.WORLD,  # idle_in_transaction_session_timeout
-    "25P04": Meaning.WORLD,  # transaction_timeout, PostgreSQL 17 and newer
+    "2200H": Meaning.DEPENDENCY,  # a sequence has no more numbers
+    "25006": Meaning.DEPENDENCY,  # a read-only server: a standby, or one that an operator locked
+    "25P03": Meaning.DEPENDENCY,  # idle_in_transaction_session_timeout
+    "25P04": Meaning.DEPENDENCY,  # transaction_timeout, PostgreSQL 17 and newer
     "40002": Meaning.DEFECT,  # an integrity constraint, found late
-    "40003": Meaning.WORLD,  # nobody can tell whether it was committed
-    "42501": Meaning.WORLD,  # rights that a person took away and will give back
-    "42P05": Meaning.AGAIN,  # a session with another's prepared statements, as behind a pooler
+    "40003": Meaning.DEPENDENCY,  # it is unknown whether it was committed
+    "42501": Meaning.DEPENDENCY,  # rights that an operator took away and will give back
+    "42P05": Meaning.AGAIN,  # a session with another's prepared statements, behind a pooler
     "55P03": Meaning.AGAIN,  # lock_timeout, NOWAIT
-    "HV000": Meaning.WORLD,  # a foreign server fails
-    "HV001": Meaning.WORLD,  # a foreign server: out of memory
-    "HV00L": Meaning.WORLD,  # a foreign server: unable to create an execution
-    "HV00N": Meaning.WORLD,  # a foreign server: unable to establish a connection
-    "XX001": Meaning.WORLD,  # data are corrupted
-    "XX002": Meaning.WORLD,  # an index is corrupted
+    "HV000": Meaning.DEPENDENCY,  # a foreign server fails
+    "HV001": Meaning.DEPENDENCY,  # a foreign server: out of memory
+    "HV00L": Meaning.DEPENDENCY,  # a foreign server: unable to create an execution
+    "HV00N": Meaning.DEPENDENCY,  # a foreign server: unable to establish a connection
+    "XX001": Meaning.DEPENDENCY,  # data are corrupted
+    "XX002": Meaning.DEPENDENCY,  # an index is corrupted
 }
-# Where a code says too little, PostgreSQL's own function tells; its words are in the language of
-# the server. A message's values reach none of these.
+# Where a code says too little, the name of the function in PostgreSQL tells more; the text of an
+# error is in the server's language. The values of a message reach none of these functions.
 FUNCTIONS: dict[tuple[str, str], Meaning] = {
     # Somebody altered a table that a prepared statement reads; its next use plans anew.
     ("0A000", "RevalidateCachedQuery"): Meaning.AGAIN,
-    # No partition takes the row: somebody has dropped the one for what has no day.
-    ("23514", "ExecFindPartition"): Meaning.WORLD,
-    # Transaction ids are kept back until somebody has vacuumed.
-    ("54000", "GetNewTransactionId"): Meaning.WORLD,
-    ("54000", "GetNewMultiXactId"): Meaning.WORLD,
+    # No partition takes the row: somebody has dropped the default partition.
+    ("23514", "ExecFindPartition"): Meaning.DEPENDENCY,
+    # The server gives no transaction ids until somebody has vacuumed.
+    ("54000", "GetNewTransactionId"): Meaning.DEPENDENCY,
+    ("54000", "GetNewMultiXactId"): Meaning.DEPENDENCY,
 }
 
 
 def meaning_of(error: psycopg.Error) -> Meaning:
-    """Without a SQLSTATE: the connection was lost, or was never there, unless we misused it."""
+    """Return what an error is about, by its SQLSTATE.
+
+    Without a SQLSTATE the connection was lost or was never there, unless we misused the driver.
+    """
     state = error.sqlstate
     if state is None:
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        # libpq's own words in place of an answer have no class of their own.
-        return Meaning.WORLD if lost or type(error) is psycopg.DatabaseError else Meaning.DEFECT
-    told = FUNCTIONS.get((state, error.diag.source_function or ""))
-    return told or CODES.get(state) or CLASSES.get(state[:2], Meaning.DEFECT)
+        # An error of libpq itself, not of the server, has no class of its own.
+        return (
+            Meaning.DEPENDENCY if lost or type(error) is psycopg.DatabaseError else Meaning.DEFECT
+        )
+    by_function = FUNCTIONS.get((state, error.diag.source_function or ""))
+    return by_function or CODES.get(state) or CLASSES.get(state[:2], Meaning.DEFECT)

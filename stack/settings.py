@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from outbox.environment.bootstrap_servers import bootstrap_servers
+from outbox.environment.bootstrap_servers import parse_bootstrap_servers
 from outbox.environment.postgres_address import check_neo4j, check_postgres, check_qdrant
 from outbox.environment.variables import EnvironmentSettings
 from stack.errors import StackError
@@ -37,7 +37,7 @@ class StackSettings(EnvironmentSettings):
 
     postgres_url: SecretStr | None = Field(default=None, validation_alias="POSTGRES_URL")
     postgres_bin: Path | None = Field(default=None, validation_alias="POSTGRES_BIN")
-    kafka_url: Annotated[str, AfterValidator(bootstrap_servers)] | None = Field(
+    kafka_url: Annotated[str, AfterValidator(parse_bootstrap_servers)] | None = Field(
         default=None, validation_alias="KAFKA_URL"
     )
     postgres_provider: Literal["wheel", "docker"] = Field(

@@ -1,20 +1,20 @@
 """Audit: PostgreSQL, the recorded deliveries and the topics, compared message by message.
 
-First PostgreSQL tells, at one moment, what is committed and what the relay has passed (`scene`).
-Then the topics are read, to the ends that they have after that moment, so all that was published
-by then is there. At last both are compared (`evidence`, `missing`, `findings`) with what PostgreSQL
-has by then: what was committed meanwhile accounts for its records. Writers and the relay go on, and
-nothing is written but temporary tables, so it runs where writes are taken, not on a standby.
+First, PostgreSQL says at one moment what is committed and what the relay has passed (`scope`).
+Then the topics are read to the ends that they have after that moment, so all that was published by
+then is there. At last both are compared (`comparison`, `missing`, `findings`) with what PostgreSQL
+has by then, so that messages committed meanwhile account for their records. Writers and the relay
+go on. Nothing is written but temporary tables; that needs a server that takes writes, no standby.
 
-Only topics that messages of the range name are read. In those everything must be the relay's own,
-so a program that writes to one of them is reported as foreign; topics of commands are not read,
-unless the outbox publishes to them. A record of no position belongs to the range where its
+Only topics that messages of the range name are read. Everything in them must be the relay's own, so
+the records of another program there are reported as foreign. Topics of commands are not read,
+unless the outbox publishes to them. A record without a position belongs to the range if its
 neighbours in the partition do.
 
-Weaknesses: order is judged among the messages of the range. While the comparison runs, some 10 µs
-a message, it holds its snapshot, as any long read does. Where Debezium published, there are no
-deliveries, so its records are reported as misrecorded. Memory is bounded here and in PostgreSQL;
-the tables take some 300 bytes a record of its disk.
+Weaknesses: order is judged only among the messages of the range. The comparison takes some 10 µs a
+message and holds its snapshot meanwhile, like any long read. Where Debezium published, there are
+no deliveries, so its records are reported as misrecorded. Memory is bounded here and in PostgreSQL;
+the temporary tables take some 300 bytes of PostgreSQL's disk a record.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,16 +33,17 @@ from outbox.settings import Settings
 
 LIMIT = 20
 
-OnProgress = Callable[[int, int], None]  # how many records were read, and of how many
+OnProgress = Callable[[int, int], None]  # called with the records read so far, and all to read
 
 
 @dataclass(frozen=True, slots=True)
 class AuditCounts:
-    """Messages, then records. What is committed is in exactly one place (I12).
+    """Numbers of messages, then of records.
 
-    `in_topics` are published and there; `expired` are published, and gone with the beginning of
-    their partition. `read` counts records, of which `outside` are of other ranges, and `not_kept`
-    of days that PostgreSQL has dropped.
+    Each committed message is counted in exactly one of `published`, `pending`, `parked` and
+    `discarded`. Of the published ones, `in_topics` are there, `expired` went when their partition's
+    beginning was removed, and `lost` are neither. `read` counts records, of which `outside` belong
+    to other ranges and `not_kept` to daily partitions that PostgreSQL has dropped.
     """
 
     committed: int
@@ -65,7 +66,7 @@ class AuditCounts:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The positions that were audited, the counts, and at most so many findings of each kind."""
+    """The positions that were audited, the counts, and at most `limit` findings of each kind."""
 
     from_position: int
     to_position: int
@@ -74,7 +75,7 @@ class Audit:
 
     @property
     def right(self) -> bool:
-        """Nothing was found but faithful copies, which a crash may leave (I2-I5)."""
+        """Whether nothing was found but faithful copies, which a crash may leave."""
         harmful = (kind for kind in FindingKind if kind is not FindingKind.DOUBLED)
         return not any(getattr(self.counts, kind) for kind in harmful)
 
@@ -86,26 +87,28 @@ async def audit(
     limit: int = LIMIT,
     on_progress: OnProgress = lambda _read, _of: None,
 ) -> Audit:
-    """Compare; `connection` is in autocommit, and its session is spent afterwards.
+    """Audit the range `asked`, or all messages that PostgreSQL still has.
 
-    MessageRejected where the range is none; Halted where the relay would halt, because its cursor
-    means nothing here; DependencyDown where one of the two does not answer.
+    `connection` is in autocommit; close it afterwards, since its session is left with settings and
+    temporary tables. MessageRejected where the range is invalid; Halted where the relay would halt,
+    because its cursor means nothing in this database; DependencyDown where PostgreSQL or Kafka does
+    not answer; Unreadable where a batch in a topic cannot be read.
     """
     scope = await read_scope(connection, asked or Range())
     await connection.execute(comparison.PREPARE + missing.PREPARE)
-    scan = await _gather(connection, settings, scope, on_progress)
+    scan = await _scan_topics(connection, settings, scope, on_progress)
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        return await _judge(connection, scope, scan, limit)
+        return await _compare(connection, scope, scan, limit)
 
 
-async def _gather(
+async def _scan_topics(
     connection: psycopg.AsyncConnection[Any],
     settings: Settings,
     scope: AuditScope,
     on_progress: OnProgress,
 ) -> TopicScan:
-    """Read what the topics hold, and note where they begin afterwards."""
+    """Copy the topics' records into PostgreSQL, and note where partitions begin afterwards."""
     scan = TopicScan(scope)
     async with Reader(
         settings.kafka_url,
@@ -113,13 +116,13 @@ async def _gather(
         settings.read_timeout_seconds,
         settings.inflated_batch_bytes,
     ) as reader:
-        spans = {at: scope.span(at, held) for at, held in (await reader.held()).items()}
-        await _copy(connection, reader, spans, scan, on_progress)
-        await comparison.note_partitions(connection, scope, spans, await reader.held())
+        spans = {at: scope.span(at, held) for at, held in (await reader.read_ranges()).items()}
+        await _copy_records(connection, reader, spans, scan, on_progress)
+        await comparison.note_partitions(connection, scope, spans, await reader.read_ranges())
     return scan
 
 
-async def _copy(
+async def _copy_records(
     connection: psycopg.AsyncConnection[Any],
     reader: Reader,
     spans: Mapping[Partition, OffsetRange],
@@ -133,7 +136,7 @@ async def _copy(
             on_progress(scan.read, whole)
 
 
-async def _judge(
+async def _compare(
     connection: psycopg.AsyncConnection[Any], scope: AuditScope, scan: TopicScan, limit: int
 ) -> Audit:
     states = await comparison.compare_records(connection, scope)

@@ -1,8 +1,8 @@
-"""Evidence: what the topics hold, beside what PostgreSQL has, in tables of this session.
+"""Comparison: puts the records of the topics beside the messages of PostgreSQL, in SQL.
 
-Records are copied in as they are read, and SQL compares: memory here does not grow with the range.
-The id tells which message a record is of. Where a database was reconciled, positions may have
-changed since a record was sent, and ids never do.
+Records are copied into temporary tables as they are read, and SQL compares them, so memory here
+does not grow with the range. The id says which message a record belongs to: where a database was
+reconciled, positions may have changed since a record was sent, but ids never do.
 """
 
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ CREATE TEMPORARY TABLE suspects (
     lowest_partition integer);
 CREATE TEMPORARY TABLE days (first date, after date);
 """
-# What was true before the topics were looked at. A row that was committed since accounts for its
-# record, and is not expected to have one.
+# The state of a message before the topics were read. A row that was committed since then accounts
+# for its record, but is not expected to have one.
 STATE = """CASE
     WHEN NOT pg_visible_in_snapshot(message.transaction_id, %(committed)s::pg_snapshot) THEN 'later'
     WHEN aside.state IS NOT NULL THEN aside.state
@@ -49,11 +49,11 @@ MESSAGES = """
     WHERE message.position BETWEEN %(lowest)s AND %(highest)s"""
 COUNT = f"SELECT {STATE} AS state, count(*) {MESSAGES} GROUP BY 1"
 
-# As `_digest` of topic_scan: of type and payload; no payload is not an empty one.
+# Equal to `_digest` of topic_scan: over type and payload; no payload differs from an empty one.
 DIGEST = """substring(sha256(convert_to(
     message.type || coalesce(E'\\n' || message.payload, ''), 'UTF8')) FOR 16)"""
-# As `_extensions` of topic_scan: of what a relay sends of the headers, beside their tracing; NULL
-# where that is nothing, as it nearly always is.
+# Equal to `_digest_extensions` of topic_scan: over the headers that a relay sends, without those of
+# tracing; NULL where there are none, which is nearly always so.
 EXTENSIONS = f"""CASE
     WHEN message.headers = '{{}}'
       OR message.headers - '{{correlationid,causationid,traceparent}}'::text[] = '{{}}' THEN NULL
@@ -75,8 +75,8 @@ DIFFERS = """CASE
     WHEN record.version IS DISTINCT FROM message.version THEN 'other-version'
     WHEN record.digest <> message.digest THEN 'other-payload'
     WHEN record.extensions IS DISTINCT FROM message.extensions THEN 'other-extensions' END"""
-# One row a record, and one a message without a record. A record is in the one delivery that begins
-# last before it, or in none.
+# One row for each record, and one for each message without a record. A record belongs to the
+# delivery that begins last before it, or to none.
 FILL = f"""
 INSERT INTO pg_temp.evidence
 SELECT message.state, message.position, coalesce(message.id, record.id),
@@ -94,8 +94,8 @@ LEFT JOIN LATERAL (
       AND delivery.first_offset <= record."offset"
     ORDER BY delivery.first_offset DESC LIMIT 1) AS near ON true
 """  # noqa: S608 - constants
-# A known id under another position, or none: as other programs send it, or as it was sent before
-# positions were replaced. Searched for without an index, so only where there is something to find.
+# Records with a known id, but another position or none: another program sent them, or they were
+# sent before positions were replaced. The search has no index, so it runs only where there are any.
 STRAYS = "SELECT EXISTS (SELECT FROM pg_temp.evidence WHERE state IS NULL AND id IS NOT NULL)"
 RECOGNISE = f"""
 UPDATE pg_temp.evidence AS stray
@@ -111,11 +111,12 @@ WHERE stray.state IS NULL AND message.id = stray.id
   AND (record.topic, record.partition, record."offset")
     = (stray.topic, stray.partition, stray."offset")
 """  # noqa: S608 - constants
-# In a right history without copies a key is in one partition, and there its versions only rise.
-# Positions of a key rise with its versions, so a key is in doubt only where a record stands behind
-# a higher position, whosever that is; late commits are, and they are few. Of such keys, what stands
-# behind its own version, or a higher one, is looked at more closely. Only they are sorted.
-SUSPECT = """
+# In a correct history without copies, a key is in one partition, and its versions only rise there.
+# Positions of a key rise with its versions, so a key is in doubt only where a record comes behind a
+# higher position of any key; late commits do, and they are few. Of such keys, the records that come
+# behind their own version or a higher one are the candidates
+# (`suspects`). Only these keys are sorted.
+FIND_CANDIDATES = """
 WITH streams AS MATERIALIZED (
     SELECT topic, key, aggregatetype FROM pg_temp.evidence
     WHERE state IS NOT NULL AND "offset" IS NOT NULL GROUP BY topic, key, aggregatetype
@@ -133,7 +134,7 @@ SELECT * FROM (
 ) AS record
 WHERE version <= highest OR partition <> lowest_partition
 """
-# The bounds are text, read back by the session that wrote them.
+# The bounds are text; the session that writes them reads them back, so its settings do not matter.
 DAYS = """
 INSERT INTO pg_temp.days
 SELECT (bounds[1]::timestamptz AT TIME ZONE 'UTC')::date,
@@ -144,8 +145,8 @@ FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid,
 WHERE inhparent = 'outbox.messages'::regclass AND bounds IS NOT NULL
 """
 PLACE = "INSERT INTO pg_temp.partitions VALUES (%s, %s, %s, %s)"
-# The sizes of what was filled a moment ago are unknown to the planner, and so are, often, those of
-# the messages: a loop over loops would take days.
+# The planner does not know the sizes of tables that were filled a moment ago, and often not that of
+# the messages: nested loops would take days.
 PLANS = "SET LOCAL enable_nestloop = off"
 ANALYZE = """
 SET LOCAL enable_nestloop = on;
@@ -159,7 +160,7 @@ async def note_partitions(
     spans: Mapping[Partition, OffsetRange],
     held: Mapping[Partition, OffsetRange],
 ) -> None:
-    """Where each partition begins now, after it was read, and where reading began."""
+    """Store where each partition begins now, after it was read, and where reading began."""
     values = [
         [scope.topics[at[0]], at[1], held[at].first, span.first] for at, span in spans.items()
     ]
@@ -168,7 +169,7 @@ async def note_partitions(
 
 
 async def compare_records(connection: Connection, scope: AuditScope) -> dict[str, int]:
-    """Fill the tables that findings are read from; how many messages there are of each state."""
+    """Fill the tables that findings are read from; return the number of messages in each state."""
     values = {
         "lowest": scope.lowest, "highest": scope.highest, "cursor": scope.cursor,
         "upto": scope.upto, "passed": scope.passed, "committed": scope.committed,
@@ -179,6 +180,6 @@ async def compare_records(connection: Connection, scope: AuditScope) -> dict[str
     row = await (await connection.execute(STRAYS)).fetchone()
     if row and row[0]:
         await connection.execute(RECOGNISE.encode())
-    await connection.execute(SUSPECT)
+    await connection.execute(FIND_CANDIDATES)
     await connection.execute(ANALYZE)
     return dict(await (await connection.execute(COUNT.encode(), values)).fetchall())

@@ -1,11 +1,11 @@
-"""Findings: what is not as it must be, each with its evidence, read from the compared tables.
+"""Findings: reads everything that is not as it must be from the compared tables, with details.
 
-lost         the relay has passed it, and it is in no topic
-doubled      the same message more than once, faithfully; legal after a crash
-altered      a known id with other content, or a known version of a key with another id
-reordered    it first appears behind a higher version of its key, or in another partition
-foreign      a record that no committed message accounts for
-misrecorded  a delivery that is not what its offsets hold, or a record that no delivery covers
+lost         a message that the relay has passed is in no topic
+doubled      a message is there more than once, each time unchanged; legal after a crash
+altered      a record has a known id and other content, or a known version of a key and another id
+reordered    a message first appears behind a higher version of its key, or in another partition
+foreign      no committed message accounts for a record
+misrecorded  a delivery is not what its offsets hold, or no delivery covers a record
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from outbox.audit.scope import AuditScope
 
 
 class FindingKind(StrEnum):
-    """The names of findings; see above."""
+    """The kinds of findings; the docstring of this module says what each means."""
 
     LOST = "lost"
     DOUBLED = "doubled"
@@ -31,12 +31,12 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditFinding:
-    """One thing and where it is; `offset` is None where there is no record.
+    """One difference and where it is; `offset` is None where there is no record.
 
     `why`, beside the kind, is one of: not-in-topic, copy, replay, other-topic, other-key,
     other-version, other-payload, other-extensions, other-id, after-a-higher-version,
     in-two-partitions, no-id, unknown-id, other-records, no-delivery. `details` hold the delivery,
-    or the other place, or what was found.
+    the place of the other record, or what was found instead.
     """
 
     kind: FindingKind
@@ -54,13 +54,13 @@ class AuditFinding:
 
 RECORD = """topic.name AS topic, record.partition, record."offset", record.position, record.key,
     record.version, record.id::text AS id, record.term"""
-# What a delivery row says.
+# The content of a delivery row.
 DELIVERY = """jsonb_build_object('delivery', delivery.id, 'term', delivery.term,
     'offsets', jsonb_build_array(delivery.first_offset, delivery.last_offset),
     'positions', jsonb_build_array(delivery.first_position, delivery.last_position),
     'messages', delivery.messages)"""
-# Its day is past and has no partition: whether there was a row cannot be told any more. A lower
-# position than the oldest row's would not tell that: it is drawn later than the day begins.
+# The record's day is past and has no daily partition, so whether there was a row is unknown now. A
+# position below the oldest row's would not show that: it is drawn later than the day begins.
 DROPPED = """(record.day < (now() AT TIME ZONE 'UTC')::date
     AND NOT EXISTS (SELECT FROM pg_temp.days
                     WHERE record.day >= days.first AND record.day < days.after))"""
@@ -80,9 +80,9 @@ LEFT JOIN pg_temp.deliveries AS delivery ON delivery.id = lost.delivery
 ORDER BY record.position LIMIT %(limit)s
 """  # noqa: S608 - constants
 
-# Term 0 is no relay's but a replay's. A copy is a record whose message has an earlier one; in
-# another partition, the lower one counts as earlier. The first is not in doubt, so it is looked for
-# among all records.
+# Term 0 is that of a replay, not of a relay. A copy is a record whose message has an earlier one;
+# where the two are in different partitions, the one in the lower partition counts as earlier. That
+# first record is not in doubt, so it is looked for among all records, not among the candidates.
 DOUBLED = f"""
 WITH copies AS (
     SELECT DISTINCT ON (copy.topic, copy.partition, copy."offset") copy.*,
@@ -105,8 +105,8 @@ FROM pg_temp.evidence AS record JOIN pg_temp.topics AS topic ON topic.number = r
 WHERE differs IS NOT NULL
 ORDER BY record.position, record.partition, record."offset" LIMIT %(limit)s
 """  # noqa: S608 - constants
-# A version that was said twice: before a failover lost it, say, and after.
-SAID_AGAIN = """
+# A version that was published twice with two ids, for example before and after a failover lost it.
+REPUBLISHED = """
 SELECT 'other-id' AS why, topic.name AS topic, record.partition, record."offset",
        record.said AS position, record.key, record.version, record.id::text AS id, record.term,
        known AS details, count(*) OVER () AS total
@@ -120,8 +120,9 @@ JOIN pg_temp.topics AS topic ON topic.number = record.topic
 ORDER BY record.said, record.partition, record."offset" LIMIT %(limit)s
 """
 
-# A version below one before it, which had not come before. But for replays: they say again what was
-# acknowledged, and where a topic's own retention has removed that, they are the first there is.
+# A version that comes behind a higher one, and had not come before. Replays are left out: they
+# publish acknowledged messages once more, and where the topic's own retention has removed those,
+# the replayed records are the first that are left.
 REORDERED = f"""
 WITH behind AS (SELECT * FROM pg_temp.suspects
                 WHERE version < highest AND term IS DISTINCT FROM 0)
@@ -134,7 +135,7 @@ WHERE (record.topic, record.partition, record."offset") NOT IN (
     WHERE earlier."offset" < again."offset")
 ORDER BY record.position LIMIT %(limit)s
 """  # noqa: S608 - constants
-# A key's partition is that of its first version; one in a delivery counts before one in none.
+# A key's partition is that of its first version; a record in a delivery goes before one in none.
 TWO_PARTITIONS = f"""
 WITH streams AS (
     SELECT DISTINCT topic, aggregatetype, key FROM pg_temp.suspects
@@ -162,7 +163,7 @@ WHERE {STRANGE}
 ORDER BY record.topic, record.partition, record."offset" LIMIT %(limit)s
 """  # noqa: S608 - constants
 
-# Only deliveries that are whole in the range, and whose offsets were all read.
+# Only deliveries that lie wholly in the range, and whose offsets were all read, are checked.
 OTHER_RECORDS = f"""
 SELECT 'other-records' AS why, topic.name AS topic, delivery.partition,
        delivery.first_offset AS "offset", delivery.first_position AS position, NULL::bytea AS key,
@@ -186,7 +187,7 @@ WHERE delivery.first_position >= %(lowest)s AND delivery.last_position <= %(high
        delivery.messages::bigint, delivery.first_position, delivery.last_position)
 ORDER BY delivery.id LIMIT %(limit)s
 """  # noqa: S608 - constants
-# One record of a message is enough. A replay records no deliveries.
+# It is enough if one record of a message is in a delivery. A replay records no deliveries.
 NO_DELIVERY = f"""
 WITH bare AS MATERIALIZED (
     SELECT * FROM pg_temp.evidence
@@ -205,7 +206,7 @@ ORDER BY record.position, record.partition, record."offset" LIMIT %(limit)s
 STATEMENTS = {
     FindingKind.LOST: (LOST,),
     FindingKind.DOUBLED: (DOUBLED,),
-    FindingKind.ALTERED: (ALTERED, SAID_AGAIN),
+    FindingKind.ALTERED: (ALTERED, REPUBLISHED),
     FindingKind.REORDERED: (REORDERED, TWO_PARTITIONS),
     FindingKind.FOREIGN: (FOREIGN,),
     FindingKind.MISRECORDED: (OTHER_RECORDS, NO_DELIVERY),
@@ -215,7 +216,10 @@ STATEMENTS = {
 async def read_findings(
     connection: psycopg.AsyncConnection[Any], scope: AuditScope, limit: int
 ) -> tuple[dict[str, int], list[AuditFinding]]:
-    """How many there are of each kind, and at most `limit` of each, in order of position."""
+    """Return the number of findings of each kind, and at most `limit` of each kind.
+
+    Those of one kind are in the order of their positions, or of topic, partition and offset.
+    """
     values = {
         "limit": limit, "lowest": scope.lowest, "highest": scope.highest,
         "since": scope.deliveries_since,
@@ -225,7 +229,7 @@ async def read_findings(
     for kind, statements in STATEMENTS.items():
         found: list[AuditFinding] = []
         for statement in statements:
-            total, some = await _read(connection, kind, statement, values)
+            total, some = await _read_statement(connection, kind, statement, values)
             counts[kind] += total
             found += some
         findings += found[:limit]
@@ -233,12 +237,12 @@ async def read_findings(
 
 
 async def count_dropped_records(connection: psycopg.AsyncConnection[Any]) -> int:
-    """Records of days that PostgreSQL has dropped."""
+    """Return how many records are of daily partitions that PostgreSQL has dropped."""
     row = await (await connection.execute(NOT_KEPT.encode())).fetchone()
     return int(row[0]) if row else 0
 
 
-async def _read(
+async def _read_statement(
     connection: psycopg.AsyncConnection[Any],
     kind: FindingKind,
     statement: str,
@@ -248,11 +252,11 @@ async def _read(
         await cursor.execute(statement.encode(), values)
         rows = await cursor.fetchall()
     total = rows[0]["total"] if rows else 0
-    return total, [_finding(kind, row) for row in rows]
+    return total, [_build_finding(kind, row) for row in rows]
 
 
-def _finding(kind: FindingKind, row: dict[str, Any]) -> AuditFinding:
-    """A key may be any bytes, where a stranger sent it."""
+def _build_finding(kind: FindingKind, row: dict[str, Any]) -> AuditFinding:
+    """Build a finding from a row; a key may be any bytes where another program sent the record."""
     key = row["key"]
     fields = {name: value for name, value in row.items() if name != "total"}
     shown = None if key is None else bytes(key).decode(errors="backslashreplace")

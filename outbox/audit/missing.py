@@ -1,7 +1,8 @@
-"""Missing messages: published, as the relay has it, and in no topic: lost, or expired.
+"""Missing messages: the relay has passed them, and they are in no topic; lost, or expired.
 
-The topic's own retention, or a person, removes records from a partition's beginning. So where a
-message was is found out first: the partition of its key, and the delivery that says its position.
+The topic's own retention, or an operator, removes records from the beginning of a partition. So
+the place of a message is found out first: the partition of its key, and the delivery that covers
+its position. If the partition begins behind that place now, the message is expired, else lost.
 """
 
 from typing import Any
@@ -23,9 +24,9 @@ WHERE missing.state = 'published' AND missing."offset" IS NULL
   AND missing.id NOT IN (SELECT id FROM pg_temp.evidence WHERE state = 'moved')
 """
 COPY = "COPY pg_temp.missing FROM STDIN"
-# Records of a delivery are in order of position, so what it lacks below its lowest one that is
-# still there went with the topic's beginning. Deliveries are forgotten after a time, too: what was
-# written before the oldest that is left may have been recorded by one of those.
+# The records of a delivery are in order of position, so a message below the lowest record that is
+# still there went with the topic's beginning. Deliveries are deleted after a time as well: a
+# message from before the oldest delivery that is left may have been covered by a deleted one.
 JUDGE = """
 WITH edge AS MATERIALIZED (
     SELECT delivery.id, min(record.said) AS lowest
@@ -58,7 +59,7 @@ COUNT = "SELECT (SELECT count(*) FROM pg_temp.missing), (SELECT count(*) FROM pg
 async def judge_missing(
     connection: psycopg.AsyncConnection[Any], deliveries_since: object
 ) -> tuple[int, int]:
-    """Fill the session's table of what is lost; how many messages are, and how many are expired."""
+    """Fill the session's table of lost messages; return how many are lost, and how many expired."""
     async with connection.cursor("missing") as found:
         await found.execute(FIND)
         while rows := await found.fetchmany(CHUNK):

@@ -1,9 +1,10 @@
-"""Scene: what PostgreSQL says of a range at one moment, before the topics are looked at.
+"""AuditScope: what PostgreSQL says of a range at one moment, before the topics are read.
 
-All of it is of one snapshot, and it is kept: which positions the range has, which topics and which
-offsets it may be found at, what is set aside, which deliveries were recorded, and, as snapshots,
-what the relay had passed and what was committed. So no transaction stays open while the topics are
-read, and yet the messages can be judged afterwards by what was true before.
+All of it is read in one snapshot and then stored: the positions of the range, the topics and
+offsets at which its records may be, the messages that are parked or discarded, the recorded
+deliveries, and, as snapshots, what the relay had passed and what was committed. So no transaction
+stays open while the topics are read, and yet the messages can be judged afterwards by what was
+true before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,12 +42,12 @@ SELECT cursor::text, upto::text, position, pg_current_snapshot()::text AS commit
            AS deliveries_since
 FROM outbox.relay WHERE name = 'main'
 """
-# Positions rise with time, but not strictly; a time is widened to the positions that it holds.
+# Positions rise with time, but not strictly; a range of time becomes the positions that it spans.
 SINCE = "SELECT min(position) FROM outbox.messages WHERE created_at >= %(time)s"
 UNTIL = "SELECT max(position) FROM outbox.messages WHERE created_at < %(time)s"
 DATABASE_TIME = "SELECT now() - %(before)s::interval"
 
-# Named by a message of the range, or by a delivery of it whose messages are dropped by now.
+# Topics of messages of the range, or of its deliveries whose messages are dropped by now.
 TOPICS = """
 INSERT INTO pg_temp.topics
 SELECT row_number() OVER (ORDER BY topic), topic, known.partitions
@@ -70,7 +71,7 @@ CREATE INDEX ON pg_temp.deliveries (topic, partition, first_offset DESC);
 CREATE INDEX ON pg_temp.deliveries (topic, partition, last_position);
 ANALYZE pg_temp.deliveries
 """
-# What a person discarded was parked before, and is nowhere now but in the operation's details.
+# A message that an operator discarded was parked before; only the operation's details name it now.
 ASIDE = """
 INSERT INTO pg_temp.aside
 SELECT position, 'parked' FROM outbox.parked_messages
@@ -83,9 +84,10 @@ WHERE action = 'parked discard'
 ON CONFLICT DO NOTHING
 """
 # Where to look in a partition. The range begins at the first delivery that does not end before it:
-# late commits take low positions to high offsets, so the last one that does is no bound. What a
-# crash sent and did not record lies before that, but behind the delivery before. Records of no
-# position are the range's as far as the next delivery behind the range's last.
+# late commits put low positions at high offsets, so the last delivery that ends before the range is
+# no bound. Records that a crash sent and did not record lie before that first delivery, but behind
+# the delivery before it. Records without a position belong to the range up to the next delivery
+# behind the last one of the range.
 PLACES = """
 WITH reached AS (
     SELECT topic, partition, min(first_offset) AS first
@@ -107,9 +109,9 @@ GROUP BY delivery.topic, delivery.partition
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Which messages to audit: by position, or by time, or all that PostgreSQL still has.
+    """The messages to audit: by position, by time, or all that PostgreSQL still has.
 
-    A time is an instant, or a duration before the database's now. `topics` restricts it further.
+    A time is an instant, or a duration before the database's now. `topics` restricts them further.
     """
 
     from_position: int | None = None
@@ -119,20 +121,23 @@ class Range:
     topics: Sequence[str] | None = None
 
     def check(self) -> None:
-        """MessageRejected where it says two things at once, or nothing at all."""
+        """Raise MessageRejected where it mixes positions and times, or where it is empty."""
         by_position = (self.from_position, self.to_position) != (None, None)
         if by_position and (self.since, self.until) != (None, None):
-            raise build_rejection("range", "range", "is told by positions or by times, not by both")
+            raise build_rejection(
+                "range", "range", "is given by positions or by times, not by both"
+            )
         if (self.from_position or 0) > (HIGHEST if self.to_position is None else self.to_position):
             raise build_rejection("range", "from-position", "must not be above the last one")
 
 
 @dataclass(frozen=True, slots=True)
 class AuditScope:
-    """What `survey` found. `open` below: no lower bound was asked for, so none is applied.
+    """What `read_scope` found.
 
-    `places` are the offsets of each partition where the range was, and its neighbours begin;
-    `deliveries_since`: what was delivered before may have been forgotten.
+    With `open` no lower bound was asked for, so none is applied. `places` has for each partition
+    the offset at which the range may begin, and that at which its neighbours begin. Deliveries from
+    before `deliveries_since` may have been deleted; it is None where none has been.
     """
 
     lowest: int
@@ -147,7 +152,7 @@ class AuditScope:
     places: Mapping[Partition, OffsetRange]
 
     def span(self, at: Partition, held: OffsetRange) -> OffsetRange:
-        """What is to be read of a partition; all, where the topic was made anew since."""
+        """Return the offsets of a partition to read; all, if the topic was created anew since."""
         place = self.places.get(at, OffsetRange(0, HIGHEST))
         return OffsetRange(
             held.first if place.first > held.end else max(place.first, held.first), held.end
@@ -155,7 +160,10 @@ class AuditScope:
 
 
 async def read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> AuditScope:
-    """Look, in one short transaction of one snapshot; Halted where no cursor is true here."""
+    """Read the scope in one short transaction of one snapshot.
+
+    MessageRejected for an invalid range; Halted where the relay's cursor means nothing here.
+    """
     asked.check()
     await connection.execute(PREPARE)
     async with connection.transaction():
@@ -171,7 +179,7 @@ async def _read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) ->
         relay = await (await cursor.execute(RELAY)).fetchone()
     if relay is None:
         raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    lowest, highest = await _bounds(connection, asked, relay)
+    lowest, highest = await _read_bounds(connection, asked, relay)
     values = {"lowest": lowest, "highest": highest, "topics": asked.topics and list(asked.topics)}
     topics = await (await connection.execute(TOPICS, values)).fetchall()
     await connection.execute(DELIVERIES, values)
@@ -189,27 +197,28 @@ def _is_open(asked: Range) -> bool:
     return asked.from_position is None and asked.since is None
 
 
-async def _bounds(
+async def _read_bounds(
     connection: psycopg.AsyncConnection[Any], asked: Range, relay: Mapping[str, Any]
 ) -> tuple[int, int]:
     oldest, beyond = relay["oldest"] or 0, relay["highest"] + 1
     lowest = oldest if asked.from_position is None else asked.from_position
     highest = HIGHEST if asked.to_position is None else asked.to_position
     if asked.since is not None:
-        lowest = await _position(connection, SINCE, asked.since, beyond)
+        lowest = await _read_position(connection, SINCE, asked.since, beyond)
     if asked.until is not None:
-        highest = await _position(connection, UNTIL, asked.until, 0)
+        highest = await _read_position(connection, UNTIL, asked.until, 0)
     return lowest, highest
 
 
-async def _position(
-    connection: psycopg.AsyncConnection[Any], statement: str, said: datetime | str, otherwise: int
+async def _read_position(
+    connection: psycopg.AsyncConnection[Any], statement: str, given: datetime | str, otherwise: int
 ) -> int:
-    time: Any = said
-    if isinstance(said, str):
-        row = await (await connection.execute(DATABASE_TIME, {"before": said})).fetchone()
+    """Return the position for a time, or `otherwise` where no message is in it."""
+    time: Any = given
+    if isinstance(given, str):
+        row = await (await connection.execute(DATABASE_TIME, {"before": given})).fetchone()
         time = row and row[0]
-    elif said.tzinfo is None:
-        time = said.replace(tzinfo=UTC)
+    elif given.tzinfo is None:
+        time = given.replace(tzinfo=UTC)
     row = await (await connection.execute(statement.encode(), {"time": time})).fetchone()
     return otherwise if row is None or row[0] is None else int(row[0])

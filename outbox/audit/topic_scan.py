@@ -1,7 +1,7 @@
-"""Topic scan: records as they were read, made into what COPY takes.
+"""TopicScan: turns records, as they were read, into lines for COPY.
 
-Anybody may have sent them, so nothing in them is believed: a header that is not what it should be
-counts as absent.
+Any program may have sent them, so nothing in them is trusted: a header that does not have the right
+form counts as absent.
 """
 
 import re
@@ -27,34 +27,34 @@ COPY = "COPY pg_temp.records FROM STDIN"
 LINE = b"%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\\\\x%s\t%s\t%s\n"
 NOTHING = b"\\N"
 WHOLE = OffsetRange(0, 1 << 63)
-OURS = frozenset({*KNOWN, "id", "replay"})  # headers that extend nothing
+OURS = frozenset({*KNOWN, "id", "replay"})  # headers that are no extensions
 LAST_POSITION = b"%020d" % HIGHEST
 ID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 
 
 class TopicScan:
-    """Makes lines of records. `read` counts all; `outside` are not of the range.
+    """Makes lines of records. `read` counts all records; `outside`, those that were left out.
 
-    One whose header says a position outside of it is left out, and one that says none where its
-    neighbours are of another range.
+    A record is left out where its header has a position outside the range, and where it has no
+    position and its neighbours belong to another range.
     """
 
     def __init__(self, scope: AuditScope) -> None:
-        self._scene = scope
+        self._scope = scope
         self._lowest = 0 if scope.open else scope.lowest
         self._reached: dict[Partition, int] = {}
         self.read = 0
         self.outside = 0
 
     def lines(self, at: Partition, records: Sequence[Any]) -> bytes:
-        """What COPY takes of these records of one partition, which come in order of offset."""
-        topic, partition = self._scene.topics[at[0]], at[1]
-        lowest, highest = self._lowest, self._scene.highest
-        neighbours = self._scene.places.get(at, WHOLE).end
+        """Return the lines for these records of one partition, which come in order of offset."""
+        topic, partition = self._scope.topics[at[0]], at[1]
+        lowest, highest = self._lowest, self._scope.highest
+        neighbours = self._scope.places.get(at, WHOLE).end
         reached, lines = self._reached.get(at, -1), []
-        for record in records:  # one at a time, for millions: so what could be calls is spelled out
-            said = dict(record.headers)
-            position, behind = _number(said.get("position")), b"f"
+        for record in records:  # for millions: calls are written out here
+            headers = dict(record.headers)
+            position, behind = _read_number(headers.get("position")), b"f"
             if position is NOTHING:
                 if record.offset >= neighbours:
                     continue
@@ -64,15 +64,15 @@ class TopicScan:
                 reached = stands
             else:
                 behind = b"t"
-            id_, key = said.get("ce_id") or b"", record.key
+            id_, key = headers.get("ce_id") or b"", record.key
             line = (
                 topic, partition, record.offset, position,
                 id_ if ID(id_) else NOTHING,
                 NOTHING if key is None else b"\\\\x" + hexlify(key),
-                _number(said.get("ce_sequence")), _number(said.get("term")),
-                _day((said.get("ce_time") or b"")[:10]),
-                _digest(said.get("ce_type") or b"", record.value),
-                NOTHING if said.keys() <= OURS else _extensions(said),
+                _read_number(headers.get("ce_sequence")), _read_number(headers.get("term")),
+                _read_day((headers.get("ce_time") or b"")[:10]),
+                _digest(headers.get("ce_type") or b"", record.value),
+                NOTHING if headers.keys() <= OURS else _digest_extensions(headers),
                 behind,
             )  # fmt: skip
             lines.append(LINE % line)
@@ -82,8 +82,8 @@ class TopicScan:
         return b"".join(lines)
 
 
-def _number(raw: bytes | None) -> bytes:
-    """As it stands, where it is a bigint that is not negative."""
+def _read_number(raw: bytes | None) -> bytes:
+    """Return the number unchanged where it is a bigint that is not negative, else NULL."""
     if raw is None or not raw.isdigit():
         return NOTHING
     digits = len(raw)
@@ -97,21 +97,24 @@ def _number(raw: bytes | None) -> bytes:
 
 
 @lru_cache(maxsize=1_000)
-def _day(raw: bytes) -> bytes:
+def _read_day(raw: bytes) -> bytes:
     try:
         return date.fromisoformat(raw.decode("ascii")).isoformat().encode()
     except ValueError:
         return NOTHING
 
 
-def _extensions(said: Mapping[str, bytes | None]) -> bytes:
-    """What is compared of them; Debezium sends all that a message was written with in `headers`."""
+def _digest_extensions(headers: Mapping[str, bytes | None]) -> bytes:
+    """Return the digest of the extensions that are compared, or NULL where there are none.
+
+    Debezium sends all headers that a message was written with in one header, `headers`.
+    """
     given: dict[str, object] = {}
-    if said.get("headers"):
+    if headers.get("headers"):
         with suppress(orjson.JSONDecodeError):
-            written = orjson.loads(said["headers"] or b"")
+            written = orjson.loads(headers["headers"] or b"")
             given = written if isinstance(written, dict) else {}
-    for name, raw in said.items():
+    for name, raw in headers.items():
         if name.startswith("ce_") and name not in OURS:
             given[name[3:]] = (raw or b"").decode(errors="replace")
     texts = [f"{name}={text}" for name, text in keep_readable(given).items()]

@@ -74,7 +74,7 @@ def prune_command(
 
         async def prune(connection: psycopg.AsyncConnection[Any]) -> PruneResult:
             retention = Retention(connection, settings, operation, on_progress=on_progress)
-            return await (retention.look() if dry_run else retention.prune())
+            return await (retention.preview() if dry_run else retention.prune())
 
         pruned = ask(settings, prune)
     _tell_pruned(pruned, dry_run=dry_run, json=json)

@@ -1,4 +1,4 @@
-"""Bootstrap servers: what KAFKA_URL may be, told before anything connects."""
+"""Bootstrap servers: the form of KAFKA_URL, checked before anything connects."""
 
 import re
 from ipaddress import IPv6Address
@@ -9,27 +9,29 @@ HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_.])?")
 FORM = "must be host:port, or several separated by commas, with IPv6 addresses in brackets"
 
 
-def bootstrap_servers(url: str) -> str:
-    """The same servers, each with its port and without spaces around it.
+def parse_bootstrap_servers(url: str) -> str:
+    """Return the same servers, each with its port and without spaces around it.
 
-    ValueError names the rule, and which server breaks it by its place: not what was given, since
-    somebody may have put a password there.
+    ValueError names the rule, and the place in the list of the server that breaks it. It does not
+    repeat what was given, since somebody may have put a password there.
     """
     return ",".join(
-        _server(server.strip(), f"server {place}") for place, server in enumerate(url.split(","), 1)
+        _parse_server(server.strip(), f"server {place}")
+        for place, server in enumerate(url.split(","), 1)
     )
 
 
-def _server(server: str, place: str) -> str:
+def _parse_server(server: str, place: str) -> str:
     if "://" in server or "@" in server:
         raise ValueError(f"{FORM}; {place} has a scheme or a user, and there is no such thing here")
-    host, port = _split(server, place)
+    host, port = _split_port(server, place)
     if port and not (port.isascii() and port.isdigit() and int(port[:6]) in PORTS):
         raise ValueError(f"{FORM}; the port of {place} is no number from 1 to 65535")
     return f"{host}:{port or PORT}"
 
 
-def _split(server: str, place: str) -> tuple[str, str]:
+def _split_port(server: str, place: str) -> tuple[str, str]:
+    """Return the host, and the port or "" where there is none; ValueError names the rule."""
     if server.startswith("["):
         inside, bracket, behind = server[1:].partition("]")
         try:

@@ -1,7 +1,8 @@
-"""Names: the variables of ours that any program reads, so that no other program refuses them.
+"""Names: every variable with our prefix that some program of ours reads.
 
-A `.env` is shared by all programs, and a variable that none of them knows is refused as a mistake.
-The settings are declared in the layers above; a test compares this list with all of them.
+All programs share one `.env`. A program must not refuse a variable that another one reads, but a
+variable that none of them reads is refused as a mistake. The settings are declared in the layers
+above; a test compares this list with all of them.
 """
 
 NAMES = frozenset(

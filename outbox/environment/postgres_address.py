@@ -1,8 +1,8 @@
-"""Address: what POSTGRES_URL, QDRANT_URL and NEO4J_URL may look like.
+"""Addresses: the forms of POSTGRES_URL, QDRANT_URL and NEO4J_URL.
 
-Each is read once, at the start. One that breaks a rule is refused with the rule and without the
-value: a password that was not percent-encoded may stand anywhere in it. What passes can be shown,
-because no password is where a host, a port or a database would be.
+Each is read once, at the start. An address that breaks a rule is refused with the rule and without
+the value, since a password that was not percent-encoded may stand anywhere in it. The host, port
+and database of an address that passes can be shown: no part of a password can be among them.
 """
 
 import re
@@ -30,7 +30,7 @@ NEO4J_RULE = (
 )
 
 HOST = re.compile(r"[\w.-]+|\[[0-9a-fA-F:.%\w]+\]")
-SERVER = re.compile(r"[\w.:%-]+")  # of PostgreSQL: an IPv6 address comes without its brackets
+SERVER = re.compile(r"[\w.:%-]+")  # a host of PostgreSQL: IPv6 addresses come without brackets
 HIGHEST_PORT = 65_535
 SECRETS = (
     "password",
@@ -45,74 +45,76 @@ MAY_HOLD_AN_AT = frozenset({"user", "options", "application_name", "passfile", "
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """Where a PostgreSQL is, in whichever form it was given: libpq's keywords and their values."""
+    """The address of a PostgreSQL as libpq's keywords and values, in whichever form it came."""
 
     values: Mapping[str, str] = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """ValueError, with the rule alone, where libpq could not read it or would misread it."""
+        """Read an address; ValueError, with the rule alone, where libpq fails or misreads it."""
         text = to_libpq_form(text)
         try:
             values = {name: str(value) for name, value in conninfo_to_dict(text).items()}
-        except (psycopg.Error, ValueError):  # its text repeats the value
+        except (psycopg.Error, ValueError):  # its text would repeat the value
             raise ValueError(POSTGRES_RULE) from None
         if not _is_read_as_meant(text, values):
             raise ValueError(POSTGRES_RULE)
         return cls(values)
 
     def conninfo(self, **changes: str | int | None) -> str:
-        """For libpq, with some of the values changed; it may hold a password."""
+        """Return a connection string, with some values changed; it may hold a password."""
         return make_conninfo("", **{**self.values, **changes})
 
     def keep_secrets(self) -> None:
-        """Whoever connects calls this first; see outbox.secret."""
+        """Register its secrets, so that no error shows them; call this before connecting."""
         for name in SECRETS:
             keep_secret(self.values.get(name))
 
     def __str__(self) -> str:
-        """Hosts and database: safe to print."""
+        """Return hosts, ports and database, which are safe to print."""
         hosts = self.values.get("host") or self.values.get("hostaddr") or "localhost"
         ports = self.values.get("port")
         return f"postgresql://{hosts}{f':{ports}' if ports else ''}/{self.values.get('dbname', '')}"
 
 
 def to_libpq_form(text: str) -> str:
-    """As libpq reads it, also when it was given in SQLAlchemy's form."""
+    """Return the address as libpq reads it, also when it was given in SQLAlchemy's form."""
     return text.replace("postgresql+psycopg://", "postgresql://", 1)
 
 
 def check_postgres(text: str) -> str:
-    """The same text; ValueError where it is no address of a PostgreSQL."""
+    """Return the same text; ValueError where it is no address of a PostgreSQL."""
     PostgresAddress.parse(text)
     return text
 
 
 def check_qdrant(text: str) -> str:
-    """The same text; ValueError where no client of Qdrant could be made from it."""
+    """Return the same text; ValueError where no client of Qdrant could be made from it."""
     if text == ":memory:" or (text.startswith("file:") and text != "file:" and "\0" not in text):
         return text
-    parts = _split(text, QDRANT_RULE)
+    parts = _split_url(text, QDRANT_RULE)
     if parts.scheme not in ("http", "https") or parts.query:
         raise ValueError(QDRANT_RULE)
     return text
 
 
 def check_neo4j(text: str) -> str:
-    """The same text; ValueError where no driver of Neo4j could be made from it."""
-    parts = _split(text, NEO4J_RULE)
+    """Return the same text; ValueError where no driver of Neo4j could be made from it."""
+    parts = _split_url(text, NEO4J_RULE)
     scheme = GRAPH_SCHEME.fullmatch(parts.scheme)
-    routed = scheme is not None and scheme[1] == "neo4j"  # only these take a routing context
+    routed = scheme is not None and scheme[1] == "neo4j"  # only this scheme takes a routing context
     if scheme is None or parts.path not in ("", "/") or (parts.query and not routed):
         raise ValueError(NEO4J_RULE)
     return text
 
 
-def _split(text: str, rule: str) -> SplitResult:
-    """A URL of a host, without user and fragment. What stands behind a stray @, # or ? of a
-    password would be its path or its query."""
+def _split_url(text: str, rule: str) -> SplitResult:
+    """Split the URL of a host; ValueError with the rule where it has a user or a fragment.
+
+    The rest of a password behind a stray @, # or ? would be taken for the path or the query.
+    """
     if any(character.isspace() or not character.isprintable() for character in text):
-        raise ValueError(rule)  # urlsplit would leave some of them out
+        raise ValueError(rule)  # urlsplit would silently drop some of them
     try:
         parts = urlsplit(text)
         ok = HOST.fullmatch(parts.netloc.rpartition(":")[0] if _has_port(parts) else parts.netloc)
@@ -128,10 +130,10 @@ def _has_port(parts: SplitResult) -> bool:
 
 
 def _is_read_as_meant(text: str, values: Mapping[str, str]) -> bool:
-    """Whether nothing of a password can have become a host, a port or a database.
+    """Return whether no part of a password can have become a host, a port or a database.
 
-    libpq ends the user and the password of a URL at its first / or @, so an unencoded one cuts the
-    password in two, and an error of the connection would repeat the second half.
+    libpq ends the user and the password of a URL at the first / or @. One that is not encoded cuts
+    the password in two, and an error of the connection would repeat the second half.
     """
     is_url = text.startswith(("postgresql://", "postgres://"))
     if is_url and "@" in text.partition("://")[2].partition("/")[2].partition("?")[0]:
@@ -141,14 +143,14 @@ def _is_read_as_meant(text: str, values: Mapping[str, str]) -> bool:
     hosts, ports = values.get("host", "").split(","), values.get("port", "").split(",")
     return (
         all(_is_server(host, is_url=is_url) for host in hosts)
-        and all(SERVER.fullmatch(address) for address in _several(values.get("hostaddr")))
+        and all(SERVER.fullmatch(address) for address in _split_list(values.get("hostaddr")))
         and all(port == "" or _is_port(port) for port in ports)
-        and len(ports) in (1, max(len(hosts), len(_several(values.get("hostaddr")))))
+        and len(ports) in (1, max(len(hosts), len(_split_list(values.get("hostaddr")))))
     )
 
 
 def _is_server(host: str, *, is_url: bool) -> bool:
-    """A name or an address, a folder of sockets, or an abstract socket; empty: libpq's default."""
+    """Return whether it is a name, an address, a socket's folder, an abstract socket, or ""."""
     if host.startswith("/"):
         return "@" not in host
     if host.startswith("@"):
@@ -160,5 +162,5 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and 1 <= int(text) <= HIGHEST_PORT
 
 
-def _several(text: str | None) -> list[str]:
+def _split_list(text: str | None) -> list[str]:
     return [each for each in (text or "").split(",") if each]

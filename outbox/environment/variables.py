@@ -1,7 +1,8 @@
-"""EnvironmentSettings: settings that refuse a variable of ours that nobody reads.
+"""EnvironmentSettings: settings that refuse a variable with our prefix that no program reads.
 
-`AFTERCOMMIT_PROFIL=production` would be ignored, and the program would run without what it asks
-for. Variables are looked at in the environment and in `.env`, in any case, as they are read.
+Otherwise a mistyped `AFTERCOMMIT_PROFIL=production` would be ignored, and the program would run
+without the production profile. Variables are looked for in the environment and in `.env`, in upper
+and lower case, because both are read.
 """
 
 import os
@@ -20,12 +21,15 @@ from outbox.environment.names import NAMES
 from outbox.escape import escape
 
 PREFIX = "AFTERCOMMIT_"
-MOST = 2_147_483_647  # of any number that says no less: what the kernel, libpq and Kafka take
+MOST = 2_147_483_647  # the limit of any number without a lower one: the kernel's, libpq's, Kafka's
 SHOULD = re.compile(r"^(Input|String|Value) should ")
 
 
 class SettingsRefused(ValueError):
-    """`lines` name each variable or file, where it is, and the rule; never a value."""
+    """A variable or a file that is refused.
+
+    `lines` name each variable or file, where it is, and the rule that it breaks; never a value.
+    """
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -33,11 +37,11 @@ class SettingsRefused(ValueError):
 
 
 class EnvironmentSettings(BaseSettings):
-    """Read from the environment, then from `.env`; SettingsRefused for an unknown name in either.
+    """Settings that are read from the environment, then from `.env`.
 
-    SettingsRefused, too, for a `.env` that is there and cannot be read. Names of other programs
-    are not looked at. ValidationError for a value that breaks a rule, as pydantic raises it;
-    `broken_rules` puts it in words.
+    SettingsRefused for an unknown name with our prefix in either, and for a `.env` that exists and
+    cannot be read. Names of other programs are ignored. ValidationError of pydantic for a value
+    that breaks a rule; `broken_rules` puts it in words.
     """
 
     def __init__(self, **values: Any) -> None:
@@ -47,45 +51,45 @@ class EnvironmentSettings(BaseSettings):
 
     @field_validator("*")
     @classmethod
-    def _bounded(cls, value: Any) -> Any:
-        """A number without a limit of its own has this one; no wait overflows a clock."""
+    def _limit_numbers(cls, value: Any) -> Any:
+        """Refuse a number above MOST, so that no wait overflows a clock."""
         if isinstance(value, int | float) and not value <= MOST:
             raise ValueError(f"must be at most {MOST}")
         return value
 
 
 def known_names(cls: type[BaseSettings]) -> frozenset[str]:
-    """The variables that `cls`, or any other settings of ours, read."""
-    return _names_of(cls) | NAMES
+    """Return the variables that `cls`, or any other settings of ours, read."""
+    return _read_field_names(cls) | NAMES
 
 
-def _names_of(cls: type[BaseSettings]) -> frozenset[str]:
+def _read_field_names(cls: type[BaseSettings]) -> frozenset[str]:
     prefix = cls.model_config.get("env_prefix", "")
     own = {f"{prefix}{name}".upper() for name in cls.model_fields}
     return frozenset(own | {str(field.validation_alias) for field in cls.model_fields.values()})
 
 
 def variables_of(file: Any) -> dict[str, str]:
-    """The names in the environment and in the file, each with where it is: "" or " (in .env)"."""
+    """Return the names in the environment and in the file, each with "" or " (in .env)"."""
     found = {}
     if isinstance(file, str | os.PathLike) and Path(file).exists():
-        found = dict.fromkeys(_names_in(Path(file)), f" (in {escape(str(file))})")
+        found = dict.fromkeys(_read_names(Path(file)), f" (in {escape(str(file))})")
     return found | dict.fromkeys(os.environ, "")
 
 
 def broken_rules(error: ValidationError, file: Any = ".env") -> list[str]:
-    """A line for each rule that is broken: `AFTERCOMMIT_PAGE_BYTES: must be …`, without a value."""
+    """Return a line for each broken rule: `AFTERCOMMIT_PAGE_BYTES: must be …`, without a value."""
     try:
         there = variables_of(file)
     except SettingsRefused:
         there = {}
-    return [_broken(each["loc"], each["msg"], there) for each in error.errors()]
+    return [_describe(each["loc"], each["msg"], there) for each in error.errors()]
 
 
-def _broken(path: tuple[int | str, ...], rule: str, there: Mapping[str, str]) -> str:
+def _describe(path: tuple[int | str, ...], rule: str, there: Mapping[str, str]) -> str:
     rule = SHOULD.sub("must ", rule.removeprefix("Value error, "))
     if not path:
-        return escape(rule)  # it names its variables itself
+        return escape(rule)  # the rule names its variables itself
     field = ".".join(map(str, path))
     name = field if field.isupper() else f"{PREFIX}{field.upper()}"
     spelled = next((each for each in reversed(list(there)) if each.upper() == name), name)
@@ -95,7 +99,7 @@ def _broken(path: tuple[int | str, ...], rule: str, there: Mapping[str, str]) ->
 def _require_known(known: frozenset[str], there: Mapping[str, str]) -> None:
     ours = [name for name in there if name.upper().startswith(PREFIX)]
     lines = [
-        f"{escape(name)}: is no setting{_nearest(name, known)}{there[name]}"
+        f"{escape(name)}: is no setting{_suggest(name, known)}{there[name]}"
         for name in ours
         if name.upper() not in known
     ]
@@ -103,16 +107,16 @@ def _require_known(known: frozenset[str], there: Mapping[str, str]) -> None:
         raise SettingsRefused(*lines)
 
 
-def _nearest(name: str, known: frozenset[str]) -> str:
-    """What was meant, by the part after our prefix."""
+def _suggest(name: str, known: frozenset[str]) -> str:
+    """Suggest the known name that is most like this one, or to remove it."""
     parts = [each.removeprefix(PREFIX) for each in known if each.startswith(PREFIX)]
     near = get_close_matches(name.upper().removeprefix(PREFIX), parts, n=1)
     return f"; did you mean {PREFIX}{near[0]}?" if near else "; remove it"
 
 
-def _names_in(file: Path) -> Iterator[str]:
-    """The names that a `.env` sets; SettingsRefused where it is no such file."""
-    for binding in parse_stream(StringIO(_text_of(file))):
+def _read_names(file: Path) -> Iterator[str]:
+    """Yield the names that a `.env` sets; SettingsRefused where the file is not of that form."""
+    for binding in parse_stream(StringIO(_read_text(file))):
         if binding.error:
             line = binding.original.line
             raise SettingsRefused(f"{escape(str(file))}: line {line} must be NAME=value")
@@ -120,7 +124,7 @@ def _names_in(file: Path) -> Iterator[str]:
             yield binding.key
 
 
-def _text_of(file: Path) -> str:
+def _read_text(file: Path) -> str:
     name = escape(str(file))
     try:
         text = file.read_bytes().decode()

@@ -1,10 +1,11 @@
-"""Topics: made on request, never by themselves; and the question whether a broker answers."""
+"""Admin: topics, which are created on request only, and questions that a broker answers."""
 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
@@ -27,11 +28,12 @@ async def create_topics(
     replication: int = 1,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> list[str]:
-    """Make the topics that are missing and return their names, once every topic has its leaders.
+    """Create the topics that are missing; return their names once every topic has its leaders.
 
-    One that exists is left alone, whatever its partitions and settings are. NotPossible where the
-    broker refuses one: others of the same call may have been made then, and a repetition is safe.
-    So it is with librdkafka's mock broker, which has no such request.
+    A topic that exists is left alone, whatever its partitions and settings are. NotPossible where
+    the broker refuses one; other topics of the same call may have been created by then, and
+    repeating the call is safe. librdkafka's mock broker has no such request, so NotPossible there
+    too. DependencyDown where the broker does not answer in time.
     """
     wanted = sorted(set(names))
     for name in wanted:
@@ -46,16 +48,16 @@ async def create_topics(
         response = await admin.create_topics(topics)
         answers = response.topic_errors
         created = [name for name, code, *text in answers if _is_new(name, code, text)]
-        while not await _led(admin, wanted):  # noqa: ASYNC110 - the broker has no event
+        while not await _have_leaders(admin, wanted):  # noqa: ASYNC110 - the broker has no event
             await asyncio.sleep(PAUSE_SECONDS)
     return created
 
 
 def topic_configuration(replication: int) -> dict[str, str]:
-    """What every topic of ours is told.
+    """Return the settings that each of our topics is created with.
 
-    Uncompressed, because a client inflates a whole batch without a limit. All replicas but one
-    must have a record before it is acknowledged, and none that lacks it may lead.
+    Topics are uncompressed, because a client inflates a whole batch without a limit. All replicas
+    but one must have a record before it is acknowledged, and a replica that lacks it may not lead.
     """
     return {
         "compression.type": "uncompressed",
@@ -65,25 +67,44 @@ def topic_configuration(replication: int) -> dict[str, str]:
 
 
 def require_name(name: str) -> None:
-    """NotPossible where Kafka would not take the name."""
+    """Raise NotPossible where Kafka would not take the name of a topic."""
     if not NAME.fullmatch(name):
         raise NotPossible(f"topic {name!a:.60}: {NAME_RULE}")
 
 
 async def existing_topics(bootstrap: str, timeout_seconds: float = TIMEOUT_SECONDS) -> set[str]:
-    """All that we may see. No name is asked for: a broker may make those that are."""
+    """Return the names of all topics that we may see.
+
+    No topic is asked for by name, because a broker may create those that are.
+    """
     async with admin_client(bootstrap, timeout_seconds) as admin:
         return set(await admin.list_topics())
 
 
 async def cluster_id(bootstrap: str, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
-    """The id of the cluster, from its own metadata; DependencyDown where nobody gives it."""
+    """Return the id of the cluster; DependencyDown where no broker gives it in time."""
     async with admin_client(bootstrap, timeout_seconds) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
+async def read_committed_offsets(
+    bootstrap: str, group: str, timeout_seconds: float
+) -> dict[TopicPartition, int]:
+    """Return all offsets that the group has committed, of whatever topics.
+
+    NotPossible where the broker does not list them, which is so with a stand-in; DependencyDown
+    where it does not answer in time.
+    """
+    async with admin_client(bootstrap, timeout_seconds) as admin:
+        try:
+            answer = await admin.list_consumer_group_offsets(group)
+        except TypeError as error:  # aiokafka raises it where the answer has no list at all
+            raise NotPossible(NO_REQUEST) from error
+    return {tp: at.offset for tp, at in answer.items() if at.offset >= 0}
+
+
 def _is_new(name: str, code: int, text: list[str | None]) -> bool:
-    """Whether the answer says that it was made; an error where it was refused."""
+    """Return whether the topic was created; raise where the broker refused it."""
     if code == TopicAlreadyExistsError.errno:
         return False
     if not code:
@@ -95,8 +116,8 @@ def _is_new(name: str, code: int, text: list[str | None]) -> bool:
     raise NotPossible(f"Kafka does not make the topic {why}")
 
 
-async def _led(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
-    """Whether every partition of every topic has a leader."""
+async def _have_leaders(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
+    """Return whether every partition of every topic has a leader."""
     topics = await admin.describe_topics(names)
     return all(
         topic["error_code"] == 0
@@ -110,7 +131,7 @@ async def _led(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
 async def admin_client(
     bootstrap: str, timeout_seconds: float
 ) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A started client; the whole block has `timeout_seconds`."""
+    """Give a started admin client; the whole block has `timeout_seconds`, or DependencyDown."""
     milliseconds = round(timeout_seconds * 1000)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=milliseconds)
     with broker_errors():

@@ -1,12 +1,12 @@
-"""RecordBatch: records of one partition, in the form in which Kafka keeps them.
+"""RecordBatch: records of one partition, in the form in which Kafka stores them.
 
-aiokafka's own builder takes headers one by one, as a list of pairs; that list, made and taken apart
-again for each record, was more than a third of what the relay spent on a message. Here headers come
-as bytes, encoded beforehand, and a record is one formatting. Everything else of a producer stays
-aiokafka's.
+aiokafka's own builder takes headers as a list of pairs. Making that list and taking it apart again
+for each record cost more than a third of the time that the relay spent on a message. Here headers
+come as bytes that were encoded beforehand, and a record is made by one formatting. Everything else
+of the producer stays aiokafka's.
 
-The format is version 2 of Kafka's record batch, uncompressed. A test reads every batch back with
-aiokafka's parser, and holds it equal, byte for byte, to what its builder would have made.
+The format is version 2 of Kafka's record batch, uncompressed. A test reads batches back with
+aiokafka's parser, and requires them to be equal, byte for byte, to those of aiokafka's builder.
 """
 
 import struct
@@ -18,10 +18,10 @@ from aiokafka.record.util import calc_crc32c
 from schemas.wire import Headers
 
 MAGIC = 2
-NOBODY = -1  # no leader epoch; no producer, where nothing says one
+NOBODY = -1  # stands for no leader epoch, and for no producer where none is set
 NULL = b"\x01"  # the length -1, as a varint
 
-# Base offset, length behind it, leader epoch, magic, checksum; and what the checksum covers:
+# Base offset, length of what follows, leader epoch, magic, checksum; then what the checksum covers:
 # attributes, last offset, first and last time, producer id and epoch, first sequence, count.
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _CHECKSUM = struct.Struct(">I")
@@ -31,7 +31,10 @@ _CHECKED_FROM = _CHECKSUM_AT + _CHECKSUM.size
 
 
 def _encode(number: int) -> bytes:
-    """A number that is not negative, as Kafka writes lengths: doubled, seven bits a byte."""
+    """Encode a number that is not negative the way Kafka encodes lengths.
+
+    That is a zigzag varint: the number doubled, seven bits a byte, the lowest bits first.
+    """
     left = number << 1
     encoded = bytearray()
     while left > 0x7F:
@@ -42,7 +45,7 @@ def _encode(number: int) -> bytes:
 
 
 class _Varints(dict[int, bytes]):
-    """Looked up where they are usual, made where they are not."""
+    """Encoded numbers: the usual ones are stored, the others are encoded when asked for."""
 
     def __missing__(self, number: int) -> bytes:
         return _encode(number)
@@ -52,21 +55,21 @@ VARINT = _Varints((number, _encode(number)) for number in range(8_192))
 
 
 def header(name: str, value: bytes) -> bytes:
-    """One header, encoded."""
+    """Encode one header."""
     raw = name.encode()
     return b"%b%b%b%b" % (VARINT[len(raw)], raw, VARINT[len(value)], value)
 
 
 def encode_headers(headers: Headers) -> bytes:
-    """All headers of a record: their number, then one after the other."""
+    """Encode all headers of a record: their number, then one after the other."""
     return VARINT[len(headers)] + b"".join(header(name, value) for name, value in headers)
 
 
-class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka says no types
-    """What `send_batch` takes. Filled by `add`, closed before it is sent.
+class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
+    """A batch that aiokafka's `send_batch` takes; fill it by `add`, and close it before sending.
 
-    At most `limit` bytes; a first record is taken whatever its size. All records have the time at
-    which the batch was begun.
+    It holds at most `limit` bytes, but takes a first record whatever its size. All records have the
+    time at which the batch was begun.
     """
 
     def __init__(self, limit: int) -> None:
@@ -80,9 +83,12 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka says no types
         self._closed = False
 
     def add(self, key: bytes, value: bytes | None, headers: bytes) -> bool:
-        """Append a record with headers as `encode_headers` makes them; False where it is full."""
+        """Append a record; return False, and change nothing, where the batch is full.
+
+        `headers` are what `encode_headers` returns.
+        """
         length, value = (NULL, b"") if value is None else (VARINT[len(value)], value)
-        # Attributes and time are 0: none, and that of the batch.
+        # Attributes 0 means none; time 0 means that of the batch.
         record = b"\0\0%b%b%b%b%b%b" % (
             VARINT[self._count], VARINT[len(key)], key, length, value, headers,
         )  # fmt: skip
@@ -107,13 +113,13 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka says no types
         self._producer = (producer_id, producer_epoch, base_sequence)
 
     def _build(self) -> bytearray:
-        """The batch as it is sent; aiokafka asks again when it tries again."""
+        """Return the batch as it is sent; aiokafka calls this again when it sends again."""
         self.close()
         if self._buffer is None:
-            self._buffer = self._joined()
+            self._buffer = self._join()
         return self._buffer
 
-    def _joined(self) -> bytearray:
+    def _join(self) -> bytearray:
         joined = bytearray().join((bytes(_HEADER.size), *self._records))
         self._records.clear()
         last, times = self._count - 1, (self._time, self._time)

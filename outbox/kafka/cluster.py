@@ -1,4 +1,4 @@
-"""Cluster: what brokers say of themselves and of topics. Nothing is made or changed by asking."""
+"""Cluster: what brokers report about themselves and about topics. Asking changes nothing."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ UNSUPPORTED = "by this broker, which has no such request (a stand-in?)"
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The settings in force, as Kafka writes them; or, in `refused`, why they were not told."""
+    """The settings in force, as Kafka writes them; or, in `refused`, why it did not report them."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
@@ -24,9 +24,11 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as it is now. `partitions` is 0 where there is none, or none that we may see.
+    """A topic as it is now.
 
-    `replicas` and `in_sync` are those of the partition that has the fewest.
+    `partitions` is 0 where there is no such topic, or none that we may see. `replicas` and
+    `in_sync` are those of the partition that has the fewest. `leaderless` counts the partitions
+    that have no leader.
     """
 
     name: str
@@ -39,7 +41,7 @@ class TopicState:
 
 @dataclass(frozen=True, slots=True)
 class BrokerState:
-    """A broker, at the address that it gives to clients."""
+    """A broker, with the address that it gives to clients."""
 
     number: int
     host: str
@@ -49,7 +51,10 @@ class BrokerState:
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """`supported` is whether these brokers tell their settings at all."""
+    """The brokers, and the topics that were asked for.
+
+    `supported` is False where these brokers do not report their settings at all.
+    """
 
     supported: bool
     brokers: Sequence[BrokerState]
@@ -63,53 +68,59 @@ async def describe_cluster(
     broker_settings: Sequence[str],
     timeout_seconds: float,
 ) -> ClusterState:
-    """The brokers and these topics, each with those settings that it knows.
+    """Return the brokers and these topics, each with those of the settings that it knows.
 
-    DependencyDown where nobody answers in time. All topics are asked for, since a broker that makes
-    topics by itself would make each one that is asked for by name.
+    DependencyDown where nobody answers in time. All topics of the cluster are asked for, because a
+    broker that creates topics by itself would create each one that is asked for by name.
     """
     async with admin_client(bootstrap, timeout_seconds) as admin:
         cluster = await admin.describe_cluster()
         there = {topic["topic"]: topic for topic in await admin.describe_topics()}
         names = sorted(topics)
-        asked = [ConfigResource(ConfigResourceType.TOPIC, name, _only(settings)) for name in names]
-        told = await asyncio.gather(*(_configuration(admin, resource) for resource in asked))
-        brokers = [await _broker(admin, each, broker_settings) for each in cluster["brokers"]]
-        states = [_state(*each) for each in zip(names, map(there.get, names), told, strict=True)]
+        asked = [
+            ConfigResource(ConfigResourceType.TOPIC, name, _build_keys(settings)) for name in names
+        ]
+        known = await asyncio.gather(*(_read_configuration(admin, each) for each in asked))
+        brokers = [await _read_broker(admin, each, broker_settings) for each in cluster["brokers"]]
+        states = [
+            _build_topic_state(*each)
+            for each in zip(names, map(there.get, names), known, strict=True)
+        ]
     silent = {each.configuration.refused for each in brokers} == {UNSUPPORTED}
     return ClusterState(not silent, brokers, states)
 
 
-async def _broker(
+async def _read_broker(
     admin: AIOKafkaAdminClient, broker: Mapping[str, Any], settings: Sequence[str]
 ) -> BrokerState:
     number = broker["node_id"]
-    resource = ConfigResource(ConfigResourceType.BROKER, str(number), _only(settings))
-    configuration = await _configuration(admin, resource)
+    resource = ConfigResource(ConfigResourceType.BROKER, str(number), _build_keys(settings))
+    configuration = await _read_configuration(admin, resource)
     return BrokerState(number, broker["host"], broker["port"], configuration)
 
 
-async def _configuration(admin: AIOKafkaAdminClient, resource: ConfigResource) -> Configuration:
+async def _read_configuration(
+    admin: AIOKafkaAdminClient, resource: ConfigResource
+) -> Configuration:
     try:
         (response,) = await admin.describe_configs([resource])
     except IncompatibleBrokerVersion:
         return Configuration(refused=UNSUPPORTED)
     ((code, message, _, _, entries),) = response.resources
     if code:
-        return Configuration(refused=f"{_name(for_code(code))} {message or ''}".strip())
+        error: type[KafkaError] = for_code(code)
+        return Configuration(refused=f"{error.__name__} {message or ''}".strip())
     return Configuration({name: value for name, value, *_ in entries if value is not None})
 
 
-def _name(error: type[KafkaError]) -> str:
-    return error.__name__
-
-
-def _only(settings: Sequence[str]) -> dict[str, None]:
-    """As the client wants it: the names as keys."""
+def _build_keys(settings: Sequence[str]) -> dict[str, None]:
+    """Return the names as the keys of a dict, which is the form that the client takes."""
     return dict.fromkeys(settings)
 
 
-def _state(name: str, topic: Mapping[str, Any] | None, configuration: Configuration) -> TopicState:
+def _build_topic_state(
+    name: str, topic: Mapping[str, Any] | None, configuration: Configuration
+) -> TopicState:
     partitions = topic["partitions"] if topic else []
     return TopicState(
         name,

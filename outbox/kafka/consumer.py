@@ -1,11 +1,11 @@
-"""Consumer: the one way in which anything of ours reads Kafka.
+"""Consumer: the one class through which our programs read Kafka.
 
-aiokafka's defaults are for somebody else: they show records of transactions that were rolled back
-or have not ended, commit by themselves, and inflate a batch whatever it inflates to. No reader can
-be made without what stands here.
+aiokafka's defaults do not fit: they show records of transactions that were aborted or have not
+ended, they commit by themselves, and they inflate a batch to any size. This class fixes all three,
+and none of them can be chosen otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any
 
@@ -16,8 +16,8 @@ from outbox.errors import Unreadable
 from outbox.kafka import inflation
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES, Uninflatable, inflating_at_most
 
-# What a broken, cut or foreign batch raises where it is parsed. MemoryError is left for what the
-# limit of inflation does not count.
+# The errors that parsing a broken, cut or foreign batch raises. MemoryError is among them for
+# memory that the limit of inflation does not count.
 BROKEN = (
     Uninflatable,
     errors.CorruptRecordException,
@@ -32,8 +32,11 @@ BROKEN = (
 inflation.install()
 
 
-class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka says no types
-    """Reads what is committed; commits nothing by itself; inflates a batch up to a limit."""
+class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
+    """Reads committed records only, commits nothing by itself, and inflates a batch up to a limit.
+
+    `inflated_batch_bytes` is that limit; a batch beyond it raises one of BROKEN.
+    """
 
     def __init__(
         self,
@@ -56,29 +59,40 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka says no type
             return await super().getmany(*partitions, **options)
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Behind all that each holds, whether its transaction has ended or not.
+        """Return the offset behind the last record of each, of open transactions as well.
 
-        aiokafka would answer with `stable_ends`, which is where reading stops for now: whoever
-        takes that for the end believes to have read what it has not.
+        aiokafka would answer with `stable_ends`, which is where reading stops for now. A caller
+        that took that for the end would believe it had read records that it has not.
         """
-        asking = copy(self._fetcher)  # it shares the connections, and fetches nothing
+        asking = copy(self._fetcher)  # the copy shares the connections, and fetches nothing
         asking._isolation_level = READ_UNCOMMITTED
         return dict(await asking.end_offsets(partitions, self._request_timeout_ms))
 
     async def stable_ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """The first record of each that is in an open transaction; without one, the end."""
+        """Return the first offset of an open transaction in each partition, or else its end."""
         return dict(await super().end_offsets(partitions))
 
+    def list_partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """Return all partitions of these topics that the started client knows, in rising order."""
+        return [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in sorted(self.partitions_for_topic(topic) or ())
+        ]
+
     def positions(self) -> dict[TopicPartition, int]:
-        """What of each partition comes next, where that is known."""
+        """Return the next offset of each assigned partition where it is known; asks no broker."""
         subscription = self._subscription.subscription
         if subscription is None or subscription.assignment is None:
             return {}
         states = {tp: subscription.assignment.state_value(tp) for tp in self.assignment()}
         return {tp: state.position for tp, state in states.items() if state.has_valid_position}
 
-    def unreadable(self, error: BaseException) -> Unreadable:
-        """Of what a `getmany` raised: which partition it was, and from where on."""
+    def build_unreadable(self, error: BaseException) -> Unreadable:
+        """Turn what a `getmany` raised into an error that names the partition and the offset.
+
+        Where it cannot be found out, the error names all assigned topics, and -1 for both numbers.
+        """
         if isinstance(error, errors.RecordTooLargeError) and len(error.args) > 2:
             tp, offset = error.args[1], error.args[2]
             return Unreadable((tp.topic, tp.partition), offset, RuntimeError("a cut batch"))
@@ -91,7 +105,10 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka says no type
 
 
 def _has_raised(fetched: FetchResult) -> bool:
-    """Its generator of records has ended, and not by their end: that would have been noted."""
+    """Return whether parsing this answer has failed.
+
+    Its generator of records has then ended, though not at the last record: that would be noted.
+    """
     records = fetched._partition_records
     iterator = records and records._records_iterator
     return iterator is not None and iterator.gi_frame is None

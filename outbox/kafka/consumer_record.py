@@ -1,12 +1,16 @@
-"""Received: a record as a consumer gets it; nothing in it is decoded yet."""
+"""ConsumerRecord: a record as a consumer gets it; nothing in it is decoded yet."""
 
 from typing import Any, NamedTuple
 
-Partition = tuple[str, int]
+from aiokafka import TopicPartition
+
+__all__ = ["ConsumerRecord", "Fetched", "Partition", "TopicPartition", "read_consumer_record"]
+
+Partition = tuple[str, int]  # a topic's name and a number from 0 on
 
 
 class ConsumerRecord(NamedTuple):
-    """A record as it came."""
+    """A record as the broker gave it, with key, value and headers as bytes."""
 
     topic: str
     partition: int
@@ -21,7 +25,7 @@ Fetched = dict[Partition, list[ConsumerRecord]]
 
 
 def read_consumer_record(record: Any) -> ConsumerRecord:
-    """Of what aiokafka gives."""
+    """Build a ConsumerRecord from a record of aiokafka's."""
     return ConsumerRecord(
         record.topic,
         record.partition,

@@ -1,4 +1,4 @@
-"""The edge of aiokafka: its errors become ours, and its clients are stopped with a deadline."""
+"""Errors of aiokafka become ours here, and its clients are stopped with a deadline."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -13,8 +13,8 @@ from outbox.errors import DependencyDown
 
 STOP_TIMEOUT_SECONDS = 2.0
 
-# What a broker says of a message, or of its topic, that no repetition changes; the word is what a
-# person reads. Everything else is the broker's state, and may pass.
+# Refusals of a message or of its topic that no repetition changes, each with the word that an
+# operator reads. Every other error is about the broker's state and may pass.
 TOO_LARGE = "too-large"
 OF_THE_MESSAGE: dict[type[KafkaError], str] = {
     errors.MessageSizeTooLargeError: TOO_LARGE,
@@ -29,10 +29,18 @@ OF_THE_TOPIC: dict[type[KafkaError], str] = {
 TOPIC_MISSING = "topic-missing"
 TOPIC_SHRUNK = "topic-has-fewer-partitions"
 REFUSALS = (*OF_THE_MESSAGE, *OF_THE_TOPIC)
+# A broker answers with one of these where offsets are committed from outside a group that has
+# members.
+GROUP_HAS_MEMBERS = (
+    errors.UnknownMemberIdError,
+    errors.IllegalGenerationError,
+    errors.RebalanceInProgressError,
+    errors.CommitFailedError,
+)
 
 
 def read_reason(refusal: KafkaError) -> tuple[str, bool]:
-    """Why Kafka refuses, and whether that holds for the whole topic."""
+    """Return the reason of a refusal, and whether it holds for the whole topic."""
     kind = type(refusal)
     if kind in OF_THE_TOPIC:
         return OF_THE_TOPIC[kind], True
@@ -40,7 +48,7 @@ def read_reason(refusal: KafkaError) -> tuple[str, bool]:
 
 
 class broker_errors:  # noqa: N801 - used as a function, like contextlib.suppress
-    """Turn what aiokafka and the network raise into DependencyDown."""
+    """A context manager that turns errors of aiokafka and of the network into DependencyDown."""
 
     def __enter__(self) -> None: ...
 
@@ -50,35 +58,34 @@ class broker_errors:  # noqa: N801 - used as a function, like contextlib.suppres
 
 
 async def stop_client(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    """Stop a client, but do not hang with it when its broker is deaf."""
+    """Stop a client, and do not hang with it where its broker no longer answers."""
     await wait_until_client_ended(client.stop())
     connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
-    await wait_until_client_ended(
-        connections.close()
-    )  # again, where `stop` was given up before it came so far
+    # `stop` closes them too, unless it was given up before it came so far.
+    await wait_until_client_ended(connections.close())
 
 
 async def abandon_producer(producer: AIOKafkaProducer) -> None:
-    """Stop a producer without sending what it still holds.
+    """Stop a producer without sending the records that it still holds.
 
-    Its own `stop` first sends that, for as long as it takes; given up, it leaves a task behind that
-    goes on trying, and would bring old records when the broker is back. What was on its way already
-    may still arrive.
+    The producer's own `stop` sends them first, for as long as that takes. If that is given up, it
+    leaves a task behind that goes on trying, and would send old records when the broker is back.
+    Records that were already on their way may still arrive.
     """
     if producer._sender.sender_task is not None:
         producer._sender.sender_task.cancel()
     held = producer._message_accumulator
-    held._pending_batches = _Forgotten(held._pending_batches)
+    held._pending_batches = _AbandonedBatches(held._pending_batches)
     for batch in [*held._pending_batches, *chain.from_iterable(held._batches.values())]:
         batch.future.cancel()
     await stop_client(producer)
 
 
-class _Forgotten(set[Any]):
-    """Batches that were given up.
+class _AbandonedBatches(set[Any]):
+    """A set of given-up batches, in which removing an absent one is no error.
 
-    Each removes itself when its future ends, and so does a repetition that was about to be tried:
-    whichever comes second would find nothing, which in a plain set is an error.
+    A batch is removed when its future ends, and once more by a retry that was about to be tried.
+    Whichever comes second finds nothing, which in a plain set would be an error.
     """
 
     def remove(self, batch: Any) -> None:
@@ -86,17 +93,18 @@ class _Forgotten(set[Any]):
 
 
 async def wait_until_client_ended(ending: Awaitable[None]) -> None:
-    """Await the end of a client, for STOP_TIMEOUT_SECONDS at most; how it ends does not matter.
+    """Await the end of a client for at most STOP_TIMEOUT_SECONDS; how it ends does not matter.
 
-    A client that is stopped before its tasks have begun lets their cancellation out, which would be
-    taken for a cancellation of ours; and one that waits for its tasks takes ours for theirs, and
-    keeps it, so that whoever has set a deadline would wait for ever.
+    aiokafka mixes up two cancellations. A client that is stopped before its tasks have begun lets
+    their CancelledError out, which looks like a cancellation of our task. A client that waits for
+    its tasks takes a cancellation of our task for theirs and swallows it, so that a caller with a
+    deadline would wait for ever. Here only a cancellation of our own task is raised.
     """
     task = asyncio.current_task()
-    asked_before = task.cancelling() if task else 0
+    requests_before = task.cancelling() if task else 0
     with suppress(TimeoutError, KafkaError, OSError):
         async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
             with suppress(asyncio.CancelledError):
                 await ending
-    if task is not None and task.cancelling() > asked_before:
-        raise asyncio.CancelledError  # it is this very task that somebody wants to end
+    if task is not None and task.cancelling() > requests_before:
+        raise asyncio.CancelledError  # somebody wants this very task to end

@@ -1,4 +1,4 @@
-"""Listener: what aiokafka tells in a rebalance, in our words."""
+"""Listener: calls our functions when a rebalance takes or gives partitions."""
 
 from collections.abc import Awaitable, Callable, Collection
 
@@ -7,8 +7,20 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from outbox.kafka.consumer_record import Partition
 
 
-class Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka says no types
-    """Awaits `revoked` before partitions are given back, then forgets; tells which are assigned."""
+async def end_nothing() -> None:
+    """Do nothing: the `revoked` of a subscriber that has no work in flight between two receives."""
+
+
+def ignore_assignment(_: Collection[Partition]) -> None:
+    """Do nothing: the `assigned` of a subscriber that does not need to know its partitions."""
+
+
+class Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
+    """Passes on what aiokafka reports in a rebalance.
+
+    Before partitions are given back it awaits `revoked`, and then it calls `forget`. After an
+    assignment it calls `assigned` with all partitions that are assigned now.
+    """
 
     def __init__(
         self,

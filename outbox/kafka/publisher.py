@@ -1,4 +1,4 @@
-"""Publisher: records to Kafka, in batches of one partition, each acknowledged or refused."""
+"""Publisher: sends records to Kafka in batches of one partition, each acknowledged or refused."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -7,23 +7,23 @@ from itertools import islice
 from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.partitioner import murmur2
 
 from outbox.errors import DependencyDown
 from outbox.kafka.batch import RecordBatch, encode_headers
 from outbox.kafka.errors import REFUSALS, abandon_producer, broker_errors, read_reason
-from outbox.kafka.topic_partitions import TopicPartitions
+from outbox.kafka.topic_partitions import TopicPartitions, partition_of
 from schemas.wire import Headers
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
-SLICE = 500  # records: 1 ms
+SLICE = 500  # records between two turns of the event loop; packing them takes about 1 ms
 KNOWN_PLACES = 200_000  # keys whose partition is remembered; murmur2 in Python is slow
 
 
 class Record(NamedTuple):
-    """One record to publish; `position` is what its acknowledgement is reported by.
+    """One record to publish. Its acknowledgement is reported by its `position`.
 
-    Headers are pairs, or the bytes that `encode_headers` makes of them.
+    `headers` are pairs of name and value, or the bytes that `encode_headers` makes of them. A
+    `value` of None is a tombstone.
     """
 
     position: int
@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """A key, as bytes: what waits when one of its messages is refused."""
+    """A key of one aggregate type; when one of its messages is refused, the later ones wait."""
 
     aggregatetype: bytes
     key: bytes
@@ -47,7 +47,7 @@ def read_stream(record: Record) -> Stream:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An acknowledged batch: where Kafka put which positions."""
+    """An acknowledged batch: the offsets at which Kafka stored which positions."""
 
     topic: str
     partition: int
@@ -62,7 +62,7 @@ class Delivery:
 
 
 class Place(NamedTuple):
-    """Where the records of a key go."""
+    """The topic and partition that the records of a key go to."""
 
     topic: str
     partition: int
@@ -70,7 +70,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Records of one partition in one builder, in order."""
+    """Records of one partition, in order, and the builder that holds their bytes."""
 
     topic: str
     partition: int
@@ -80,7 +80,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRecord:
-    """A record that Kafka does not take, now or later, and why."""
+    """A record that Kafka will not take, however often it is sent, and the reason."""
 
     record: Record
     reason: str
@@ -88,7 +88,7 @@ class RefusedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Batches ready to send, and the records that have no topic to go to."""
+    """Batches that are ready to send, and the records whose topic cannot be published to."""
 
     batches: list[Batch]
     refused: list[RefusedRecord]
@@ -96,7 +96,11 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class RefusedBatch:
-    """A batch of which at least one record is refused, and what would have followed it."""
+    """A batch of which Kafka refused at least one record.
+
+    `behind` are its partition's later batches, which were not sent. With `whole_topic` the refusal
+    holds for every record of the topic.
+    """
 
     batch: Batch
     behind: list[Batch]
@@ -106,7 +110,7 @@ class RefusedBatch:
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """What became of batches: after a refusal, the partition's later ones were not sent."""
+    """The result of sending; after a refusal, a partition's later batches were not sent."""
 
     deliveries: list[Delivery] = field(default_factory=list)
     refused: list[RefusedBatch] = field(default_factory=list)
@@ -115,13 +119,14 @@ class SendOutcome:
 class Publisher:
     """One idempotent producer with acks from all replicas.
 
-    Order: `publish` sends the batches of one partition one after another and the caller awaits one
+    Order: `publish` sends the batches of one partition one after another, and the caller awaits one
     `publish` before the next. After any error, timeout or refusal this publisher must be thrown
     away and a new one must start from the first unacknowledged record: aiokafka's producer is not
     safe to go on with. A batch that was given up may still arrive later, as a duplicate.
 
-    `routes` outlive a publisher, where one follows another;
-    `batch_bytes` how large a batch of a topic may be, where it must be smaller than BATCH_BYTES.
+    `routes` may be handed on to the next publisher, so that topics are not asked for again.
+    `batch_bytes` limits the batches of a topic that needs them smaller than BATCH_BYTES.
+    Entering raises DependencyDown where no broker answers within `timeout_seconds`.
     """
 
     def __init__(
@@ -153,7 +158,7 @@ class Publisher:
                 try:
                     await self._producer.start()
                 except BaseException:
-                    # Given up half-way it would go on asking for metadata from a task of its own.
+                    # Given up half-way, it would go on asking for metadata from its own task.
                     await self.__aexit__()
                     raise
         return self
@@ -164,31 +169,33 @@ class Publisher:
             await abandon_producer(producer)
 
     async def prepare(self, records: Iterable[Record]) -> Packed:
-        """Pack records into batches, ready to send; the order within a key is kept.
+        """Pack records into batches that are ready to send. The order within a key is kept.
 
-        A slice at a time: what is on its way to the broker meanwhile needs its turns, too.
+        It works in slices, so that requests on their way to the broker get their turns of the event
+        loop. DependencyDown where the broker does not answer about a new topic in time.
         """
         assert self._producer is not None  # noqa: S101 - inside `async with`
         client = self._producer.client
-        made = [record async for part in _slices(records) for record in part]
+        made = [record async for part in _split_into_slices(records) for record in part]
         topics = {record.topic for record in made}
         await self._routes.learn(client, topics)
-        # One answer for the whole call: a key's later record must not pass its refused one.
-        packing = _Packing(self._routes.reasons(topics))
-        async for part in _slices(made):
+        # The refusals are read once for the whole call: a key's later record must not overtake
+        # an earlier one that is refused.
+        packing = _Packing(self._routes.read_refusals(topics))
+        async for part in _split_into_slices(made):
             self._pack(part, packing)
         return packing.packed
 
     def _pack(self, records: list[Record], packing: "_Packing") -> None:
         places, open_batches = self._places, packing.open_batches
-        for record in records:  # the hot path: what is usual is spelled out here
+        for record in records:  # the hot path: the usual case is written out here
             place = places.get((record.topic, record.key))
             batch = open_batches.get(place) if place is not None else None
             if batch is None or not _append(batch, record):
-                self._start(record, place, packing)
+                self._start_batch(record, place, packing)
 
     async def send(self, records: Iterable[Record]) -> list[Delivery]:
-        """Prepare and publish, for programs that have no outbox; DependencyDown if refused."""
+        """Prepare and publish, for programs without an outbox; DependencyDown if any is refused."""
         packed = await self.prepare(records)
         outcome = await self.publish(packed.batches, self._timeout)
         refused = {f"{r.record.topic}: {r.reason}" for r in packed.refused}
@@ -200,25 +207,25 @@ class Publisher:
     async def publish(self, batches: Sequence[Batch], within_seconds: float) -> SendOutcome:
         """Send prepared batches; each is acknowledged, refused, or behind a refused one.
 
-        DependencyDown where that cannot be told in time.
+        DependencyDown after `within_seconds`, or after the publisher's own timeout if shorter.
         """
-        lanes: dict[tuple[str, int], list[Batch]] = {}
+        queues: dict[tuple[str, int], list[Batch]] = {}
         for batch in batches:
-            lanes.setdefault((batch.topic, batch.partition), []).append(batch)
+            queues.setdefault((batch.topic, batch.partition), []).append(batch)
         outcome = SendOutcome()
         with broker_errors():
             async with asyncio.timeout(min(within_seconds, self._timeout)):
-                await asyncio.gather(*(self._drive(lane, outcome) for lane in lanes.values()))
+                await asyncio.gather(*(self._send_in_order(q, outcome) for q in queues.values()))
         return outcome
 
-    async def _drive(self, lane: list[Batch], outcome: SendOutcome) -> None:
-        """One at a time: a later batch must never overtake one that failed."""
-        for number, batch in enumerate(lane, start=1):
+    async def _send_in_order(self, queue: list[Batch], outcome: SendOutcome) -> None:
+        """Send one batch at a time: a later batch must never overtake one that failed."""
+        for number, batch in enumerate(queue, start=1):
             try:
                 outcome.deliveries.append(await self._send(batch))
             except REFUSALS as error:
                 reason, whole_topic = read_reason(error)
-                refused = RefusedBatch(batch, lane[number:], reason, whole_topic)
+                refused = RefusedBatch(batch, queue[number:], reason, whole_topic)
                 outcome.refused.append(refused)
                 return
 
@@ -240,15 +247,15 @@ class Publisher:
             records[-1].position,
         )
 
-    def _start(self, record: Record, place: Place | None, packing: "_Packing") -> None:
-        """Put the record first into a new batch, unless its topic takes nothing."""
+    def _start_batch(self, record: Record, place: Place | None, packing: "_Packing") -> None:
+        """Begin a new batch with the record, or refuse it where its topic takes nothing."""
         if (reason := packing.refusals.get(record.topic)) is not None:
             packing.packed.refused.append(RefusedRecord(record, reason))
             return
         place = place or self._find_place(record)
         batch = packing.open_batches.get(place)
         if batch is not None and _append(batch, record):
-            return  # the first record of its key, not of its partition
+            return  # its partition had a batch already; only its key was new
         limit = self._batch_bytes.get(record.topic, BATCH_BYTES)
         batch = Batch(*place, RecordBatch(limit), [])
         _append(batch, record)
@@ -266,15 +273,15 @@ class Publisher:
 
 @dataclass(frozen=True, slots=True)
 class _Packing:
-    """What one call of `prepare` has made; `refusals` are the topics that take nothing."""
+    """What one call of `prepare` has made; `refusals` are topics that take nothing, and why."""
 
     refusals: Mapping[str, str]
     packed: Packed = field(default_factory=lambda: Packed([], []))
     open_batches: dict[Place, Batch] = field(default_factory=dict)
 
 
-async def _slices(records: Iterable[Record]) -> AsyncIterator[list[Record]]:
-    """SLICE at a time, with a turn of the event loop behind each whole one."""
+async def _split_into_slices(records: Iterable[Record]) -> AsyncIterator[list[Record]]:
+    """Yield SLICE records at a time, and give the event loop a turn after each whole slice."""
     left = iter(records)
     while part := list(islice(left, SLICE)):
         yield part
@@ -283,15 +290,10 @@ async def _slices(records: Iterable[Record]) -> AsyncIterator[list[Record]]:
 
 
 def _append(batch: Batch, record: Record) -> bool:
-    """False where the batch is full; a first record always fits."""
+    """Add the record; return False where the batch is full. A first record always fits."""
     _, _, key, value, headers, _ = record
     encoded = headers if isinstance(headers, bytes) else encode_headers(headers)
     if not batch.builder.add(key, value, encoded):
         return False
     batch.records.append(record)
     return True
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Where Kafka's Java client, and so every other, puts `key`."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions

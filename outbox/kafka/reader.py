@@ -1,7 +1,7 @@
-"""Reader: the records of some topics between two offsets, for who only looks.
+"""Reader: reads the records of some topics between two offsets, without a consumer group.
 
-It belongs to no group, commits nothing and creates no topic. Memory is bounded by what a broker
-sends at once (`FETCH_BYTES`), and by what one batch may inflate to.
+It commits nothing and creates no topic. Memory is bounded by what a broker sends at once
+(`FETCH_BYTES`) and by the size to which one batch may inflate.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ LOOK_MILLISECONDS = 200
 
 @dataclass(frozen=True, slots=True)
 class OffsetRange:
-    """Which offsets of a partition there are: from `first` on, and before `end`.
+    """The offsets of a partition from `first` on, and before `end`.
 
-    Those of an open transaction are among them: they can be read, or passed, once it has ended.
+    Offsets of an open transaction are among them: they can be read, or passed, once it has ended.
     """
 
     first: int
@@ -36,11 +36,12 @@ class OffsetRange:
 
 
 class Reader:
-    """Reads `topics`; those that the broker does not know have no partitions.
+    """Reads `topics`; a topic that the broker does not know has no partitions.
 
     DependencyDown where the broker is silent for `silence_seconds`: at the start, at a question, or
-    while there is something left to read; so it is where an open transaction holds that back.
-    Unreadable where a batch is broken, of a codec that is not here, or inflates to too much.
+    while there is something left to read. An open transaction that holds records back for so long
+    counts as silence. Unreadable where a batch is broken, packed by a codec that is not installed,
+    or inflates to more than `inflated_batch_bytes`.
     """
 
     def __init__(
@@ -54,36 +55,32 @@ class Reader:
         self._inflated_batch_bytes = inflated_batch_bytes
         self._topics = topics
         self._silence = silence_seconds
-        self._consumer = self._new_consumer()
+        self._consumer = self._build_consumer()
         self._partitions: list[TopicPartition] = []
 
     async def __aenter__(self) -> Self:
-        """The first client only finds out which topics there are; to name others may make them."""
+        """Start; a first client only asks which topics exist: naming others may create them."""
         try:
             with broker_errors():
                 async with asyncio.timeout(self._silence):
                     await self._consumer.start()
                     there = sorted(set(self._topics) & await self._consumer.topics())
                     await stop_client(self._consumer)
-                    if not there:  # nothing is to be read, and so nobody needs to read
+                    if not there:  # there is nothing to read, so no second client is needed
                         return self
-                    self._consumer = self._new_consumer(*there)
+                    self._consumer = self._build_consumer(*there)
                     await self._consumer.start()
         except BaseException:
             await stop_client(self._consumer)
             raise
-        self._partitions = [
-            TopicPartition(topic, number)
-            for topic in there
-            for number in sorted(self._consumer.partitions_for_topic(topic) or ())
-        ]
+        self._partitions = self._consumer.list_partitions(there)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await stop_client(self._consumer)
 
-    async def held(self) -> dict[Partition, OffsetRange]:
-        """What each partition holds at this moment."""
+    async def read_ranges(self) -> dict[Partition, OffsetRange]:
+        """Return the offsets that each partition of the topics holds at this moment."""
         if not self._partitions:
             return {}
         with broker_errors():
@@ -97,10 +94,10 @@ class Reader:
     async def read(
         self, spans: Mapping[Partition, OffsetRange]
     ) -> AsyncGenerator[tuple[Partition, list[Any]], None]:
-        """The records of each span, in the order of their offsets, some of one partition at a time.
+        """Yield the records of each span: a partition, and some of its records in offset order.
 
-        A record has `offset`, `key`, `value` and `headers`, as it came. What the broker removes
-        meanwhile is left out.
+        A record has `offset`, `key`, `value` and `headers`, as aiokafka gives them. Records that
+        the broker removes meanwhile are left out.
         """
         left = {TopicPartition(*at): span for at, span in spans.items() if span.first < span.end}
         if not left:
@@ -112,12 +109,12 @@ class Reader:
         heard, reached = monotonic(), self._consumer.positions()
         while left:
             for tp, records in (await self._fetch(*left, most=MAX_RECORDS)).items():
-                yield (tp.topic, tp.partition), _before(left[tp].end, records)
+                yield (tp.topic, tp.partition), _take_before(left[tp].end, records)
             positions = self._consumer.positions()
-            if positions != reached:  # by records, or past those that were rolled back
+            if positions != reached:  # by records, or past aborted ones
                 heard, reached = monotonic(), positions
             elif monotonic() - heard > self._silence:
-                raise DependencyDown("kafka", await self._why_silent(left))
+                raise DependencyDown("kafka", await self._explain_silence(left))
             self._drop_read(left, positions)
 
     async def _fetch(
@@ -131,23 +128,24 @@ class Reader:
                     )
                 )
             except BROKEN as error:
-                raise self._consumer.unreadable(error) from error
+                raise self._consumer.build_unreadable(error) from error
 
     def _drop_read(
         self, left: dict[TopicPartition, OffsetRange], positions: Mapping[TopicPartition, int]
     ) -> None:
-        """Leave alone what was read to its end; the end itself may be a marker, not a record."""
+        """Stop reading what was read to its end; the last offset may be a marker, not a record."""
         for tp in [tp for tp, span in left.items() if positions.get(tp, -1) >= span.end]:
             del left[tp]
             self._consumer.pause(tp)
 
-    async def _why_silent(self, left: Mapping[TopicPartition, OffsetRange]) -> str:
+    async def _explain_silence(self, left: Mapping[TopicPartition, OffsetRange]) -> str:
+        """Return why no record comes: an open transaction if there is one, else only the time."""
         silent = f"no record for {self._silence:g} s"
         try:
             with broker_errors():
                 async with asyncio.timeout(self._silence):
                     stable = await self._consumer.stable_ends(list(left))
-        except DependencyDown:  # it answers no other question either
+        except DependencyDown:  # the broker answers no other question either
             return silent
         for tp, span in left.items():
             if stable[tp] < span.end:
@@ -157,7 +155,7 @@ class Reader:
                 )
         return silent
 
-    def _new_consumer(self, *topics: str) -> Consumer:
+    def _build_consumer(self, *topics: str) -> Consumer:
         return Consumer(
             *topics,
             bootstrap_servers=self._bootstrap,
@@ -168,7 +166,7 @@ class Reader:
         )
 
 
-def _before(end: int, records: list[Any]) -> list[Any]:
+def _take_before(end: int, records: list[Any]) -> list[Any]:
     if records[-1].offset < end:
         return records
     return [record for record in records if record.offset < end]

@@ -1,8 +1,9 @@
-"""Subscriber: a member of a consumer group that commits by hand, and passes over nothing.
+"""Subscriber: a member of a consumer group that commits by hand, and skips no record.
 
-aiokafka would: a group without offsets starts at the latest record or jumps there after retention,
-a batch that is too large is stepped over, and records that were taken out of a fetch are forgotten
-where a later batch of it is broken. Here each of these is an answer of its own.
+aiokafka by itself does skip: a group without offsets starts at the latest record or jumps there
+after retention, a batch that is too large is stepped over, and records that were taken out of a
+fetch are lost where a later batch of that fetch is broken. Here each of these cases has an outcome
+of its own: a start at the earliest record, Halted, or Unreadable.
 """
 
 import asyncio
@@ -18,36 +19,27 @@ from outbox.kafka.consumer import BROKEN, Consumer
 from outbox.kafka.consumer_record import ConsumerRecord, Fetched, Partition, read_consumer_record
 from outbox.kafka.errors import broker_errors, stop_client
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES
-from outbox.kafka.listener import Listener
+from outbox.kafka.listener import Listener, end_nothing, ignore_assignment
 from outbox.runtime.failpoints import Failpoint, while_waiting
 
 UNREADABLE_SECONDS = 10.0  # until a partition that could not be read is tried again
 LOOK_MILLISECONDS = 200
-PATIENCE_SECONDS = 1.0  # beyond what a receive may wait: aiokafka waits longer in a rebalance
-
-
-async def _nothing_to_end() -> None:
-    """For who has no work beyond `receive`."""
-
-
-def _assigned_to_nobody(_: Collection[Partition]) -> None:
-    """For who does not ask."""
+PATIENCE_SECONDS = 1.0  # beyond the wait of a receive, since aiokafka waits longer in a rebalance
 
 
 class Subscriber:
     """A member of a consumer group with manual commits.
 
-    `receive` gives records in offset order for each partition; nothing is committed but what
-    `commit` is told. A group that has no offset of a partition starts at its earliest record, and
-    commits that it does; so an offset that is out of range later on is no new group's.
+    `receive` gives records in offset order for each partition. A group that has no offset of a
+    partition starts at its earliest record, and commits that offset; so an offset that is out of
+    range later on cannot be that of a new group. Other records are committed only by `commit`.
 
-    It reads what is committed. Offsets without a record, which are markers of transactions and what
-    was rolled back, are committed as well, once nothing before them is in flight: else a group
-    would stay behind for ever, and stand still when the broker removes them.
+    It reads committed records only. Offsets without a record, which are transaction markers and
+    aborted records, are committed by itself once nothing before them is in flight: otherwise a
+    group would stay behind for ever, and stand still when the broker removes them.
 
-    `revoked` is awaited before the partitions are given back, for as long as the group's rebalance
-    timeout is; what was received before is of no more use afterwards. `assigned` is told which they
-    are now, all of them.
+    `revoked` is awaited before partitions are given back, for at most the group's rebalance
+    timeout; what was received before is useless afterwards. `assigned` gets all that are assigned.
     """
 
     def __init__(
@@ -59,19 +51,19 @@ class Subscriber:
         max_fetch_bytes: int,
         rebalance_timeout_milliseconds: int | None = None,
         fetch_wait_milliseconds: int = 500,
-        revoked: Callable[[], Awaitable[None]] = _nothing_to_end,
-        assigned: Callable[[Collection[Partition]], None] = _assigned_to_nobody,
+        revoked: Callable[[], Awaitable[None]] = end_nothing,
+        assigned: Callable[[Collection[Partition]], None] = ignore_assignment,
         inflated_batch_bytes: int = INFLATED_BATCH_BYTES,
     ) -> None:
-        # A commit that has taken as long as a session would be refused anyway.
+        # A commit that takes as long as a session lasts would be refused anyway.
         self._commit_seconds = session_timeout_milliseconds / 1000
         self._group = group
-        self._next: dict[TopicPartition, int] = {}  # what was given out ends before these
-        self._committed: dict[TopicPartition, int] = {}  # as far as it is known
-        self._unreadable: dict[TopicPartition, float] = {}  # until when each is left alone
+        self._next: dict[TopicPartition, int] = {}  # behind what was received
+        self._committed: dict[TopicPartition, int] = {}  # as far as known
+        self._unreadable: dict[TopicPartition, float] = {}  # left alone until then
         self._paused: set[TopicPartition] = set()
-        self._suspects: deque[TopicPartition] = deque()
-        self._generation = 0  # of our assignment; what was begun before it has changed is void
+        self._candidates: deque[TopicPartition] = deque()  # one of these may be broken
+        self._generation = 0  # of our assignment; work begun under an older one is void
         self._consumer = Consumer(
             bootstrap_servers=bootstrap,
             inflated_batch_bytes=inflated_batch_bytes,
@@ -100,36 +92,36 @@ class Subscriber:
         await stop_client(self._consumer)
 
     async def receive(self, max_records: int, wait_milliseconds: int) -> Fetched:
-        """What has arrived, at most `max_records`; empty when nothing did in time.
+        """Return the records that have arrived, at most `max_records`; empty when none did in time.
 
         Halted where the committed offset is out of range. Unreadable of one partition, which is
         then left alone for UNREADABLE_SECONDS; the others go on with the next call.
         """
-        self._try_again()
+        self._retry_unreadable()
         with broker_errors():
             try:
-                if self._suspects:
-                    return await self._receive_from(self._suspects.popleft(), max_records)
+                if self._candidates:
+                    return await self._receive_from(self._candidates.popleft(), max_records)
                 return await self._receive_or_pass(max_records, wait_milliseconds)
             except errors.NoOffsetForPartitionError as error:
-                await self._begin(error.args[0])
+                await self._start_at_earliest(error.args[0])
             except errors.OffsetOutOfRangeError as error:
-                raise self._out_of_range(error.args[0]) from error
+                raise self._build_halt(error.args[0]) from error
             except BROKEN:
                 await self._rewind(self._consumer.assignment())
-                self._suspects.extend(self._consumer.assignment() - self._unreadable.keys())
+                self._candidates.extend(self._consumer.assignment() - self._unreadable.keys())
         return {}
 
     async def commit(self, offsets: Mapping[Partition, int]) -> bool:
         """Record, for each partition, the offset of the next record to read.
 
-        False where the group has gone on without us: whoever has the partitions then repeats what
-        was not committed.
+        False where the group has gone on without us: whoever has the partitions now repeats what
+        was not committed. DependencyDown without an answer in time.
         """
         positions = {TopicPartition(*partition): offset for partition, offset in offsets.items()}
         with broker_errors():
             try:
-                committing = self._without_end(self._consumer.commit(positions))
+                committing = self._await_commit(self._consumer.commit(positions))
                 await while_waiting(Failpoint.OFFSET_SENT, committing)
             except (errors.CommitFailedError, errors.IllegalStateError):
                 return False
@@ -137,35 +129,37 @@ class Subscriber:
         return True
 
     def pause(self, partition: Partition) -> None:
-        """Receive nothing more of it; what the client has of it already is read again later."""
+        """Receive nothing more of it; records fetched but not given out are fetched again later."""
         self._paused.add(TopicPartition(*partition))
-        self._let_flow(TopicPartition(*partition))
+        self._apply_pause(TopicPartition(*partition))
 
     def resume(self, partition: Partition) -> None:
+        """Receive from the partition again."""
         self._paused.discard(TopicPartition(*partition))
-        self._let_flow(TopicPartition(*partition))
+        self._apply_pause(TopicPartition(*partition))
 
     def assigned(self) -> set[Partition]:
+        """Return the partitions that this member has now."""
         return {(tp.topic, tp.partition) for tp in self._consumer.assignment()}
 
-    async def _without_end(self, commit: Coroutine[Any, Any, None]) -> None:
-        """Await it, but not for ever; and never cancel it.
+    async def _await_commit(self, commit: Coroutine[Any, Any, None]) -> None:
+        """Await a commit for a bounded time, and never cancel it.
 
-        aiokafka shields what it has sent; where whoever waits for that is cancelled, nobody hears
-        how it ends, and asyncio complains of that.
+        aiokafka shields a request that it has sent. If the task that waits for it were cancelled,
+        nobody would retrieve the request's error, and asyncio would complain of that.
         """
         task = asyncio.create_task(commit)
-        task.add_done_callback(_heard)
+        task.add_done_callback(_retrieve_error)
         await asyncio.wait([task], timeout=self._commit_seconds)
         if not task.done():
             raise TimeoutError(f"no answer to a commit for {self._commit_seconds:g} s")
         task.result()
 
     async def _receive_or_pass(self, max_records: int, wait_milliseconds: int) -> Fetched:
-        """What has arrived; where nothing did, commit what was passed before that was asked.
+        """Return what has arrived; where nothing did, commit positions that passed offsets only.
 
-        Only then: a batch that cannot be read may have moved a position already, but would have
-        been raised by the answer.
+        The positions are from before the question: a batch that cannot be read may have moved one
+        already, but then the answer would have raised its error.
         """
         before = self._consumer.positions()
         fetched = await self._receive((), max_records, wait_milliseconds)
@@ -174,6 +168,7 @@ class Subscriber:
         return fetched
 
     async def _commit_passed(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Commit these positions of idle partitions where they are beyond the committed ones."""
         generation = self._generation
         idle = {tp: at for tp, at in positions.items() if self._is_idle(tp)}
         await self._learn_committed(idle.keys() - self._committed.keys())
@@ -185,11 +180,11 @@ class Subscriber:
             self._next.update(passed)
 
     def _is_idle(self, tp: TopicPartition) -> bool:
-        """All that was given out of it was committed."""
+        """Return whether all that was received of the partition is committed."""
         return tp not in self._next or self._next[tp] == self._committed.get(tp)
 
     async def _learn_committed(self, partitions: Collection[TopicPartition]) -> None:
-        """In one question for all of them; those of which the group has none are left out."""
+        """Ask for the committed offsets of all of them at once; a partition may have none."""
         generation = self._generation
         async with asyncio.timeout(self._commit_seconds):
             asked = (self._consumer.committed(tp) for tp in partitions)
@@ -201,7 +196,10 @@ class Subscriber:
     async def _receive(
         self, partitions: Iterable[TopicPartition], max_records: int, wait_milliseconds: int
     ) -> Fetched:
-        """No await after records were taken out: a cancellation can lose none of them."""
+        """Receive from these partitions, or from all where there are none.
+
+        Nothing is awaited after records were taken out, so a cancellation can lose none of them.
+        """
         try:
             async with asyncio.timeout(wait_milliseconds / 1000 + PATIENCE_SECONDS):
                 fetched = await self._consumer.getmany(
@@ -216,7 +214,10 @@ class Subscriber:
         }
 
     async def _receive_from(self, tp: TopicPartition, max_records: int) -> Fetched:
-        """Of one alone, record by record, so that all before the broken one is given out."""
+        """Receive from one partition alone, record by record.
+
+        So all records before the broken one are given out before Unreadable is raised.
+        """
         partition, generation = (tp.topic, tp.partition), self._generation
         taken: list[ConsumerRecord] = []
         try:
@@ -228,32 +229,33 @@ class Subscriber:
         except BROKEN as error:
             await self._rewind([tp])
             if not taken:
-                raise self._left_alone(tp, error) from error
-            self._suspects.append(tp)
+                raise self._leave_alone(tp, error) from error
+            self._candidates.append(tp)
         return {partition: taken} if taken and generation == self._generation else {}
 
-    def _left_alone(self, tp: TopicPartition, error: BaseException) -> Unreadable:
+    def _leave_alone(self, tp: TopicPartition, error: BaseException) -> Unreadable:
+        """Receive nothing of the partition for UNREADABLE_SECONDS; return the error to raise."""
         self._unreadable[tp] = monotonic() + UNREADABLE_SECONDS
-        self._let_flow(tp)
+        self._apply_pause(tp)
         return Unreadable((tp.topic, tp.partition), self._next.get(tp, 0), error)
 
-    def _try_again(self) -> None:
-        """With one that could not be read, when its time has come."""
+    def _retry_unreadable(self) -> None:
+        """Let partitions that could not be read be tried again once their time has come."""
         now = monotonic()
         for tp in [tp for tp, until in self._unreadable.items() if until <= now]:
             del self._unreadable[tp]
-            self._suspects.append(tp)
-            self._let_flow(tp)
+            self._candidates.append(tp)
+            self._apply_pause(tp)
 
-    async def _begin(self, tp: TopicPartition) -> None:
-        """The group has never been here: it starts at the earliest record."""
+    async def _start_at_earliest(self, tp: TopicPartition) -> None:
+        """Start a group that has no offset of the partition at its earliest record."""
         async with asyncio.timeout(self._commit_seconds):
             earliest = (await self._consumer.beginning_offsets([tp]))[tp]
             if await self.commit({(tp.topic, tp.partition): earliest}):
                 self._seek(tp, earliest)
 
     async def _rewind(self, partitions: Iterable[TopicPartition]) -> None:
-        """To the first record that was not given out; aiokafka's own position may be behind it."""
+        """Go back to the first record that was not given out; aiokafka may be beyond it already."""
         generation = self._generation
         for tp in list(partitions):
             async with asyncio.timeout(self._commit_seconds):
@@ -263,26 +265,26 @@ class Subscriber:
                 self._seek(tp, offset)
 
     def _seek(self, tp: TopicPartition, offset: int) -> None:
-        if tp in self._consumer.assignment():  # else a rebalance has come between
+        if tp in self._consumer.assignment():  # otherwise a rebalance has come between
             self._consumer.seek(tp, offset)
 
-    def _let_flow(self, tp: TopicPartition) -> None:
-        """Or not, as whoever has paused it wants."""
+    def _apply_pause(self, tp: TopicPartition) -> None:
+        """Pause the partition in the client where the caller has, or where it is unreadable."""
         if tp not in self._consumer.assignment():
             return
         held = tp in self._paused or tp in self._unreadable
         (self._consumer.pause if held else self._consumer.resume)(tp)
 
     def _forget(self) -> None:
-        """Positions and pauses are those of an assignment."""
+        """Drop all that belongs to an assignment: positions, pauses, unreadable partitions."""
         self._generation += 1
         self._next.clear()
         self._committed.clear()
         self._paused.clear()
         self._unreadable.clear()
-        self._suspects.clear()
+        self._candidates.clear()
 
-    def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> Halted:
+    def _build_halt(self, offsets: Mapping[TopicPartition, int]) -> Halted:
         named = ", ".join(f"{tp.topic}/{tp.partition} at {at}" for tp, at in offsets.items())
         return Halted(
             f"{self._group}: the broker does not hold what comes next ({named}); it was removed"
@@ -291,7 +293,7 @@ class Subscriber:
         )
 
 
-def _heard(task: asyncio.Task[None]) -> None:
-    """Of a commit that nobody waits for any more."""
+def _retrieve_error(task: asyncio.Task[None]) -> None:
+    """Retrieve the error of a commit that nobody waits for any more, so that asyncio is silent."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""Tail: the records of some topics from now on, for who follows without a consumer group."""
+"""Tail: follows the records of some topics from now on, without a consumer group."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from outbox.kafka.reader import Reader
 
 
 class Tail(Reader):
-    """Enter to begin behind what the topics hold at that moment; it commits nothing.
+    """A reader that, when entered, begins behind the records that the topics hold at that moment.
 
-    Where a transaction is open at that moment it begins with that, and waits for its end.
-
-    DependencyDown where the broker removes records before they were read: whoever follows then
-    begins anew. Weakness: topics and partitions that come later are not followed.
+    Where a transaction is open then, it begins with that transaction and waits for its end. It
+    commits nothing. DependencyDown where the broker removes records before they were read: the
+    caller then has to begin anew. Weakness: topics and partitions that are added later are not
+    followed.
     """
 
     _next: dict[TopicPartition, int]
@@ -26,7 +26,7 @@ class Tail(Reader):
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         try:
-            self._next = await self._stable_ends()
+            self._next = await self._read_stable_ends()
         except BaseException:
             await self.__aexit__()
             raise
@@ -39,10 +39,10 @@ class Tail(Reader):
         return self
 
     async def ends(self) -> dict[Partition, int]:
-        """Behind the last record of each partition, at this moment."""
-        return {partition: held.end for partition, held in (await self.held()).items()}
+        """Return the offset behind the last record of each partition at this moment."""
+        return {partition: found.end for partition, found in (await self.read_ranges()).items()}
 
-    async def _stable_ends(self) -> dict[TopicPartition, int]:
+    async def _read_stable_ends(self) -> dict[TopicPartition, int]:
         if not self._partitions:
             return {}
         with broker_errors():
@@ -50,7 +50,10 @@ class Tail(Reader):
                 return await self._consumer.stable_ends(self._partitions)
 
     async def next_records(self, most: int, wait_milliseconds: int) -> Sequence[ConsumerRecord]:
-        """What has come, each partition's in the order of their offsets; empty if nothing has."""
+        """Wait at most `wait_milliseconds` and return at most `most` records that have come.
+
+        The records of a partition are in the order of their offsets. Empty if none has come.
+        """
         if not self._partitions:
             await asyncio.sleep(wait_milliseconds / 1000)
             return ()
@@ -60,7 +63,7 @@ class Tail(Reader):
         return [read_consumer_record(record) for records in fetched.values() for record in records]
 
     async def position(self) -> dict[Partition, int]:
-        """What of each partition comes next."""
+        """Return the offset of each partition that is read next."""
         with broker_errors():
             return {
                 (tp.topic, tp.partition): await self._consumer.position(tp)
@@ -68,7 +71,11 @@ class Tail(Reader):
             }
 
     async def _require_whole(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
-        """Offsets that were passed over are markers, or gone: the broker knows which."""
+        """Raise DependencyDown if records were removed before they were read.
+
+        Offsets that were passed over are either transaction markers or removed records; the
+        partition's earliest offset tells which.
+        """
         passed = {
             tp: self._next[tp]
             for tp, records in fetched.items()

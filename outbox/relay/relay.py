@@ -63,7 +63,7 @@ class Relay:
                 await self._connect_and_lead()
                 backoff.succeeded()
             except (OutboxError, psycopg.Error) as error:  # no answer of a database ends a relay
-                if backoff.may_tell():
+                if backoff.may_log():
                     log.warning("relay interrupted", error=str(error), kind=type(error).__name__)
                 if isinstance(error, DependencyDown) and error.dependency == "kafka":
                     self._size.shrink()

@@ -82,7 +82,7 @@ class Term:
     async def publish_next_cut(self, stopping: asyncio.Event) -> bool:
         """Publish what is new; False when there was nothing. Stops early between pages."""
         await self._keep()
-        await self._partitions.keep(self._connection)
+        await self._partitions.create_when_due(self._connection)
         if self._progress.upto is not None:
             return await self._publish_large(self._progress.upto, stopping)
         for stream in await self._parked.released():

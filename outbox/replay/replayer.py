@@ -79,7 +79,7 @@ class Replayer:
             except (OutboxError, psycopg.Error) as error:
                 if is_refused(error):
                     raise Halted(str(error)) from error
-                if backoff.may_tell():
+                if backoff.may_log():
                     log.warning("replay interrupted", error=str(error), kind=type(error).__name__)
                 await self._pause(backoff.failed())
 

@@ -1,9 +1,10 @@
-"""Kept: the latest message of every key, copied before the day that holds it is dropped.
+"""Compaction: copies the latest message of every key before its daily partition is dropped.
 
-It takes no lock from writers, and needs none: heads only move on to higher positions, so what is a
-key's latest message at the drop was its latest when it was kept, unless it was written since. That
-shows by its transaction: `keep` tells the snapshot that it began with, and who drops looks whether
-the day has a message that this snapshot does not show.
+It takes no lock that writers wait for, and needs none. Stream heads only move on to higher
+positions, so a key's latest message at the time of the drop was its latest message when it was
+copied, unless it was written since. Its transaction shows that: `compact` returns the snapshot that
+it began with, and before the drop `retention` looks whether the day has a message that this
+snapshot does not show.
 """
 
 from collections.abc import AsyncGenerator
@@ -18,14 +19,14 @@ from outbox.cursor.cut import HIGHEST, Snapshot
 from outbox.postgres.transactions import planned_transaction
 from outbox.retention.day_partitions import DayPartition
 
-# Where a chunk ends: the last but one row of the next `rows`, by the index on position.
+# The end of a chunk: the position of the last of the next `rows` rows, by the index on position.
 END = SQL("""
 SELECT position FROM {day} WHERE position > %(behind)s ORDER BY position
 OFFSET %(rows)s - 1 LIMIT 1
 """)
 
-# In key order, so that two who keep the same day wait for each other and never deadlock. A message
-# that is in both places is the same one; only a later one takes a kept one's place.
+# In key order, so that two sessions that compact the same day wait for each other and never
+# deadlock. A message that is in both tables is the same one; only a later message replaces a copy.
 KEEP = SQL("""
 INSERT INTO outbox.kept AS kept (aggregatetype, aggregateid, position, id, type, version, topic,
                                  payload, headers, created_at)
@@ -43,13 +44,13 @@ SET position = EXCLUDED.position, id = EXCLUDED.id, type = EXCLUDED.type,
 WHERE kept.position < EXCLUDED.position
 """)
 
-FORGET_END = """
+DELETE_END = """
 SELECT aggregatetype, aggregateid FROM outbox.kept
 WHERE (aggregatetype, aggregateid) > (%(aggregate)s, %(key)s)
 ORDER BY aggregatetype, aggregateid OFFSET %(rows)s - 1 LIMIT 1
 """
-# A head that has moved on never comes back to this message.
-FORGET = """
+# A stream head that has moved on never comes back to this message.
+DELETE = """
 DELETE FROM outbox.kept AS kept
 WHERE (kept.aggregatetype, kept.aggregateid) > (%(aggregate)s, %(key)s)
   AND (%(last_aggregate)s::text IS NULL
@@ -62,7 +63,7 @@ WHERE (kept.aggregatetype, kept.aggregateid) > (%(aggregate)s, %(key)s)
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Positions above `behind`, up to `upto`."""
+    """The positions above `behind`, up to and with `upto`."""
 
     behind: int
     upto: int
@@ -71,7 +72,10 @@ class Chunk:
 async def read_chunks(
     connection: psycopg.AsyncConnection[Any], day: DayPartition, rows: int
 ) -> AsyncGenerator[Chunk, None]:
-    """The whole day, by and by; the last chunk is open, for whatever is written meanwhile."""
+    """Yield chunks of `rows` rows that cover the whole partition.
+
+    The last chunk has no upper bound, so it has the rows that are written meanwhile, too.
+    """
     behind = 0
     while True:
         async with planned_transaction(connection):
@@ -89,29 +93,33 @@ async def read_chunks(
 async def compact(
     connection: psycopg.AsyncConnection[Any], day: DayPartition, before: datetime | None, rows: int
 ) -> tuple[Snapshot, int]:
-    """Copy what is its key's latest message, of those created before, or of all; `rows` at once.
+    """Copy each message of the day that is its key's latest to outbox.kept, `rows` at a time.
 
-    Returns the snapshot that was read first, and how many were new or newer. It may be repeated.
+    With `before`, only messages created before that are copied. Returns the snapshot that was read
+    first, and how many copies were new or newer than those there were. It may be repeated.
     """
     found = await (await connection.execute("SELECT pg_current_snapshot()::text")).fetchone()
     assert found is not None  # noqa: S101 - a SELECT without FROM has one row
-    kept = 0
+    compacted = 0
     async for chunk in read_chunks(connection, day, rows):
         async with planned_transaction(connection):
             parameters = {"behind": chunk.behind, "upto": chunk.upto, "before": before}
-            kept += (await connection.execute(KEEP.format(day=day.table), parameters)).rowcount
-    return Snapshot.parse(found[0]), kept
+            compacted += (await connection.execute(KEEP.format(day=day.table), parameters)).rowcount
+    return Snapshot.parse(found[0]), compacted
 
 
 async def delete_compacted(connection: psycopg.AsyncConnection[Any], rows: int) -> int:
-    """Delete what is no longer its key's latest message; `rows` at once are looked at."""
-    forgotten = 0
+    """Delete each copy that is no longer its key's latest message; return how many.
+
+    It looks at `rows` copies at a time.
+    """
+    deleted = 0
     last: tuple[str, str] | None = ("", "")
     while last is not None:
         behind = {"aggregate": last[0], "key": last[1]}
         async with planned_transaction(connection):
-            end = await connection.execute(FORGET_END, behind | {"rows": rows})
+            end = await connection.execute(DELETE_END, behind | {"rows": rows})
             last = await end.fetchone()
             upto = dict(zip(("last_aggregate", "last_key"), last or (None, None), strict=True))
-            forgotten += (await connection.execute(FORGET, behind | upto)).rowcount
-    return forgotten
+            deleted += (await connection.execute(DELETE, behind | upto)).rowcount
+    return deleted

@@ -1,4 +1,4 @@
-"""Partitions: the days to come, made ahead, so that no message ever needs the default one."""
+"""Daily partitions are made ahead, so that no message has to go to the default partition."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -11,13 +11,13 @@ from outbox.settings import Settings
 
 log = structlog.get_logger()
 
-# Its locks are kept until the end of the commit, which so waits for no standby that may be away.
+# Its locks are held until the commit ends. So the commit waits for no standby, which may be away.
 CREATE = """
 SELECT outbox.create_partitions(%s)
 FROM set_config('synchronous_commit', 'local', true) AS local WHERE local = 'local'
 """
-# Somebody else holds a lock for long, makes the same day at this moment, or does not let us:
-# later is as good, for the default partition takes what has no day.
+# Another session holds a lock for long, another one makes the same day at this moment, or we lack
+# the right. Later is as good, because the default partition takes messages that have no daily one.
 LATER = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.DuplicateTable,
@@ -26,7 +26,7 @@ LATER = (
 
 
 class PartitionCreator:
-    """Keeps `partitions_ahead_days` days ahead; looks once every `partitions_check_seconds`."""
+    """Makes partitions for `partitions_ahead_days` days, once each `partitions_check_seconds`."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = monotonic) -> None:
         self._days = settings.partitions_ahead_days
@@ -34,8 +34,11 @@ class PartitionCreator:
         self._clock = clock
         self._due = clock()
 
-    async def keep(self, connection: psycopg.AsyncConnection[Any]) -> int:
-        """How many days were made; none where it was not time to look."""
+    async def create_when_due(self, connection: psycopg.AsyncConnection[Any]) -> int:
+        """Make the missing days if it is time to look again; return how many were made.
+
+        0 as well where PostgreSQL did not let it: that is logged, and tried at the next check.
+        """
         if self._clock() < self._due:
             return 0
         self._due = self._clock() + self._every
@@ -47,6 +50,9 @@ class PartitionCreator:
 
 
 async def create_day_partitions(connection: psycopg.AsyncConnection[Any], days_ahead: int) -> int:
-    """Make the days from today on that are missing; how many. Raises what LATER has."""
+    """Make the missing partitions for today and `days_ahead` days after it; return how many.
+
+    Raises one of LATER where that cannot be done at this moment.
+    """
     row = await (await connection.execute(CREATE, [days_ahead])).fetchone()
     return int(row[0]) if row else 0

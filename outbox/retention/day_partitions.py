@@ -1,8 +1,8 @@
-"""Days: the partitions of outbox.messages that there are, and what can be asked about one.
+"""DayPartition: the partitions of outbox.messages, and the questions that can be asked about one.
 
-A day is told by the bounds of its partition, not by its name, and what is past retention by the
-database's clock. The default partition is a day without bounds: it holds late messages, of days
-that have no partition (any more, or yet).
+The day of a partition is read from its bounds, not from its name, and the database's clock decides
+what is past retention. The default partition has no bounds: it holds messages of days that have no
+daily partition any more, or not yet.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from outbox.cursor.cut import Snapshot
 
-EXACT_BYTES = 16 * 1024 * 1024  # a table up to this size is counted, and of a larger one estimated
+EXACT_BYTES = 16 * 1024 * 1024  # rows of a table up to this size are counted, else estimated
 
-# Bounds are text only here; they are read back by the session that wrote them.
+# The bounds are text only here; the session that writes them reads them back.
 DAYS = """
 SELECT name, bounds[1]::timestamptz AS first, bounds[2]::timestamptz AS after
 FROM (
@@ -34,12 +34,12 @@ SELECT (coalesce(%(today)s::date, (now() AT TIME ZONE 'UTC')::date) - %(days)s::
        AT TIME ZONE 'UTC'
 """
 
-# Two index ranges, as in a cut: nothing is scanned, and the first row that is found ends it.
+# Two index ranges, like those of a cut: no table is scanned, and the first row found is enough.
 HIDDEN = SQL("""
 SELECT EXISTS (SELECT FROM {day} WHERE transaction_id >= %(xmax)s::xid8)
     OR EXISTS (SELECT FROM {day} WHERE transaction_id = ANY (%(running)s::xid8[]))
 """)
-# One probe for each message that waits anywhere, which are few.
+# One index probe for each parked message of all days; there are few.
 PARKED = SQL("""
 SELECT count(*) FROM outbox.parked_messages AS waiting
 WHERE EXISTS (SELECT FROM {day} AS message WHERE message.position = waiting.position)
@@ -54,7 +54,10 @@ FROM pg_class WHERE oid = %(name)s::regclass
 
 @dataclass(frozen=True, slots=True)
 class DayPartition:
-    """A partition: what was created from `first` on and before `after`; both None: the default."""
+    """A partition with the messages created from `first` on and before `after`.
+
+    Both are None for the default partition.
+    """
 
     name: str
     first: datetime | None = None
@@ -62,21 +65,23 @@ class DayPartition:
 
     @property
     def table(self) -> Identifier:
+        """Its name in SQL, with the schema."""
         return Identifier("outbox", self.name)
 
     def due(self, horizon: datetime) -> bool:
-        """All of it is older than the horizon."""
+        """Whether all of it is older than the horizon; never so for the default partition."""
         return self.after is not None and self.after <= horizon
 
     def __str__(self) -> str:
+        """Return the day in UTC, `2026-11-30`; the default partition is called `late`."""
         return str(self.first.astimezone(UTC).date()) if self.first else "late"
 
 
-LATE = DayPartition("messages_default")
+DEFAULT_PARTITION = DayPartition("messages_default")
 
 
 async def read_days(connection: psycopg.AsyncConnection[Any]) -> list[DayPartition]:
-    """The oldest first, the default one last."""
+    """Return all partitions, the oldest first and the default one last."""
     async with connection.cursor(row_factory=class_row(DayPartition)) as cursor:
         await cursor.execute(DAYS)
         return await cursor.fetchall()
@@ -85,37 +90,40 @@ async def read_days(connection: psycopg.AsyncConnection[Any]) -> list[DayPartiti
 async def read_horizon(
     connection: psycopg.AsyncConnection[Any], retention_days: int, today: date | None = None
 ) -> datetime:
-    """Midnight (UTC) at which the first retained day begins; all before it is past retention."""
+    """Return the midnight (UTC) before which everything is past retention.
+
+    `today` stands in for the date of the database.
+    """
     parameters = {"today": today, "days": retention_days}
-    (horizon,) = await _one(connection, HORIZON.encode(), parameters)
+    (horizon,) = await _fetch_row(connection, HORIZON.encode(), parameters)
     return horizon  # type: ignore[no-any-return]  # a timestamptz
 
 
 async def has_hidden_messages(
     connection: psycopg.AsyncConnection[Any], day: DayPartition, snapshot: Snapshot
 ) -> bool:
-    """Whether the day has a message that this snapshot does not show."""
+    """Return whether the day has a message that this snapshot does not show."""
     running = [str(xid) for xid in snapshot.running]
     parameters = {"xmax": str(snapshot.xmax), "running": running}
-    (hidden,) = await _one(connection, HIDDEN.format(day=day.table), parameters)
+    (hidden,) = await _fetch_row(connection, HIDDEN.format(day=day.table), parameters)
     return bool(hidden)
 
 
 async def count_parked(connection: psycopg.AsyncConnection[Any], day: DayPartition) -> int:
-    """How many messages of the day wait behind one that Kafka refused, that one included."""
-    (parked,) = await _one(connection, PARKED.format(day=day.table), {})
+    """Return how many messages of the day are parked: refused by Kafka, or behind such a one."""
+    (parked,) = await _fetch_row(connection, PARKED.format(day=day.table), {})
     return int(parked)
 
 
 async def measure(connection: psycopg.AsyncConnection[Any], table: str) -> tuple[int, int]:
-    """Rows, exact up to EXACT_BYTES and estimated beyond, and bytes with indexes, of a table."""
+    """Return the rows of a table, exact up to EXACT_BYTES, and its bytes with indexes."""
     name = Identifier("outbox", table)
     parameters = {"exact": EXACT_BYTES, "name": f"outbox.{table}"}
-    rows, size = await _one(connection, SIZE.format(table=name), parameters)
+    rows, size = await _fetch_row(connection, SIZE.format(table=name), parameters)
     return int(rows), int(size)
 
 
-async def _one(
+async def _fetch_row(
     connection: psycopg.AsyncConnection[Any],
     statement: bytes | Composed,
     parameters: dict[str, Any],

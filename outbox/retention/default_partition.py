@@ -1,7 +1,7 @@
-"""Late messages: those in the default partition, deleted row by row once they are past retention.
+"""The default partition: its rows are deleted one by one once they are past retention.
 
-They are of transactions that began in a day which is dropped by now, or of days for which nobody
-made a partition. The rules are those for a day, held by each row for itself.
+They are of transactions that began in a day which is dropped by now, or of days for which no
+partition was made. Each row must meet the conditions under which a daily partition is dropped.
 """
 
 from datetime import datetime
@@ -12,9 +12,9 @@ import psycopg
 from outbox.cursor.cut import Snapshot
 from outbox.retention.compaction import Chunk
 
-# Published, not parked, and not the latest of its key unless that is kept. All of it is told by one
-# snapshot, and what it finds so will never be otherwise: nobody but this changes such a row, so no
-# lock is needed.
+# The message is published, not parked, and not the latest of its key unless it is copied to
+# outbox.kept. One snapshot shows all of that, and none of it can change back: only this statement
+# changes such a row, so no lock is needed.
 DELETE = """
 DELETE FROM outbox.messages_default AS message
 WHERE position > %(behind)s AND position <= %(upto)s AND created_at < %(before)s
@@ -41,19 +41,22 @@ WHERE position > %(behind)s AND position <= %(upto)s AND created_at < %(before)s
 async def delete_default_rows(
     connection: psycopg.AsyncConnection[Any], chunk: Chunk, before: datetime, cursor: Snapshot
 ) -> int:
-    """Delete what `cursor` shows of those created before; how many."""
+    """Delete the rows of the chunk that were created before and that `cursor` shows as published.
+
+    Returns how many.
+    """
     shown = {"xmax": str(cursor.xmax), "running": [str(xid) for xid in cursor.running]}
-    deleted = await connection.execute(DELETE, _bounds(chunk, before) | shown)
+    deleted = await connection.execute(DELETE, _build_bounds(chunk, before) | shown)
     return deleted.rowcount
 
 
 async def count_default_rows(
     connection: psycopg.AsyncConnection[Any], chunk: Chunk, before: datetime
 ) -> tuple[int, datetime | None]:
-    """How many were created before, and when the first one was."""
-    row = await (await connection.execute(COUNT, _bounds(chunk, before))).fetchone()
+    """Return how many rows of the chunk were created before, and when the first of them was."""
+    row = await (await connection.execute(COUNT, _build_bounds(chunk, before))).fetchone()
     return (row[0], row[1]) if row else (0, None)
 
 
-def _bounds(chunk: Chunk, before: datetime) -> dict[str, Any]:
+def _build_bounds(chunk: Chunk, before: datetime) -> dict[str, Any]:
     return {"behind": chunk.behind, "upto": chunk.upto, "before": before}

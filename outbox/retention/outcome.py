@@ -1,4 +1,4 @@
-"""Pruned: what a prune did to each day past retention, and what it left."""
+"""Outcome: what a prune did to each day past retention, and what it left."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -6,9 +6,10 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class DayOutcome:
-    """A day past retention: dropped, or why not. `since`: when the oldest that is left began.
+    """A day past retention: it was dropped where `why_not` is None, else that says why not.
 
-    `day` is `late`, `kept` or `deliveries` where the step that failed was at these rows.
+    `since` is when the oldest messages that are left were created. `day` is `late` for the default
+    partition, and `kept` or `deliveries` where deleting rows of these tables failed.
     """
 
     day: str
@@ -20,8 +21,8 @@ class DayOutcome:
 class PruneResult:
     """What a prune did to each day, and how many rows it deleted.
 
-    `late` are messages of the default partition; `kept` and `deliveries`, rows of these tables;
-    `ids`, those that callers gave to messages.
+    `late` counts rows of the default partition, `kept` and `deliveries` rows of these tables, and
+    `ids` the message ids that callers had given.
     """
 
     days: list[DayOutcome] = field(default_factory=list)
@@ -32,9 +33,10 @@ class PruneResult:
 
     @property
     def dropped(self) -> list[str]:
+        """The days that were dropped."""
         return [outcome.day for outcome in self.days if outcome.why_not is None]
 
     @property
     def left(self) -> dict[str, str]:
-        """Why each of the others is still there."""
+        """The days that are still there, each with the reason."""
         return {outcome.day: outcome.why_not for outcome in self.days if outcome.why_not}

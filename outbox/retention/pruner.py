@@ -1,6 +1,6 @@
-"""Pruner: the leading relay's own prune, beside publishing and never in its way.
+"""Pruner: the leading relay prunes beside publishing, and never delays it.
 
-It has a task and a connection of its own. What fails is said, and tried again at the next check.
+It has a task and a connection of its own. A failure is logged, and tried again at the next check.
 """
 
 import asyncio
@@ -21,9 +21,10 @@ Connect = Callable[[Settings], Awaitable[psycopg.AsyncConnection[Any]]]
 
 
 class Pruner:
-    """Prunes at once, and then every `prune_check_seconds`, for the length of the block; 0: never.
+    """Prunes at once, and then every `prune_check_seconds`, until the block ends.
 
-    Weakness: after a surprise, which is a bug, it prunes no more until the next block.
+    With `prune_check_seconds` 0 it never prunes. Weakness: after an unexpected error, which is a
+    bug, it prunes no more until the next block.
     """
 
     def __init__(self, settings: Settings, connect: Connect) -> None:
@@ -34,11 +35,11 @@ class Pruner:
     async def __aenter__(self) -> Self:
         if self._settings.prune_check_seconds:
             self._task = asyncio.create_task(self._run())
-            self._task.add_done_callback(_tell_a_surprise)
+            self._task.add_done_callback(_log_unexpected_error)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Its transaction is rolled back, also where PostgreSQL is deaf."""
+        """End the prune; its transaction is rolled back, even where PostgreSQL does not answer."""
         if self._task is not None:
             await wait_until_ended(self._task, patience_seconds=0)
 
@@ -52,13 +53,13 @@ class Pruner:
             with translate_errors():
                 async with await self._connect(self._settings) as connection:
                     pruned = await Retention(connection, self._settings).prune()
-        except (OutboxError, psycopg.Error) as error:  # no answer of a database ends a relay
+        except (OutboxError, psycopg.Error) as error:  # no database error may end a relay
             log.warning("not pruned", error=str(error), kind=type(error).__name__)
         else:
             if pruned.left:
                 log.warning("days past retention are left", days=pruned.left)
 
 
-def _tell_a_surprise(task: asyncio.Task[None]) -> None:
+def _log_unexpected_error(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("pruning ended", error=str(error), kind=type(error).__name__)

@@ -1,4 +1,4 @@
-"""Survey: every partition of outbox.messages as it is now, for a person or a monitor."""
+"""Report: every partition of outbox.messages as it is now, for an operator or a monitor."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,10 +23,11 @@ from outbox.retention.default_partition import count_default_rows
 
 @dataclass(frozen=True, slots=True)
 class DayReport:
-    """One partition. `messages` is exact up to 16 MiB and an estimate beyond; `bytes` with indexes.
+    """One partition, as it is now.
 
-    `published`: the relay's cursor shows all of it; `parked` of them wait all the same. `due`: all
-    of it is past retention; of the default partition: it has a message that is.
+    `messages` is exact up to 16 MiB and an estimate beyond; `bytes` includes indexes. `published`
+    is whether the relay's cursor shows all of it; of these, `parked` messages still wait. `due` is
+    whether all of it is past retention; for the default partition, whether any message is.
     """
 
     name: str
@@ -40,7 +41,10 @@ class DayReport:
 
 @dataclass(frozen=True, slots=True)
 class RetentionReport:
-    """`days`, the oldest first, the default partition last; `kept`: rows of outbox.kept."""
+    """All partitions, the oldest first and the default one last; `kept` counts rows of outbox.kept.
+
+    Messages created before `horizon` are past retention.
+    """
 
     horizon: datetime
     days: list[DayReport]
@@ -50,17 +54,18 @@ class RetentionReport:
 async def read_report(
     connection: psycopg.AsyncConnection[Any], retention_days: int
 ) -> RetentionReport:
-    """Read on one connection in autocommit, each day in a snapshot of its own."""
+    """Read the report on one connection in autocommit, each day in a snapshot of its own."""
     horizon = await read_horizon(connection, retention_days)
     cursor = (await read_progress(connection)).cursor
     days = [
-        await _surveyed(connection, day, cursor, horizon) for day in await read_days(connection)
+        await _read_day_report(connection, day, cursor, horizon)
+        for day in await read_days(connection)
     ]
     kept, _ = await measure(connection, "kept")
     return RetentionReport(horizon, days, kept)
 
 
-async def _surveyed(
+async def _read_day_report(
     connection: psycopg.AsyncConnection[Any], day: DayPartition, cursor: Snapshot, horizon: datetime
 ) -> DayReport:
     messages, size = await measure(connection, day.name)
@@ -72,11 +77,11 @@ async def _surveyed(
             bytes=size,
             published=not await has_hidden_messages(connection, day, cursor),
             parked=await count_parked(connection, day),
-            due=await _due(connection, day, horizon),
+            due=await _is_due(connection, day, horizon),
         )
 
 
-async def _due(
+async def _is_due(
     connection: psycopg.AsyncConnection[Any], day: DayPartition, horizon: datetime
 ) -> bool:
     if day.first is not None:

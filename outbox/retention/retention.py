@@ -1,21 +1,21 @@
-"""Retention: days past it are dropped, once all of them is published, and the latest messages kept.
+"""Retention: drops old daily partitions once they are published and the latest messages kept.
 
-For each day, the oldest first: look, and leave it alone where something of it is not published;
-copy what is its key's latest message to outbox.kept, without a lock; then, in one brief
-transaction, keep everybody out, look again, and drop. Late messages are deleted row by row. Each
-step may be repeated, by whoever comes next or at the same time: nothing but the tables themselves
-remembers how far a prune came.
+For each day past retention, the oldest first: look, and leave it alone where a message is not
+published; copy each message that is its key's latest to outbox.kept, without a lock; then, in one
+bounded transaction, lock everybody out, look again, and drop. Rows of the default partition are
+deleted one by one. Each step may be repeated, also by two processes at the same time: only the
+tables themselves remember how far a prune came.
 
-Why the drop is right. The lock is granted when no transaction that touched the day is open, and
-none can touch it before the drop is committed; the statements after it have snapshots of their own,
-so they see all that was ever written there. The relay's cursor shows all of that: it is
-acknowledged, parked or discarded, and what is parked was recorded in the transaction that moved the
-cursor past it. The snapshot that `keep` began with shows all of it, too: nothing is newer than the
-copies.
+Why the drop is safe. The lock is granted when no transaction that touched the day is open, and no
+transaction can touch the day before the drop is committed. The statements after the lock have
+snapshots of their own, so they see all that was ever written there. They require that the relay's
+cursor shows all of it: each message is acknowledged, parked or discarded, and a parked one was
+recorded in the transaction that moved the cursor past it. They also require that the snapshot which
+`compact` began with shows all of it, so nothing is newer than the copies.
 
-Weaknesses: a day is dropped whole or not at all, so one parked message holds all of it. A reader of
-outbox.messages that takes hours (a dump), or an orphaned prepared transaction, puts drops off.
-Where another program publishes (Debezium), no cursor moves, and nothing is ever dropped.
+Weaknesses: a day is dropped whole or not at all, so one parked message keeps all of it. A reader of
+outbox.messages that takes hours (a dump), or an orphaned prepared transaction, delays drops. Where
+another program publishes (Debezium), no cursor moves, and nothing is ever dropped.
 """
 
 from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ from outbox.operations import Operation
 from outbox.postgres.transactions import bounded_transaction, planned_transaction
 from outbox.retention.compaction import Chunk, compact, delete_compacted, read_chunks
 from outbox.retention.day_partitions import (
-    LATE,
+    DEFAULT_PARTITION,
     DayPartition,
     count_parked,
     has_hidden_messages,
@@ -49,8 +49,9 @@ from outbox.settings import Settings
 
 log = structlog.get_logger()
 
-# Whoever has used these tables in a transaction that is open for longer than we would wait: nobody
-# need queue behind us for a lock that is not to be had. One without a process is prepared.
+# Finds a session that has used these tables in a transaction which is open for longer than we would
+# wait. Then we do not ask for the lock, so that nobody has to queue behind a request that would
+# fail. A holder without a process is a prepared transaction.
 HOLDERS = """
 SELECT holder.pid, extract(epoch FROM clock_timestamp() - activity.xact_start)::bigint
 FROM pg_locks AS holder LEFT JOIN pg_stat_activity AS activity USING (pid)
@@ -62,28 +63,28 @@ WHERE holder.locktype = 'relation' AND holder.granted
        OR activity.xact_start < clock_timestamp() - make_interval(secs => %(seconds)s))
 LIMIT 1
 """
-# In the order in which writers and readers lock them. ONLY: the other days are in nobody's way. The
-# default one is locked by the drop anyway, because what belongs there changes.
+# In the order in which writers and readers lock them. With ONLY, the other days stay usable. The
+# default partition is locked by the drop anyway, because the drop changes which rows belong there.
 LOCK = SQL("""
 LOCK TABLE ONLY outbox.messages, ONLY outbox.messages_default, ONLY {day} IN ACCESS EXCLUSIVE MODE
 """)
 DROP = SQL("DROP TABLE {day}")
-# What others may do to us meanwhile; later is as good.
+# Errors that other sessions may cause meanwhile; the drop is tried again at the next prune.
 BUSY = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
     psycopg.errors.DeadlockDetected,
 )
 
-# Ids rise with time, so the oldest come first by the primary key; one more index would be the
-# relay's burden.
-FORGET_DELIVERIES = """
+# Ids rise with time, so the primary key gives the oldest rows first; one more index would slow the
+# relay down.
+DELETE_DELIVERIES = """
 DELETE FROM outbox.deliveries
 WHERE id IN (SELECT id FROM outbox.deliveries ORDER BY id LIMIT %(rows)s)
   AND delivered_at < %(before)s
 """
-# A given id is remembered for at least as long as the day of its message is kept.
-FORGET_IDS = """
+# An id that a caller gave is remembered at least for as long as the day of its message is there.
+DELETE_IDS = """
 DELETE FROM outbox.message_ids
 WHERE id IN (SELECT id FROM outbox.message_ids WHERE created_at < %(before)s
              ORDER BY created_at LIMIT %(rows)s)
@@ -94,7 +95,8 @@ class Retention:
     """Prunes over one connection in autocommit.
 
     `operation` is recorded for each day, in the transaction that drops it, and for each chunk of
-    late messages. `today` stands in for the database's date. `tell` hears what is being done.
+    rows deleted from the default partition. `today` stands in for the database's date.
+    `on_progress` is called with a text at each step.
     """
 
     def __init__(
@@ -115,37 +117,43 @@ class Retention:
         if not settings.prepared_statements:
             connection.prepare_threshold = None
 
-    async def look(self) -> PruneResult:
-        """What would be dropped now, and why not; `late` are then all that are past retention."""
+    async def preview(self) -> PruneResult:
+        """Return what a prune would drop now, and why not the rest; it changes nothing.
+
+        `late` then counts all rows of the default partition that are past retention.
+        """
         horizon = await read_horizon(self._connection, self._days, self._today)
         pruned = PruneResult()
-        for day in await self._due(horizon):
-            pruned.days.append(DayOutcome(str(day), await self._look(day), day.first))
+        for day in await self._read_due_days(horizon):
+            why_not = await self._find_obstacle_or_holder(day)
+            pruned.days.append(DayOutcome(str(day), why_not, day.first))
         pruned.late, _ = await count_default_rows(self._connection, Chunk(0, HIGHEST), horizon)
         return pruned
 
     async def prune(self) -> PruneResult:
-        """Do it; whatever is past retention and stays has its reason in the answer.
+        """Drop and delete what is past retention; the result says why anything of it stays.
 
-        DependencyDown on a standby. Killed at any statement, it may be run again. A step that fails
-        is told there, too, and keeps no other from being done.
+        DependencyDown on a standby; psycopg.Error where the connection is lost. After a kill at any
+        statement it may be run again. A step that fails is in the result too, and the other steps
+        are done all the same.
         """
         if self._operation is not None:
             self._operation.require_reason()
         horizon = await read_horizon(self._connection, self._days, self._today)
         pruned = PruneResult()
-        for day in await self._due(horizon):
-            pruned.days += await self._step(str(day), self._prune_day(day), day.first)
-        pruned.days += await self._delete_late(horizon, pruned)
-        if await self._halted() is None:
-            pruned.days += await self._step("kept", self._forget_kept(pruned))
-            pruned.days += await self._step("deliveries", self._forget_deliveries(horizon, pruned))
+        for day in await self._read_due_days(horizon):
+            pruned.days += await self._run_step(str(day), self._prune_day(day), day.first)
+        pruned.days += await self._delete_default_rows(horizon, pruned)
+        if await self._find_halt() is None:
+            pruned.days += await self._run_step("kept", self._delete_compacted(pruned))
+            deliveries = self._delete_deliveries(horizon, pruned)
+            pruned.days += await self._run_step("deliveries", deliveries)
         return pruned
 
-    async def _step(
+    async def _run_step(
         self, what: str, work: Awaitable[list[DayOutcome]], since: datetime | None = None
     ) -> list[DayOutcome]:
-        """What it did; or why PostgreSQL did not let it. Without a connection nothing goes on."""
+        """Return what the step did, or PostgreSQL's error; raise that of a lost connection."""
         try:
             return await work
         except psycopg.Error as error:
@@ -153,13 +161,13 @@ class Retention:
                 raise
             return [DayOutcome(what, f"failed: {str(error).splitlines()[0]}", since)]
 
-    async def _due(self, horizon: datetime) -> list[DayPartition]:
+    async def _read_due_days(self, horizon: datetime) -> list[DayPartition]:
         return [day for day in await read_days(self._connection) if day.due(horizon)]
 
     async def _prune_day(self, day: DayPartition) -> list[DayOutcome]:
-        """One outcome; none where somebody else has dropped it meanwhile."""
+        """Return one outcome, or none where another session has dropped the day meanwhile."""
         try:
-            why = await self._look(day)
+            why = await self._find_obstacle_or_holder(day)
             if why is None:
                 self._report(f"{day}: keeping the latest messages")
                 seen, kept = await compact(self._connection, day, None, self._rows)
@@ -169,17 +177,17 @@ class Retention:
             return []
         return [DayOutcome(str(day), why, day.first)]
 
-    async def _look(self, day: DayPartition) -> str | None:
-        """Without a lock: what would be in the way now."""
+    async def _find_obstacle_or_holder(self, day: DayPartition) -> str | None:
+        """Return what would prevent the drop now, without taking a lock."""
         async with planned_transaction(self._connection):
-            return await self._why_not(day) or await self._held(day)
+            return await self._find_obstacle(day) or await self._find_lock_holder(day)
 
     async def _drop(self, day: DayPartition, seen: Snapshot, kept: int) -> str | None:
-        """Drop it, or say why not; `seen` is the snapshot that its messages were kept by."""
+        """Drop the day, or return why not; `seen` is the snapshot that `compact` returned."""
         try:
             async with bounded_transaction(self._connection, self._limit):
                 await self._connection.execute(LOCK.format(day=day.table))
-                why = await self._why_not(day)
+                why = await self._find_obstacle(day)
                 if why is None and await has_hidden_messages(self._connection, day, seen):
                     why = "written: it has messages that were not there when the latest were kept"
                 if why is None:
@@ -192,9 +200,9 @@ class Retention:
             log.info("partition dropped", day=str(day), kept=kept)
         return why
 
-    async def _why_not(self, day: DayPartition) -> str | None:
-        """The cursor is read before the day: what it shows then is published for good."""
-        if halted := await self._halted():
+    async def _find_obstacle(self, day: DayPartition) -> str | None:
+        """Return why the day must stay. The cursor is read first: what it shows stays published."""
+        if halted := await self._find_halt():
             return halted
         if await has_hidden_messages(
             self._connection, day, (await read_progress(self._connection)).cursor
@@ -204,7 +212,8 @@ class Retention:
             return f"parked: {parked} messages wait behind one that Kafka refused"
         return None
 
-    async def _halted(self) -> str | None:
+    async def _find_halt(self) -> str | None:
+        """Return why a relay would halt here, or None; DependencyDown on a standby."""
         identity = await read_identity(self._connection)
         if identity.standby:
             raise DependencyDown("postgres", "this server is a standby, which takes no writes")
@@ -212,7 +221,8 @@ class Retention:
             return f"halted: {why}"
         return None if identity.recorded else "halted: no relay has published from here yet"
 
-    async def _held(self, day: DayPartition) -> str | None:
+    async def _find_lock_holder(self, day: DayPartition) -> str | None:
+        """Return who has used the tables for longer than a drop would wait, or None."""
         tables = ["outbox.messages", "outbox.messages_default", f"outbox.{day.name}"]
         parameters = {"tables": tables, "seconds": self._limit / 1000}
         found = await (await self._connection.execute(HOLDERS, parameters)).fetchone()
@@ -222,53 +232,55 @@ class Retention:
         who = f"process {pid}, for {seconds} s" if pid else "a prepared transaction"
         return f"locked: in use by {who}"
 
-    async def _delete_late(self, horizon: datetime, pruned: PruneResult) -> list[DayOutcome]:
-        """One outcome where some are left. Where they cannot be deleted, they are counted still."""
-        self._report("late messages")
-        failed = await self._step(str(LATE), self._delete_chunks(horizon, pruned))
+    async def _delete_default_rows(
+        self, horizon: datetime, pruned: PruneResult
+    ) -> list[DayOutcome]:
+        """Delete old rows, and count those left, deletable or not; one outcome if there are any."""
+        self._report("deleting old rows of the default partition")
+        failed = await self._run_step(str(DEFAULT_PARTITION), self._delete_chunks(horizon, pruned))
         left, since = 0, horizon
-        async for chunk in read_chunks(self._connection, LATE, self._rows):
+        async for chunk in read_chunks(self._connection, DEFAULT_PARTITION, self._rows):
             async with planned_transaction(self._connection):
                 count, first = await count_default_rows(self._connection, chunk, horizon)
             left, since = left + count, min(since, first or horizon)
         why = f"late: {left} messages are unpublished or parked, or a relay halts here"
         if failed:
             return [replace(failed[0], since=since)]
-        return [DayOutcome(str(LATE), why, since)] if left else []
+        return [DayOutcome(str(DEFAULT_PARTITION), why, since)] if left else []
 
     async def _delete_chunks(self, horizon: datetime, pruned: PruneResult) -> list[DayOutcome]:
-        if await self._halted() is None:
-            await compact(self._connection, LATE, horizon, self._rows)
-        async for chunk in read_chunks(self._connection, LATE, self._rows):
+        if await self._find_halt() is None:
+            await compact(self._connection, DEFAULT_PARTITION, horizon, self._rows)
+        async for chunk in read_chunks(self._connection, DEFAULT_PARTITION, self._rows):
             async with planned_transaction(self._connection):
                 pruned.late += await self._delete_chunk(chunk, horizon)
         return []
 
     async def _delete_chunk(self, chunk: Chunk, horizon: datetime) -> int:
-        if await self._halted():
+        if await self._find_halt():
             return 0
         cursor = (await read_progress(self._connection)).cursor
         deleted = await delete_default_rows(self._connection, chunk, horizon, cursor)
         if deleted:
-            await self._record(str(LATE), messages=deleted, before=horizon.isoformat())
+            await self._record(str(DEFAULT_PARTITION), messages=deleted, before=horizon.isoformat())
         return deleted
 
-    async def _forget_kept(self, pruned: PruneResult) -> list[DayOutcome]:
-        """Each copy that is no longer its key's latest message."""
-        self._report("forgetting what is no longer the latest")
+    async def _delete_compacted(self, pruned: PruneResult) -> list[DayOutcome]:
+        """Delete each copy that is no longer its key's latest message."""
+        self._report("deleting copies that are no longer the latest message")
         pruned.kept = await delete_compacted(self._connection, self._rows)
         return []
 
-    async def _forget_deliveries(self, horizon: datetime, pruned: PruneResult) -> list[DayOutcome]:
-        """They, and the ids that callers gave, are kept while there are messages that need them."""
+    async def _delete_deliveries(self, horizon: datetime, pruned: PruneResult) -> list[DayOutcome]:
+        """Delete old deliveries, and ids that callers gave, once no message needs them."""
         left = [outcome.since for outcome in pruned.days if outcome.why_not and outcome.since]
         before = min([horizon, *left])
-        pruned.deliveries = await self._delete_before(before, FORGET_DELIVERIES)
-        pruned.ids = await self._delete_before(before, FORGET_IDS)
+        pruned.deliveries = await self._delete_before(before, DELETE_DELIVERIES)
+        pruned.ids = await self._delete_before(before, DELETE_IDS)
         return []
 
     async def _delete_before(self, before: datetime, statement: str) -> int:
-        """How many rows it deleted, a chunk at a time."""
+        """Delete rows in chunks with this statement; return how many."""
         total, deleted = 0, self._rows
         while deleted == self._rows:
             async with planned_transaction(self._connection):

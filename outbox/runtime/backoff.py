@@ -1,18 +1,18 @@
-"""Backoff: how long to wait after a failure, and when to say so."""
+"""Backoff: how long to wait after a failure, and which failures to log."""
 
 from collections.abc import Callable
 from time import monotonic
 
 STEPS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-LASTED_SECONDS = 10.0  # an attempt that held for so long was none of those before it
-TELL_SECONDS = 1.0
+LASTED_SECONDS = 10.0  # a failure after so long does not belong to those before it
+LOG_SECONDS = 1.0  # between two failures that are logged
 
 
 class Backoff:
-    """Longer after each failure that follows at once. It also tells which failures to log.
+    """Waits longer after each failure that follows at once, up to the last of STEPS_SECONDS.
 
-    What is broken for a night is said once a second at most, and what is broken for a moment only
-    is tried again within one.
+    It also decides which failures to log: at most one each LOG_SECONDS, so that an outage of a
+    whole night does not fill the log.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -22,10 +22,11 @@ class Backoff:
         self._quiet_until = clock()
 
     def succeeded(self) -> None:
+        """Begin anew with the shortest wait."""
         self._failures = 0
 
     def failed(self) -> float:
-        """Seconds to wait before the next attempt, which begins then."""
+        """Return the seconds to wait before the next attempt, which is taken to begin then."""
         now = self._clock()
         if now - self._began >= LASTED_SECONDS:
             self._failures = 0
@@ -34,9 +35,9 @@ class Backoff:
         self._began = now + wait
         return wait
 
-    def may_tell(self) -> bool:
-        """Whether this failure is to be logged."""
+    def may_log(self) -> bool:
+        """Return whether this failure is to be logged; if so, it counts as logged."""
         if self._clock() < self._quiet_until:
             return False
-        self._quiet_until = self._clock() + TELL_SECONDS
+        self._quiet_until = self._clock() + LOG_SECONDS
         return True

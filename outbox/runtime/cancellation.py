@@ -1,6 +1,7 @@
-"""Ending a task that waits for PostgreSQL, which may be deaf.
+"""Cancellation of a task that waits for PostgreSQL, which may not answer any more.
 
-psycopg answers a first cancellation by a request of its own, and gives up at a later one.
+psycopg answers a first cancellation by asking the server to cancel, and gives up its connection
+only at a later cancellation. So one cancellation is not enough.
 """
 
 import asyncio
@@ -11,9 +12,10 @@ AGAIN_SECONDS = 1.0
 
 
 async def wait_until_ended(task: asyncio.Future[Any], patience_seconds: float) -> None:
-    """Wait that long for its end, then cancel it, again and again; how it ends does not matter.
+    """Wait so long for the task to end, then cancel it again and again until it has ended.
 
-    For `finally`: whatever ends the caller is on its way up already, and waits for this.
+    How it ends does not matter: its result or error is dropped. Use it in `finally`: a cancellation
+    of the caller does not end the waiting, since one is on its way up already.
     """
     wait = patience_seconds
     while not task.done():
@@ -22,4 +24,4 @@ async def wait_until_ended(task: asyncio.Future[Any], patience_seconds: float) -
         if not task.done():
             task.cancel()
             wait = AGAIN_SECONDS
-    _ = task.cancelled() or task.exception()  # looked at, or asyncio complains
+    _ = task.cancelled() or task.exception()  # retrieved, so that asyncio does not complain

@@ -1,8 +1,8 @@
-"""Failpoints: named moments at which a test can end, stop or delay this very process.
+"""Failpoints: named moments at which a test can end, stop or delay the running process.
 
-`FAILPOINTS="relay-5=kill@3"` kills at the third time that the relay gets there; several are
-separated by commas. Nothing is armed unless the setting says so, and a production profile refuses
-it. Unarmed, a failpoint costs one look at an empty dict.
+`FAILPOINTS="relay-5=kill@3"` kills the process the third time that the relay reaches that moment;
+several are separated by commas. Nothing is armed unless the setting says so, and a production
+profile refuses the setting. An unarmed failpoint costs one look at an empty dict.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class Failpoint(StrEnum):
-    """Each is reached in the order of its number, within its part.
+    """The moments; within each part they are reached in the order of their numbers.
 
     A consumer writes to one store, so it has one point after its effect. Inside a command's
-    transaction the points are those of the write: its receipt is in at write-1.
+    transaction the points are those of the write: its receipt is already written at write-1.
     """
 
     BEFORE_DOMAIN_WRITE = "write-1"
@@ -63,7 +63,7 @@ class Failpoint(StrEnum):
 
 
 class ReachedError(Exception):
-    """What the action `raise` raises: a surprise, as any other bug would be."""
+    """The action `raise` raises this: an unexpected error, like any other bug."""
 
 
 def _kill(_: float) -> None:
@@ -84,7 +84,7 @@ def _cancel(_: float) -> None:
         task.cancel()
 
 
-# `sleep` blocks the whole process, as a long garbage collection or a slow disk would.
+# `sleep` blocks the whole process, like a long garbage collection or a slow disk.
 ACTIONS: dict[str, Callable[[float], None]] = {
     "kill": _kill, "stop": _stop, "raise": _raise, "cancel": _cancel, "sleep": time.sleep,
 }  # fmt: skip
@@ -92,7 +92,7 @@ ACTIONS: dict[str, Callable[[float], None]] = {
 
 @dataclass(slots=True)
 class _Armed:
-    """What happens at the `at`-th time; `argument` is the seconds of a sleep."""
+    """The action that is taken the `at`-th time; `argument` is the seconds of a sleep."""
 
     action: Callable[[float], None]
     argument: float
@@ -107,33 +107,38 @@ class _Armed:
 
 _armed: dict[Failpoint, _Armed] = {}
 
-# A driver first waits until its socket takes bytes, a producer until its sender wakes up.
+# Turns of the event loop until a request is sent: a driver first waits until its socket takes
+# bytes, a producer until its sender wakes up.
 TURNS_TO_SEND = 10
 
 
 def arm(specification: str) -> None:
-    """Arm `point=action[:seconds][@nth]`, comma-separated; ValueError names what is wrong."""
+    """Arm what `point=action[:seconds][@nth]` names, comma-separated, and nothing else.
+
+    ValueError names the part that is wrong.
+    """
     armed = dict(map(_parse, filter(None, specification.split(","))))
     _armed.clear()
     _armed.update(armed)
 
 
 def failpoint(point: Failpoint) -> None:
-    """This moment; nothing happens unless it is armed."""
+    """Mark this moment; nothing happens unless it is armed."""
     if _armed and point in _armed:
         _armed[point].reach()
 
 
 def armed(point: Failpoint) -> bool:
-    """For a moment that exists only where a test asks for it."""
+    """Return whether the moment is armed, for moments that exist only where a test asks."""
     return point in _armed
 
 
 async def while_waiting(point: Failpoint, request: Awaitable[T]) -> T:
-    """Await `request`, and reach `point` once it was sent and its answer is still to come.
+    """Await `request`, and reach `point` once it was sent and before its answer has come.
 
-    Weakness: "sent" is so many turns of the loop. A statement that its session has yet to prepare
-    takes two requests, of which this is the first; a server may be quicker with its answer.
+    Weakness: "sent" is taken to be TURNS_TO_SEND turns of the event loop. A statement that has yet
+    to be prepared takes two requests, and the point is then reached at the first; and a server may
+    answer sooner.
     """
     if point not in _armed:
         return await request

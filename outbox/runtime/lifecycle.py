@@ -1,4 +1,4 @@
-"""How our commands run: roles until a signal ends them in order, questions until the answer."""
+"""Lifecycle: runs a role until a signal ends it in order, or a question until its answer."""
 
 import asyncio
 import ctypes
@@ -27,17 +27,18 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 INSIST_SECONDS = 1.0
-# mallopt's names for: memory at the end of the heap that is kept; what is not of the heap at all.
+# mallopt's numbers of two settings: how much free memory the end of the heap may keep, and from
+# which size on memory is not taken from the heap.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 32 * 1024 * 1024
-EXIT_UNANSWERED = 2  # 1 is an answer: something differs
+EXIT_UNANSWERED = 2  # exit code 1 is an answer: something differs
 EXIT_HALTED = 3
-# A table, a column, a function or a schema that is not there, or is another than ours.
+# SQLSTATEs of a table, a column, a function or a schema that is missing, or is not ours.
 OBJECTS_MISSING = ("42P01", "42703", "42883", "3F000", "42809", "42804")
 
 
 def run_command(app: Callable[[], None]) -> None:
-    """The command line; settings that break a rule are named, one a line, with exit code 2."""
+    """Run a command line; settings that break a rule are named, one a line, with exit code 2."""
     accept_any_text()
     try:
         _require_utf8(sys.argv[1:])
@@ -53,7 +54,10 @@ def run_command(app: Callable[[], None]) -> None:
 
 
 def _require_utf8(arguments: Sequence[str]) -> None:
-    """Bytes that are no UTF-8 come as lone surrogates, which neither server takes."""
+    """End with exit code 2 where an argument is not UTF-8.
+
+    Python gives such bytes as lone surrogates, which neither PostgreSQL nor Kafka accepts.
+    """
     for number, argument in enumerate(arguments, start=1):
         try:
             argument.encode()
@@ -63,7 +67,7 @@ def _require_utf8(arguments: Sequence[str]) -> None:
 
 
 def _flush() -> None:
-    """What Python does at the end, where a reader that has gone would cost a traceback."""
+    """Flush standard output before Python does: a reader that has gone would cost a traceback."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -80,23 +84,24 @@ def run_role(
 ) -> None:
     """Run `role` until it returns.
 
-    The first SIGTERM or Ctrl-C calls `stop`; a role that does not return within
-    `stop_timeout_seconds`, because what it waits for is deaf, is cancelled, as by a second signal.
-    What only a person can repair is one line, and exit code 3.
+    The first SIGTERM or Ctrl-C calls `stop`. A role that does not return within
+    `stop_timeout_seconds`, because the server that it waits for does not answer, is cancelled; a
+    second signal cancels it at once. An error that only an operator can repair is printed as one
+    line, and the exit code is 3.
     """
     logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
     arm(settings.failpoints)
     calm_the_collector()
     _keep_freed_memory()
     try:
-        asyncio.run(_with_signals(role, stop, settings.stop_timeout_seconds))
+        asyncio.run(_run_until_signal(role, stop, settings.stop_timeout_seconds))
     except (Halted, SchemaBehind) as error:
-        _tell_halt(settings, str(error))
+        _report_halt(settings, str(error))
         sys.exit(EXIT_HALTED)
 
 
-def _tell_halt(settings: Settings, why: str) -> None:
-    """Whoever reads a role's log as JSON reads this, too."""
+def _report_halt(settings: Settings, why: str) -> None:
+    """Write the reason as a line of log where logs are JSON, else as plain text."""
     if settings.log_format == "json":
         log.critical(why)
     else:
@@ -104,10 +109,11 @@ def _tell_halt(settings: Settings, why: str) -> None:
 
 
 def calm_the_collector() -> None:
-    """Look for cycles once in 100,000 new objects instead of 700, and never among what is loaded.
+    """Let Python look for cycles every 100,000 new objects instead of every 700.
 
-    For roles, and for questions that read as much: they make millions of short-lived tuples and
-    hardly any cycle, and looking for them took a third of the relay's time.
+    Objects that are loaded by now are never looked at. This is for roles, and for questions that
+    read as much as roles do: they make millions of short-lived tuples and hardly any cycle, and
+    looking for cycles took a third of the relay's time.
     """
     gc.collect()
     gc.freeze()
@@ -115,10 +121,10 @@ def calm_the_collector() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Keep what a page has freed, because the next page needs as much.
+    """Keep the memory that one page of messages has freed, because the next page needs as much.
 
-    Giving it back to the kernel, to be asked for it again page by page, was a tenth of the relay's
-    time. Only glibc has this setting; without it all is as right, and slower.
+    Giving it back to the kernel and asking for it again took a tenth of the relay's time. Only
+    glibc has this setting; without it everything works, but slower.
     """
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -127,7 +133,7 @@ def _keep_freed_memory() -> None:
 
 
 def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
-    """Run a command that answers and ends; what stands in its way is one line and exit code 2."""
+    """Run a command that answers and ends; an error is one line, and exit code 2."""
     logs.configure(settings.log_format, settings.log_level, settings.log_queue_bytes)
     arm(settings.failpoints)
     try:
@@ -135,19 +141,21 @@ def answer(settings: Settings, question: Coroutine[Any, Any, T]) -> T:
             return asyncio.run(question)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except (OutboxError, MessageRejected) as error:
-        complain(_in_words(settings, error))
-    except psycopg.Error as error:
-        complain(_in_words(settings, error))
+    except (OutboxError, MessageRejected, psycopg.Error) as error:
+        complain(_describe(settings, error))
     sys.exit(EXIT_UNANSWERED)
 
 
-def _in_words(settings: Settings, error: Exception) -> str:
-    """What an operator can act on: a refusal of PostgreSQL may be about what is in its schema."""
+def _describe(settings: Settings, error: Exception) -> str:
+    """Describe an error so that an operator can act on it.
+
+    Where PostgreSQL refused because an object is missing, the text says what is wrong with the
+    schema; where a right is missing, whom to grant it to.
+    """
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
     if not isinstance(cause, psycopg.Error):
         return str(error)
-    if (cause.sqlstate or "").startswith(OBJECTS_MISSING) and (found := _look(settings)):
+    if (cause.sqlstate or "").startswith(OBJECTS_MISSING) and (found := _describe_schema(settings)):
         return found
     first = next(iter(str(cause).splitlines()), type(cause).__name__)
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):
@@ -157,32 +165,33 @@ def _in_words(settings: Settings, error: Exception) -> str:
     return str(error)
 
 
-def _look(settings: Settings) -> str | None:
-    """What is wrong with the schema, where it can be asked."""
+def _describe_schema(settings: Settings) -> str | None:
+    """Return what is wrong with the schema; None where nothing is, or where it cannot be asked."""
 
-    async def asked() -> str | None:
+    async def ask() -> str | None:
         async with await connect(settings, "command") as connection:
             return await describe_wrong(connection)
 
     with suppress(psycopg.Error):
-        return asyncio.run(asked())
+        return asyncio.run(ask())
     return None
 
 
-async def _with_signals(
+async def _run_until_signal(
     role: Callable[[], Coroutine[Any, Any, None]], stop: Callable[[], None], patience: float
 ) -> None:
+    """Run the role; the first signal asks it to stop, the second one or `patience` cancels it."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(role())
     asked = asyncio.Event()
 
     def insist() -> None:
-        """Again and again: psycopg answers a first cancellation by asking the server for its own,
-        which may be deaf too, and gives up its connection at the second one."""
+        """Cancel again and again: psycopg answers a first cancellation by asking the server to
+        cancel, which may not answer either, and gives up its connection at the second one."""
         if task.cancel():
             loop.call_later(INSIST_SECONDS, insist)
 
-    def end() -> None:
+    def request_stop() -> None:
         if asked.is_set():
             task.cancel()
             return
@@ -191,7 +200,7 @@ async def _with_signals(
         loop.call_later(patience, insist)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, request_stop)
     with suppress(asyncio.CancelledError):
         await task
     if task.cancelled():

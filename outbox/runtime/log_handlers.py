@@ -1,9 +1,9 @@
-"""One handler of Python's own logging writes to the terminal: ours, whoever adds others, and when.
+"""Log handlers: of the handlers of Python's own logging, only ours writes to the terminal.
 
-A library's or a program's handler on the root, or on a logger of its own, writes the same line a
-second time and in another form. Those on standard output and standard error are taken away, at once
-and again before each record, since they may be added at any time; those that write to files, or to
-a test, stay.
+A handler that a library or a program adds, to the root or to a logger of its own, would write the
+same line a second time and in another form. Handlers on standard output and standard error are
+removed, at once and again before each record, since they may be added at any time. Handlers that
+write to files, or to a test, stay.
 """
 
 import logging
@@ -19,7 +19,7 @@ STANDARD = (1, 2)
 
 
 class OurHandler(logging.Handler):
-    """What Python's own logging hands its records to."""
+    """The handler that writes the records of Python's own logging to our log."""
 
     def __init__(self, writer: LogWriter) -> None:
         super().__init__()
@@ -29,11 +29,11 @@ class OurHandler(logging.Handler):
         try:
             line = self.format(record)
         except Exception as error:
-            line = self.format(_told_otherwise(record, error))
+            line = self.format(_build_substitute(record, error))
         self._writer.write(f"{line}\n")
 
 
-def own(handler: OurHandler) -> None:
+def install(handler: OurHandler) -> None:
     """Let `handler` be the only one that writes to the terminal, from now on."""
     root = logging.getLogger()
     root.handlers = [each for each in root.handlers if not isinstance(each, OurHandler)]
@@ -48,7 +48,7 @@ def own(handler: OurHandler) -> None:
 
 
 class _Guard:
-    """Makes records, and looks at the handlers on their way before they are handed on."""
+    """A factory of log records that first removes handlers that would write to the terminal."""
 
     handler: OurHandler | None = None
 
@@ -66,15 +66,16 @@ class _Guard:
 
 
 def _take_over(name: str) -> None:
-    for logger in _upwards(name):
+    """Remove the handlers on a terminal from this logger and from those above it."""
+    for logger in _walk_up(name):
         ours = [each for each in logger.handlers if not _writes_to_terminal(each)]
         if len(ours) != len(logger.handlers):
             logger.handlers = ours
-            logger.propagate = True  # its lines are ours to write now
+            logger.propagate = True  # so that our handler writes its lines instead
 
 
-def _upwards(name: str) -> Iterator[logging.Logger]:
-    """The loggers that a record of this name passes."""
+def _walk_up(name: str) -> Iterator[logging.Logger]:
+    """Yield the loggers that a record of this name passes, up to the root."""
     found = logging.Logger.manager.loggerDict.get(name)
     logger = found if isinstance(found, logging.Logger) else logging.getLogger()
     while logger is not None:
@@ -85,7 +86,7 @@ def _upwards(name: str) -> Iterator[logging.Logger]:
 def _writes_to_terminal(handler: logging.Handler) -> bool:
     if isinstance(handler, OurHandler):
         return False
-    console = getattr(handler, "console", None)  # as rich's handler has
+    console = getattr(handler, "console", None)  # an attribute of rich's handler
     stream = getattr(handler, "stream", None) or getattr(console, "file", None)
     if stream is None:
         return False
@@ -97,15 +98,18 @@ def _writes_to_terminal(handler: logging.Handler) -> bool:
 
 
 def _is_standard(descriptor: int) -> bool:
-    """Also a file of another number, as `/dev/stderr` or a log that both are sent to."""
+    """Return whether the descriptor is a standard stream, or the same file as one of them.
+
+    It is the same file with `/dev/stderr`, or where both are sent to one log.
+    """
     if descriptor in STANDARD:
         return True
-    told = os.fstat(descriptor)
-    return any(os.path.samestat(told, os.fstat(each)) for each in STANDARD)
+    file = os.fstat(descriptor)
+    return any(os.path.samestat(file, os.fstat(each)) for each in STANDARD)
 
 
-def _told_otherwise(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
-    """What can be told of a record whose text cannot be made, as with too few arguments."""
+def _build_substitute(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    """Replace a record whose text cannot be made, for example for too few arguments."""
     text = f"{record.msg!r:.300} ({type(error).__name__} while this line was made)"
     place = (record.pathname, record.lineno)
     return logging.LogRecord(record.name, record.levelno, *place, text, (), None)

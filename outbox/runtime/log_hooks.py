@@ -1,6 +1,6 @@
-"""What Python writes to standard error by itself becomes lines of log: warnings and tracebacks.
+"""Log hooks: warnings and tracebacks, which Python writes by itself, become lines of log.
 
-Hooks that somebody else has set, such as a test or a reporter of errors, stay.
+Hooks that somebody else has set, such as a test or an error reporter, stay as they are.
 """
 
 import atexit
@@ -15,33 +15,33 @@ import structlog
 from outbox.runtime.logged_stream import LoggedStream
 
 
-def own(*, as_json: bool) -> None:
-    """Take over the hooks that are Python's or Typer's; with `as_json`, standard error itself."""
+def install(*, as_json: bool) -> None:
+    """Replace the hooks that are Python's or Typer's; with `as_json`, standard error too."""
     logging.captureWarnings(True)
     if sys.excepthook is sys.__excepthook__ or sys.excepthook.__module__.startswith("typer"):
-        sys.excepthook = _uncaught
+        sys.excepthook = _log_uncaught
     if threading.excepthook is threading.__excepthook__:
-        threading.excepthook = _uncaught_in_thread
+        threading.excepthook = _log_uncaught_in_thread
     if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _unraisable
+        sys.unraisablehook = _log_unraisable
     _give_back()
     if as_json and sys.stderr is sys.__stderr__ and sys.stderr is not None:
-        sys.stderr = LoggedStream(sys.stderr, _written)
+        sys.stderr = LoggedStream(sys.stderr, _log_written)
         atexit.register(_give_back)
 
 
 def _give_back() -> None:
-    """Standard error as it was; the line that was begun is written before."""
+    """Restore standard error, after writing a line that was begun."""
     if isinstance(sys.stderr, LoggedStream):
         sys.stderr.flush_rest()
         sys.stderr = sys.stderr.original
 
 
-def _written(line: str) -> None:
+def _log_written(line: str) -> None:
     _log().error(line, source="standard error")
 
 
-def _uncaught(
+def _log_uncaught(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     if issubclass(kind, KeyboardInterrupt):
@@ -50,22 +50,22 @@ def _uncaught(
         _log().critical("uncaught exception", exc_info=(kind, error, traceback))
 
 
-def _uncaught_in_thread(told: threading.ExceptHookArgs) -> None:
-    if told.exc_type is SystemExit:
+def _log_uncaught_in_thread(raised: threading.ExceptHookArgs) -> None:
+    if raised.exc_type is SystemExit:
         return
-    name = told.thread.name if told.thread else None
-    error = told.exc_value or told.exc_type()
-    what = (told.exc_type, error, told.exc_traceback)
+    name = raised.thread.name if raised.thread else None
+    error = raised.exc_value or raised.exc_type()
+    what = (raised.exc_type, error, raised.exc_traceback)
     _log().critical("uncaught exception", thread=name, exc_info=what)
 
 
-def _unraisable(told: "sys.UnraisableHookArgs") -> None:
-    error = told.exc_value or told.exc_type()
-    what = (told.exc_type, error, told.exc_traceback)
-    where = told.err_msg or "exception ignored in"
-    _log().error(where, object=repr(told.object), exc_info=what)
+def _log_unraisable(raised: "sys.UnraisableHookArgs") -> None:
+    error = raised.exc_value or raised.exc_type()
+    what = (raised.exc_type, error, raised.exc_traceback)
+    where = raised.err_msg or "exception ignored in"
+    _log().error(where, object=repr(raised.object), exc_info=what)
 
 
 def _log() -> Any:
-    """One that is made now: the settings of the logs may have changed since the last."""
+    """Return a new logger, since the settings of the logs may have changed since the last one."""
     return structlog.get_logger()

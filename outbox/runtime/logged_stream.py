@@ -1,4 +1,4 @@
-"""LoggedStream: standard error where logs are JSON: each line that is written becomes one."""
+"""LoggedStream: standard error where logs are JSON; each line written to it is logged."""
 
 import io
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import Any, TextIO
 
 
 class LoggedStream(io.TextIOBase):
-    """Stands in for `sys.stderr`: a library's `print`, or a traceback, breaks no reader of JSON.
+    """Stands in for `sys.stderr`, so that a library's `print` or a traceback breaks no JSON reader.
 
     A line is handed over once its end is written, or at `flush_rest`. Any thread may write.
-    Weakness: what a library in C writes to the descriptor itself does not pass here.
+    Weakness: what a library in C writes to the descriptor itself does not pass through here.
     """
 
     def __init__(self, original: TextIO, hand_over: Callable[[str], None]) -> None:
@@ -25,7 +25,7 @@ class LoggedStream(io.TextIOBase):
         return self.original.encoding
 
     @property
-    def errors(self) -> str:  # type: ignore[override] # as above
+    def errors(self) -> str:  # type: ignore[override] # declared writable, too
         return "backslashreplace"
 
     @property
@@ -49,5 +49,5 @@ class LoggedStream(io.TextIOBase):
         return len(text)
 
     def flush_rest(self) -> None:
-        """Hand over the line that was begun."""
+        """Hand over the line that was begun, if there is one."""
         self.write("\n")

@@ -1,13 +1,13 @@
-"""Pace: how long to wait before looking again."""
+"""PollInterval: how long to wait before looking for work again."""
 
 FIRST_SECONDS = 0.0005
 
 
 class PollInterval:
-    """Not at all while there is work; then twice as long each time, up to the rest.
+    """No wait while there is work; without work twice as long each time, up to `rest_seconds`.
 
-    So a busy relay answers within a millisecond or two, a resting one costs next to nothing, and
-    the first message after a rest waits for at most `rest_seconds`.
+    So a busy relay reacts within a millisecond or two, an idle one costs next to nothing, and the
+    first message after a rest waits for at most `rest_seconds`.
     """
 
     def __init__(self, rest_seconds: float) -> None:
@@ -15,7 +15,7 @@ class PollInterval:
         self._next = FIRST_SECONDS
 
     def after(self, *, work: bool) -> float:
-        """Seconds to wait, given whether the last look found work."""
+        """Return the seconds to wait, given whether the last look found work."""
         if work:
             self._next = FIRST_SECONDS
             return 0.0

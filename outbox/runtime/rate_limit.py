@@ -1,4 +1,4 @@
-"""Rate: so many a second, and no faster."""
+"""RateLimit: at most so many units of work a second."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ SHORTEST_SECONDS = 0.01  # the event loop's clock is not worth less
 
 
 class RateLimit:
-    """Waits until what was spent is due; without a limit it never waits.
+    """Slows the caller down to `per_second` units; with None it never waits.
 
     Time in which nothing was spent is not saved up: after a pause the rate is the same.
     """
@@ -25,7 +25,7 @@ class RateLimit:
         self._free = clock()
 
     async def spend(self, amount: int) -> None:
-        """Account for so many that were done, and wait until the next may be."""
+        """Account for `amount` units that were done, and wait until the next one is allowed."""
         if self._per_second is None:
             return
         now = self._clock()

@@ -90,7 +90,7 @@ async def on_topic(settings: Settings, topic: str = TOPIC) -> list[Seen]:
     """Everything that the topic holds, of each partition in the order of its offsets."""
     seen: list[Seen] = []
     async with Reader(settings.kafka_url, [topic], 30.0) as reader:
-        async for (_, partition), records in reader.read(await reader.held()):
+        async for (_, partition), records in reader.read(await reader.read_ranges()):
             seen += [_seen(partition, record) for record in records]
     return seen
 

@@ -106,7 +106,7 @@ async def test_records_of_every_codec_are_applied_in_order(settings: Settings) -
         await until(lambda: committed(settings), WITHIN_SECONDS)
     assert notes.of_key("k") == ids(0, 400)
     async with Reader(settings.kafka_url, [TOPIC], WITHIN_SECONDS) as reader:
-        read = [len(some) async for _, some in reader.read(await reader.held())]
+        read = [len(some) async for _, some in reader.read(await reader.read_ranges())]
     assert sum(read) == 400
 
 
@@ -138,10 +138,11 @@ async def test_a_batch_that_inflates_to_more_than_the_limit_is_told_by_every_rea
     assert f"offset 1 on ({codec}: a batch inflates to more than" in still.stands_still
     async with Reader(low.kafka_url, [TOPIC], WITHIN_SECONDS, LIMIT) as reader:
         with pytest.raises(Unreadable, match=f"{TOPIC}/.*offset 1 on .{codec}: "):
-            _ = [some async for some in reader.read(await reader.held())]
+            _ = [some async for some in reader.read(await reader.read_ranges())]
     assert notes.applied == ["k@0"]
     async with Reader(settings.kafka_url, [TOPIC], WITHIN_SECONDS) as reader:
-        read = [each.offset async for _, some in reader.read(await reader.held()) for each in some]
+        spans = await reader.read_ranges()
+        read = [each.offset async for _, some in reader.read(spans) for each in some]
     assert read == [0, 1, 2]
 
 

@@ -236,6 +236,6 @@ async def test_a_reader_passes_a_partition_that_holds_only_what_was_rolled_back(
     await another.send(*records(*(event("k", version) for version in range(1, 50))))
     await another.abort()
     async with Reader(settings.kafka_url, [TOPIC], WITHIN_SECONDS) as reader:
-        held = await reader.held()
+        held = await reader.read_ranges()
         assert sum(each.end for each in held.values()) == 50
         assert [some async for some in reader.read(held)] == []

@@ -146,10 +146,11 @@ async def none_parked(connection: Connection, day: DayPartition) -> int:
     return 0
 
 
+RETENTION = "outbox.retention.retention"
 PLANTED = {
-    "keep nothing": ("outbox.retention.retention.keep", nothing_kept),
-    "drop without looking": ("outbox.retention.retention.Retention._why_not", never_in_the_way),
-    "drop what is parked": ("outbox.retention.retention.count_parked", none_parked),
+    "keep nothing": (f"{RETENTION}.compact", nothing_kept),
+    "drop without looking": (f"{RETENTION}.Retention._find_obstacle", never_in_the_way),
+    "drop what is parked": (f"{RETENTION}.count_parked", none_parked),
 }
 
 

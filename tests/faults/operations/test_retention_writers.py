@@ -142,7 +142,7 @@ async def test_writers_wait_no_longer_than_the_limit_behind_a_transaction_that_s
     brisk: Settings, postgres: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D2, P4: the prune waits for its lock, they wait behind it, and it gives up in time."""
-    monkeypatch.setattr(Retention, "_held", nobody)
+    monkeypatch.setattr(Retention, "_find_lock_holder", nobody)
     async with open_transaction(brisk), busy_writer(brisk) as writes:
         pruned = await Retention(postgres, brisk).prune()
         (why,) = pruned.left.values()
@@ -159,7 +159,7 @@ async def test_nobody_waits_for_a_lock_that_is_not_to_be_had(
     monkeypatch.setattr("outbox.retention.retention.LOCK", SQL("SELECT 1 / 0"))
 
     async def named() -> bool:
-        (why,) = (await Retention(postgres, brisk).look()).left.values()
+        (why,) = (await Retention(postgres, brisk).preview()).left.values()
         return f"process {pid}," in why
 
     async with open_transaction(brisk) as pid:

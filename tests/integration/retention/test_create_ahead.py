@@ -1,4 +1,4 @@
-"""Days are made ahead by whoever relays, and never at a writer's cost."""
+"""The leading relay makes daily partitions ahead, and never at a writer's cost."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ END $$
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock whose seconds pass when a test says so."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -40,12 +40,12 @@ async def test_missing_days_are_made_once_and_looked_for_when_it_is_time(
 ) -> None:
     clock = Clock()
     partitions = of_days(settings, MADE_BY_THE_MIGRATION + 2, clock)
-    assert await partitions.keep(postgres) == 2
+    assert await partitions.create_when_due(postgres) == 2
     await _forget_the_last_day(postgres)
     clock.seconds = 59
-    assert await partitions.keep(postgres) == 0
+    assert await partitions.create_when_due(postgres) == 0
     clock.seconds = 61
-    assert await partitions.keep(postgres) == 1
+    assert await partitions.create_when_due(postgres) == 1
 
 
 async def _forget_the_last_day(postgres: psycopg.AsyncConnection) -> None:
@@ -66,15 +66,15 @@ async def test_a_lock_in_the_way_puts_it_off_and_raises_nothing(
     partitions = of_days(settings, MADE_BY_THE_MIGRATION + 1, clock)
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as other:
         await other.execute("LOCK TABLE outbox.messages IN ACCESS EXCLUSIVE MODE")
-        assert await partitions.keep(postgres) == 0
+        assert await partitions.create_when_due(postgres) == 0
     clock.seconds = 61
-    assert await partitions.keep(postgres) == 1
+    assert await partitions.create_when_due(postgres) == 1
 
 
 async def test_a_reader_beside_the_making_of_days_sees_every_message(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """I2: late messages stay where they are: moved, they are gone for who plans meanwhile."""
+    """Rows of the default partition stay there: a query planned meanwhile would miss moved ones."""
     await postgres.execute(DROP_TODAY)
     await publish(postgres, *"abc")
     async with (
@@ -92,7 +92,7 @@ async def test_a_reader_beside_the_making_of_days_sees_every_message(
 async def test_a_writer_beside_the_making_of_its_own_day_writes(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """I11: it waits, and finds the day, rather than being refused by the default partition."""
+    """The writer waits, and finds the day, rather than being refused by the default partition."""
     await postgres.execute(DROP_TODAY)
     async with (
         await psycopg.AsyncConnection.connect(settings.libpq_url()) as maker,
@@ -107,7 +107,7 @@ async def test_a_writer_beside_the_making_of_its_own_day_writes(
 
 
 async def waits(postgres: psycopg.AsyncConnection, other: psycopg.AsyncConnection) -> bool:
-    """Whether this session waits for a lock."""
+    """Return whether this session waits for a lock."""
     found = await postgres.execute(
         "SELECT FROM pg_locks WHERE pid = %s AND NOT granted", [other.info.backend_pid]
     )

@@ -1,4 +1,4 @@
-"""FC6: whoever publishes all tables does not keep us from deleting what retention deletes."""
+"""FC6: retention can delete its rows while a publication publishes all tables."""
 
 import psycopg
 import pytest
@@ -38,8 +38,11 @@ async def published(settings: Settings, connection: Connection) -> None:
 
 
 async def aged(settings: Settings, connection: Connection) -> None:
-    """For each step of a prune something to do: a day, a late message, a copy that is no longer the
-    latest and one that is replaced, old deliveries."""
+    """Give each step of a prune something to do.
+
+    There is a day to drop, an old row of the default partition, a copy that is no longer the latest
+    message, a copy that is replaced, and old deliveries.
+    """
     await past_day(connection, 20)
     await publish_aged(connection, 20, "a", "b")
     await published(settings, connection)
@@ -48,14 +51,14 @@ async def aged(settings: Settings, connection: Connection) -> None:
     await past_day(connection, 9)
     await publish_aged(connection, 9, "b")
     await publish(connection, "a")
-    await connection.execute(LATE)
+    await connection.execute(OLD_ROW)
     await published(settings, connection)
     await connection.execute(
         "UPDATE outbox.deliveries SET delivered_at = now() - interval '1 year'"
     )
 
 
-LATE = """
+OLD_ROW = """
     INSERT INTO outbox.messages_default (position, id, aggregatetype, aggregateid, type, version,
                                          topic, created_at)
     VALUES (1, gen_random_uuid(), 'test.note', 'late', 'test.noted.v1', 1, 'test.note.events',
@@ -75,7 +78,7 @@ async def found(settings: Settings) -> list[tuple[Severity, str]]:
 async def test_a_prune_does_all_its_steps_beside_any_publication(
     settings: Settings, postgres: Connection, publication: str
 ) -> None:
-    """The days that are made from now on among them."""
+    """This includes the daily partitions that are made after the publication."""
     if "IN SCHEMA" in publication and postgres.info.server_version < 150_000:
         pytest.skip("PostgreSQL 15 and newer publish a schema")
     own = settings.model_copy(update={"prune_check_seconds": 0.0})
@@ -100,7 +103,7 @@ async def test_a_prune_does_all_its_steps_beside_any_publication(
 async def test_doctor_names_a_table_of_which_columns_or_rows_are_published(
     settings: Settings, postgres: Connection, publication: str
 ) -> None:
-    """It has its identity, and PostgreSQL refuses all the same."""
+    """The table has its replica identity, and PostgreSQL refuses the deletion all the same."""
     if postgres.info.server_version < 150_000:
         pytest.skip("PostgreSQL 15 and newer publish columns and rows of a table")
     await postgres.execute(publication.encode())
@@ -121,14 +124,14 @@ async def test_every_table_of_ours_can_be_updated_and_deleted_from_while_all_are
     assert "catalog.items" in tables
     for table in tables:
         async with postgres.transaction(force_rollback=True):
-            # Refused before it looks at rows.
+            # PostgreSQL would refuse before it looks at any row.
             await postgres.execute(f"DELETE FROM {table}".encode())  # noqa: S608 - ours
 
 
 async def test_a_step_that_fails_is_told_and_the_others_are_done(
     settings: Settings, postgres: Connection
 ) -> None:
-    """And doctor names the table that somebody has taken its identity from."""
+    """Doctor names each table whose replica identity was taken away."""
     own = settings.model_copy(update={"prune_check_seconds": 0.0})
     await aged(own, postgres)
     await postgres.execute("ALTER TABLE outbox.messages_default REPLICA IDENTITY NOTHING")

@@ -1,4 +1,4 @@
-"""Retention: a day is dropped when all of it is published, and the latest messages stay; D2."""
+"""Retention: a day is dropped when all of it is published, and the latest messages stay."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +9,7 @@ from consumers.settings import Settings
 from outbox.cursor.cut import Snapshot
 from outbox.cursor.reconcile import Remedy, reconcile
 from outbox.retention.compaction import compact
-from outbox.retention.day_partitions import LATE, DayPartition
+from outbox.retention.day_partitions import DEFAULT_PARTITION, DayPartition
 from outbox.retention.retention import Retention
 from tests.integration.relay.test_database_identity import AS_RESTORED, another_identity, operation
 from tests.kit.aged import (
@@ -27,14 +27,14 @@ pytestmark = pytest.mark.anyio
 
 Connection = psycopg.AsyncConnection
 
-# As from a transaction that began nine days ago and writes only now.
+# A message of a transaction that began nine days ago and writes only now.
 OLD_MESSAGE = """
     INSERT INTO outbox.messages
         (position, id, aggregatetype, aggregateid, type, version, topic, created_at)
     VALUES (1, gen_random_uuid(), 'test.note', 'old', 'test.noted.v1', 1, 't',
             now() - interval '9 days')
 """
-# Of 20, 18, 16 ... and 0 days ago.
+# Deliveries of 20, 18, 16 ... and 0 days ago.
 DELIVERIES = """
     INSERT INTO outbox.deliveries (term, topic, partition, first_offset, last_offset,
                                    first_position, last_position, messages, delivered_at)
@@ -46,7 +46,7 @@ DELIVERIES = """
 async def test_a_published_day_is_dropped_and_every_keys_latest_message_stays(
     settings: Settings, postgres: Connection
 ) -> None:
-    """D2: of keys that moved on, that were deleted, and that say more later."""
+    """This holds for keys that moved on, that were deleted, and that get newer messages later."""
     await past_day(postgres, 9)
     await past_day(postgres, 5)
     await publish_aged(postgres, 9, *"aabc")
@@ -64,7 +64,7 @@ async def test_a_published_day_is_dropped_and_every_keys_latest_message_stays(
 
 
 async def left_after(connection: Connection, settings: Settings) -> str:
-    """Prune one day that must stay; why it does."""
+    """Prune one day that must stay, and return the reason."""
     pruned = await Retention(connection, settings).prune()
     assert pruned.dropped == []
     assert len(await days_there(connection)) == 1
@@ -76,7 +76,7 @@ async def left_after(connection: Connection, settings: Settings) -> str:
 async def test_a_day_with_an_unpublished_message_stays(
     settings: Settings, postgres: Connection
 ) -> None:
-    """D2, P19: also where it became visible behind the cursor, from a transaction that was open."""
+    """P19: also where a transaction that was open made it visible behind the cursor."""
     await past_day(postgres, 9)
     await publish_aged(postgres, 9, "a")
     async with await Connection.connect(settings.libpq_url()) as slow:
@@ -91,7 +91,7 @@ async def test_a_day_with_an_unpublished_message_stays(
 
 
 async def test_a_day_inside_a_large_cut_stays(settings: Settings, postgres: Connection) -> None:
-    """D2: it counts as published when the cursor shows it, and not before."""
+    """A message counts as published when the cursor shows it, and not before."""
     await past_day(postgres, 9)
     await all_published(postgres)
     await publish_aged(postgres, 9, "a", "b")
@@ -105,7 +105,7 @@ async def test_a_day_inside_a_large_cut_stays(settings: Settings, postgres: Conn
 async def test_a_day_with_a_parked_message_stays_until_it_is_published_or_discarded(
     settings: Settings, postgres: Connection
 ) -> None:
-    """D2, R7: what waits behind a refused message is not published."""
+    """R7: messages that wait behind a refused one are not published."""
     await past_day(postgres, 9)
     await publish_aged(postgres, 9, "a", "b")
     await all_published(postgres)
@@ -121,7 +121,7 @@ async def test_a_day_with_a_parked_message_stays_until_it_is_published_or_discar
 
 
 async def test_a_day_of_another_history_stays(settings: Settings, postgres: Connection) -> None:
-    """D2, F8: where a relay would halt, nobody knows what was published."""
+    """Where a relay would halt, it is unknown what was published."""
     await past_day(postgres, 9)
     await publish_aged(postgres, 9, "a")
     assert "no relay has published" in await left_after(postgres, settings)
@@ -133,7 +133,7 @@ async def test_a_day_of_another_history_stays(settings: Settings, postgres: Conn
 async def test_a_day_that_an_open_transaction_has_written_to_stays(
     settings: Settings, postgres: Connection
 ) -> None:
-    """D2, P6: what it wrote cannot be seen, but its lock can; prepared and forgotten ones too."""
+    """P6: what it wrote is invisible, but its lock is not; prepared transactions count too."""
     await past_day(postgres, 9)
     await publish_aged(postgres, 9, "a")
     await all_published(postgres)
@@ -148,21 +148,21 @@ async def test_a_day_that_an_open_transaction_has_written_to_stays(
 async def test_a_message_that_comes_between_the_copy_and_the_drop_keeps_the_day(
     settings: Settings, postgres: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """D2: it may be its key's latest, and nobody has copied it."""
+    """It may be its key's latest message, and it was not copied."""
     await past_day(postgres, 9)
     await publish_aged(postgres, 9, "a")
     await all_published(postgres)
 
-    async def keep_and_write(
+    async def compact_and_write(
         connection: Connection, day: DayPartition, before: datetime | None, rows: int
     ) -> tuple[Snapshot, int]:
         kept = await compact(connection, day, before, rows)
-        if day != LATE:
+        if day != DEFAULT_PARTITION:
             await publish_aged(connection, 9, "a")
             await all_published(connection)
         return kept
 
-    monkeypatch.setattr("outbox.retention.retention.keep", keep_and_write)
+    monkeypatch.setattr("outbox.retention.retention.compact", compact_and_write)
     assert (await left_after(postgres, settings)).startswith("written")
     monkeypatch.undo()
     assert (await Retention(postgres, settings).prune()).left == {}
@@ -172,7 +172,7 @@ async def test_a_message_that_comes_between_the_copy_and_the_drop_keeps_the_day(
 async def test_late_messages_are_deleted_by_the_same_rules(
     settings: Settings, postgres: Connection
 ) -> None:
-    """D2: a transaction that began in a dropped day writes to the default partition."""
+    """A transaction that began in a dropped day writes to the default partition."""
     await publish_aged(postgres, 9, "a", "a", "b", "parked", "parked")
     await all_published(postgres)
     await postgres.execute(
@@ -233,7 +233,7 @@ async def test_a_dry_run_changes_nothing_and_tells_what_a_prune_does(
     await publish_aged(postgres, 9, "a")
     await all_published(postgres)
     await publish_aged(postgres, 8, "b")
-    looked = await Retention(postgres, settings).look()
+    looked = await Retention(postgres, settings).preview()
     assert len(await days_there(postgres)) == 2
     assert await fetch(postgres, "SELECT count(*) FROM outbox.kept") == [(0,)]
     pruned = await Retention(postgres, settings).prune()
@@ -244,7 +244,7 @@ async def test_a_dry_run_changes_nothing_and_tells_what_a_prune_does(
 async def test_days_are_told_by_the_clock_of_the_database_in_utc(
     settings: Settings, postgres: Connection, zone: str
 ) -> None:
-    """P25: whatever the session's time zone is, and whatever the clock of this program says."""
+    """P25: neither the session's time zone nor the clock of this program matters."""
     await postgres.execute("SELECT set_config('TimeZone', %s, false)", [zone])
     for ago in (6, 7, 8):
         await past_day(postgres, ago)
@@ -258,7 +258,7 @@ async def test_days_are_told_by_the_clock_of_the_database_in_utc(
 async def test_a_clock_that_leaps_drops_nothing_that_is_unpublished(
     settings: Settings, postgres: Connection
 ) -> None:
-    """P25: however far; and what is written in a day that was dropped so is late, and not lost."""
+    """P25: rows of a day that was dropped so go to the default partition, and none is lost."""
     await publish(postgres, "a")
     await all_published(postgres)
     await publish(postgres, "b")
@@ -276,7 +276,7 @@ async def test_a_clock_that_leaps_drops_nothing_that_is_unpublished(
 async def test_what_is_kept_comes_through_a_restore_and_its_repair(
     settings: Settings, postgres: Connection
 ) -> None:
-    """D2, P14: positions that are drawn anew leave the kept ones, and their heads, as they are."""
+    """P14: positions that are drawn anew leave the copies and their stream heads as they are."""
     await past_day(postgres, 9)
     await publish_aged(postgres, 9, *"aab")
     await publish(postgres, "b", "c")

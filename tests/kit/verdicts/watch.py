@@ -91,7 +91,7 @@ async def read_all(settings: Settings) -> dict[TopicPartition, list[Seen]]:
     """Every record of the topic."""
     found: dict[TopicPartition, list[Seen]] = {tp: [] for tp in PARTITIONS}
     async with Reader(settings.kafka_url, [TOPIC], 30.0) as reader:
-        async for (topic, number), records in reader.read(await reader.held()):
+        async for (topic, number), records in reader.read(await reader.read_ranges()):
             for record in records:
                 envelope = decode(record.key, record.value, record.headers)
                 found[TopicPartition(topic, number)].append(

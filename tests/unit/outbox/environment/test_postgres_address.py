@@ -1,4 +1,4 @@
-"""FC4, FC5: an address is read once, in every form, and a broken one never shows its secret."""
+"""FC4, FC5: an address is read in every form that libpq takes, and never shows its password."""
 
 import traceback
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from stack.settings import StackSettings
 
 CANARY = "cAn4ry"
 ODD = st.text(st.sampled_from("@:/%#?&=[]',\\ +;!é\"1x"), max_size=6)
-# Where people put a password, and in front of and behind it what they forget to encode.
+# Places of a password in an address; characters that ought to be encoded are put around it.
 FORMS = (
     "postgresql://u:{}@h/d",
     "postgresql://u:{}@h:5432/d",
@@ -44,7 +44,7 @@ OTHERS = (
 
 
 def outputs(make: Callable[[], object]) -> str:
-    """All that a person could be shown of it, or of its error."""
+    """Return every text that an operator could be shown of the settings, or of their error."""
     try:
         made = make()
     except ValidationError as error:
@@ -59,7 +59,7 @@ def outputs(make: Callable[[], object]) -> str:
 @settings(max_examples=30)
 @given(before=ODD, after=ODD)
 def test_no_form_of_a_postgres_url_shows_its_password(form: str, before: str, after: str) -> None:
-    """A host, port or database that holds a piece of it would come out in a driver's error."""
+    """A driver's error shows host, port and database, so no piece of a password may be there."""
     url = form.format(f"{before}{CANARY}{after}")
     for kind in (Settings, StackSettings):
         asked: dict[str, Any] = {"postgres_url": url}
@@ -83,7 +83,7 @@ def test_no_form_of_a_postgres_url_shows_its_password(form: str, before: str, af
 def test_no_form_of_another_url_shows_its_password(
     name: str, scheme: str, form: str, before: str, after: str
 ) -> None:
-    """These have no place for one: what has one is refused, and not repeated."""
+    """These addresses have no place for a password: one that has it is refused, not repeated."""
     url = form.format(scheme, f"{before}{CANARY}{after}")
     for kind in (Settings, StackSettings):
         asked: dict[str, Any] = {name: url}

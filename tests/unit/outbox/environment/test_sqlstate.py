@@ -1,4 +1,4 @@
-"""FA3: what an error of PostgreSQL is about. The world is never taken for the message."""
+"""FA3: what an error of PostgreSQL is about; a dependency failure never blames the message."""
 
 import psycopg
 import pytest
@@ -23,7 +23,7 @@ def codes(words: str) -> list[str]:
     return words.split()
 
 
-# All that psycopg knows of PostgreSQL's Appendix A.
+# All codes of PostgreSQL's Appendix A that psycopg knows.
 KNOWN = sorted({kind.sqlstate for kind in psycopg.errors._sqlcodes.values() if kind.sqlstate})
 WORLD = codes("""
     08000 08001 08003 08004 08006 08007 08P01 2200H 25006 25P03 25P04 28000 28P01 3D000 3F000 40003
@@ -46,7 +46,7 @@ def of(state: str) -> psycopg.Error:
 
 @pytest.mark.parametrize(
     ("states", "meaning"),
-    [(WORLD, Meaning.WORLD), (AGAIN, Meaning.AGAIN), (DEFECTS, Meaning.DEFECT)],
+    [(WORLD, Meaning.DEPENDENCY), (AGAIN, Meaning.AGAIN), (DEFECTS, Meaning.DEFECT)],
 )
 def test_each_code_means_the_world_another_run_or_a_defect(
     states: list[str], meaning: Meaning
@@ -105,14 +105,14 @@ def test_what_is_no_error_of_the_servers_passes_unchanged(error: Exception) -> N
 
 
 def chained(first: Exception, *, explicitly: bool) -> Exception:
-    """What a handler raises where it has caught `first`."""
+    """Return the error of a handler that has caught `first`."""
     try:
         try:
             raise first
         except Exception as error:
             if explicitly:
                 raise KeyError("a handler's own word") from error
-            raise KeyError("a handler's own word")  # noqa: B904 - as careless handlers do
+            raise KeyError("a handler's own word")  # noqa: B904 - like a careless handler
     except KeyError as error:
         return error
 
@@ -138,7 +138,7 @@ def test_an_outage_counts_before_contention_and_keeps_its_name() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [build_rejection("not-found", "item_id", "must be there"), Halted("a person is needed")],
+    [build_rejection("not-found", "item_id", "must be there"), Halted("an operator is needed")],
 )
 def test_what_was_decided_stays_as_it_was_decided(error: Exception) -> None:
     error.__cause__ = of("57014")

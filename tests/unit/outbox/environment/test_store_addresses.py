@@ -1,4 +1,4 @@
-"""FD3: an odd address of a store is refused by its variable and rule, and never shown."""
+"""FD3: a malformed address of a store is refused by variable and rule, and never shown."""
 
 import pytest
 from pydantic import ValidationError

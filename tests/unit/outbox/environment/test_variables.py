@@ -1,4 +1,4 @@
-"""FD3: what the environment or `.env` says wrongly is one line that names it as it is written."""
+"""FD3: a mistake in the environment or in `.env` is one line that names the variable."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from consumers.settings import Settings as ConsumerSettings
 from outbox.environment.names import NAMES
-from outbox.environment.variables import PREFIX, SettingsRefused, _names_of
+from outbox.environment.variables import PREFIX, SettingsRefused, _read_field_names
 from outbox.settings import Settings
 from services.settings import Settings as ServiceSettings
 from stack.settings import StackSettings
@@ -21,15 +21,15 @@ SECRET = "hunter2-secret"  # noqa: S105 - a value that no error may repeat
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where `.env` is looked for."""
+    """Change to an empty folder, in which `.env` is looked for."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def told(
+def run_command(
     package: str = "outbox", command: str = "status", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """What a command says that ends before it opens anything; nothing listens at that address."""
+    """Run a command that ends before it opens anything; nothing listens at its address."""
     nowhere = {"POSTGRES_URL": "postgresql://postgres@127.0.0.1:1/none"}
     return subprocess.run(
         [sys.executable, "-m", package, command], check=False, capture_output=True, text=True,
@@ -39,7 +39,7 @@ def told(
 
 def test_the_names_that_programs_know_are_those_of_all_settings() -> None:
     """A setting that was added anywhere must be added to outbox/environment/names.py, too."""
-    every = frozenset[str]().union(*(_names_of(cls) for cls in ALL))
+    every = frozenset[str]().union(*(_read_field_names(cls) for cls in ALL))
     assert {name for name in every if name.startswith(PREFIX)} == NAMES
 
 
@@ -84,10 +84,10 @@ def test_a_name_that_is_like_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         Settings()
 
 
-def test_names_of_other_programs_are_not_looked_at(
+def test_read_field_names_other_programs_are_not_looked_at(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor read: without a prefix, `CACHE` of any program was our folder for downloads."""
+    """They are not read either: without a prefix, any program's `CACHE` set our download folder."""
     others = ("CACHE", "KAFKA_PROVIDER", "STOP_TIMEOUT_SECONDS", "AFTERCOMMITS_PROFIL")
     for name in others:
         monkeypatch.setenv(name, "-1")
@@ -99,7 +99,7 @@ def test_names_of_other_programs_are_not_looked_at(
 
 def test_broken_rules_are_named_as_in_the_environment_one_a_line(folder: Path) -> None:
     (folder / ".env").write_text("AFTERCOMMIT_PAGE_BYTES=none\n", encoding="utf-8")
-    ran = told(
+    ran = run_command(
         AFTERCOMMIT_POOL_CONNECTIONS=SECRET, aftercommit_lease_seconds="-1",
         AFTERCOMMIT_LOG_FORMAT=SECRET, AFTERCOMMIT_PROFILE=SECRET,
     )  # fmt: skip
@@ -115,14 +115,16 @@ def test_broken_rules_are_named_as_in_the_environment_one_a_line(folder: Path) -
 
 
 def test_rules_that_join_two_settings_name_both() -> None:
-    ran = told("services", "migrate", AFTERCOMMIT_DRAIN_SECONDS="9")
+    ran = run_command("services", "migrate", AFTERCOMMIT_DRAIN_SECONDS="9")
     assert ran.stderr.startswith("AFTERCOMMIT_DRAIN_SECONDS + AFTERCOMMIT_SHUTDOWN_TIMEOUT_SECONDS")
     assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1)
 
 
 @pytest.mark.parametrize("value", ["inf", "nan", "1e400", "1" * 5_000, "99999999999", "-0"])
 def test_no_number_is_beyond_what_a_clock_or_a_server_takes(value: str) -> None:
-    ran = told(AFTERCOMMIT_POOL_TIMEOUT_SECONDS=value, AFTERCOMMIT_CONNECT_TIMEOUT_SECONDS=value)
+    ran = run_command(
+        AFTERCOMMIT_POOL_TIMEOUT_SECONDS=value, AFTERCOMMIT_CONNECT_TIMEOUT_SECONDS=value
+    )
     assert ran.returncode == 2
     names = [line.split(":")[0] for line in ran.stderr.splitlines()]
     assert names == ["AFTERCOMMIT_POOL_TIMEOUT_SECONDS", "AFTERCOMMIT_CONNECT_TIMEOUT_SECONDS"]
@@ -130,7 +132,7 @@ def test_no_number_is_beyond_what_a_clock_or_a_server_takes(value: str) -> None:
 
 
 def test_bytes_that_are_no_text_are_named() -> None:
-    ran = told(AFTERCOMMIT_OPERATOR="a\udcff")
+    ran = run_command(AFTERCOMMIT_OPERATOR="a\udcff")
     assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1)
     assert ran.stderr.startswith("AFTERCOMMIT_OPERATOR: must be a valid string")
 
@@ -153,16 +155,16 @@ def test_a_file_that_cannot_be_read_is_named_with_the_rule(
 ) -> None:
     (folder / ".env").write_bytes(content)
     for package, command in (("outbox", "status"), ("consumers", "qdrant"), ("web", "serve")):
-        ran = told(package, command)
+        ran = run_command(package, command)
         assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1), ran.stderr
         assert ran.stderr.startswith(".env: ")
         assert rule in ran.stderr
 
 
 def test_a_folder_in_its_place_is_named(folder: Path) -> None:
-    """Docker makes one where the file to mount is missing; it was passed over."""
+    """Docker creates a folder where the file to mount is missing; it used to be ignored."""
     (folder / ".env").mkdir()
-    assert told().stderr == ".env: must be a file, and is a folder\n"
+    assert run_command().stderr == ".env: must be a file, and is a folder\n"
 
 
 def test_a_mark_of_byte_order_does_not_hide_the_first_name(folder: Path) -> None:

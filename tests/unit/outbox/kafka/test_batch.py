@@ -1,4 +1,4 @@
-"""Our record batches are, byte for byte, those of aiokafka's builder, and its parser reads them."""
+"""RecordBatch: its bytes equal those of aiokafka's builder, and aiokafka's parser reads them."""
 
 import time
 from itertools import starmap
@@ -23,7 +23,7 @@ CONTENTS = st.lists(st.tuples(RAW, st.none() | RAW, HEADERS), min_size=1, max_si
 
 
 @pytest.fixture(autouse=True)
-def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "time", lambda: NOW)
 
 

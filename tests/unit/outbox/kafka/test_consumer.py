@@ -1,4 +1,4 @@
-"""FA2, FC1: no reader of ours can be made without what `outbox.kafka.consumer` fixes."""
+"""FA2, FC1: none of our programs can read Kafka without the settings that Consumer fixes."""
 
 import re
 from pathlib import Path

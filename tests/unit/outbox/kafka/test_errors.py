@@ -1,4 +1,4 @@
-"""The end of a client of Kafka's is never mistaken for the end of our own task."""
+"""The end of a Kafka client is never mistaken for a cancellation of our own task."""
 
 import asyncio
 from contextlib import suppress

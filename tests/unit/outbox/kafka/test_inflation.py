@@ -1,4 +1,4 @@
-"""FC1: compressed batches are inflated up to a limit, whichever codec packed them and however."""
+"""FC1: compressed batches are inflated up to a limit, for every codec and each of its formats."""
 
 import gzip
 import io
@@ -28,13 +28,13 @@ from outbox.kafka.inflation import (
     inflating_at_most,
 )
 
-assert consumer  # importing it lets aiokafka inflate by ours
+assert consumer  # importing it installs our functions in aiokafka
 
 MIB = 1024 * 1024
 LIMIT = 256 * 1024
 CONTENT = os.urandom(5_000) + b"a" * 50_000
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
-GROWTH_MIB = 64  # of a process that inflates a bomb: the limit, a copy of it, and what pages take
+GROWTH_MIB = 64  # growth of a process that inflates a bomb: the limit, a copy, and memory pages
 
 
 def gzip_members(content: bytes) -> bytes:
@@ -46,7 +46,7 @@ def raw_snappy(content: bytes) -> bytes:
 
 
 def xerial(content: bytes, block: int = 32 * 1024) -> bytes:
-    """As the Java client writes it."""
+    """Pack the content in the format of the Java client."""
     packed = [raw_snappy(content[at : at + block]) for at in range(0, len(content), block)]
     header = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1)
     return header + b"".join(struct.pack(">i", len(each)) + each for each in packed)
@@ -71,7 +71,7 @@ def sized_zstd(content: bytes) -> bytes:
 
 
 def unsized_zstd(content: bytes, window: int = 0x50) -> bytes:
-    """A frame that says nothing of its size, with its content in blocks that are not packed."""
+    """Build a frame that does not declare its size, with its content in uncompressed blocks."""
     blocks = [content[at : at + 100_000] for at in range(0, len(content), 100_000)] or [b""]
     frame = struct.pack("<IBB", 0xFD2FB528, 0, window)
     for number, block in enumerate(blocks):
@@ -81,7 +81,7 @@ def unsized_zstd(content: bytes, window: int = 0x50) -> bytes:
 
 
 def zstd_frames(content: bytes) -> bytes:
-    """One of each kind, with one between them that is to be skipped."""
+    """Build one frame of each kind, with a skippable frame between them."""
     skipped = struct.pack("<II", 0x184D2A53, 5) + b"notes"
     return sized_zstd(content[:1_000]) + skipped + unsized_zstd(content[1_000:])
 
@@ -107,8 +107,8 @@ def test_what_was_packed_comes_back_up_to_the_limit_and_not_a_byte_beyond(
     payload = packed(CONTENT)
     with inflating_at_most(len(CONTENT)):
         assert bytes(inflate(memoryview(payload))) == CONTENT
-    told = r"more than 54999 bytes.*INFLATED_BATCH_BYTES"
-    with inflating_at_most(len(CONTENT) - 1), pytest.raises(Uninflatable, match=told):
+    refusal = r"more than 54999 bytes.*INFLATED_BATCH_BYTES"
+    with inflating_at_most(len(CONTENT) - 1), pytest.raises(Uninflatable, match=refusal):
         inflate(payload)
 
 
@@ -157,15 +157,15 @@ def test_a_window_that_would_take_more_than_the_limit_is_refused_before_it_is_al
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_bomb_costs_no_more_memory_than_the_limit(codec: str, tmp_path: Path) -> None:
-    """256 MiB of zeros, inflated by a process of its own, which tells what it has ever held."""
+    """A process of its own inflates 256 MiB of zeros, and prints how much its memory has grown."""
     file = tmp_path / codec
     file.write_bytes(bomb(codec, 256 * MIB))
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", WITNESS, codec, str(file)],
         capture_output=True, text=True, check=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     ).stdout  # fmt: skip
-    said, grown = told.splitlines()
+    said, grown = output.splitlines()
     assert "more than 16777216 bytes" in said
     assert float(grown) < GROWTH_MIB
 
@@ -199,7 +199,7 @@ def bomb(codec: str, size: int) -> bytes:
 
 
 def zstd_blocks(content: bytes) -> bytes:
-    """Of a frame that says nothing of its size: each block is a byte, to be repeated."""
+    """Build a frame that does not declare its size, in which each block is one repeated byte."""
     count = len(content) // (128 * 1024)
     frame = struct.pack("<IBB", 0xFD2FB528, 0, 0x58)
     for number in range(count):

@@ -1,4 +1,4 @@
-"""What the publisher asks of Kafka cannot be configured away."""
+"""Publisher: no setting can weaken the guarantees that it asks of Kafka."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from outbox.kafka import publisher
 
 
 class NoProducer:
-    """Notes what it is made with, and cannot be started."""
+    """A stand-in for the producer that records its arguments and cannot be started."""
 
     made: ClassVar[list[dict[str, Any]]] = []
 

@@ -1,4 +1,4 @@
-"""Tail: what is passed over is noticed; the broker's client is a stand-in here."""
+"""Tail: offsets that were skipped are noticed; the broker's client is a stand-in here."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,7 @@ def record(offset: int) -> Any:
 
 
 class Client:
-    """A stand-in that has these records, and holds nothing below `first`."""
+    """A stand-in for the client that has these records and whose partition begins at `first`."""
 
     def __init__(self, first: int, *offsets: int) -> None:
         self.first = first
@@ -51,6 +51,6 @@ async def test_records_come_in_order_and_a_marker_between_them_is_no_loss() -> N
 
 
 async def test_records_that_were_removed_before_they_were_read_are_noticed() -> None:
-    """C3: nobody may go on from a place that the broker chose."""
+    """C3: a reader must not go on at an offset that the broker chose."""
     with pytest.raises(DependencyDown, match="removed before they were read"):
         await tail(Client(7, 7, 8)).next_records(10, 1)

@@ -1,4 +1,4 @@
-"""Backoff: quick at first, patient later, and quiet."""
+"""Backoff: waits are short at first and longer later, and few failures are logged."""
 
 import pytest
 
@@ -36,8 +36,8 @@ def test_after_a_success_the_waits_begin_anew() -> None:
 def test_it_tells_once_a_second() -> None:
     clock = Clock()
     backoff = Backoff(clock)
-    told = []
+    logged = []
     for _ in range(12):
-        told.append(backoff.may_tell())
+        logged.append(backoff.may_log())
         clock.now += 0.25
-    assert told == ([True] + [False] * 3) * 3
+    assert logged == ([True] + [False] * 3) * 3

@@ -1,4 +1,4 @@
-"""What people read on a terminal is what is there, whatever it is."""
+"""A terminal shows every text unchanged, or escaped where it could steer the terminal."""
 
 import pytest
 

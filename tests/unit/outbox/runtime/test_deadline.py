@@ -1,4 +1,4 @@
-"""FC9: a deadline ends its block whatever that does with a cancellation; others' stay theirs."""
+"""FC9: a deadline ends its block even if that swallows a cancellation, and claims no other one."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def test_what_never_ends_is_an_outage() -> None:
 async def test_a_block_that_keeps_a_cancellation_gets_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As psycopg does, while it waits for the answer to its own request to cancel."""
+    """psycopg does so while it waits for the answer to its own request to cancel."""
     monkeypatch.setattr(of, "AGAIN_SECONDS", 0.01)
     kept = 0
 
@@ -55,7 +55,7 @@ async def test_a_block_that_keeps_a_cancellation_gets_another(
 
 
 async def test_an_error_on_the_way_out_is_the_outage_too() -> None:
-    """A rollback over a connection that was given up."""
+    """It may come from a rollback over a connection that was given up."""
     with pytest.raises(DependencyDown):
         async with Deadline(0.01):
             try:

@@ -1,4 +1,4 @@
-"""Failpoints: nothing unless armed, at the n-th time, never in production."""
+"""Failpoints: they act only where armed, only the n-th time, and never in production."""
 
 import asyncio
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ async def test_while_waiting_acts_after_the_request_was_sent_and_before_its_answ
     happened, answer = [], asyncio.Event()
 
     async def request() -> None:
-        await asyncio.sleep(0)  # as a driver that waits for its socket
+        await asyncio.sleep(0)  # like a driver that waits for its socket
         happened.append("sent")
         await answer.wait()
         happened.append("answered")

@@ -1,4 +1,4 @@
-"""LogWriter: whoever logs never waits, and what is dropped is counted and told."""
+"""LogWriter: a caller never waits, and dropped lines are counted and reported."""
 
 import os
 import threading
@@ -18,13 +18,13 @@ WITHIN_SECONDS = 30.0
 
 @dataclass
 class Pipe:
-    """Full from the start: a write into it waits until it is read."""
+    """A pipe that is full from the start: a write into it waits until it is read."""
 
     out: int
     into: int
 
     def read(self) -> str:
-        """What is there, or comes; without what it was filled with."""
+        """Return what is in the pipe, or comes next, without the filling."""
         return os.read(self.out, PIPE_BYTES).decode().lstrip("-")
 
     def up_to(self, end: str) -> str:
@@ -34,7 +34,7 @@ class Pipe:
         return text
 
     def rest(self) -> str:
-        """All, up to `end`."""
+        """Return everything up to the call of `end`."""
         pieces = iter(lambda: os.read(self.out, PIPE_BYTES).decode(), "")
         return "".join(pieces).lstrip("-")
 
@@ -53,7 +53,7 @@ def pipe() -> Iterator[Pipe]:
     os.close(into)
 
 
-def told(lines: int) -> str:
+def report(lines: int) -> str:
     return f"{lines} dropped\n"
 
 
@@ -65,7 +65,7 @@ def write(writer: LogWriter, lines: int) -> None:
 def test_lines_come_in_order(tmp_path: Path) -> None:
     file = tmp_path / "log"
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
-    writer = LogWriter(descriptor, 1 << 20, told)
+    writer = LogWriter(descriptor, 1 << 20, report)
     lines = [f"line {number} \udcff é\n" for number in range(2_000)]
     for line in lines:
         writer.write(line)
@@ -78,12 +78,12 @@ def test_lines_come_in_order(tmp_path: Path) -> None:
 
 
 def test_where_nobody_reads_lines_are_dropped_and_nobody_waits(pipe: Pipe) -> None:
-    """O7: what fits waits, the rest is counted; once it is read again, a line says how many."""
-    writer = LogWriter(pipe.into, QUEUE_BYTES, told)
+    """O7: lines that fit wait, the others are counted; once read again, a line says how many."""
+    writer = LogWriter(pipe.into, QUEUE_BYTES, report)
     write(writer, 50)
     assert writer.dropped == 50 - QUEUE_BYTES // len(LINE)
     assert not writer.flush(0.0)
-    assert pipe.up_to("dropped\n") == LINE * 10 + told(40)
+    assert pipe.up_to("dropped\n") == LINE * 10 + report(40)
     assert writer.flush(WITHIN_SECONDS)
     writer.write("after\n")
     assert pipe.up_to("after\n") == "after\n"
@@ -92,7 +92,7 @@ def test_where_nobody_reads_lines_are_dropped_and_nobody_waits(pipe: Pipe) -> No
 
 def test_lines_of_several_threads_are_whole_or_dropped(pipe: Pipe) -> None:
     """O7: none is cut, none is lost uncounted."""
-    writer = LogWriter(pipe.into, QUEUE_BYTES, told)
+    writer = LogWriter(pipe.into, QUEUE_BYTES, report)
     threads = [threading.Thread(target=write, args=(writer, 500)) for _ in range(4)]
     read: list[str] = []
     reader = threading.Thread(target=lambda: read.append(pipe.rest()))
@@ -113,20 +113,20 @@ def test_a_full_disk_costs_lines_that_are_counted(monkeypatch: pytest.MonkeyPatc
     """O7: /dev/full, then a file with room."""
     monkeypatch.setattr("outbox.runtime.log_writer.AGAIN_SECONDS", 0.05)
     full = os.open("/dev/full", os.O_WRONLY)
-    writer = LogWriter(full, QUEUE_BYTES, told)
+    writer = LogWriter(full, QUEUE_BYTES, report)
     write(writer, 3)
     assert not writer.flush(0.3)
     assert writer.dropped == 3
     out, into = os.pipe()
     os.dup2(into, full)
-    assert Pipe(out, into).up_to("dropped\n") == told(3)
+    assert Pipe(out, into).up_to("dropped\n") == report(3)
     for descriptor in (full, into, out):
         os.close(descriptor)
 
 
 def test_a_descriptor_that_does_not_block_loses_nothing(pipe: Pipe) -> None:
     os.set_blocking(pipe.into, False)
-    writer = LogWriter(pipe.into, QUEUE_BYTES, told)
+    writer = LogWriter(pipe.into, QUEUE_BYTES, report)
     writer.write("one\n")
     assert not writer.flush(0.1)
     assert pipe.up_to("one\n") == "one\n"

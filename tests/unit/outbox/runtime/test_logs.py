@@ -1,4 +1,4 @@
-"""FD2, FC7: after `logs.configure` each line of a process is one line of log, said once."""
+"""FD2, FC7: after `logs.configure` each line that a process writes is one line of log."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[4]
-BEFORE = "import logging, logging.config, sys\nfrom outbox import logs\n"
+BEFORE = "import logging, logging.config, sys\nfrom outbox.runtime import logs\n"
 CONFIGURE = "logs.configure('json', 'info')\n"
 SAY = "logging.getLogger('lib.part').warning('said')\n"
 TO_ERROR = "logging.getLogger('lib').addHandler(logging.StreamHandler())\n"
@@ -32,7 +32,7 @@ HANDLERS = {
 
 
 def lines_of(script: str, code: int = 0) -> list[str]:
-    """What it writes to both streams."""
+    """Run the script, and return the lines that it writes to both streams."""
     ran = subprocess.run(
         [sys.executable, "-c", BEFORE + script], check=False, cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -42,7 +42,7 @@ def lines_of(script: str, code: int = 0) -> list[str]:
 
 
 def events_of(script: str, code: int = 0) -> list[str]:
-    """The same, where each line must be JSON: what happened."""
+    """Run the script, parse each line as JSON, and return the events."""
     return [json.loads(line)["event"] for line in lines_of(script, code)]
 
 

@@ -18,11 +18,11 @@ COLUMNS = ("aggregate", "key", "topic", "reason", "attempts", "messages", "parke
 ROW = ("sales.customer", KEY, "sales.customer.events", "too-large", 12, 3_456, "2026-11-30 12:00")
 SCRIPT = f"from outbox.runtime.output import print_table; print_table({COLUMNS!r}, [{ROW!r}] * 3)"
 TABLE = [sys.executable, "-c", SCRIPT]
-# The one place, and what stands beside it with a reason.
+# The one module that writes, and those that may write as well, each with its reason.
 MAY_WRITE = {
     "outbox/runtime/output.py",
     "outbox/runtime/logged_stream.py",  # stands in for standard error
-    "outbox/runtime/log_hooks.py",  # puts it there
+    "outbox/runtime/log_hooks.py",  # replaces standard error by it
     "schemas/__main__.py",  # below the outbox; names of our own classes only
 }
 WRITERS = {"print", "echo", "secho", "Console"}
@@ -75,7 +75,7 @@ def test_a_terminal_of_ascii_gets_no_other_lines_and_no_traceback() -> None:
 
 @pytest.mark.parametrize("command", ["outbox", "services", "consumers", "web", "stack", "bench"])
 def test_help_is_shown_where_only_ascii_is_taken(command: str) -> None:
-    """FD3: LANG=C, as in many containers and in cron."""
+    """FD3: many containers, and cron, run programs with LANG=C."""
     variables = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
     for errors in ("ascii", "ascii:strict"):
         run = subprocess.run(
@@ -88,7 +88,7 @@ def test_help_is_shown_where_only_ascii_is_taken(command: str) -> None:
 
 
 def test_a_reader_that_goes_ends_the_program_as_SIGPIPE_would() -> None:  # noqa: N802 - a signal
-    """FD3: `| head -1`: no traceback, and the exit code that a shell tells."""
+    """FD3: with `| head -1` there is no traceback, and the exit code is that of SIGPIPE."""
     many = (
         "from outbox.runtime.lifecycle import run_command; from outbox.runtime.output import say\n"
     )
@@ -122,11 +122,11 @@ def test_a_line_cannot_be_ended_or_steered_from_outside(capsys: pytest.CaptureFi
     say("key a\x1b[2J\nforged\u202e", error=True)
     say("key a\x1b[2J\nforged\u202e")
     print_table(("k\x1b",), [("\x1b]0;title\x07\nforged",)], title="t\x9b")
-    told = capsys.readouterr()
-    assert told.err == "key a\\x1b[2J\\nforged\\u202e\n"
-    assert told.out.splitlines()[:2] == [told.err.strip(), "t\\x9b"]
-    assert "\\x1b]0;title\\x07\\nforged" in told.out
-    assert told.out.replace("\n", "").isprintable()
+    written = capsys.readouterr()
+    assert written.err == "key a\\x1b[2J\\nforged\\u202e\n"
+    assert written.out.splitlines()[:2] == [written.err.strip(), "t\\x9b"]
+    assert "\\x1b]0;title\\x07\\nforged" in written.out
+    assert written.out.replace("\n", "").isprintable()
 
 
 def test_json_is_exact_and_harmless(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,10 +135,10 @@ def test_json_is_exact_and_harmless(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_is_printed_from_outside_the_one_place() -> None:
-    """FC7: whoever prints past it forgets to escape some day."""
+    """FC7: code that prints past it will forget to escape some day."""
     places = {str(path.relative_to(ROOT)): list(_writes(path)) for path in _sources()}
     assert {name: found for name, found in places.items() if found and name not in MAY_WRITE} == {}
-    assert places["outbox/runtime/output.py"]  # it does find what there is to find
+    assert places["outbox/runtime/output.py"]  # the search finds something at all
 
 
 def _sources() -> Iterator[Path]:
@@ -156,7 +156,7 @@ def _sources() -> Iterator[Path]:
 
 
 def _writes(path: Path) -> Iterator[str]:
-    """Calls that print; any use of a standard stream but to ask it or to read."""
+    """Yield calls that print, and uses of a standard stream except to ask it or to read."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):

@@ -1,4 +1,4 @@
-"""The pace of polling: none while busy, doubling to the rest, and back at once."""
+"""PollInterval: no wait while busy, doubling waits when idle, and short again after work."""
 
 import pytest
 
@@ -10,8 +10,8 @@ def test_work_is_followed_at_once() -> None:
 
 
 def test_idle_looks_double_up_to_the_rest_and_stay_there() -> None:
-    pace = PollInterval(0.025)
-    waits = [pace.after(work=False) for _ in range(12)]
+    interval = PollInterval(0.025)
+    waits = [interval.after(work=False) for _ in range(12)]
     assert waits[:3] == pytest.approx([FIRST_SECONDS, 2 * FIRST_SECONDS, 4 * FIRST_SECONDS])
     assert waits == sorted(waits)
     assert waits[-1] == 0.025
@@ -19,11 +19,11 @@ def test_idle_looks_double_up_to_the_rest_and_stay_there() -> None:
 
 
 def test_work_ends_the_rest() -> None:
-    pace = PollInterval(0.025)
+    interval = PollInterval(0.025)
     for _ in range(12):
-        pace.after(work=False)
-    pace.after(work=True)
-    assert pace.after(work=False) == FIRST_SECONDS
+        interval.after(work=False)
+    interval.after(work=True)
+    assert interval.after(work=False) == FIRST_SECONDS
 
 
 def test_a_rest_shorter_than_the_first_wait_is_kept() -> None:

@@ -1,4 +1,4 @@
-"""A rate is kept, and a pause is not made up for."""
+"""RateLimit: the rate is kept, and unused time is not saved up."""
 
 import pytest
 
@@ -8,7 +8,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Clock:
-    """A stand-in for the clock: it goes on only by sleeping, and when it is told to."""
+    """A stand-in for the clock that goes on only by `sleep`, or when a test sets `now`."""
 
     def __init__(self) -> None:
         self.now = 0.0
