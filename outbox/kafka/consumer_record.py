@@ -2,9 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from aiokafka import TopicPartition
-
-__all__ = ["ConsumerRecord", "Fetched", "Partition", "TopicPartition", "read_consumer_record"]
+__all__ = ["ConsumerRecord", "Fetched", "Partition", "read_consumer_record"]
 
 Partition = tuple[str, int]  # a topic's name and a number from 0 on
 

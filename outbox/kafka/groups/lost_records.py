@@ -3,9 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from aiokafka import TopicPartition
+
 from outbox.errors import Halted
 from outbox.kafka.admin import read_committed_offsets
-from outbox.kafka.consumer_record import TopicPartition
 from outbox.kafka.errors import GROUP_HAS_MEMBERS
 from outbox.kafka.groups.offsets import group_client, partitions_of, started
 

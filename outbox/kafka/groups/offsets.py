@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
+from aiokafka import TopicPartition
+
 from outbox.kafka.consumer import Consumer
-from outbox.kafka.consumer_record import TopicPartition
 from outbox.kafka.errors import broker_errors, stop_client
 
 

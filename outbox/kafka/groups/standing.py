@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from aiokafka import TopicPartition
+
 from outbox.errors import DependencyDown, Unreadable
 from outbox.kafka.admin import read_committed_offsets
-from outbox.kafka.consumer_record import TopicPartition
 from outbox.kafka.groups.offsets import partitions_of
 from outbox.kafka.reader import OffsetRange, Reader
 
