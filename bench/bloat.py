@@ -15,7 +15,7 @@ from bench.rig.role_process import RoleProcess, drained
 
 TABLES = ("relay", "messages", "deliveries", "topics", "parked", "parked_messages")
 NO_VACUUM = "ALTER TABLE outbox.relay SET (autovacuum_enabled = off)"
-PUBLISH = "SELECT outbox.publish('bench.thing', %s, 'bench.happened.v1', '{}')"
+PUBLISH = "SELECT outbox.publish('bench.sample', %s, 'bench.happened.v1', '{}')"
 SETTLED_SECONDS = 2.0  # idle sessions report their counters within one
 COUNTERS = """
     SELECT coalesce(sum(n_tup_upd + n_tup_del), 0), coalesce(sum(n_dead_tup), 0)

@@ -25,7 +25,7 @@ EVENTS_PER_SECOND = 600
 WARM_UP_SECONDS = 1.0
 REST_SECONDS = 1.0
 PUBLISH = """
-    SELECT position FROM outbox.publish('bench.thing', %s, 'bench.happened.v1', '{"text": "x"}')
+    SELECT position FROM outbox.publish('bench.sample', %s, 'bench.happened.v1', '{"text": "x"}')
 """
 
 
@@ -85,6 +85,6 @@ def _write_rarely(settings: Settings, times: int) -> Iterator[tuple[int, float]]
 
 
 def _commit(connection: psycopg.Connection, number: int) -> tuple[int, float]:
-    row = connection.execute(PUBLISH, [f"thing-{number % 500}"], prepare=True).fetchone()
+    row = connection.execute(PUBLISH, [f"sample-{number % 500}"], prepare=True).fetchone()
     assert row is not None  # noqa: S101 - the function returns one row
     return row[0], time.monotonic()

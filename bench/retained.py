@@ -22,7 +22,7 @@ from outbox.settings import Settings
 
 POLLS = 200
 RETAINED_PAYLOAD_BYTES = 50
-PUBLISH = "SELECT outbox.publish('bench.thing', 'k', 'bench.happened.v1', '{}')"
+PUBLISH = "SELECT outbox.publish('bench.sample', 'k', 'bench.happened.v1', '{}')"
 ALL_PUBLISHED = """
     UPDATE outbox.relay SET cursor = pg_current_snapshot(), upto = NULL, position = 0
 """

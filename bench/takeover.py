@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "AFTERCOMMIT_PRUNE_CHECK_SECONDS": "0",  # a second session of the leader is no standby
 }
 CONNECTED_SECONDS = 60.0
-PUBLISH = "SELECT outbox.publish('bench.thing', 'k', 'bench.happened.v1', '{}')"
+PUBLISH = "SELECT outbox.publish('bench.sample', 'k', 'bench.happened.v1', '{}')"
 RELAYS = """
     SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'aftercommit relay' AND datname = current_database()

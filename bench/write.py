@@ -20,22 +20,22 @@ from time import monotonic
 
 from bench.rig.figure import Figure
 from bench.rig.rig import Rig, fresh
-from bench.rig.writer import READY, THINGS
+from bench.rig.writer import READY, SAMPLES
 from outbox.postgres.connection import connect
 from outbox.settings import Settings
 
 WRITERS = 8
 READY_SECONDS = 300.0
 START_SECONDS = 0.5  # until all have read when to begin
-THINGS_TABLE = (
-    "CREATE TABLE things (id integer PRIMARY KEY, n integer NOT NULL) WITH (fillfactor = 50)"
+SAMPLES_TABLE = (
+    "CREATE TABLE samples (id integer PRIMARY KEY, n integer NOT NULL) WITH (fillfactor = 50)"
 )
-THINGS_ROWS = "INSERT INTO things SELECT id, 0 FROM generate_series(0, %s) AS id"
+SAMPLES_ROWS = "INSERT INTO samples SELECT id, 0 FROM generate_series(0, %s) AS id"
 # What the transactions that inserted the rows would have left.
 HEADS = """
 INSERT INTO outbox.streams (aggregatetype, aggregateid, version, position, digest)
-SELECT 'bench.thing', 't' || id, 1, nextval('outbox.positions'), repeat('0', 32)
-FROM things
+SELECT 'bench.sample', 'sample-' || id, 1, nextval('outbox.positions'), repeat('0', 32)
+FROM samples
 """
 
 
@@ -71,8 +71,8 @@ async def _measure(rig: Rig, way: str) -> Counter[str]:
 async def prepare(settings: Settings) -> None:
     """The rows that the writers change."""
     async with await connect(settings) as connection:
-        await connection.execute(THINGS_TABLE)
-        await connection.execute(THINGS_ROWS, [THINGS + WRITERS])
+        await connection.execute(SAMPLES_TABLE)
+        await connection.execute(SAMPLES_ROWS, [SAMPLES + WRITERS])
         await connection.execute(HEADS)
         await connection.execute("ANALYZE")
         await connection.execute("CHECKPOINT")

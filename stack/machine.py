@@ -10,8 +10,8 @@ from typing import TypeVar
 from stack.errors import StackError
 from stack.part import GraphPart, Part, VectorsPart
 from stack.process.folder import run_folder
-from stack.servers.graph import graph
-from stack.servers.mock_broker import broker
+from stack.servers.broker import broker
+from stack.servers.graph.graph import graph
 from stack.servers.postgres import postgres
 from stack.servers.vectors import vectors
 from stack.settings import StackSettings

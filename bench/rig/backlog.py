@@ -11,8 +11,8 @@ TRANSACTIONS = 100
 FILL = """
 INSERT INTO outbox.messages
     (position, id, aggregatetype, aggregateid, type, version, topic, payload)
-SELECT nextval('outbox.positions'), gen_random_uuid(), 'bench.thing', 'thing-' || n %% %(keys)s,
-       'bench.happened.v1', n / %(keys)s + 1, 'bench.thing.events',
+SELECT nextval('outbox.positions'), gen_random_uuid(), 'bench.sample', 'sample-' || n %% %(keys)s,
+       'bench.happened.v1', n / %(keys)s + 1, 'bench.sample.events',
        '{"text":"' || repeat('x', %(bytes)s) || '"}'
 FROM generate_series(%(first)s::int, %(last)s::int) AS n
 """

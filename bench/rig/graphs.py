@@ -5,7 +5,7 @@ from pathlib import Path
 
 from consumers.neo4j.projection import connect
 from stack.part import GraphPart
-from stack.servers.graph import graph
+from stack.servers.graph.graph import graph
 from stack.settings import StackSettings
 
 PAGE_NODES = 10_000

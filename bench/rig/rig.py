@@ -17,14 +17,14 @@ from outbox.settings import Settings
 from stack.errors import StackError
 from stack.part import Part
 from stack.process.folder import run_folder
+from stack.servers.broker import broker
 from stack.servers.kafka import KafkaServer
-from stack.servers.mock_broker import broker
 from stack.servers.postgres import postgres
 from stack.settings import StackSettings
 
 MOCK = StackSettings(kafka_url=None, kafka_provider="mock")
 REAL = StackSettings(kafka_url=None, kafka_provider="maven", kafka_quick_start=False)
-TOPIC = "bench.thing.events"
+TOPIC = "bench.sample.events"
 PARTITIONS = 4  # as many as the mock broker gives a topic
 
 

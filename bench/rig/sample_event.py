@@ -9,11 +9,11 @@ class SampleEvent(Event):
     """One small fact about one row."""
 
     type: ClassVar[str] = "bench.happened.v1"
-    topic: ClassVar[str] = "bench.thing.events"
-    aggregate: ClassVar[str] = "bench.thing"
+    topic: ClassVar[str] = "bench.sample.events"
+    aggregate: ClassVar[str] = "bench.sample"
 
-    thing: str
+    sample: str
     text: str = "x" * 100
 
     def key(self) -> str:
-        return self.thing
+        return self.sample

@@ -1,4 +1,4 @@
-"""Kafka: at KAFKA_URL, or the real one, or librdkafka's mock broker in its own process."""
+"""librdkafka's mock broker, in a process of its own."""
 
 import json
 import logging
@@ -6,8 +6,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +14,7 @@ import structlog
 
 import stack
 from stack.part import Part
-from stack.process.probe import Probe, answer_within, host_and_port, listening
+from stack.process.probe import Probe, host_and_port, listening
 from stack.process.process import Process, Program
 from stack.servers.server import Server
 from stack.settings import StackSettings
@@ -24,65 +23,6 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.5
 METADATA_TIMEOUT_SECONDS = 10.0
-
-
-@asynccontextmanager
-async def broker(folder: Path, settings: StackSettings | None = None) -> AsyncIterator[Part]:
-    """A Kafka broker for the length of the block; the part's url is its bootstrap servers.
-
-    KAFKA_URL is proved by a TCP connection to its first server only: how to log in there is the
-    clients' own business. Without it STACK_KAFKA chooses (see `chosen`); Apache Kafka is a
-    PartMissing where Docker, or Java or Maven, is missing, and never replaced by the mock.
-    """
-    settings = settings or StackSettings()
-    if settings.kafka_url:
-        yield await remote(settings.kafka_url, settings)
-        return
-    async with own_part(await choose_provider(settings), folder, settings) as part:
-        yield part
-
-
-async def choose_provider(settings: StackSettings) -> str:
-    """`docker`, `maven` or `mock`: what STACK_KAFKA says.
-
-    If it says `best`: a container where a Docker engine answers, else Apache Kafka's own jars
-    where Java and Maven are, else the mock. What is there and then fails is not replaced.
-    """
-    if settings.kafka_provider != "best":
-        return settings.kafka_provider
-    from stack.servers.container import (
-        engine_answers,  # not at the top: the mock's process starts without
-    )
-    from stack.servers.kafka import has_means
-
-    if await engine_answers():
-        return "docker"
-    return "maven" if await has_means(settings) else "mock"
-
-
-@asynccontextmanager
-async def own_part(provider: str, folder: Path, settings: StackSettings) -> AsyncIterator[Part]:
-    """A broker that we start."""
-    if provider == "mock":
-        async with BrokerServer(folder, settings) as mock:
-            yield mock.part
-        return
-    from stack.servers.kafka import KafkaServer, in_container
-
-    if provider == "maven":
-        async with KafkaServer(folder, settings) as server:
-            yield server.part
-        return
-    async with in_container(settings) as part:
-        yield part
-
-
-async def remote(url: str, settings: StackSettings) -> Part:
-    """The brokers at `host:port[,host:port ...]`, once the first accepts a connection."""
-    host, port = host_and_port(url.split(",")[0].strip(), 9092)
-    probe = Probe(lambda: listening(host, port))
-    await answer_within(probe, settings.ready_timeout_seconds, "Kafka (environment KAFKA_URL)")
-    return Part(name="kafka", provider="environment KAFKA_URL", url=url)
 
 
 class BrokerServer(Server):

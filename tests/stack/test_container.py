@@ -15,8 +15,9 @@ from testcontainers.core.config import testcontainers_config
 
 from stack.errors import PartFailed, PartMissing
 from stack.part import Part
-from stack.servers import graph, kafka, mock_broker, neo4j, postgres, vectors
+from stack.servers import broker, kafka, postgres, vectors
 from stack.servers.container import engine_answers
+from stack.servers.graph import graph, neo4j
 from stack.servers.jars import name_of
 from stack.settings import StackSettings
 from tests.kit.servers.engine import Engine, engine
@@ -27,7 +28,7 @@ Open = Callable[[Path, StackSettings], AbstractAsyncContextManager[Part]]
 # The part, the variable of its provider, the port inside, and a variable that the server is told.
 PARTS: list[tuple[Open, str, int, str]] = [
     (postgres.postgres, "postgres_provider", 5432, "POSTGRES_DB=aftercommit"),
-    (mock_broker.broker, "kafka_provider", 9092, "KAFKA_PROCESS_ROLES=broker,controller"),
+    (broker.broker, "kafka_provider", 9092, "KAFKA_PROCESS_ROLES=broker,controller"),
     (graph.graph, "graph_provider", 7687, "NEO4J_dbms_security_auth__max__failed__attempts=0"),
     (vectors.vectors, "qdrant_provider", 6333, ""),
 ]
@@ -112,7 +113,7 @@ async def test_an_engine_that_refuses_is_quoted_and_the_container_removed(
     standing.refuses_to_start = True
     meant = settings.model_copy(update={"kafka_provider": "docker"})
     with pytest.raises(PartFailed, match="port is already allocated"):
-        async with mock_broker.broker(folder, meant):
+        async with broker.broker(folder, meant):
             pass
     assert standing.removed == ["c1"]
 
@@ -131,7 +132,7 @@ def test_a_broker_in_a_container_is_told_what_the_one_of_the_jars_is(
 
 async def chosen(settings: StackSettings) -> tuple[str, str]:
     """The broker's provider and the graph's."""
-    return await mock_broker.choose_provider(settings), await graph.choose_provider(settings)
+    return await broker.choose_provider(settings), await graph.choose_provider(settings)
 
 
 @pytest.mark.usefixtures("standing")
@@ -175,7 +176,7 @@ async def test_jars_that_are_kept_need_no_maven(programs: Path, best: StackSetti
 
 
 @pytest.mark.usefixtures("no_engine")
-@pytest.mark.parametrize("part", [mock_broker.broker, graph.graph])
+@pytest.mark.parametrize("part", [broker.broker, graph.graph])
 async def test_means_that_fail_are_an_error_and_never_another_provider(
     part: Open, folder: Path, programs: Path, best: StackSettings
 ) -> None:
@@ -192,7 +193,7 @@ async def test_what_was_chosen_by_name_is_not_chosen_again(
     provider: str, best: StackSettings
 ) -> None:
     assert (
-        await mock_broker.choose_provider(best.model_copy(update={"kafka_provider": provider}))
+        await broker.choose_provider(best.model_copy(update={"kafka_provider": provider}))
         == provider
     )
 

@@ -18,8 +18,8 @@ from outbox.errors import DependencyDown, NotPossible
 from outbox.kafka import ConsumerRecord, Publisher, Record, Subscriber, count_records, create_topics
 from schemas.registry import REGISTRY
 from stack.process import process_tree
+from stack.servers.broker import broker
 from stack.servers.kafka import POM, KafkaServer
-from stack.servers.mock_broker import broker
 from stack.servers.port import LOOPBACK
 from stack.settings import StackSettings
 from tests.kit.servers.jars import required_jars

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from stack.process import process_tree
-from stack.servers.neo4j import IMAGE, POM, Neo4jServer, write_user
+from stack.servers.graph.neo4j import IMAGE, POM, Neo4jServer, write_user
 from stack.servers.port import LOOPBACK
 from stack.settings import StackSettings
 from tests.kit.servers.graph_queries import query, visible

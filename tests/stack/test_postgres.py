@@ -26,7 +26,7 @@ AS_ORDINARY_USER = """
 import asyncio, os, sys
 from pathlib import Path
 import structlog
-from stack.postgres import ask, postgres
+from stack.servers.postgres import ask, postgres
 from stack.settings import StackSettings
 
 async def main():

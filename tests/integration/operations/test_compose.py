@@ -15,7 +15,8 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.relay.relay import Relay
-from stack.servers import bolt, kafka, neo4j, postgres, vectors
+from stack.servers import kafka, postgres, vectors
+from stack.servers.graph import bolt, neo4j
 from tests.kit.load.role import environment
 from tests.kit.load.roles import running
 from tests.kit.servers.compose import FILE, GIVEN, ONE_SHOT, Service, document, services

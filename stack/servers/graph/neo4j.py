@@ -12,8 +12,8 @@ from stack.errors import PartMissing
 from stack.part import GraphPart
 from stack.process.probe import Probe, answer_within
 from stack.process.process import Process, Program
-from stack.servers.bolt import NOT_YET, PORT, answers
 from stack.servers.container import Image, container
+from stack.servers.graph.bolt import NOT_YET, PORT, answers
 from stack.servers.jars import can_run_jars, jars_of
 from stack.servers.java import find_java
 from stack.servers.password import kept_password, new_password

@@ -9,7 +9,7 @@ from stack.errors import PartMissing
 from stack.part import GraphPart
 from stack.process.probe import Probe
 from stack.process.process import Process, Program
-from stack.servers.bolt import NOT_YET, answers
+from stack.servers.graph.bolt import NOT_YET, answers
 from stack.servers.password import kept_password
 from stack.servers.port import LOOPBACK, Ports, free_ports, on_ports
 from stack.servers.server import Server

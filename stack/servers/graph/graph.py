@@ -6,10 +6,10 @@ from pathlib import Path
 
 from stack.part import GraphPart
 from stack.process.probe import Probe, answer_within
-from stack.servers.arcadedb import ArcadeServer
-from stack.servers.bolt import NOT_YET, ask
 from stack.servers.container import engine_answers
-from stack.servers.neo4j import Neo4jServer, has_means, in_container
+from stack.servers.graph.arcadedb import ArcadeServer
+from stack.servers.graph.bolt import NOT_YET, ask
+from stack.servers.graph.neo4j import Neo4jServer, has_means, in_container
 from stack.settings import StackSettings
 
 
