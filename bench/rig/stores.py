@@ -19,7 +19,7 @@ from qdrant_client import AsyncQdrantClient
 from bench.rig.rig import Rig
 from consumers.neo4j.projection import connect as connect_graph
 from stack.part import VectorsPart
-from stack.process.probe import Probe, listening
+from stack.process.probe import Probe, require_listener
 from stack.process.process import Process, Program
 from stack.servers.container import engine_answers
 from stack.servers.mock_broker import import_path
@@ -71,7 +71,7 @@ async def _engine(folder: Path, settings: StackSettings) -> AsyncIterator[Vector
         environment={"PYTHONPATH": import_path()},
         holds_stdin=True,
     )
-    ready = Probe(partial(listening, LOOPBACK, port))
+    ready = Probe(partial(require_listener, LOOPBACK, port))
     process, _ = await Process.start(program, ready, settings)
     try:
         part = await remote(f"http://{LOOPBACK}:{port}", settings, ENGINE)

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from stack.part import Part
-from stack.process.probe import Probe, answer_within, host_and_port, listening
+from stack.process.probe import Probe, answer_within, host_and_port, require_listener
 from stack.servers.container import engine_answers
 from stack.servers.kafka import PORT, KafkaServer, has_means, in_container
 from stack.servers.mock_broker import BrokerServer
@@ -56,8 +56,8 @@ async def own_part(provider: str, folder: Path, settings: StackSettings) -> Asyn
 
 
 async def remote(url: str, settings: StackSettings) -> Part:
-    """The brokers at `host:port[,host:port ...]`, once the first one accepts a connection."""
+    """Return the brokers at `host:port[,host:port ...]`, once the first accepts a connection."""
     host, port = host_and_port(url.split(",")[0].strip(), PORT)
-    probe = Probe(lambda: listening(host, port))
+    probe = Probe(lambda: require_listener(host, port))
     await answer_within(probe, settings.ready_timeout_seconds, "Kafka (environment KAFKA_URL)")
     return Part(name="kafka", provider="environment KAFKA_URL", url=url)

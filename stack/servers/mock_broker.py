@@ -14,7 +14,7 @@ import structlog
 
 import stack
 from stack.part import Part
-from stack.process.probe import Probe, host_and_port, listening
+from stack.process.probe import Probe, host_and_port, require_listener
 from stack.process.process import Process, Program
 from stack.servers.server import Server
 from stack.settings import StackSettings
@@ -30,7 +30,7 @@ class BrokerServer(Server):
 
     It stands in for Kafka in a demo and in short tests. Weaknesses: it keeps everything in memory
     and little of it (some 5 MB or 100,000 messages a partition), topics appear by themselves with
-    4 partitions, there is no admin API, and a group has one member. Started again after a kill it
+    4 partitions, there is no admin API, and a group has one member. Started again after a kill, it
     is a new, empty broker on a new port: it is the one server that does not keep its data.
     """
 
@@ -46,7 +46,7 @@ class BrokerServer(Server):
         return Part(name="kafka", provider=provider, url=self.url, pid=self.pid, stand_in=True)
 
     async def start(self) -> None:
-        """Return when it has said where it listens and accepts a connection there."""
+        """Return when it has printed its address and accepts a connection there."""
         self._folder.mkdir(parents=True, exist_ok=True)
         program = self._program()
         start = program.log.stat().st_size if program.log.exists() else 0
@@ -65,20 +65,20 @@ class BrokerServer(Server):
 
 
 def import_path() -> str:
-    """Where the broker's process finds this package and its libraries: just where we did."""
+    """Return the import path for a child, which finds this package and its libraries as we do."""
     ours = str(Path(stack.__file__).parents[1])
     return os.pathsep.join([ours, *(path for path in sys.path if path)])
 
 
 async def read_announced(file: Path, start: int) -> str:
-    """The bootstrap servers that the broker wrote to its log; OSError until they listen."""
-    bootstrap = announcement(file, start)
-    await listening(*host_and_port(bootstrap, 9092))
+    """Return the bootstrap servers that the broker wrote to its log; OSError until they listen."""
+    bootstrap = find_announcement(file, start)
+    await require_listener(*host_and_port(bootstrap, 9092))
     return bootstrap
 
 
-def announcement(file: Path, start: int) -> str:
-    """What the line of JSON says; OSError until it is there, whole."""
+def find_announcement(file: Path, start: int) -> str:
+    """Return what the broker's line of JSON says; OSError until the whole line is there."""
     for line in file.read_bytes()[start:].decode(errors="replace").splitlines(keepends=True):
         if line.startswith('{"bootstrap"') and line.endswith("\n"):
             return str(json.loads(line)["bootstrap"])
@@ -92,7 +92,7 @@ def serve(announce: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
     quiet = logging.getLogger("librdkafka")
-    quiet.setLevel(logging.ERROR)  # the only note is that the cluster is a mock, which is the point
+    quiet.setLevel(logging.ERROR)  # it would warn that the cluster is a mock, which is intended
     producer = Producer({"test.mock.num.brokers": 1}, logger=quiet)
     brokers = producer.list_topics(timeout=METADATA_TIMEOUT_SECONDS).brokers.values()
     announce(json.dumps({"bootstrap": ",".join(f"{each.host}:{each.port}" for each in brokers)}))
@@ -101,13 +101,13 @@ def serve(announce: Callable[[str], None]) -> None:
 
 
 def input_ended() -> bool:
-    """Whether the standard input ends within POLL_SECONDS; what is written there is ignored."""
+    """Return whether the standard input ends within POLL_SECONDS; its content is ignored."""
     readable, _, _ = select.select([sys.stdin.fileno()], [], [], POLL_SECONDS)
     return bool(readable) and not os.read(sys.stdin.fileno(), 4096)
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """End in good order."""
+    """End the process in good order."""
     del frame
     log.info("stopping", signal=signal.Signals(number).name)
     sys.exit(0)

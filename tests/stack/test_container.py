@@ -122,7 +122,7 @@ def test_a_broker_in_a_container_is_told_what_the_one_of_the_jars_is(
     folder: Path, settings: StackSettings
 ) -> None:
     jars = kafka.KafkaServer(folder, settings).properties(folder, (9092, 9093))
-    contained = kafka.contained(9999)
+    contained = kafka.properties_in_container(9999)
     own = {"listeners", "controller.quorum.voters", "log.dirs", "advertised.listeners"}
     assert {name: jars[name] for name in jars.keys() - own} == {
         name: contained[name] for name in contained.keys() - own

@@ -127,7 +127,7 @@ async def test_kills_leave_the_state_that_there_is_without_kills(
     postgres: psycopg.AsyncConnection,
     graph: LiveProjection,
 ) -> None:
-    create = upstream.envelope_of(airports.create())
+    create = upstream.envelope_of(airports.create_catalog())
     commands = all_commands()
     expected = await reference(settings, reference_url, [create, *commands])
     of_items = {entry for entry in expected if entry.stream.aggregate == "catalog.item"}
