@@ -1,4 +1,4 @@
-"""The event that the write side is measured with."""
+"""Sample event: the event that the write side is measured with."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from schemas.envelope import Event
 
 
 class SampleEvent(Event):
-    """One small fact about one row."""
+    """A small event about one row."""
 
     type: ClassVar[str] = "bench.happened.v1"
     topic: ClassVar[str] = "bench.sample.events"

@@ -1,8 +1,8 @@
 """A writer as a process of its own: `python -m bench.rig.writer WAY SLICES SECONDS SEED`.
 
-It says READY once it is connected, and reads the moment to begin from its standard input. It goes
-through the variants slice by slice, at moments that all writers share, and ends with one line of
-JSON: how many transactions of each variant it committed; one a slice at least. WAY is how it
+It prints READY once it is connected, and reads the moment to begin from its standard input. It goes
+through the variants slice by slice, at moments that all writers share. It ends with one line of
+JSON: how many transactions of each variant it committed, at least one in each slice. WAY is how it
 writes: `driver` is psycopg with the product's statement, `unit` is UnitOfWork over SQLAlchemy.
 """
 
@@ -33,7 +33,7 @@ Transaction = Callable[[str, int], Awaitable[None]]
 
 
 def events(variant: str, sample: int) -> list[SampleEvent]:
-    """What a transaction says: about its own sample, or about ten samples."""
+    """Return what a transaction publishes: events about its own sample, or about ten samples."""
     step = 1 if variant == "ten_keys" else 0
     return [SampleEvent(sample=f"sample-{sample + n * step}") for n in range(VARIANTS[variant])]
 
@@ -44,8 +44,8 @@ async def by_driver(settings: Settings) -> AsyncIterator[Transaction]:
 
         async def transaction(variant: str, sample: int) -> None:
             await connection.execute(UPDATE, [sample], prepare=True)
-            if said := events(variant, sample):
-                await commit_messages(connection, said)
+            if messages := events(variant, sample):
+                await commit_messages(connection, messages)
             else:
                 await connection.commit()
 
@@ -71,11 +71,11 @@ WAYS = {"driver": by_driver, "unit": by_unit}
 
 
 async def write(way: str, slices: int, seconds: float, seed: int) -> Counter[str]:
-    """Transactions of each variant, committed within its slices."""
+    """Count the transactions of each variant that were committed within its slices."""
     rng = random.Random(seed)  # noqa: S311 - a load, not a secret
     done: Counter[str] = Counter()
     async with WAYS[way](Settings()) as transaction:
-        begin = await asyncio.to_thread(_told)
+        begin = await asyncio.to_thread(_read_begin)
         for number, variant in enumerate(list(VARIANTS) * slices):
             await asyncio.sleep(max(0.0, begin + number * seconds - monotonic()))
             until = begin + (number + 1) * seconds
@@ -87,8 +87,8 @@ async def write(way: str, slices: int, seconds: float, seed: int) -> Counter[str
     return done
 
 
-def _told() -> float:
-    """When all begin, on the clock that they share."""
+def _read_begin() -> float:
+    """Report that we are ready, and return when all begin, on the clock that they share."""
     say(READY.decode())
     return float(sys.stdin.readline())
 
