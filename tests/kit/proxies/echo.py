@@ -82,7 +82,7 @@ async def connected(proxy: Proxy) -> AsyncIterator[Client]:
         writer.transport.abort()
 
 
-async def closed(client: Client) -> None:
+async def wait_until_closed(client: Client) -> None:
     """Return at the client's end, in either of the two ways in which a kernel reports it."""
     try:
         while await client.reader.read(100):

@@ -4,7 +4,14 @@ import asyncio
 
 import pytest
 
-from tests.kit.proxies.echo import WITHIN_SECONDS, Client, Echo, closed, connected, is_reset
+from tests.kit.proxies.echo import (
+    WITHIN_SECONDS,
+    Client,
+    Echo,
+    connected,
+    is_reset,
+    wait_until_closed,
+)
 from tests.kit.proxies.proxy import DOWN, UP, Direction, Proxy
 from tests.kit.proxies.toxics import (
     Latency,
@@ -61,7 +68,7 @@ async def test_a_limit_cuts_after_exactly_so_many_bytes(
         client.writer.write(b"0123456")
         client.writer.write(b"789abcdef")
         async with asyncio.timeout(WITHIN_SECONDS):
-            await closed(client)
+            await wait_until_closed(client)
         await until(lambda: echo.has_received(b"0123456789"), WITHIN_SECONDS, 0.01)
     async with connected(proxy) as another:
         assert await another.back(b"x" * 50) == b"x" * 50
