@@ -120,7 +120,7 @@ async def deaf_at_rest(proxy: KafkaProxy, settings: Settings, relay: Role) -> No
 
 
 def address(proxy: Proxy) -> str:
-    """Return the address of the server behind a URL."""
+    """Return the address of the server behind the proxy."""
     host, port = proxy.upstream
     return f"{host}:{port}"
 

@@ -53,7 +53,7 @@ T = TypeVar("T", AclBinding, AclBindingFilter)
 
 @pytest.fixture(autouse=True)
 def admin(servers: Servers, kafka_url: str) -> Iterator[AdminClient]:
-    """Yield an admin client; `emptied` removes the topics that refuse before the next test."""
+    """Make the topics that refuse; `emptied` removes them before the next test."""
     if not servers.real_kafka:
         pytest.skip("the mock broker refuses nothing")
     admin = AdminClient({"bootstrap.servers": kafka_url})
@@ -133,7 +133,7 @@ async def seen_on(settings: Settings, topic: str, count: int) -> Seen:
 async def test_one_too_large_message_parks_its_key_and_everything_else_flows(
     settings: Settings, writer: Writer, postgres: psycopg.AsyncConnection
 ) -> None:
-    """It is in the middle of a page, of one partition and of many; released, it is refused again."""
+    """It is inside a page, of one partition and of many; released, it is refused again."""
     for number in range(200):
         await writer.publish(SMALL, f"k{number % 20}")
     await writer.publish(SMALL, "poison", LIMIT_BYTES + 1_000)
