@@ -1,4 +1,4 @@
-"""The bench answers every question; its figures are promised nowhere, so here they are sane.
+"""The bench answers every question. No figure is promised; here each one is a sane number.
 
 FD8: however busy the machine is, each question counts something.
 """
@@ -57,7 +57,7 @@ def test_an_unknown_question_is_named() -> None:
 async def test_a_writer_that_is_late_for_all_of_its_slices_counts_something(
     settings: Settings, way: str
 ) -> None:
-    """FD8: there is no ratio to nothing."""
+    """FD8: a ratio is never divided by zero."""
     await prepare(settings)
     told = subprocess.run(  # noqa: ASYNC221 - nothing else runs here
         [sys.executable, "-m", "bench.rig.writer", way, "1", "0", "7"],

@@ -1,7 +1,7 @@
-"""Containers are chosen only where an engine answers, and meant ones are never replaced.
+"""Containers are chosen only where an engine answers, and a chosen one is never replaced.
 
-No engine runs these: a stand-in says what an engine would be asked. That the images start, and
-answer there, is proven only where Docker is.
+No engine runs these tests: a stand-in notes what an engine would be asked. That the images start,
+and answer there, is proven only where Docker is.
 """
 
 import gc
@@ -50,7 +50,7 @@ def standing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is the whole PATH."""
+    """Make a folder that is the whole PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -94,7 +94,7 @@ async def test_an_image_is_published_on_loopback_told_its_settings_and_removed(
     settings: StackSettings,
     standing: Engine,
 ) -> None:
-    """Nothing answers behind a stand-in's port: so this is also what an image that hangs gives."""
+    """Nothing answers behind a stand-in's port: this is also what an image that hangs gives."""
     meant = settings.model_copy(update={provider: "docker", "ready_timeout_seconds": 0.3})
     with pytest.raises(PartFailed, match=r"image .*:.* did not answer within 0.3 s"):
         async with part(folder, meant):
@@ -131,7 +131,7 @@ def test_a_broker_in_a_container_is_told_what_the_one_of_the_jars_is(
 
 
 async def chosen(settings: StackSettings) -> tuple[str, str]:
-    """The broker's provider and the graph's."""
+    """Return the broker's provider and the graph's."""
     return await broker.choose_provider(settings), await graph.choose_provider(settings)
 
 
@@ -144,7 +144,7 @@ async def test_the_best_is_a_container_where_an_engine_answers(best: StackSettin
 async def test_an_engine_that_is_gone_leaves_no_socket_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its file is still there; an open socket would be a warning, and so an error here."""
+    """The engine's file is still there; an open socket would be a warning, and so an error here."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "docker.sock"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")

@@ -1,4 +1,4 @@
-"""What the drill measures and compares by notices what it is there for."""
+"""What the drill measures, and what it compares by, notices each thing that it must notice."""
 
 import mmap
 import time

@@ -1,4 +1,4 @@
-"""FD9: .ci/run installs what its machine can give, and says what it goes on without."""
+"""FD9: .ci/run installs what its machine offers, and says what it goes on without."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ TESTED = [f"make {what} with %s strict=1" for what in ("check", "test", "test-de
 
 
 def run(folder: Path, without: str = "", **machine: str) -> subprocess.CompletedProcess[str]:
-    """On a machine that has only these programs, and the few that the script itself needs."""
+    """Run the script on a machine that has only these programs and the few that it needs."""
     for name, body in STUBS.items():
         if name != without:
             (folder / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")

@@ -15,13 +15,13 @@ PACKAGE = Module("outbox/__init__.py", EXPLAINED)
 
 
 def function(lines: int, name: str = "_work", docstring: str = "") -> str:
-    """A function with so many lines of body, and a docstring before them where there is one."""
+    """Return a function with so many lines of body, behind its docstring if there is one."""
     body = [docstring] if docstring else []
     return f"def {name}():\n" + "".join(f"    {line}\n" for line in [*body, *["pass"] * lines])
 
 
 def problems(path: str, source: str) -> list[str]:
-    """What is said of one module, in a package that says what it is for."""
+    """Return what is found in one module, in a package that says what it is for."""
     return find_problems([PACKAGE, Module(path, source)])
 
 
@@ -144,6 +144,6 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 def run(*options: str) -> tuple[int, str, str]:
-    """The exit code, the standard output and the standard error."""
+    """Return the exit code, the standard output and the standard error."""
     result = CliRunner().invoke(house.app, options)
     return result.exit_code, result.stdout, result.stderr

@@ -1,4 +1,4 @@
-"""A toxic that ends connections does so while it is in force, and none of them afterwards."""
+"""A toxic that ends connections does so while it is in force, and ends none afterwards."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""FD9: no test falls silent unseen: CI fails on a skip that is not on the list."""
+"""FD9: no test is skipped unseen: CI fails on a skip that is not on the list."""
 
 import os
 import subprocess
