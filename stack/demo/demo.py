@@ -179,12 +179,8 @@ async def _count(
 ) -> Summary:
     """Ask each store what it holds."""
     vectors, graph = projections
-    points = [entry async for entry in vectors.scan() if isinstance(entry, Entry)]
-    nodes = [
-        entry
-        async for entry in graph.scan()
-        if isinstance(entry, Entry) and entry.stream.aggregate == "catalog.item"
-    ]
+    points, of_graph = await _read_entries(vectors), await _read_entries(graph)
+    nodes = [entry for entry in of_graph if entry.stream.aggregate == "catalog.item"]
     records = await count_records(settings.kafka_url, [COMMANDS, *EVENTS])
     commands = records.pop(COMMANDS)
     return Summary(
@@ -205,6 +201,10 @@ async def _count(
         dead_letters=(await read_status(connection)).dead_letters,
         seconds=round(seconds, 2),
     )
+
+
+async def _read_entries(projection: Projection) -> list[Entry]:
+    return [entry async for entry in projection.scan() if isinstance(entry, Entry)]
 
 
 async def _read_number(connection: psycopg.AsyncConnection, query: str) -> int:

@@ -93,6 +93,21 @@ def test_a_long_public_function_or_class_of_product_code_needs_a_docstring() -> 
     assert problems("bench/x.py", function(6, "work")) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "found"),
+    [
+        ("services/orders/views.py", "OrderView", 0),
+        ("services/orders/handlers.py", "OrderView", 1),
+        ("outbox/doctor/disk.py", "judge_space", 0),
+        ("outbox/doctor/disk.py", "read_space", 1),
+    ],
+)
+def test_a_name_with_a_reason_needs_no_docstring(path: str, name: str, found: int) -> None:
+    module = Module(path, function(6, name))
+    packages = [Module(f"{folder}/__init__.py", EXPLAINED) for folder in ("outbox", module.folder)]
+    assert len(find_problems([*packages, module])) == found
+
+
 def test_one_name_for_two_public_classes_is_found_unless_it_has_a_reason() -> None:
     def told(name: str, path: str = "outbox/y.py") -> list[str]:
         source = f"class {name}: ...\n"
