@@ -48,7 +48,9 @@ QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
-Only = Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(QUESTIONS)}; again.")]
+Only = Annotated[
+    list[str] | None, typer.Option(help=f"One of {', '.join(QUESTIONS)}; may be repeated.")
+]
 
 
 @app.command()
@@ -69,7 +71,7 @@ def main(
     if messages is not None:
         chosen = replace(chosen, messages=messages)
     logs.configure("console", "warning")
-    calm_the_collector()  # as every role does
+    calm_the_collector()  # every role does that
     found = asyncio.run(_ask_all(terminal(error=json), names, chosen))
     if json:
         say_json(found | {"environment": _describe_machine()})

@@ -79,7 +79,7 @@ def demo(
 @app.command("drift-drill")
 def drift_drill(
     keys: Annotated[int, typer.Option(min=1_000, max=MAX_NUMBER, help="How many items.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Which of them are broken.")] = 1,
+    seed: Annotated[int, typer.Option(help="Draws which items are broken.")] = 1,
     patience: Annotated[
         float,
         typer.Option(min=0, max=MAX_WAIT_SECONDS, callback=refuse_nan, help="Seconds; of a check."),

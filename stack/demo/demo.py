@@ -91,9 +91,7 @@ async def demo(options: DemoOptions, report: Report) -> None:
     async with machine(options.data, keep=options.keep) as parts:
         report.providers(parts.providers())
         settings = settings_for(parts, options.http_port)
-        await migrate(settings.libpq_url(), all_migrations())
-        if not parts.kafka.stand_in:  # the stand-in makes every topic itself
-            await create_topics(settings.kafka_url, REGISTRY.topics(), PARTITIONS)
+        await prepare(parts, settings)
         async with roles(settings) as running:
             summary = await _send_and_count(options, settings, running, report)
             report.comparison(summary.model_dump())
@@ -124,6 +122,13 @@ def settings_for(parts: Machine, http_port: int) -> Settings:
         neo4j_database=parts.graph.database,
         http_port=http_port,
     )
+
+
+async def prepare(parts: Machine, settings: Settings) -> None:
+    """Apply all migrations and create all topics."""
+    await migrate(settings.libpq_url(), all_migrations())
+    if not parts.kafka.stand_in:  # the stand-in makes every topic itself
+        await create_topics(settings.kafka_url, REGISTRY.topics(), PARTITIONS)
 
 
 async def _send_and_count(

@@ -30,17 +30,13 @@ from consumers.projections.projection import (
 )
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.kafka import create_topics
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
-from outbox.postgres.migrate import migrate
 from outbox.relay.relay import Relay
 from outbox.streams.difference import DifferenceKind
 from outbox.streams.latest import read_latest
 from schemas.catalog import ItemEvent
-from schemas.registry import REGISTRY
-from services.assembly import all_migrations
-from stack.demo.demo import PARTITIONS, settings_for
+from stack.demo.demo import prepare, settings_for
 from stack.drill.contents import Contents, find_touched
 from stack.drill.outcome import DrillOptions, DrillOutcome, Measurement, StoreOutcome
 from stack.drill.planting import Plan, plan
@@ -77,9 +73,7 @@ async def drill(options: DrillOptions, on_progress: OnProgress) -> DrillOutcome:
         if parts.qdrant.stand_in:
             on_progress("qdrant: in memory, for this drill")
         settings = _make_settings(parts)
-        await migrate(settings.libpq_url(), all_migrations())
-        if not parts.kafka.stand_in:
-            await create_topics(settings.kafka_url, REGISTRY.topics(), PARTITIONS)
+        await prepare(parts, settings)
         async with both_stores(settings) as stores, _connected(settings) as connection:
             outcome = await _Drill(options, settings, stores, connection, on_progress).run()
     outcome.providers = {part.name: part.provider for part in parts.parts}

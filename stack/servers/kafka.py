@@ -115,7 +115,7 @@ class KafkaServer(Server):
             # Static, so that the address is not kept in the data: another run may have other ports.
             "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
             "listeners": f"PLAINTEXT://{LOOPBACK}:{broker},CONTROLLER://{LOOPBACK}:{controller}",
-            "log.dirs": data.name,  # from the home folder, which needs no escapes then
+            "log.dirs": data.name,  # relative to the home folder, so that it needs no escapes
             **settings_of_one_replica(),
             **settings_of_short_waits(),
         }

@@ -80,7 +80,7 @@ async def ask(part: VectorsPart) -> None:
     """List the collections; PartFailed if local mode's folder cannot be used."""
     try:
         client = connect(part)
-    except DependencyDown as error:  # of a folder: no time repairs it
+    except DependencyDown as error:  # local mode's folder: waiting does not repair it
         raise PartFailed(str(error)) from error
     try:
         await client.get_collections()

@@ -25,14 +25,14 @@ from tests.kit.servers.engine import Engine, engine
 pytestmark = pytest.mark.anyio
 
 Open = Callable[[Path, StackSettings], AbstractAsyncContextManager[Part]]
-# The part, the variable of its provider, the port inside, and a variable that the server is told.
+# The part, the variable of its provider, the port inside, and a variable that the server gets.
 PARTS: list[tuple[Open, str, int, str]] = [
     (postgres.postgres, "postgres_provider", 5432, "POSTGRES_DB=aftercommit"),
     (broker.broker, "kafka_provider", 9092, "KAFKA_PROCESS_ROLES=broker,controller"),
     (graph.graph, "graph_provider", 7687, "NEO4J_dbms_security_auth__max__failed__attempts=0"),
     (vectors.vectors, "qdrant_provider", 6333, ""),
 ]
-each_part = pytest.mark.parametrize(("part", "provider", "port", "told"), PARTS)
+each_part = pytest.mark.parametrize(("part", "provider", "port", "variable"), PARTS)
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def java(folder: Path, version: int) -> None:
 @pytest.mark.usefixtures("no_engine")
 @each_part
 async def test_a_container_that_was_meant_is_missing_without_an_engine_and_says_so(
-    part: Open, provider: str, port: int, told: str, folder: Path, settings: StackSettings
+    part: Open, provider: str, port: int, variable: str, folder: Path, settings: StackSettings
 ) -> None:
-    del port, told
+    del port, variable
     meant = settings.model_copy(update={provider: "docker"})
     with pytest.raises(PartMissing, match="no Docker engine answers"):
         async with part(folder, meant):
@@ -89,7 +89,7 @@ async def test_an_image_is_published_on_loopback_told_its_settings_and_removed(
     part: Open,
     provider: str,
     port: int,
-    told: str,
+    variable: str,
     folder: Path,
     settings: StackSettings,
     standing: Engine,
@@ -103,7 +103,7 @@ async def test_an_image_is_published_on_loopback_told_its_settings_and_removed(
     (published,) = asked["HostConfig"]["PortBindings"].items()
     assert published[0] == f"{port}/tcp"
     assert [binding["HostIp"] for binding in published[1]] == ["127.0.0.1"]
-    assert told in "\n".join(asked.get("Env", []))
+    assert variable in "\n".join(asked.get("Env", []))
     assert standing.removed == ["c1"]
 
 

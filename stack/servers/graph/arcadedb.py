@@ -19,7 +19,7 @@ WHEEL = "arcadedb_embedded"
 USER = "root"
 DATABASE = "graph"
 HEAP = "-Xmx512m"
-# Protocols and tools that nobody asked for: a plugin is loaded if its jar is on the class path.
+# Protocols and tools that we do not use: a plugin is loaded if its jar is on the class path.
 UNWANTED = ("-mcp-", "-console-", "-graphql-", "-postgresw-", "-redisw-")
 
 
@@ -95,7 +95,7 @@ class ArcadeServer(Server):
             "bolt.port": str(bolt),
             "ssl.enabled": "false",  # and with it the HTTPS port
             "serverMetrics": "false",
-            "support.autoRegister": "false",  # reports to nobody
+            "support.autoRegister": "false",  # it must not send reports
         }
 
 

@@ -35,7 +35,7 @@ JVM = (
     *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED),
 )
 QUICK = ("-XX:TieredStopAtLevel=1",)  # without the slow compiler: a start in half the time
-# A client with a wrong password must not lock the others out: nobody guesses a random one.
+# A client with a wrong password must not lock the others out; a random one cannot be guessed.
 UNLOCKED = {"dbms.security.auth_max_failed_attempts": "0"}
 HASH_ROUNDS = 1024
 SALT_BYTES = 32
@@ -106,12 +106,12 @@ def options(port: int) -> dict[str, str]:
         "server.https.enabled": "false",
         "server.memory.pagecache.size": "64m",
         "db.tx_log.preallocate": "false",  # 256 MiB a database otherwise
-        "db.logs.query.enabled": "OFF",  # it would hold what the queries hold
+        "db.logs.query.enabled": "OFF",  # it would hold the queries' values
         **UNLOCKED,
         "dbms.security.allow_csv_import_from_file_urls": "false",
-        "dbms.usage_report.enabled": "false",  # reports to nobody
+        "dbms.usage_report.enabled": "false",  # it must not send reports
         "client.allow_telemetry": "false",
-        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",  # twice 5 s at every stop
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",  # or each stop takes 10 s more
     }
 
 

@@ -32,9 +32,10 @@ def run(folder: Path, without: str = "", **machine: str) -> subprocess.Completed
             (folder / name).chmod(0o755)
     for name in ("bash", "env", "dirname", "true"):
         (folder / name).symlink_to(shutil.which(name) or "")
-    told = MACHINE | machine | {"PATH": str(folder), "THERE": str(folder / "there")}
+    environment = MACHINE | machine | {"PATH": str(folder), "THERE": str(folder / "there")}
     return subprocess.run(
-        [shutil.which("bash") or "", RUN], env=told, capture_output=True, text=True, check=False
+        [shutil.which("bash") or "", RUN],
+        env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ Record = tuple[str, int]
 
 
 def seen(*records: Record, terms: tuple[int, ...] = (), ids: str = "") -> Seen:
-    """Return a history on one partition; unless told otherwise of term 1, and each id is new."""
+    """Return a history on one partition, by default of term 1 and with an id for each message."""
     history = Seen()
     for number, (key, version) in enumerate(records):
         name = ids[number] if ids else f"{key}{version}"

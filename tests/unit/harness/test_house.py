@@ -74,8 +74,8 @@ def test_a_full_folder_is_named_and_its_package_file_does_not_count() -> None:
 @pytest.mark.parametrize("text", ["", '"""What it is for."""\n', '"""One: 1.5 of two"""\n'])
 def test_a_folder_of_product_code_says_what_it_is_for(text: str) -> None:
     package = [Module("web/__init__.py", text)] if text else []
-    told = find_problems([*package, Module("web/app.py", "")])
-    assert told == ["web/__init__.py: needs a docstring of at least 2 sentences"]
+    found = find_problems([*package, Module("web/app.py", "")])
+    assert found == ["web/__init__.py: needs a docstring of at least 2 sentences"]
     assert find_problems([Module("web/__init__.py", EXPLAINED), Module("web/app.py", "")]) == []
     assert find_problems([Module("tests/test_x.py", "")]) == []
 
@@ -109,14 +109,14 @@ def test_a_name_with_a_reason_needs_no_docstring(path: str, name: str, found: in
 
 
 def test_one_name_for_two_public_classes_is_found_unless_it_has_a_reason() -> None:
-    def told(name: str, path: str = "outbox/y.py") -> list[str]:
+    def named(name: str, path: str = "outbox/y.py") -> list[str]:
         source = f"class {name}: ...\n"
         return find_problems([PACKAGE, Module("outbox/x.py", source), Module(path, source)])
 
-    assert told("Outcome") == [
+    assert named("Outcome") == [
         "Outcome: one name for several classes, in outbox/x.py, outbox/y.py",
     ]
-    assert told("_Outcome") == told("Settings") == told("Outcome", "tests/y.py") == []
+    assert named("_Outcome") == named("Settings") == named("Outcome", "tests/y.py") == []
 
 
 def test_the_table_has_a_figure_a_row_for_code_and_for_tests() -> None:
@@ -149,8 +149,8 @@ def test_the_command_reads_what_git_knows_and_names_what_is_broken(
     assert run("--check") == (1, "", "web/long.py: 301 lines; at most 300\n")
     (tmp_path / "web" / "long.py").unlink()
     assert run("--check") == (0, "", "")
-    code, table, told = run()
-    assert (code, told) == (0, "")
+    code, table, errors = run()
+    assert (code, errors) == (0, "")
     assert "longest file" in table
 
 
