@@ -111,7 +111,7 @@ def options(port: int) -> dict[str, str]:
         "dbms.security.allow_csv_import_from_file_urls": "false",
         "dbms.usage_report.enabled": "false",  # it must not send reports
         "client.allow_telemetry": "false",
-        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",  # or each stop takes 10 s more
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",  # a stop would wait 10 s
     }
 
 
