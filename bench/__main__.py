@@ -48,7 +48,9 @@ QUESTIONS: dict[str, Callable[[Rig], Awaitable[list[Figure]]]] = {
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
-Only = Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(QUESTIONS)}; again.")]
+Only = Annotated[
+    list[str] | None, typer.Option(help=f"One of {', '.join(QUESTIONS)}; may be repeated.")
+]
 
 
 @app.command()
@@ -59,7 +61,7 @@ def main(
     messages: Annotated[int | None, typer.Option(min=1_000, max=10_000_000)] = None,
     json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
-    """Ask each question and print its figures beside what they are held against."""
+    """Ask each question, and print its figures beside what they are held against."""
     names = only or list(QUESTIONS)
     for unknown in set(names) - QUESTIONS.keys():
         raise typer.BadParameter(f"--only {escape(unknown)}: must be one of {', '.join(QUESTIONS)}")
@@ -69,13 +71,13 @@ def main(
     if messages is not None:
         chosen = replace(chosen, messages=messages)
     logs.configure("console", "warning")
-    calm_the_collector()  # as every role does
-    found = asyncio.run(_ask(terminal(error=json), names, chosen))
+    calm_the_collector()  # every role does that
+    found = asyncio.run(_ask_all(terminal(error=json), names, chosen))
     if json:
-        say_json(found | {"environment": _environment()})
+        say_json(found | {"environment": _describe_machine()})
 
 
-async def _ask(console: Console, names: list[str], effort: Effort) -> dict[str, float | None]:
+async def _ask_all(console: Console, names: list[str], effort: Effort) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     async with rigs(effort) as rig:
         with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -90,16 +92,16 @@ async def _ask(console: Console, names: list[str], effort: Effort) -> dict[str, 
 
 
 def _print(name: str, figures: list[Figure], console: Console) -> None:
-    rows = [(figure.key, _value(figure), figure.against) for figure in figures]
+    rows = [(figure.key, _format(figure), figure.against) for figure in figures]
     columns = (name.replace("_", " "), "figure", "against")
     print_table(columns, rows, error=console.stderr, console=console)
 
 
-def _value(figure: Figure) -> str:
+def _format(figure: Figure) -> str:
     return "-" if figure.value is None else f"{figure.value:,.2f} {figure.unit}"
 
 
-def _environment() -> dict[str, str | int | None]:
+def _describe_machine() -> dict[str, str | int | None]:
     return {
         "cores": os.cpu_count(),
         "python": platform.python_version(),

@@ -1,10 +1,10 @@
-"""How fast does the relay drain a backlog, against what its two ends can do alone?
+"""How fast does the relay drain a backlog, compared with what its two ends can do alone?
 
-`raw_fetch_per_s` reads the same rows with the relay's own statement and does nothing with them;
+`raw_fetch_per_s` reads the same rows with the relay's own statement and does nothing with them.
 `raw_send_batch_per_s` takes such records, rendered beforehand, through create_batch, append and
-send_batch, and does nothing else; `raw_send_packed_per_s` does not even count the first two. Fetch
-and send in turn would give the serial ceiling 1 / (1/fetch + 1/send). The relay is a process of its
-own, and its memory is watched meanwhile.
+send_batch, and does nothing else. `raw_send_packed_per_s` counts the time of send_batch only. A
+program that fetches and sends in turn would reach the serial ceiling, 1 / (1/fetch + 1/send). The
+relay is a process of its own, and its memory is watched meanwhile.
 
 Weaknesses: all parts share the machine's cores; the mock broker writes nothing to a disk.
 """
@@ -19,7 +19,7 @@ from time import perf_counter
 from bench.rig.backlog import fill
 from bench.rig.figure import Figure
 from bench.rig.rig import Rig, fresh
-from bench.rig.role_process import RoleProcess, drained
+from bench.rig.role_process import RoleProcess, wait_until_drained
 from outbox.cursor.cut import Cut, CutReader, Row, Snapshot
 from outbox.kafka import Publisher
 from outbox.postgres.connection import connect
@@ -28,12 +28,12 @@ from outbox.settings import Settings
 
 SAMPLE = 100_000  # messages sent to learn the broker's rate; more would only fill our memory
 ROUNDS = 3
-CURSOR = Snapshot.parse("3:3:")  # before everything, as a new relay's
+CURSOR = Snapshot.parse("3:3:")  # before everything: where a new relay starts
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Messages a second, and MiB, all from one run over one backlog."""
+    """Messages a second, and MiB of memory, all from one run over one backlog."""
 
     relay: float
     fetch: float
@@ -43,7 +43,7 @@ class Rates:
 
 
 async def ask(rig: Rig) -> list[Figure]:
-    """The drain into the mock broker."""
+    """Measure the drain into the mock broker."""
     async with fresh(rig) as own:
         messages = rig.effort.messages
         rates = await measure(own, messages)
@@ -61,21 +61,21 @@ async def ask(rig: Rig) -> list[Figure]:
 
 
 async def measure(rig: Rig, messages: int) -> Rates:
-    """Fill the fresh outbox of `rig`, then fetch, send and drain."""
+    """Fill the empty outbox of `rig`; then fetch, send and drain it."""
     settings = rig.settings
     await fill(settings, messages)
     await _fetch(settings, 0)  # the first reader of fresh rows also marks them as committed
     fetch, sample = await _fetch(settings, min(SAMPLE, messages))
     send, send_packed = await _send(settings, sample)
     del sample
-    async with RoleProcess(settings) as relay, _memory(relay) as growth:
-        seconds = await drained(settings)
-    grown = max(growth) - growth[len(growth) // 20]
+    async with RoleProcess(settings) as relay, _watched_memory(relay) as resident:
+        seconds = await wait_until_drained(settings)
+    grown = max(resident) - resident[len(resident) // 20]
     return Rates(messages / seconds, fetch, send, send_packed, grown)
 
 
 async def _fetch(settings: Settings, keep: int) -> tuple[float, list[Row]]:
-    """Rows a second through the relay's own statement, and the first `keep` of them."""
+    """Return rows a second through the relay's own statement, and the first `keep` of them."""
     kept: list[Row] = []
     count = 0
     async with await connect(settings) as connection:
@@ -90,7 +90,7 @@ async def _fetch(settings: Settings, keep: int) -> tuple[float, list[Row]]:
 
 
 async def _send(settings: Settings, rows: list[Row]) -> tuple[float, float]:
-    """Records a second: packed and sent page by page; and of the sending alone."""
+    """Return records a second, packed and sent page by page; and those of the sending alone."""
     sending = 0.0
     pages = [
         rows[n : n + settings.page_messages] for n in range(0, len(rows), settings.page_messages)
@@ -108,8 +108,8 @@ async def _send(settings: Settings, rows: list[Row]) -> tuple[float, float]:
 
 
 @asynccontextmanager
-async def _memory(relay: RoleProcess) -> AsyncIterator[list[float]]:
-    """Resident MiB, every 50 ms."""
+async def _watched_memory(relay: RoleProcess) -> AsyncIterator[list[float]]:
+    """Note the relay's resident MiB every 50 ms, for the length of the block."""
     seen = [relay.resident_mib()]
 
     async def watch() -> None:

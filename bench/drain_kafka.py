@@ -1,4 +1,4 @@
-"""How fast does the relay drain into Apache Kafka itself, against a producer that only sends?
+"""How fast does the relay drain into Apache Kafka itself, compared with a mere producer?
 
 The ceiling is `raw_send_batch_kafka_per_s`: the same records, rendered beforehand, into the same
 broker. Weakness: broker, PostgreSQL and relay share the machine's cores.
@@ -10,7 +10,7 @@ from bench.rig.rig import Rig, fresh
 
 
 async def ask(rig: Rig) -> list[Figure]:
-    """The drain into a real broker; no figures where none can run."""
+    """Measure the drain into a real broker; there are no figures where none can run."""
     async with fresh(rig, real=True) as own:
         if own.kafka is None:
             return [Figure("relay_ratio_to_kafka", None, "", own.why_no_kafka)]

@@ -1,8 +1,9 @@
-"""How many keys a second does a check of drift compare?
+"""How many keys a second does a drift check compare?
 
-A graph is filled by repair, the latest message of every key, and then checked against the heads of
-PostgreSQL once more: it is in step, so that no time is spent on second looks. There is no ceiling:
-it is beside what the store itself needs to show its keys (`graph_scan_keys_per_s`).
+A repair fills a graph with the latest message of every key. The graph is then checked against the
+stream heads in PostgreSQL. Nothing differs, so no time is spent on looking again. There is no
+target; beside the figure stands what the store itself needs to list its keys
+(`graph_scan_keys_per_s`).
 """
 
 from time import perf_counter
@@ -31,7 +32,7 @@ AT_ONCE = Care(patience_seconds=0)
 
 
 async def ask(rig: Rig) -> list[Figure]:
-    """Of the graph; Qdrant's local mode sorts all of its points for each page of a scan."""
+    """Measure the graph; Qdrant's local mode sorts all of its points for each page of a scan."""
     async with fresh(rig) as own, graph_store(rig) as store:
         topics = [ItemEvent.topic]
         projection = Neo4jProjection(store.driver, store.database, [ITEM_SHAPE], topics=topics)
@@ -41,11 +42,11 @@ async def ask(rig: Rig) -> list[Figure]:
         async with await connect(own.settings, "bench") as connection:
             await _fill(connection, projection)
             await _scan(projection)  # warms the store's cache
-            shown = await _scan(projection)
+            scanned = await _scan(projection)
             seconds = await _check(connection, projection)
     return [
         Figure("drift_check_keys_per_s", keys / seconds, "/s", f"beside a scan; {store.provider}"),
-        Figure("graph_scan_keys_per_s", keys / shown, "/s", "the store's own part of it"),
+        Figure("graph_scan_keys_per_s", keys / scanned, "/s", "the store's own part of it"),
     ]
 
 
@@ -77,7 +78,7 @@ async def _scan(projection: Projection) -> float:
 
 
 async def _check(connection: psycopg.AsyncConnection, projection: Projection) -> float:
-    """Seconds; of a store that is in step, or the figure would be of something else."""
+    """Return the seconds of a check that finds nothing; RuntimeError if it finds something."""
     started = perf_counter()
     async with open_check(connection, projection, Care()) as drift:
         if drift.keys:

@@ -1,7 +1,7 @@
-"""What does a relay cost that has nothing to do?
+"""How much processor time does a relay need that has nothing to do?
 
-`idle_cpu_percent` is its process; the PostgreSQL backend that answers its polls stands beside it.
-Both of one core, over the same seconds.
+`idle_cpu_percent` is the relay's process; `idle_backend_cpu_percent` is the PostgreSQL backend that
+answers its polls. Both are percent of one core, over the same seconds.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ BACKEND = "SELECT pid FROM pg_stat_activity WHERE application_name = 'aftercommi
 
 
 async def ask(rig: Rig) -> list[Figure]:
-    """Processor time at rest."""
+    """Measure the processor time at rest."""
     seconds = rig.effort.idle_seconds
     async with fresh(rig) as own, RoleProcess(own.settings) as relay:
-        pids = [relay.pid, await _backend(own.settings.libpq_url())]
+        pids = [relay.pid, await _find_backend(own.settings.libpq_url())]
         await asyncio.sleep(WARM_UP_SECONDS)
         before = [cpu_seconds(pid) for pid in pids]
         await asyncio.sleep(seconds)
@@ -32,7 +32,7 @@ async def ask(rig: Rig) -> list[Figure]:
     ]
 
 
-async def _backend(url: str) -> int:
+async def _find_backend(url: str) -> int:
     async with await psycopg.AsyncConnection.connect(url) as connection:
         row = await (await connection.execute(BACKEND)).fetchone()
     assert row is not None  # noqa: S101 - the relay leads, so it is connected

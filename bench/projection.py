@@ -1,14 +1,15 @@
-"""What do fence and tombstones cost a projection?
+"""How much do the version fence and the tombstones cost a projection?
 
-The same batches of changes, in turn: applied by the projection, and as a bare batched upsert of the
-points or nodes that the projection would write, into a collection or a label of their own in the
-same store; who goes first changes. Both make the points or nodes of the changes. First every key is
-new; in the second round every key has a newer version, and every twentieth is deleted. Held against
-0.8 of the bare rate. Vectors are drawn, not embedded. Other keys come before, uncounted: meanwhile
-a server of Java compiles its statements, and the longer one takes longer.
+The same batches of changes are written twice: by the projection, and as a bare batched upsert of
+the points or nodes that the projection would write. The bare ones go into a collection or a label
+of their own in the same store, and the two ways take turns at going first. Both make the points or
+nodes from the changes. In the first round every key is new; in the second round every key has a
+newer version, and every twentieth is deleted. The figure is held against 0.8 of the bare rate.
+Vectors are drawn, not embedded. Other keys are written before and not counted: meanwhile a server
+written in Java compiles its statements, which takes longer for the longer statement.
 
-Weakness: without QDRANT_URL a stand-in for the server's REST interface, in Python, is before
-Qdrant's engine (bench/rig/stores.py); it is as slow for the bare rate.
+Weakness: without QDRANT_URL a Python stand-in for the server's REST interface is in front of
+Qdrant's engine (bench/rig/stores.py). It slows both ways alike.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -55,14 +56,14 @@ class Contest(NamedTuple):
 
 
 async def ask(rig: Rig) -> list[Figure]:
-    """Both stores; each figure names what stood behind it."""
+    """Measure both stores; each figure names what stood behind it."""
     return [
-        *await _figures("qdrant", vector_store(rig), _vectors, rig),
-        *await _figures("graph", graph_store(rig), _graph, rig),
+        *await _measure("qdrant", vector_store(rig), _prepare_vectors, rig),
+        *await _measure("graph", graph_store(rig), _prepare_graph, rig),
     ]
 
 
-async def _figures(
+async def _measure(
     name: str,
     store: AbstractAsyncContextManager[Any],
     contest: Callable[[Any], Awaitable[Contest]],
@@ -78,33 +79,33 @@ async def _figures(
 
 
 async def _compete(contest: Contest, keys: int) -> tuple[float, float]:
-    """Changes a second, of the projection and of the bare upsert."""
-    await _seconds(contest, range(keys, keys + min(keys, WARM_KEYS)))
-    fenced, bare = await _seconds(contest, range(keys))
+    """Return changes a second, of the projection and of the bare upsert."""
+    await _time_both(contest, range(keys, keys + min(keys, WARM_KEYS)))
+    fenced, bare = await _time_both(contest, range(keys))
     return 2 * keys / fenced, 2 * keys / bare
 
 
-async def _seconds(contest: Contest, keys: range) -> tuple[float, float]:
-    """Of the projection and of the bare upsert, for two changes of each key."""
+async def _time_both(contest: Contest, keys: range) -> tuple[float, float]:
+    """Return the seconds of the projection and of the bare upsert, for two changes a key."""
     fenced = bare = 0.0
     for version in (1, 2):
         for number, first in enumerate(keys[::BATCH]):
             batch = changes(first, min(BATCH, keys.stop - first), version)
             if number % 2:
-                bare += await _timed(contest.upsert, batch)
-            fenced += await _timed(contest.projection.apply, batch)
+                bare += await _time(contest.upsert, batch)
+            fenced += await _time(contest.projection.apply, batch)
             if not number % 2:
-                bare += await _timed(contest.upsert, batch)
+                bare += await _time(contest.upsert, batch)
     return fenced, bare
 
 
-async def _timed(work: Upsert, batch: Sequence[Change]) -> float:
+async def _time(work: Upsert, batch: Sequence[Change]) -> float:
     started = perf_counter()
     await work(batch)
     return perf_counter() - started
 
 
-async def _vectors(store: Any) -> Contest:
+async def _prepare_vectors(store: Any) -> Contest:
     client: AsyncQdrantClient = store.client
     embedder = DrawnEmbedder()
     projection = catalog_qdrant(client, embedder, COLLECTION)
@@ -115,14 +116,14 @@ async def _vectors(store: Any) -> Contest:
     async def upsert(batch: Sequence[Change]) -> None:
         documents = [document(change) for change in batch]
         vectors = (await embedder.embed([each.text for each in documents])).tolist()
-        points = list(map(_point, batch, documents, vectors))
+        points = list(map(_make_point, batch, documents, vectors))
         upsert = models.UpsertOperation(upsert=models.PointsList(points=points))
         await client.batch_update_points(BARE, [upsert], wait=True)
 
     return Contest(projection, upsert)
 
 
-def _point(change: Change, described: Document, vector: list[float]) -> models.PointStruct:
+def _make_point(change: Change, described: Document, vector: list[float]) -> models.PointStruct:
     if change.deleted:
         return build_tombstone(change, DIMENSION, described.fields)
     more = {
@@ -133,7 +134,7 @@ def _point(change: Change, described: Document, vector: list[float]) -> models.P
     return build_point(change, vector, more)
 
 
-async def _graph(store: Any) -> Contest:
+async def _prepare_graph(store: Any) -> Contest:
     driver: AsyncDriver = store.driver
     projection = catalog_neo4j(driver, store.database)
     await projection.prepare()
@@ -141,13 +142,13 @@ async def _graph(store: Any) -> Contest:
         await driver.execute_query(CONSTRAINT.format(label=label), database_=store.database)
 
     async def upsert(batch: Sequence[Change]) -> None:
-        rows = [_row(change) for change in batch]
+        rows = [_make_row(change) for change in batch]
         await driver.execute_query(UPSERT, {"rows": rows}, database_=store.database)
 
     return Contest(projection, upsert)
 
 
-def _row(change: Change) -> dict[str, Any]:
+def _make_row(change: Change) -> dict[str, Any]:
     node = Node() if change.deleted else item_node(change)
     own = {"key": change.stream.key, "version": change.version, "event_id": change.event_id,
            "digest": change.digest, "deleted": change.deleted}  # fmt: skip

@@ -1,8 +1,9 @@
-"""Does it matter how much is retained, and that some transaction stays open?
+"""Is the relay slower if much is retained and some transaction stays open?
 
-The time of a poll that finds one new message, and the drain of a backlog, over an almost empty
-table; then the same over a table of published messages, while a transaction that has a transaction
-id and a snapshot stays open, from before the first of them was written. Held against 1.5 times.
+Two times are measured over an almost empty table: a poll that finds one new message, and the drain
+of a backlog. Then both are measured over a table of published messages, while a transaction stays
+open that has a transaction id and a snapshot from before the first of them was written. The figures
+are held against 1.5 times.
 """
 
 import asyncio
@@ -15,27 +16,27 @@ import psycopg
 from bench.rig.backlog import fill
 from bench.rig.figure import Figure, median
 from bench.rig.rig import Rig, fresh
-from bench.rig.role_process import RoleProcess, drained
+from bench.rig.role_process import RoleProcess, wait_until_drained
 from outbox.cursor.cut import Cut, CutReader
 from outbox.postgres.connection import connect
 from outbox.settings import Settings
 
 POLLS = 200
 RETAINED_PAYLOAD_BYTES = 50
-PUBLISH = "SELECT outbox.publish('bench.thing', 'k', 'bench.happened.v1', '{}')"
+PUBLISH = "SELECT outbox.publish('bench.sample', 'k', 'bench.happened.v1', '{}')"
 ALL_PUBLISHED = """
     UPDATE outbox.relay SET cursor = pg_current_snapshot(), upto = NULL, position = 0
 """
 
 
 async def ask(rig: Rig) -> list[Figure]:
-    """Poll and drain, before and after."""
+    """Measure poll and drain over an almost empty table, and over a full one."""
     effort = rig.effort
     async with fresh(rig) as own:
         empty_poll, empty_drain = await _measure(own)
     async with fresh(rig) as own, _open_transaction(own.settings) as opened:
         await fill(own.settings, effort.retained_messages, RETAINED_PAYLOAD_BYTES)
-        await _all_published(own.settings)
+        await _mark_all_published(own.settings)
         await asyncio.sleep(max(0.0, opened + effort.open_seconds - monotonic()))
         full_poll, full_drain = await _measure(own)
         open_seconds = monotonic() - opened
@@ -49,14 +50,15 @@ async def ask(rig: Rig) -> list[Figure]:
 
 
 async def _measure(rig: Rig) -> tuple[float, float]:
-    """Seconds of a poll that finds one message, and of the drain."""
-    poll = await _poll(rig.settings)
+    """Return the seconds of a poll that finds one message, and those of the drain."""
+    poll = await _time_polls(rig.settings)
     await fill(rig.settings, rig.effort.retained_drain)
     async with RoleProcess(rig.settings):
-        return poll, await drained(rig.settings)
+        return poll, await wait_until_drained(rig.settings)
 
 
-async def _poll(settings: Settings) -> float:
+async def _time_polls(settings: Settings) -> float:
+    """Return the median of POLLS polls, in seconds."""
     seconds = []
     async with await connect(settings) as connection, await connect(settings) as writer:
         reader = CutReader(connection, settings.page_messages, settings.page_bytes)
@@ -69,13 +71,13 @@ async def _poll(settings: Settings) -> float:
             rows = await reader.small(Cut(cursor, upto))
             seconds.append(perf_counter() - started)
             assert rows is not None  # noqa: S101 - a poll that found nothing is not what we time
-            assert len(rows) == 1  # noqa: S101 - as above
+            assert len(rows) == 1  # noqa: S101 - one message is what we time
             cursor = upto
         await writer.execute(ALL_PUBLISHED)
     return median(seconds)
 
 
-async def _all_published(settings: Settings) -> None:
+async def _mark_all_published(settings: Settings) -> None:
     async with await connect(settings) as connection:
         await connection.execute(ALL_PUBLISHED)
         await connection.execute("VACUUM (ANALYZE) outbox.messages")
@@ -83,7 +85,10 @@ async def _all_published(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _open_transaction(settings: Settings) -> AsyncIterator[float]:
-    """Since when; it has an id, and a snapshot that keeps dead rows from being pruned."""
+    """Hold a transaction open for the length of the block, and yield when it began.
+
+    It has a transaction id, and a snapshot that keeps dead rows from being pruned.
+    """
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         await connection.execute("SELECT pg_current_xact_id()")

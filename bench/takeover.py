@@ -1,9 +1,9 @@
-"""How soon does another relay publish when the one that leads is killed?
+"""How soon does another relay publish when the leading one is killed?
 
-Two relays with a lease of LEASE_SECONDS. The leader is ended by SIGKILL, which releases nothing,
-and an event is committed: `takeover_seconds` is from the kill to the moment when PostgreSQL shows
-the event as acknowledged, the slowest of some rounds. Held against the lease and two seconds;
-`takeover_ratio` is the same in leases.
+Two relays run, with a lease of LEASE_SECONDS. The leader is ended by SIGKILL, which releases
+nothing, and an event is committed. `takeover_seconds` is the time from the kill to the moment when
+PostgreSQL shows the event as acknowledged, the slowest of some rounds. It is held against the lease
+and two seconds. `takeover_ratio` is the same time in leases.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ import psycopg
 
 from bench.rig.figure import Figure
 from bench.rig.rig import Rig, fresh
-from bench.rig.role_process import RoleProcess, drained
+from bench.rig.role_process import RoleProcess, wait_until_drained
 from outbox.settings import Settings
 
 LEASE_SECONDS = 2.0
 ENVIRONMENT = {
     "AFTERCOMMIT_LEASE_SECONDS": str(LEASE_SECONDS),
-    "AFTERCOMMIT_PRUNE_CHECK_SECONDS": "0",  # a second session of the leader is no standby
+    "AFTERCOMMIT_PRUNE_CHECK_SECONDS": "0",  # or the leader's second session looks like a standby
 }
 CONNECTED_SECONDS = 60.0
-PUBLISH = "SELECT outbox.publish('bench.thing', 'k', 'bench.happened.v1', '{}')"
+PUBLISH = "SELECT outbox.publish('bench.sample', 'k', 'bench.happened.v1', '{}')"
 RELAYS = """
     SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'aftercommit relay' AND datname = current_database()
@@ -31,7 +31,7 @@ RELAYS = """
 
 
 async def ask(rig: Rig) -> list[Figure]:
-    """Kill whoever leads, again and again."""
+    """Kill the leading relay, again and again, and measure each takeover."""
     async with fresh(rig) as own:
         slowest = max([await _measure(own.settings) for _ in range(rig.effort.takeovers)])
     against = f"lease of {LEASE_SECONDS:g} s; at most that and 2 s"
@@ -42,24 +42,24 @@ async def ask(rig: Rig) -> list[Figure]:
 
 
 async def _measure(settings: Settings) -> float:
-    """Seconds from the kill of a leader, with another one standing by, to the next event."""
+    """Return the seconds from a leader's kill, with a standby beside it, to the next event."""
     connecting = psycopg.AsyncConnection.connect(settings.libpq_url(), autocommit=True)
     async with AsyncExitStack() as ends, await connecting as connection:
         leader = RoleProcess(settings, environment=ENVIRONMENT)
         standby = RoleProcess(settings, environment=ENVIRONMENT, ready=None)
         await ends.enter_async_context(leader)
         await ends.enter_async_context(standby)
-        await _both_connected(connection)
+        await _wait_until_both_connected(connection)
         await connection.execute(PUBLISH)
-        await drained(settings)
+        await wait_until_drained(settings)
         await leader.kill()
         killed = perf_counter()
         await connection.execute(PUBLISH)
-        await drained(settings)
+        await wait_until_drained(settings)
         return perf_counter() - killed
 
 
-async def _both_connected(connection: psycopg.AsyncConnection) -> None:
+async def _wait_until_both_connected(connection: psycopg.AsyncConnection) -> None:
     async with asyncio.timeout(CONNECTED_SECONDS):
         while (await (await connection.execute(RELAYS)).fetchone() or (0,))[0] < 2:  # noqa: ASYNC110 - other processes
             await asyncio.sleep(0.02)

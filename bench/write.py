@@ -1,13 +1,14 @@
-"""What does saying so cost a domain transaction?
+"""How much slower is a domain transaction that publishes events?
 
-Eight writers, each a process with one connection, do one UPDATE of one row a transaction: without
-an event, with one, with ten of that row's key, and with ten of ten keys, in short slices by turns,
-so that noise meets all of them alike. The ratio is transactions a second with events over without.
-`write_ratio_*` is psycopg with `commit_messages`; `*_unit_of_work` is the whole UnitOfWork over
-SQLAlchemy against the same without an event. As the rows are there before, so are their heads.
+Eight writers, each a process with one connection, do one UPDATE of one row in each transaction:
+without an event, with one, with ten of that row's key, and with ten of ten keys. They change
+between these in short slices, so that noise meets all of them alike. The ratio is transactions a
+second with events, divided by those without. `write_ratio_*` is psycopg with `commit_messages`;
+`*_unit_of_work` is the whole UnitOfWork over SQLAlchemy, compared with a UnitOfWork without an
+event. The rows exist before, and so do their stream heads.
 
-PostgreSQL is durable (fsync on), the disk is whatever the machine has. Weakness: on two cores the
-writers' own Python is most of what is measured.
+PostgreSQL is durable (fsync on), and the disk is whatever the machine has. Weakness: on two cores
+the writers' own Python is most of what is measured.
 """
 
 import asyncio
@@ -20,27 +21,27 @@ from time import monotonic
 
 from bench.rig.figure import Figure
 from bench.rig.rig import Rig, fresh
-from bench.rig.writer import READY, THINGS
+from bench.rig.writer import READY, SAMPLES
 from outbox.postgres.connection import connect
 from outbox.settings import Settings
 
 WRITERS = 8
 READY_SECONDS = 300.0
 START_SECONDS = 0.5  # until all have read when to begin
-THINGS_TABLE = (
-    "CREATE TABLE things (id integer PRIMARY KEY, n integer NOT NULL) WITH (fillfactor = 50)"
+SAMPLES_TABLE = (
+    "CREATE TABLE samples (id integer PRIMARY KEY, n integer NOT NULL) WITH (fillfactor = 50)"
 )
-THINGS_ROWS = "INSERT INTO things SELECT id, 0 FROM generate_series(0, %s) AS id"
-# What the transactions that inserted the rows would have left.
+SAMPLES_ROWS = "INSERT INTO samples SELECT id, 0 FROM generate_series(0, %s) AS id"
+# The stream heads that the transactions which inserted the rows would have left.
 HEADS = """
 INSERT INTO outbox.streams (aggregatetype, aggregateid, version, position, digest)
-SELECT 'bench.thing', 't' || id, 1, nextval('outbox.positions'), repeat('0', 32)
-FROM things
+SELECT 'bench.sample', 'sample-' || id, 1, nextval('outbox.positions'), repeat('0', 32)
+FROM samples
 """
 
 
 async def ask(rig: Rig) -> list[Figure]:
-    """Both ways of writing."""
+    """Measure both ways of writing."""
     driver, unit = await _measure(rig, "driver"), await _measure(rig, "unit")
     seconds = rig.effort.write_slices * rig.effort.write_slice_seconds
 
@@ -62,17 +63,17 @@ async def _measure(rig: Rig, way: str) -> Counter[str]:
         await prepare(own.settings)
         writers = [await _start(own, way, seed) for seed in range(WRITERS)]
         for writer in writers:
-            await _ready(writer)
+            await _wait_until_ready(writer)
         begin = f"{monotonic() + START_SECONDS}\n".encode()
         done = await asyncio.gather(*(writer.communicate(begin) for writer in writers))
         return sum((Counter(json.loads(output)) for output, _ in done), Counter())
 
 
 async def prepare(settings: Settings) -> None:
-    """The rows that the writers change."""
+    """Insert the rows that the writers change, and their stream heads."""
     async with await connect(settings) as connection:
-        await connection.execute(THINGS_TABLE)
-        await connection.execute(THINGS_ROWS, [THINGS + WRITERS])
+        await connection.execute(SAMPLES_TABLE)
+        await connection.execute(SAMPLES_ROWS, [SAMPLES + WRITERS])
         await connection.execute(HEADS)
         await connection.execute("ANALYZE")
         await connection.execute("CHECKPOINT")
@@ -87,8 +88,8 @@ async def _start(rig: Rig, way: str, seed: int) -> Process:
     )  # fmt: skip
 
 
-async def _ready(writer: Process) -> None:
-    """It is connected, however long a busy machine takes for that."""
+async def _wait_until_ready(writer: Process) -> None:
+    """Return once the writer is connected, however long a busy machine takes for that."""
     assert writer.stdout is not None  # noqa: S101 - it was asked for
     async with asyncio.timeout(READY_SECONDS):
         if (await writer.stdout.readline()).strip() != READY:

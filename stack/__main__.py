@@ -25,7 +25,7 @@ app = typer.Typer(
 
 @app.callback()
 def configure() -> None:
-    """Logs go to the standard error, so that the standard output is only what was asked for."""
+    """Send logs to the standard error, so that the standard output has only what was asked for."""
     logs.configure("console", "info")
 
 
@@ -79,7 +79,7 @@ def demo(
 @app.command("drift-drill")
 def drift_drill(
     keys: Annotated[int, typer.Option(min=1_000, max=MAX_NUMBER, help="How many items.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Which of them are broken.")] = 1,
+    seed: Annotated[int, typer.Option(help="Draws which items are broken.")] = 1,
     patience: Annotated[
         float,
         typer.Option(min=0, max=MAX_WAIT_SECONDS, callback=refuse_nan, help="Seconds; of a check."),
@@ -99,11 +99,11 @@ def drift_drill(
     options = DrillOptions(keys, patience_seconds=patience, seed=seed, keep=keep)
     outcomes: list[DrillOutcome] = []
 
-    async def drilled() -> None:
+    async def run_drill() -> None:
         outcomes.append(await drill(options, complain))
 
     try:
-        code = run_until_signal(drilled())
+        code = run_until_signal(run_drill())
     except StackError as error:
         complain(*f"The drill failed. {error}".splitlines())
         raise typer.Exit(2) from error
@@ -114,7 +114,7 @@ def drift_drill(
 
 
 async def stay_up(data: Path | None, *, keep: bool, as_json: bool) -> None:
-    """Up, described, and waiting to be cancelled."""
+    """Start every part, print how to reach them, and wait until it is cancelled."""
     from stack.machine import machine  # not at the top: the broker's process starts without it
 
     async with machine(data, keep=keep) as running:
@@ -126,7 +126,7 @@ async def stay_up(data: Path | None, *, keep: bool, as_json: bool) -> None:
 
 
 def describe_environment(running: "Machine") -> list[str]:
-    """Lines for a shell: the providers as comments, the environment as exports."""
+    """Return lines for a shell: the providers as comments, the environment as exports."""
     comments = [f"# {line}" for line in running.providers()]
     exports = [
         f"export {name}={shlex.quote(value)}" for name, value in running.environment().items()
@@ -135,7 +135,7 @@ def describe_environment(running: "Machine") -> list[str]:
 
 
 def describe_as_json(running: "Machine") -> dict[str, object]:
-    """The same for a program."""
+    """Return the environment, the providers, the pids and the folder, for a program to read."""
     return {
         "environment": running.environment(),
         "providers": {part.name: part.provider for part in running.parts},

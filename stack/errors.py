@@ -1,4 +1,4 @@
-"""What may go wrong while a machine starts. Every message says what to do or shows the log.
+"""What may go wrong while a machine starts. Each message says what to do, or shows the log.
 
 StackError
 ├── FolderUnusable   the data folder or an installation cannot be used by the server's account

@@ -10,8 +10,8 @@ from typing import TypeVar
 from stack.errors import StackError
 from stack.part import GraphPart, Part, VectorsPart
 from stack.process.folder import run_folder
-from stack.servers.graph import graph
-from stack.servers.mock_broker import broker
+from stack.servers.broker import broker
+from stack.servers.graph.graph import graph
 from stack.servers.postgres import postgres
 from stack.servers.vectors import vectors
 from stack.settings import StackSettings
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Four parts that answered, and the folder with their data and logs."""
+    """Four parts that have answered, and the folder with their data and logs."""
 
     folder: Path
     postgres: Part
@@ -34,7 +34,10 @@ class Machine:
         return (self.postgres, self.kafka, self.graph, self.qdrant)
 
     def environment(self) -> dict[str, str]:
-        """The variables that our roles read. **It holds passwords**: for a child, not for a log."""
+        """Return the variables that our roles read.
+
+        **They hold passwords**: give them to a child process, and never to a log.
+        """
         variables = {
             "POSTGRES_URL": self.postgres.url,
             "KAFKA_URL": self.kafka.url,
@@ -49,7 +52,7 @@ class Machine:
         return variables
 
     def providers(self) -> list[str]:
-        """One line a part: its name, what stands behind it and where. Safe to print."""
+        """Return one line a part: its name, what stands behind it and where. Safe to print."""
         return [f"{part.name}: {part.provider} at {part.address}" for part in self.parts]
 
 
@@ -61,12 +64,14 @@ async def machine(
     settings: StackSettings | None = None,
     durable: bool = True,
 ) -> AsyncIterator[Machine]:
-    """Every part for the length of the block.
+    """Run every part for the length of the block.
 
     Data and logs lie in `data_folder`, which is never removed, or in a temporary folder that is
-    removed at the end unless `keep`. If one part cannot start, the others are undone and the error
-    is a StackError. Parts stop in the reverse order of becoming ready, also on an exception or a
-    cancellation; further cancellations do not hurry it, its limit is `stop_timeout_seconds` a part.
+    removed at the end unless `keep`. If one part cannot start, the others are stopped and a
+    StackError is raised. Parts stop in the reverse order of becoming ready, also on an exception or
+    a cancellation. Further cancellations do not make that faster: each part has
+    `stop_timeout_seconds` to end. `durable` is for PostgreSQL: without it a power cut may corrupt
+    the data.
     """
     settings = settings or StackSettings()
     with run_folder(data_folder, keep=keep) as folder:
@@ -77,7 +82,11 @@ async def machine(
 async def start_parts(
     exits: AsyncExitStack, folder: Path, settings: StackSettings, *, durable: bool
 ) -> Machine:
-    """All parts at once; what is ready stops with `exits`, what is not undoes itself."""
+    """Start all parts at once.
+
+    A part that is ready is stopped by `exits`; one that is not ready yet stops itself. StackError
+    says everything that went wrong; any other error is raised as it is.
+    """
     try:
         async with asyncio.TaskGroup() as group:
 
@@ -89,8 +98,8 @@ async def start_parts(
             neo4j = enter(graph(folder, settings))
             qdrant = enter(vectors(folder, settings))
     except BaseExceptionGroup as errors:
-        expected, surprises = errors.split(StackError)
-        if expected is None or surprises is not None:
+        expected, unexpected = errors.split(StackError)
+        if expected is None or unexpected is not None:
             raise
         raise merge_errors(expected) from errors
     return Machine(
@@ -103,5 +112,5 @@ async def start_parts(
 
 
 def merge_errors(errors: BaseExceptionGroup[StackError]) -> StackError:
-    """One error that says everything, for a person at a terminal."""
+    """Return one error with the messages of all, for an operator at a terminal."""
     return StackError("\n".join(str(error) for error in errors.exceptions))

@@ -1,4 +1,4 @@
-"""One part of a machine, as its users see it."""
+"""Part: one server of a machine, as its clients see it."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,9 +15,10 @@ PartName = Literal["postgres", "kafka", "graph", "qdrant"]
 class Part:
     """A part that answered at its `url` when this value was made.
 
-    `url` may carry a password when it came from the environment: it is left out of `repr`; show
-    `address` instead. `pid` is the server's process, None when it is not ours or is a library.
-    `stand_in` is True for something that speaks the protocol but is not the real product.
+    `url` may carry a password when it came from the environment, so `repr` leaves it out; show
+    `address` instead. `pid` is the server's process, and None when the process is not ours or the
+    part is a library. `stand_in` is True for something that speaks the protocol but is not the
+    real product.
     """
 
     name: PartName
@@ -28,7 +29,7 @@ class Part:
 
     @property
     def address(self) -> str:
-        """The URL without user, password and query: safe to print."""
+        """Return the URL without user, password and query: it is safe to print."""
         if self.name == "postgres":
             return str(PostgresAddress.parse(self.url))
         parts = urlsplit(self.url)
@@ -39,7 +40,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphPart(Part):
-    """The graph: reached by the official neo4j driver with this user, password and database."""
+    """The graph, which the official neo4j driver reaches with this user, password and database."""
 
     user: str
     password: SecretStr

@@ -1,6 +1,6 @@
-"""Roles: relay, consumers and HTTP in one process, as `python -m stack demo` runs them.
+"""Roles: relay, consumers and HTTP server in one process, for `python -m stack demo`.
 
-In production each is a process of its own; the code below is all that differs.
+In production each role is a process of its own. This module is the only difference.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from web.server import Serving
 
 @dataclass(frozen=True)
 class Roles:
-    """Everything that runs, and the projections to compare with PostgreSQL."""
+    """The roles that run, the URL of HTTP, and the projections to compare with PostgreSQL."""
 
     api: Api
     projections: tuple[Projection, Projection]
@@ -41,33 +41,33 @@ async def roles(settings: Settings) -> AsyncIterator[Roles]:
         async with Database(settings, "catalog") as database, catalog_graph(settings) as graph:
             vectors = live_vectors(client, embedder)
             api = catalog(
-                database, lambda: client, embedder, _waited(settings, database, vectors, graph)
+                database, lambda: client, embedder, _wait_for(settings, database, vectors, graph)
             )
             runners = {
                 "commands": Runner(settings, CommandReaction("catalog", api.dispatcher)),
                 "qdrant": Runner(settings, ProjectionReaction(vectors)),
                 "graph": Runner(settings, ProjectionReaction(graph)),
             }
-            async with running(Relay(settings), *runners.values()), _http(settings, api) as url:
+            async with running(Relay(settings), *runners.values()), _serving(settings, api) as url:
                 yield Roles(api, (vectors, graph), runners, url)
     finally:
         await client.close()
 
 
-def _waited(settings: Settings, database: Database, *projections: Projection) -> WaitedStores:
-    """The stores that run here already: local mode admits no second client."""
-    opened = {each.name: partial(_opened, each) for each in projections}
+def _wait_for(settings: Settings, database: Database, *projections: Projection) -> WaitedStores:
+    """Wait for the stores that are open here already: local mode admits no second client."""
+    opened = {each.name: partial(_lend, each) for each in projections}
     return WaitedStores(settings, database, opened)
 
 
 @asynccontextmanager
-async def _opened(projection: Projection, _: Settings) -> AsyncIterator[Projection]:
+async def _lend(projection: Projection, _: Settings) -> AsyncIterator[Projection]:
     yield projection
 
 
 @asynccontextmanager
 async def running(*workers: Relay | Runner) -> AsyncIterator[None]:
-    """Each worker in a task; one that fails ends the block, the end of the block stops all."""
+    """Run each worker in a task; one that fails ends the block, whose end stops all of them."""
     async with asyncio.TaskGroup() as group:
         for worker in workers:
             group.create_task(worker.run())
@@ -79,7 +79,7 @@ async def running(*workers: Relay | Runner) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _http(settings: Settings, api: Api) -> AsyncIterator[str]:
+async def _serving(settings: Settings, api: Api) -> AsyncIterator[str]:
     serving = Serving(settings.model_copy(update={"drain_seconds": 0.0}), api)
     task = asyncio.create_task(serving.run())
     up = asyncio.create_task(serving.url())

@@ -1,4 +1,4 @@
-"""What the environment says about the parts: read once, checked, frozen, passed down."""
+"""Settings: what the environment says about the parts, read once, checked and never changed."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,19 +13,21 @@ from stack.errors import StackError
 
 
 class StackSettings(EnvironmentSettings):
-    """URLs of parts that exist already; a part without one is started from its wheel.
+    """URLs of parts that exist already; a part without a URL is started from its wheel.
 
     An empty variable counts as absent. Two limits, in seconds, bound every start and stop.
-    The providers say what stands behind a missing URL: `wheel`, `local`, `mock` and `arcadedb` need
+
+    The providers say what stands behind a missing URL. `wheel`, `local`, `mock` and `arcadedb` need
     nothing more than wheels; `docker` is a container; `maven` is Apache Kafka, or Neo4j, from its
-    artifacts, kept in `cache_folder()`; `best` is the first real one that this machine has the
-    means for, and the light one where it has none. Means that are there and fail are an error,
-    never a reason for another provider. `kafka_quick_start` and `graph_quick_start` trade a
-    server's speed under load for a start in half the time.
+    artifacts, which `cache_folder()` keeps. `best` is the first real one that this machine can run,
+    and the one of the wheel where it can run none. What is installed and fails is an error, and
+    never a reason for another provider. `kafka_quick_start` and `graph_quick_start` start a server
+    in half the time, and make it slower under load.
     """
 
     model_config = SettingsConfigDict(
-        # A field's name with it is read, too: without it, `CACHE` of any other program would be.
+        # A field is read by its own name, too: without a prefix it would be `CACHE`, which may be
+        # another program's.
         env_prefix="STACK_",
         frozen=True,
         env_file=".env",
@@ -83,13 +85,13 @@ class StackSettings(EnvironmentSettings):
         return url
 
     def cache_folder(self) -> Path:
-        """Where downloads are kept: AFTERCOMMIT_CACHE, else a folder in the user's cache."""
+        """Return where downloads are kept: AFTERCOMMIT_CACHE, else a folder in the user's cache."""
         if self.cache is not None:
             return self.cache.absolute()
         return (self.xdg_cache_home or _home() / ".cache").absolute() / "aftercommit"
 
     def graph_password(self) -> SecretStr:
-        """The password for NEO4J_URL: from the variable, else the file, else empty."""
+        """Return the password for NEO4J_URL: from the variable, else the file, else empty."""
         if self.neo4j_password is not None:
             return self.neo4j_password
         if self.neo4j_password_file is not None:
@@ -98,7 +100,7 @@ class StackSettings(EnvironmentSettings):
 
 
 def _home() -> Path:
-    """StackError for a user id that has neither HOME nor an entry in the passwd file."""
+    """Raise StackError for a user id that has neither HOME nor an entry in the passwd file."""
     try:
         return Path.home()
     except RuntimeError:

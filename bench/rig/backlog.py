@@ -1,4 +1,4 @@
-"""Backlog: messages as many transactions would have left them, made by PostgreSQL itself."""
+"""Backlog: messages as many transactions would have left them; PostgreSQL itself makes them."""
 
 from outbox.postgres.connection import connect
 from outbox.settings import Settings
@@ -11,15 +11,15 @@ TRANSACTIONS = 100
 FILL = """
 INSERT INTO outbox.messages
     (position, id, aggregatetype, aggregateid, type, version, topic, payload)
-SELECT nextval('outbox.positions'), gen_random_uuid(), 'bench.thing', 'thing-' || n %% %(keys)s,
-       'bench.happened.v1', n / %(keys)s + 1, 'bench.thing.events',
+SELECT nextval('outbox.positions'), gen_random_uuid(), 'bench.sample', 'sample-' || n %% %(keys)s,
+       'bench.happened.v1', n / %(keys)s + 1, 'bench.sample.events',
        '{"text":"' || repeat('x', %(bytes)s) || '"}'
 FROM generate_series(%(first)s::int, %(last)s::int) AS n
 """
 
 
 async def fill(settings: Settings, messages: int, payload_bytes: int = PAYLOAD_BYTES) -> None:
-    """Add `messages` in TRANSACTIONS transactions."""
+    """Add so many messages, in some TRANSACTIONS transactions."""
     async with await connect(settings) as connection:
         step = max(1, messages // TRANSACTIONS)
         for first in range(0, messages, step):

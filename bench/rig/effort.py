@@ -1,11 +1,11 @@
-"""Effort: how much of everything a run does; the quick form answers all questions in minutes."""
+"""Effort: how much work a run does; with the quick one all questions take some minutes."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Counts, and durations in seconds."""
+    """How much each question does: counts, and durations in seconds."""
 
     messages: int
     kafka_messages: int

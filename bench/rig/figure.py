@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`value` is None where it could not be measured here; `against` then says why."""
+    """One number. `value` is None if it could not be measured here; `against` then says why."""
 
     key: str
     value: float | None
@@ -15,7 +15,7 @@ class Figure:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of the sorted values do not exceed."""
+    """Return the value that `percent` percent of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 

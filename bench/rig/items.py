@@ -1,7 +1,7 @@
 """Items: the changes of a catalog that the projections are measured with.
 
-Texts of some twenty words and two attributes, one of them shared by every tenth item, as catalogs
-have them. Vectors are drawn once: what a model costs is another question.
+An item has a text of some twenty words and two attributes; every tenth item shares one of them.
+Vectors are drawn once, since the cost of a model is another question.
 """
 
 import random
@@ -21,7 +21,7 @@ WORDS = ("north", "river", "stone", "light", "small", "copper", "field", "mornin
 
 
 class DrawnEmbedder:
-    """Vectors by a text's place in a fixed list: nearly free, and the same for the same text."""
+    """Vectors from a fixed list, by the length of the text: nearly free, and always the same."""
 
     model = "drawn-256"
     dimension = DIMENSION
@@ -32,17 +32,17 @@ class DrawnEmbedder:
         self._vectors: Rows = numpy.asarray(drawn)
 
     async def embed(self, texts: Sequence[str]) -> Rows:
-        """An array, as real models give."""
+        """Return one row a text, in an array like that of a real model."""
         return self._vectors[[len(text) * 31 % 512 for text in texts]]
 
 
 def changes(first: int, count: int, version: int) -> list[Change]:
-    """One change a key; from version 2 on, every twentieth is a delete."""
-    return [_change(number, version) for number in range(first, first + count)]
+    """Return one change for each key; from version 2 on, every twentieth is a delete."""
+    return [_make_change(number, version) for number in range(first, first + count)]
 
 
-def _change(number: int, version: int) -> Change:
-    event = _event(number, version)
+def _make_change(number: int, version: int) -> Change:
+    event = _make_event(number, version)
     return Change(
         stream=StreamKey(ItemEvent.aggregate, event.key()),
         version=version,
@@ -53,7 +53,7 @@ def _change(number: int, version: int) -> Change:
     )
 
 
-def _event(number: int, version: int) -> ItemEvent:
+def _make_event(number: int, version: int) -> ItemEvent:
     if version > 1 and number % DELETED_EVERY == 0:
         return ItemRemoved(catalog_id="bench", item_id=f"i{number}")
     words = [WORDS[(number * 7 + version + place * 3) % len(WORDS)] for place in range(20)]

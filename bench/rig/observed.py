@@ -1,7 +1,7 @@
 """A relay that notes when the broker acknowledged each position: `python -m bench.rig.observed`.
 
-On SIGTERM it writes them as JSON to its standard output. Times are of the machine's monotonic
-clock, which all processes share. The note is taken in the producer's own callback.
+On SIGTERM it writes its notes as JSON to its standard output. The times are those of the machine's
+monotonic clock, which all processes share. A note is taken when the send of its batch returns.
 """
 
 from time import monotonic
@@ -17,7 +17,7 @@ ACKNOWLEDGED: dict[int, float] = {}
 
 
 class ObservedPublisher(Publisher):
-    """Publisher, with a note of each acknowledgement."""
+    """A Publisher that notes each acknowledgement."""
 
     async def _send(self, batch: Batch) -> Delivery:
         delivery = await super()._send(batch)
@@ -27,7 +27,7 @@ class ObservedPublisher(Publisher):
 
 
 if __name__ == "__main__":
-    vars(outbox.relay.sender)["Publisher"] = ObservedPublisher  # where the carrier looks
+    vars(outbox.relay.sender)["Publisher"] = ObservedPublisher  # the relay's sender finds it there
     settings = Settings()
     relay = Relay(settings)
     run_role(settings, relay.run, relay.stop)

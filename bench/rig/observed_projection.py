@@ -1,10 +1,9 @@
 """A projection that notes when it has applied each change.
 
-It runs as a process of its own: `python -m bench.rig.observed_projection`.
-
-Its name, `qdrant` or `neo4j`, follows. On SIGTERM it writes the notes as JSON to its standard
-output: `key` and `version` by the machine's monotonic clock, which all processes share. The note
-is taken when `apply` has returned, which is when the store shows the change.
+It runs as a process of its own: `python -m bench.rig.observed_projection NAME`, where NAME is
+`qdrant` or `neo4j`. On SIGTERM it writes its notes as JSON to its standard output: the time of each
+`key version`, by the machine's monotonic clock, which all processes share. A note is taken when
+`apply` has returned, which is when the store shows the change.
 """
 
 import sys
@@ -23,7 +22,7 @@ APPLIED: dict[str, float] = {}
 
 
 class ObservedReaction(ProjectionReaction):
-    """ProjectionReaction, with a note of what each call has applied."""
+    """A ProjectionReaction that notes what each call has applied."""
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
         await super().apply(envelopes)
@@ -33,7 +32,7 @@ class ObservedReaction(ProjectionReaction):
 
 
 class ObservedRole:
-    """The role that `python -m consumers NAME` runs, with the notes."""
+    """The role that `python -m consumers NAME` runs, with an ObservedReaction."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""Rig: what the questions are asked of: one PostgreSQL, a new database and broker for each."""
+"""Rig: one PostgreSQL for all questions, with a new database and a new broker for each."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -17,20 +17,20 @@ from outbox.settings import Settings
 from stack.errors import StackError
 from stack.part import Part
 from stack.process.folder import run_folder
+from stack.servers.broker import broker
 from stack.servers.kafka import KafkaServer
-from stack.servers.mock_broker import broker
 from stack.servers.postgres import postgres
 from stack.settings import StackSettings
 
 MOCK = StackSettings(kafka_url=None, kafka_provider="mock")
 REAL = StackSettings(kafka_url=None, kafka_provider="maven", kafka_quick_start=False)
-TOPIC = "bench.thing.events"
+TOPIC = "bench.sample.events"
 PARTITIONS = 4  # as many as the mock broker gives a topic
 
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """Servers for one question; `why_no_kafka` says what keeps a real broker from running here."""
+    """Servers for one question; `why_no_kafka` says why a real broker cannot run here."""
 
     effort: Effort
     folder: Path
@@ -43,7 +43,7 @@ class Rig:
 
 @asynccontextmanager
 async def rigs(effort: Effort) -> AsyncIterator[Rig]:
-    """PostgreSQL for the length of the block, durable as in production; no database yet."""
+    """Run PostgreSQL for the length of the block, durable as in production; without a database."""
     with run_folder(None, keep=False) as folder:
         async with AsyncExitStack() as stack, postgres(folder, MOCK) as server:
             settings = Settings(postgres_url=SecretStr(server.url), publish_timeout_seconds=30.0)
@@ -54,7 +54,11 @@ async def rigs(effort: Effort) -> AsyncIterator[Rig]:
 async def fresh(
     rig: Rig, *, real: bool = False, topics: Sequence[str] = (TOPIC,)
 ) -> AsyncIterator[Rig]:
-    """A migrated database and an empty broker; `kafka` is None where a real one cannot run."""
+    """Open a migrated database and an empty broker for the length of the block.
+
+    With `real` the broker is Apache Kafka with these topics, and `kafka` is None where it cannot
+    run; without it, the broker is the stand-in.
+    """
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(_database(rig))
         try:
@@ -68,7 +72,7 @@ async def fresh(
 
 @asynccontextmanager
 async def best(rig: Rig, topics: Sequence[str]) -> AsyncIterator[Rig]:
-    """As `fresh`: with a real broker, else the stand-in."""
+    """Open a migrated database, and a real broker or else the stand-in, for the block's length."""
     async with AsyncExitStack() as stack:
         own = await stack.enter_async_context(fresh(rig, real=True, topics=topics))
         yield own if own.kafka else await stack.enter_async_context(fresh(rig))
@@ -87,7 +91,7 @@ async def _database(rig: Rig) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _broker(folder: Path, topics: Sequence[str] | None) -> AsyncIterator[Part]:
-    """A real one with these topics, or the stand-in."""
+    """Run a real broker with these topics, or without topics the stand-in."""
     own = folder / secrets.token_hex(4)
     own.mkdir()
     if topics is None:

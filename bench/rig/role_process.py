@@ -1,4 +1,4 @@
-"""RoleProcess: the relay, or another role, as production runs it, watched through /proc."""
+"""RoleProcess: the relay, or another role, as in production, and watched through /proc."""
 
 import asyncio
 import os
@@ -22,9 +22,10 @@ DRAIN_TIMEOUT_SECONDS = 1_800.0
 
 
 class RoleProcess:
-    """Runs for the length of the block; entered once it has logged `ready`. A relay by default.
+    """A process that runs for the length of the block; it is a relay unless `command` says more.
 
-    Without `ready` nobody waits for it, as for a relay that stands by.
+    The block begins once the process has logged `ready`; with None it begins at once, for a relay
+    that stands by.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class RoleProcess:
         ready: str | None = "relay leads",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._environment = _environment(settings) | dict(environment or {})
+        self._environment = _make_environment(settings) | dict(environment or {})
         self._command = command or ("-m", "outbox", "relay")
         self._ready = ready.encode() if ready else None
         self._process: Process | None = None
@@ -46,7 +47,7 @@ class RoleProcess:
         )  # fmt: skip
         if self._ready:
             await asyncio.wait_for(
-                self._is_ready(self._process, self._ready), START_TIMEOUT_SECONDS
+                self._wait_until_ready(self._process, self._ready), START_TIMEOUT_SECONDS
             )
         return self
 
@@ -54,7 +55,7 @@ class RoleProcess:
         await self.stop()
 
     async def stop(self) -> bytes:
-        """End it in order; what it wrote to its standard output."""
+        """End it in order, and return what it wrote to its standard output."""
         process, self._process = self._process, None
         if process is None:
             return b""
@@ -63,7 +64,7 @@ class RoleProcess:
         return output
 
     async def kill(self) -> None:
-        """End it by SIGKILL, with all that it has in hand."""
+        """End it by SIGKILL; it finishes nothing that it has begun."""
         process, self._process = self._process, None
         assert process is not None  # noqa: S101 - inside `async with`
         process.kill()
@@ -77,7 +78,7 @@ class RoleProcess:
     def resident_mib(self) -> float:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES / MIB
 
-    async def _is_ready(self, process: Process, ready: bytes) -> None:
+    async def _wait_until_ready(self, process: Process, ready: bytes) -> None:
         assert process.stderr is not None  # noqa: S101 - it was asked for
         while line := await process.stderr.readline():
             if ready in line:
@@ -86,31 +87,35 @@ class RoleProcess:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
+    """Return the user and system time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
-async def drained(settings: Settings) -> float:
-    """Seconds from now until PostgreSQL shows everything as acknowledged."""
+async def wait_until_drained(settings: Settings) -> float:
+    """Wait until PostgreSQL shows everything as acknowledged; return the seconds that it took."""
     started = perf_counter()
     async with (
         asyncio.timeout(DRAIN_TIMEOUT_SECONDS),
         await psycopg.AsyncConnection.connect(settings.libpq_url(), autocommit=True) as connection,
     ):
-        while not await _done(connection):  # noqa: ASYNC110 - another process's progress
+        while not await _is_drained(connection):  # noqa: ASYNC110 - another process's progress
             await asyncio.sleep(0.02)
     return perf_counter() - started
 
 
-async def _done(connection: psycopg.AsyncConnection) -> bool:
-    """Cheap to ask: the relay clears `upto` when the cut is done; the exact count comes last."""
+async def _is_drained(connection: psycopg.AsyncConnection) -> bool:
+    """Return whether nothing is pending.
+
+    The first question is cheap: the relay clears `upto` when its cut is done. Only then the pending
+    messages are counted.
+    """
     rows = await connection.execute("SELECT published > 0 AND upto IS NULL FROM outbox.relay")
     row = await rows.fetchone()
     return bool(row and row[0]) and (await read_status(connection)).pending == 0
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _make_environment(settings: Settings) -> dict[str, str]:
     return os.environ | {
         "POSTGRES_URL": settings.libpq_url(),
         "KAFKA_URL": settings.kafka_url,

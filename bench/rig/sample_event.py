@@ -1,4 +1,4 @@
-"""The event that the write side is measured with."""
+"""Sample event: the event that the write side is measured with."""
 
 from typing import ClassVar
 
@@ -6,14 +6,14 @@ from schemas.envelope import Event
 
 
 class SampleEvent(Event):
-    """One small fact about one row."""
+    """A small event about one row."""
 
     type: ClassVar[str] = "bench.happened.v1"
-    topic: ClassVar[str] = "bench.thing.events"
-    aggregate: ClassVar[str] = "bench.thing"
+    topic: ClassVar[str] = "bench.sample.events"
+    aggregate: ClassVar[str] = "bench.sample"
 
-    thing: str
+    sample: str
     text: str = "x" * 100
 
     def key(self) -> str:
-        return self.thing
+        return self.sample

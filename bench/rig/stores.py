@@ -1,8 +1,8 @@
-"""The secondary stores that questions are asked of: the best this machine has the means for.
+"""Stores: the secondary stores that are measured, the best that this machine can run.
 
 Without a Qdrant server that is Qdrant's own engine in a process of its own, behind the REST
-stand-in of the tests: what crosses the network, and what the engine does with it, are as with the
-server. Local mode would be asked inside the consumer, and its Python is all there would be to see.
+stand-in of the tests: what crosses the network, and what the engine does with it, are the same as
+with the server. Local mode would run inside the consumer, and only its Python would be measured.
 """
 
 import secrets
@@ -19,7 +19,7 @@ from qdrant_client import AsyncQdrantClient
 from bench.rig.rig import Rig
 from consumers.neo4j.projection import connect as connect_graph
 from stack.part import VectorsPart
-from stack.process.probe import Probe, listening
+from stack.process.probe import Probe, require_listener
 from stack.process.process import Process, Program
 from stack.servers.container import engine_answers
 from stack.servers.mock_broker import import_path
@@ -50,7 +50,11 @@ class GraphStore:
 
 @asynccontextmanager
 async def vectors_part(rig: Rig) -> AsyncIterator[VectorsPart]:
-    """Qdrant: at QDRANT_URL with what it holds, in a container, or its engine, empty."""
+    """Open Qdrant for the length of the block.
+
+    That is the server at QDRANT_URL with all that it holds; else an empty one, in a container or
+    its engine behind the stand-in.
+    """
     settings = StackSettings(qdrant_provider="best")
     server = settings.qdrant_url is not None or await engine_answers()
     async with vectors(None, settings) if server else _engine(rig.folder, settings) as part:
@@ -71,7 +75,7 @@ async def _engine(folder: Path, settings: StackSettings) -> AsyncIterator[Vector
         environment={"PYTHONPATH": import_path()},
         holds_stdin=True,
     )
-    ready = Probe(partial(listening, LOOPBACK, port))
+    ready = Probe(partial(require_listener, LOOPBACK, port))
     process, _ = await Process.start(program, ready, settings)
     try:
         part = await remote(f"http://{LOOPBACK}:{port}", settings, ENGINE)
@@ -82,7 +86,7 @@ async def _engine(folder: Path, settings: StackSettings) -> AsyncIterator[Vector
 
 @asynccontextmanager
 async def vector_store(rig: Rig) -> AsyncIterator[VectorStore]:
-    """A client, open for the length of the block."""
+    """Open Qdrant and a client of it for the length of the block."""
     async with vectors_part(rig) as part:
         client = connect_vectors(part)
         try:
@@ -93,7 +97,7 @@ async def vector_store(rig: Rig) -> AsyncIterator[VectorStore]:
 
 @asynccontextmanager
 async def graph_store(rig: Rig) -> AsyncIterator[GraphStore]:
-    """A driver, open for the length of the block."""
+    """Empty the graph, and open a driver of it for the length of the block."""
     part = await rig.graphs.empty()
     async with connect_graph(part.url, part.user, part.password.get_secret_value()) as driver:
         yield GraphStore(part.provider, driver, part.database)

@@ -1,8 +1,8 @@
 """A writer as a process of its own: `python -m bench.rig.writer WAY SLICES SECONDS SEED`.
 
-It says READY once it is connected, and reads the moment to begin from its standard input. It goes
-through the variants slice by slice, at moments that all writers share, and ends with one line of
-JSON: how many transactions of each variant it committed; one a slice at least. WAY is how it
+It prints READY once it is connected, and reads the moment to begin from its standard input. It goes
+through the variants slice by slice, at moments that all writers share. It ends with one line of
+JSON: how many transactions of each variant it committed, at least one in each slice. WAY is how it
 writes: `driver` is psycopg with the product's statement, `unit` is UnitOfWork over SQLAlchemy.
 """
 
@@ -24,28 +24,28 @@ from outbox.settings import Settings
 from outbox.write.database import Database
 from outbox.write.publishing import commit_messages
 
-THINGS = 20_000  # rows, so that writers seldom meet
+SAMPLES = 20_000  # rows, so that writers seldom meet
 VARIANTS = {"none": 0, "one": 1, "ten": 10, "ten_keys": 10}
-UPDATE = "UPDATE things SET n = n + 1 WHERE id = %s"
+UPDATE = "UPDATE samples SET n = n + 1 WHERE id = %s"
 READY = b"ready"
 
 Transaction = Callable[[str, int], Awaitable[None]]
 
 
-def events(variant: str, thing: int) -> list[SampleEvent]:
-    """What a transaction says: about its own thing, or about ten things."""
+def events(variant: str, sample: int) -> list[SampleEvent]:
+    """Return what a transaction publishes: events about its own sample, or about ten samples."""
     step = 1 if variant == "ten_keys" else 0
-    return [SampleEvent(thing=f"t{thing + n * step}") for n in range(VARIANTS[variant])]
+    return [SampleEvent(sample=f"sample-{sample + n * step}") for n in range(VARIANTS[variant])]
 
 
 @asynccontextmanager
 async def by_driver(settings: Settings) -> AsyncIterator[Transaction]:
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
 
-        async def transaction(variant: str, thing: int) -> None:
-            await connection.execute(UPDATE, [thing], prepare=True)
-            if said := events(variant, thing):
-                await commit_messages(connection, said)
+        async def transaction(variant: str, sample: int) -> None:
+            await connection.execute(UPDATE, [sample], prepare=True)
+            if messages := events(variant, sample):
+                await commit_messages(connection, messages)
             else:
                 await connection.commit()
 
@@ -54,13 +54,13 @@ async def by_driver(settings: Settings) -> AsyncIterator[Transaction]:
 
 @asynccontextmanager
 async def by_unit(settings: Settings) -> AsyncIterator[Transaction]:
-    update = text("UPDATE things SET n = n + 1 WHERE id = :id")
+    update = text("UPDATE samples SET n = n + 1 WHERE id = :id")
     async with Database(settings, "bench") as database:
 
-        async def transaction(variant: str, thing: int) -> None:
+        async def transaction(variant: str, sample: int) -> None:
             async with database.unit_of_work("bench") as uow:
-                await uow.connection.execute(update, {"id": thing})
-                for event in events(variant, thing):
+                await uow.connection.execute(update, {"id": sample})
+                for event in events(variant, sample):
                     uow.publish(event)
                 await uow.commit()
 
@@ -71,24 +71,24 @@ WAYS = {"driver": by_driver, "unit": by_unit}
 
 
 async def write(way: str, slices: int, seconds: float, seed: int) -> Counter[str]:
-    """Transactions of each variant, committed within its slices."""
+    """Count the transactions of each variant that were committed within its slices."""
     rng = random.Random(seed)  # noqa: S311 - a load, not a secret
     done: Counter[str] = Counter()
     async with WAYS[way](Settings()) as transaction:
-        begin = await asyncio.to_thread(_told)
+        begin = await asyncio.to_thread(_read_begin)
         for number, variant in enumerate(list(VARIANTS) * slices):
             await asyncio.sleep(max(0.0, begin + number * seconds - monotonic()))
             until = begin + (number + 1) * seconds
-            await transaction(variant, rng.randrange(THINGS))
+            await transaction(variant, rng.randrange(SAMPLES))
             done[variant] += 1
             while monotonic() < until:
-                await transaction(variant, rng.randrange(THINGS))
+                await transaction(variant, rng.randrange(SAMPLES))
                 done[variant] += monotonic() < until
     return done
 
 
-def _told() -> float:
-    """When all begin, on the clock that they share."""
+def _read_begin() -> float:
+    """Report that we are ready, and return when all begin, on the clock that they share."""
     say(READY.decode())
     return float(sys.stdin.readline())
 

@@ -1,4 +1,4 @@
-"""The demo's input: the 3,376 US airports that the package vega-datasets carries."""
+"""Airports: the demo's input, the 3,376 US airports in the package vega-datasets."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ REMOVED = 50
 
 @dataclass(frozen=True, slots=True)
 class Airport:
-    """One line of the data set."""
+    """One airport of the data set."""
 
     iata: str
     name: str
@@ -26,6 +26,7 @@ class Airport:
     longitude: float
 
     def item(self, note: str = "") -> Item:
+        """Return the catalog's item for this airport; `note` ends its text."""
         attributes: dict[str, Attribute] = {
             "state": self.state,
             "city": self.city,
@@ -37,13 +38,13 @@ class Airport:
 
 
 def read(limit: int | None = None) -> list[Airport]:
-    """The airports, at most `limit` of them, in the order of the file."""
+    """Return the airports, at most `limit` of them, in the order of the file."""
     text = (files("vega_datasets") / "_data" / "airports.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines())
-    return [_airport(row) for row in rows][:limit]
+    return [_to_airport(row) for row in rows][:limit]
 
 
-def _airport(row: dict[str, str]) -> Airport:
+def _to_airport(row: dict[str, str]) -> Airport:
     return Airport(
         iata=row["iata"],
         name=row["name"],
@@ -54,12 +55,15 @@ def _airport(row: dict[str, str]) -> Airport:
     )
 
 
-def create() -> CreateCatalog:
+def create_catalog() -> CreateCatalog:
     return CreateCatalog(catalog_id=CATALOG_ID, name="Airports of the United States")
 
 
 def commands(airports: Sequence[Airport]) -> Iterator[Command]:
-    """Put every airport in, then change up to 300 and remove up to 50 others."""
+    """Yield commands that put every airport in, then change up to 300 and remove up to 50 others.
+
+    At most half of the airports are changed and a quarter removed, so a small demo does all three.
+    """
     changed = min(CHANGED, len(airports) // 2)
     removed = min(REMOVED, len(airports) // 4)
     yield from (_upsert(airport) for airport in airports)

@@ -1,7 +1,7 @@
-"""The demo: real input through every part, then a comparison of all four stores.
+"""Demo: real input goes through every part, and then the stores are compared.
 
-An upstream producer sends 3,376 airports as commands to Kafka, changes 300 and removes 50. What is
-reported at the end is counted in the store that each figure names.
+An upstream producer sends 3,376 airports as commands to Kafka, changes 300 and removes 50. Each
+figure that is reported at the end is counted in the store that it names.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ PARTITIONS = 4
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What `python -m stack demo` was asked for."""
+    """The options of `python -m stack demo`."""
 
     once: bool
     limit: int | None
@@ -49,8 +49,10 @@ class DemoOptions:
 
 
 class Summary(BaseModel):
-    """The outcome. `commands` and `published` are counted in Kafka, `committed` in PostgreSQL,
-    the rest in the store that they name; `drift_*` are the keys that differ from PostgreSQL.
+    """What the stores hold at the end.
+
+    `commands` and `published` are counted in Kafka, `committed` in PostgreSQL, and each other
+    figure in the store that it names; `drift_*` are the keys that differ from PostgreSQL.
     """
 
     commands: int
@@ -81,15 +83,17 @@ class DisagreementError(Exception):
 
 
 async def demo(options: DemoOptions, report: Report) -> None:
-    """Run it all; DisagreementError where a store lost, doubled or kept something."""
+    """Run the whole demo.
+
+    DisagreementError is raised if a store lost a message, has one twice, or kept a deleted item.
+    Without `options.once` it then goes on serving HTTP until it is cancelled.
+    """
     async with machine(options.data, keep=options.keep) as parts:
         report.providers(parts.providers())
         settings = settings_for(parts, options.http_port)
-        await migrate(settings.libpq_url(), all_migrations())
-        if not parts.kafka.stand_in:  # which has no such request, and makes every topic itself
-            await create_topics(settings.kafka_url, REGISTRY.topics(), PARTITIONS)
+        await prepare(parts, settings)
         async with roles(settings) as running:
-            summary = await _work(options, settings, running, report)
+            summary = await _send_and_count(options, settings, running, report)
             report.comparison(summary.model_dump())
             for question in QUESTIONS:
                 report.hits(question, await _search(running, question))
@@ -102,12 +106,13 @@ async def demo(options: DemoOptions, report: Report) -> None:
 
 
 def settings_for(parts: Machine, http_port: int) -> Settings:
-    """The roles' settings over these parts."""
+    """Return the roles' settings for these parts."""
     key = parts.qdrant.api_key
     return Settings(
         postgres_url=SecretStr(parts.postgres.url),
         kafka_url=parts.kafka.url,
-        # The mock broker answers a fetch that finds nothing after its whole wait, come what may.
+        # A fetch that finds nothing waits for its whole time at the mock broker, even if a message
+        # comes meanwhile.
         fetch_wait_milliseconds=50 if parts.kafka.stand_in else 500,
         qdrant_url=parts.qdrant.url,
         qdrant_api_key=SecretStr(key.get_secret_value()) if key else None,
@@ -119,7 +124,14 @@ def settings_for(parts: Machine, http_port: int) -> Settings:
     )
 
 
-async def _work(
+async def prepare(parts: Machine, settings: Settings) -> None:
+    """Apply all migrations and create all topics."""
+    await migrate(settings.libpq_url(), all_migrations())
+    if not parts.kafka.stand_in:  # the stand-in makes every topic itself
+        await create_topics(settings.kafka_url, REGISTRY.topics(), PARTITIONS)
+
+
+async def _send_and_count(
     options: DemoOptions, settings: Settings, running: Roles, report: Report
 ) -> Summary:
     commands = list(airports.commands(airports.read(options.limit)))
@@ -132,8 +144,8 @@ async def _work(
             watching = asyncio.create_task(_watch(connection, running, steps))
             try:
                 await _create_catalog(publisher, settings)
-                steps.sent(1)
-                await upstream.send(publisher, commands, steps.sent)
+                steps.add_sent(1)
+                await upstream.send(publisher, commands, steps.add_sent)
                 async with asyncio.timeout(options.patience_seconds):
                     await watching
             finally:
@@ -143,8 +155,8 @@ async def _work(
 
 
 async def _create_catalog(publisher: Publisher, settings: Settings) -> None:
-    """The items need their catalog, and they have other keys: so its answer is awaited."""
-    answer = await upstream.ask(publisher, settings.kafka_url, airports.create(), 60.0)
+    """Create the catalog, and await the answer: items have other keys, and need their catalog."""
+    answer = await upstream.ask(publisher, settings.kafka_url, airports.create_catalog(), 60.0)
     if answer.type != CatalogCommandSucceeded.type:
         raise DisagreementError(f"CreateCatalog was answered by {answer.type}")
 
@@ -170,29 +182,25 @@ async def _count(
     projections: tuple[Projection, Projection],
     seconds: float,
 ) -> Summary:
-    """Ask every store itself."""
+    """Ask each store what it holds."""
     vectors, graph = projections
-    points = [entry async for entry in vectors.scan() if isinstance(entry, Entry)]
-    nodes = [
-        entry
-        async for entry in graph.scan()
-        if isinstance(entry, Entry) and entry.stream.aggregate == "catalog.item"
-    ]
+    points, of_graph = await _read_entries(vectors), await _read_entries(graph)
+    nodes = [entry for entry in of_graph if entry.stream.aggregate == "catalog.item"]
     records = await count_records(settings.kafka_url, [COMMANDS, *EVENTS])
     commands = records.pop(COMMANDS)
     return Summary(
         commands=commands,
-        committed=await _number(connection, "SELECT count(*) FROM outbox.messages"),
+        committed=await _read_number(connection, "SELECT count(*) FROM outbox.messages"),
         published=sum(records.values()),
-        live_items=await _number(connection, "SELECT count(*) FROM catalog.items"),
-        deleted_items=await _number(
+        live_items=await _read_number(connection, "SELECT count(*) FROM catalog.items"),
+        deleted_items=await _read_number(
             connection,
             "SELECT count(*) FROM outbox.streams WHERE aggregatetype = 'catalog.item' AND deleted",
         ),
-        qdrant_points=_counted(points, lambda entry: not entry.deleted),
-        qdrant_tombstones=_counted(points, lambda entry: entry.deleted),
-        graph_nodes=_counted(nodes, lambda entry: not entry.deleted),
-        graph_tombstones=_counted(nodes, lambda entry: entry.deleted),
+        qdrant_points=_count_where(points, lambda entry: not entry.deleted),
+        qdrant_tombstones=_count_where(points, lambda entry: entry.deleted),
+        graph_nodes=_count_where(nodes, lambda entry: not entry.deleted),
+        graph_tombstones=_count_where(nodes, lambda entry: entry.deleted),
         drift_qdrant=(await check.check_in_memory(connection, vectors)).keys,
         drift_graph=(await check.check_in_memory(connection, graph)).keys,
         dead_letters=(await read_status(connection)).dead_letters,
@@ -200,12 +208,16 @@ async def _count(
     )
 
 
-async def _number(connection: psycopg.AsyncConnection, query: str) -> int:
+async def _read_entries(projection: Projection) -> list[Entry]:
+    return [entry async for entry in projection.scan() if isinstance(entry, Entry)]
+
+
+async def _read_number(connection: psycopg.AsyncConnection, query: str) -> int:
     row = await (await connection.execute(query.encode())).fetchone()
     return int(row[0]) if row else 0
 
 
-def _counted(entries: list[Entry], condition: Callable[[Entry], bool]) -> int:
+def _count_where(entries: list[Entry], condition: Callable[[Entry], bool]) -> int:
     return sum(map(condition, entries))
 
 

@@ -1,4 +1,4 @@
-"""Report: what the demo shows: progress bars on a terminal, lines of log elsewhere; tables."""
+"""Report: what the demo prints: progress bars (on no terminal, log lines), and tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,10 +16,10 @@ LOGGED_SHARE = 0.1
 
 
 class Steps:
-    """How far each part is. Every command ends in a commit and two messages: effect and answer."""
+    """How far each part is. Each command ends in a commit and two messages: effect and answer."""
 
     def __init__(self, commands: int, progress: Progress, *, terminal: bool) -> None:
-        # The catalog is no item: it is in the graph, and not among what is embedded.
+        # The catalog is in the graph, and it is no item that is embedded: so there is one less.
         totals = (commands, commands, 2 * commands, commands - 1, commands)
         self._totals = dict(zip(BARS, totals, strict=True))
         self._reached = dict.fromkeys(BARS, 0)
@@ -34,10 +34,11 @@ class Steps:
     def done(self) -> bool:
         return all(self._reached[name] >= self._totals[name] for name in BARS)
 
-    def sent(self, commands: int) -> None:
+    def add_sent(self, commands: int) -> None:
         self._reach("commands", self._reached["commands"] + commands)
 
     def show(self, committed: int, published: int, embedded: int, graphed: int) -> None:
+        """Move the bars to these counts; where there is no terminal, log every tenth of the way."""
         reached = (committed, published, embedded, graphed)
         for name, value in zip(BARS[1:], reached, strict=True):
             self._reach(name, value)
@@ -55,7 +56,11 @@ class Steps:
 
 
 class Report:
-    """Writes for a person; with `as_json`, to standard error, and the summary as the last line."""
+    """Prints for an operator.
+
+    With `as_json` that goes to standard error, and standard output has the summary as its last
+    line.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
@@ -72,6 +77,7 @@ class Report:
             yield Steps(commands, progress, terminal=terminal)
 
     def comparison(self, summary: Mapping[str, float]) -> None:
+        """Print what each store holds, as a table, and what went through Kafka, as a line."""
         columns = ("store", "live items", "tombstones", "keys that differ")
         rows = [
             ("PostgreSQL", *_cells(summary, "live_items", "deleted_items"), "-"),

@@ -1,4 +1,7 @@
-"""Upstream: a program that is not ours, as far as the services know. It speaks Kafka only."""
+"""Upstream: a program that sends commands and reads answers. It speaks Kafka only.
+
+To the services it is a foreign program.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -15,7 +18,7 @@ REPLIES = "catalog.command.events"
 
 
 def envelope_of(command: Command) -> Envelope:
-    """A command with an id of its own, ready to send."""
+    """Return the command with an id of its own, ready to send."""
     command_id = str(uuid4())
     return Envelope(
         id=command_id,
@@ -36,7 +39,7 @@ def record_of(envelope: Envelope, topic: str) -> Record:
 async def send(
     publisher: Publisher, commands: Iterable[Command], sent: Callable[[int], None]
 ) -> None:
-    """Send commands in order per key; `sent` is told how many were acknowledged each time."""
+    """Send commands in order per key; `sent` is called with each number of acknowledged ones."""
     left = iter(commands)
     while some := list(islice(left, COMMANDS_PER_SEND)):
         await publisher.send(record_of(envelope_of(command), command.topic) for command in some)
@@ -44,7 +47,7 @@ async def send(
 
 
 async def ask(publisher: Publisher, kafka_url: str, command: Command, seconds: float) -> Envelope:
-    """Send one command and await its answer, found by correlation id."""
+    """Send one command and return its answer, found by the correlation id; or TimeoutError."""
     question = envelope_of(command)
     async with Subscriber(
         kafka_url, f"upstream-{question.id}", [REPLIES], 6_000, 1 << 20

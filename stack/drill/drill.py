@@ -1,12 +1,13 @@
-"""The drift drill: two stores are broken in known ways while writers go on, checked and repaired.
+"""Drift drill: two stores are broken in known ways while writers go on, checked and repaired.
 
-Items are published in PostgreSQL and go through the relay, Kafka and both consumers. Then keys are
-deleted, rolled back, altered at their version, or planted without a head, straight through each
-store's own client. A check must find exactly those, a repair leave none, and everything else must
-be what it was before, byte for byte.
+Items are published in PostgreSQL and go through the relay, Kafka and both consumers. Then each
+store's own client deletes keys, rolls some back, alters some at their version, and plants some that
+have no stream head. A check must find exactly those, a repair must leave none of them, and
+everything else must be what it was before, byte for byte.
 
-Qdrant's local mode runs in memory here: on disk it commits point by point. All is one process, so
-that times and memory are of whatever goes on meanwhile, too: an upper bound of the check's.
+Qdrant's local mode runs in memory here, since on disk it commits point by point. All of it runs in
+one process. So the times and the memory include whatever else goes on meanwhile: they are an upper
+bound of what the check itself needs.
 """
 
 import asyncio
@@ -29,30 +30,26 @@ from consumers.projections.projection import (
 )
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.kafka import create_topics
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
-from outbox.postgres.migrate import migrate
 from outbox.relay.relay import Relay
 from outbox.streams.difference import DifferenceKind
 from outbox.streams.latest import read_latest
 from schemas.catalog import ItemEvent
-from schemas.registry import REGISTRY
-from services.assembly import all_migrations
-from stack.demo.demo import PARTITIONS, settings_for
+from stack.demo.demo import prepare, settings_for
 from stack.drill.contents import Contents, find_touched
-from stack.drill.outcome import Drilled, DrillOptions, DrillOutcome, Measured
+from stack.drill.outcome import DrillOptions, DrillOutcome, Measurement, StoreOutcome
 from stack.drill.planting import Plan, plan
 from stack.drill.stores import DrillStores, both_stores
-from stack.drill.traffic import Numbers, Writers, key_of, publish, removed, upserted
+from stack.drill.traffic import Numbers, Writers, key_of, make_removal, make_upsert, publish
 from stack.machine import Machine, machine
 from stack.process.memory_peak import Peak, peak
 from stack.roles import running
 from stack.servers.vectors import MEMORY
 
-CHUNK_ITEMS = 5_000  # the stand-in for Kafka keeps no more than some thousand messages a partition
+CHUNK_ITEMS = 5_000  # the stand-in for Kafka holds only some thousand messages a partition
 MEBIBYTE = 1024 * 1024
-# One busy event loop must look neither like a dead relay nor like a dead consumer.
+# A busy event loop must not look like a dead relay or a dead consumer.
 PATIENT = {
     "lease_seconds": 60.0,
     "publish_timeout_seconds": 60.0,
@@ -60,30 +57,31 @@ PATIENT = {
 }
 
 Connection = psycopg.AsyncConnection[Any]
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
 AllContents = Mapping[str, Contents]
 
 
-async def drill(options: DrillOptions, say: Say) -> DrillOutcome:
-    """All of it, on a machine of its own; `say` hears how far it is."""
+async def drill(options: DrillOptions, on_progress: OnProgress) -> DrillOutcome:
+    """Run the whole drill on a machine of its own, and return what came of it.
+
+    `on_progress` gets a line of text at each step. The stores' errors and StackError are raised.
+    """
     started = monotonic()
     async with machine(keep=options.keep) as parts:
         for line in parts.providers():
-            say(line)
+            on_progress(line)
         if parts.qdrant.stand_in:
-            say("qdrant: in memory, for this drill")
-        settings = _settings(parts)
-        await migrate(settings.libpq_url(), all_migrations())
-        if not parts.kafka.stand_in:
-            await create_topics(settings.kafka_url, REGISTRY.topics(), PARTITIONS)
+            on_progress("qdrant: in memory, for this drill")
+        settings = _make_settings(parts)
+        await prepare(parts, settings)
         async with both_stores(settings) as stores, _connected(settings) as connection:
-            outcome = await _Drill(options, settings, stores, connection, say).run()
+            outcome = await _Drill(options, settings, stores, connection, on_progress).run()
     outcome.providers = {part.name: part.provider for part in parts.parts}
     outcome.seconds = round(monotonic() - started, 1)
     return outcome
 
 
-def _settings(parts: Machine) -> Settings:
+def _make_settings(parts: Machine) -> Settings:
     where = {"qdrant_url": MEMORY} if parts.qdrant.stand_in else {}
     return settings_for(parts, http_port=0).model_copy(update=PATIENT | where)
 
@@ -103,13 +101,13 @@ class _Drill:
         settings: Settings,
         stores: DrillStores,
         connection: Connection,
-        say: Say,
+        on_progress: OnProgress,
     ) -> None:
         self._options = options
         self._settings = settings
         self._stores = stores
         self._connection = connection
-        self._say = say
+        self._report = on_progress
         self._numbers = Numbers.of(options.keys)
         self._care = Care(options.patience_seconds)
         self._runners = [
@@ -120,24 +118,27 @@ class _Drill:
     async def run(self) -> DrillOutcome:
         async with running(Relay(self._settings), *self._runners):
             older = await self._load()
-            planned = self._plan()
-            self._say("reading all that the stores hold")
+            planned = self._draw_plan()
+            self._report("reading all that the stores hold")
             before = await self._stores.contents(planned)
             await self._stores.plant(planned, older)
-            self._say(f"{planned.keys:,} faults planted in each; checking while writers go on")
+            self._report(f"{planned.keys:,} faults planted in each; checking while writers go on")
             async with self._writers() as writers:
-                drilled = [await self._drill(store, planned) for store in self._stores.projections]
-            self._say("writers stopped; comparing all that the stores hold")
-            for each, store in zip(drilled, self._stores.projections, strict=True):
+                outcomes = [
+                    await self._check_and_repair(store, planned)
+                    for store in self._stores.projections
+                ]
+            self._report("writers stopped; comparing all that the stores hold")
+            for each, store in zip(outcomes, self._stores.projections, strict=True):
                 each.left += (await check_in_memory(self._connection, store, self._care)).keys
             after = await self._stores.contents(planned)
-        self._compare(drilled, before, after)
+        self._compare(outcomes, before, after)
         counts = {kind.value: len(streams) for kind, streams in planned.streams().items()}
         return DrillOutcome(
-            keys=self._options.keys, planted=counts, written=writers.written, stores=drilled
+            keys=self._options.keys, planted=counts, written=writers.written, stores=outcomes
         )
 
-    def _plan(self) -> Plan:
+    def _draw_plan(self) -> Plan:
         numbers = self._numbers
         once = [key_of(number) for number in numbers.still if number not in numbers.twice]
         return plan(once, list(map(key_of, numbers.twice)), self._options.keys, self._options.seed)
@@ -145,26 +146,31 @@ class _Drill:
     def _writers(self) -> Writers:
         return Writers(self._settings, self._numbers.live, self._options.writes_per_second)
 
-    def _compare(self, drilled: Sequence[Drilled], before: AllContents, after: AllContents) -> None:
-        """Whatever the writers did not write must be what it was."""
+    def _compare(
+        self, outcomes: Sequence[StoreOutcome], before: AllContents, after: AllContents
+    ) -> None:
+        """Count what is not what it was, though no writer wrote it."""
         live = frozenset(map(key_of, self._numbers.live))
-        for each in drilled:
+        for each in outcomes:
             each.touched = len(find_touched(before[each.projection], after[each.projection], live))
 
     async def _load(self) -> dict[str, Change]:
-        """Publish all, and let both consumers follow; the first version of those with two."""
+        """Publish all items, and return the first version of those that have two.
+
+        Both consumers have applied everything then.
+        """
         numbers = self._numbers
-        everything = (upserted(number, 1) for number in range(self._options.keys))
+        everything = (make_upsert(number, 1) for number in range(self._options.keys))
         for chunk in paginate(everything, CHUNK_ITEMS):
             await self._publish(chunk)
-            self._say(f"{self._published:,} of {self._options.keys:,} items are in both stores")
-        older = await self._latest(map(key_of, numbers.twice))
-        await self._publish(upserted(number, 2) for number in numbers.twice)
-        await self._publish(removed(number) for number in numbers.deleted)
+            self._report(f"{self._published:,} of {self._options.keys:,} items are in both stores")
+        older = await self._read_latest(map(key_of, numbers.twice))
+        await self._publish(make_upsert(number, 2) for number in numbers.twice)
+        await self._publish(make_removal(number) for number in numbers.deleted)
         return older
 
     async def _publish(self, events: Iterable[ItemEvent]) -> None:
-        """Return once both consumers have applied them."""
+        """Publish these events, and return once both consumers have applied them."""
         self._published += await publish(self._connection, events)
         while not self._all_applied():  # noqa: ASYNC110 - a runner has no event for it
             await asyncio.sleep(0.05)
@@ -172,24 +178,24 @@ class _Drill:
     def _all_applied(self) -> bool:
         return min(runner.counts.applied for runner in self._runners) >= self._published
 
-    async def _latest(self, keys: Iterable[str]) -> dict[str, Change]:
+    async def _read_latest(self, keys: Iterable[str]) -> dict[str, Change]:
         streams = [StreamKey(ItemEvent.aggregate, key) for key in keys]
         found = (await read_latest(self._connection, streams)).values()
         return {envelope.key: read_change(envelope) for envelope in found if envelope}
 
-    async def _drill(self, store: Projection, planned: Plan) -> Drilled:
-        """Check, repair what was found, and check again."""
+    async def _check_and_repair(self, store: Projection, planned: Plan) -> StoreOutcome:
+        """Check one store, repair what was found, and check it again."""
         async with AsyncExitStack() as exits:
             with peak() as checking:
-                drift = await exits.enter_async_context(self._checked(store))
-            self._say(f"{store.name}: {drift.keys:,} keys differ ({drift.seconds:.1f} s)")
+                drift = await exits.enter_async_context(self._open_check(store))
+            self._report(f"{store.name}: {drift.keys:,} keys differ ({drift.seconds:.1f} s)")
             with peak() as repairing:
-                done = await self._repaired(store, drift)
-            wrong = _wrong(drift, planned)
+                done = await self._repair(store, drift)
+            wrong = _count_wrong(drift, planned)
         with peak() as again:
             left = await check_in_memory(self._connection, store, self._care)
-        self._say(f"{store.name}: repaired ({done.seconds:.1f} s), {left.keys:,} keys differ")
-        return Drilled(
+        self._report(f"{store.name}: repaired ({done.seconds:.1f} s), {left.keys:,} keys differ")
+        return StoreOutcome(
             projection=store.name,
             found={kind.value: count for kind, count in drift.counts.items()},
             wrong=wrong,
@@ -197,30 +203,30 @@ class _Drill:
             forgotten=done.forgotten,
             failed=done.failed,
             left=left.keys,
-            check=_measured(checking),
-            repair=_measured(repairing),
-            check_again=_measured(again),
+            check=_to_measurement(checking),
+            repair=_to_measurement(repairing),
+            check_again=_to_measurement(again),
         )
 
-    def _checked(self, store: Projection) -> AbstractAsyncContextManager[Drift]:
+    def _open_check(self, store: Projection) -> AbstractAsyncContextManager[Drift]:
         return open_check(self._connection, store, self._care)
 
-    async def _repaired(self, store: Projection, drift: Drift) -> Repaired:
+    async def _repair(self, store: Projection, drift: Drift) -> Repaired:
         limits = RepairLimits(keys_per_second=self._options.repairs_per_second)
         operation = Operation(self._settings.operator, "drift repair", store.name, "a drill")
         return await repair(self._connection, store, drift, limits, operation)
 
 
-def _wrong(drift: Drift, planned: Plan) -> int:
-    """How many keys were found and not planted, planted and not found, or found as another kind."""
-    said: dict[DifferenceKind, set[StreamKey]] = {kind: set() for kind in DifferenceKind}
+def _count_wrong(drift: Drift, planned: Plan) -> int:
+    """Count the keys found and not planted, planted and not found, or found as another kind."""
+    found: dict[DifferenceKind, set[StreamKey]] = {kind: set() for kind in DifferenceKind}
     for pair in drift.pairs():
         if pair.kind is not None:
-            said[pair.kind].add(pair.stream)
-    return sum(len(said[kind] ^ streams) for kind, streams in planned.streams().items())
+            found[pair.kind].add(pair.stream)
+    return sum(len(found[kind] ^ streams) for kind, streams in planned.streams().items())
 
 
-def _measured(seen: Peak) -> Measured:
-    return Measured(
+def _to_measurement(seen: Peak) -> Measurement:
+    return Measurement(
         seconds=round(seen.seconds, 2), peak_mebibytes=round(seen.growth_bytes / MEBIBYTE, 1)
     )

@@ -1,4 +1,4 @@
-"""Drilled: what a drift drill is asked for, and what came of it."""
+"""Outcome: the options of a drift drill, and what came of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from outbox.runtime.output import print_table, say_json
 
 @dataclass(frozen=True)
 class DrillOptions:
-    """What `python -m stack drift-drill` was asked for."""
+    """The options of `python -m stack drift-drill`."""
 
     keys: int = 100_000
     writes_per_second: float = 20.0
@@ -20,16 +20,19 @@ class DrillOptions:
     keep: bool = False
 
 
-class Measured(BaseModel):
+class Measurement(BaseModel):
     """What a piece of work took: seconds, and MiB above what was in use when it began."""
 
     seconds: float
     peak_mebibytes: float
 
 
-class Drilled(BaseModel):
-    """One store, in keys: `wrong` were found or missed against the plan; `left` differ after the
-    repair or at the end; `touched` hold something else than before, though nobody wrote them.
+class StoreOutcome(BaseModel):
+    """What came of one store, in numbers of keys.
+
+    `wrong` were found or missed, against the plan. `applied` and `forgotten` (deleted, since no
+    event accounts for them) were repaired, and `failed` were not. `left` differ after the repair,
+    or at the end. `touched` hold something else than before, though no writer wrote them.
     """
 
     projection: str
@@ -40,9 +43,9 @@ class Drilled(BaseModel):
     failed: int
     left: int
     touched: int = 0
-    check: Measured
-    repair: Measured
-    check_again: Measured
+    check: Measurement
+    repair: Measurement
+    check_again: Measurement
 
     @property
     def right(self) -> bool:
@@ -50,14 +53,14 @@ class Drilled(BaseModel):
 
 
 class DrillOutcome(BaseModel):
-    """The whole drill; `written` messages came while it went on."""
+    """What came of the whole drill; `written` messages were published while it went on."""
 
     providers: dict[str, str] = {}
     keys: int
     planted: dict[str, int]
     written: int
     seconds: float = 0.0
-    stores: list[Drilled]
+    stores: list[StoreOutcome]
 
     @property
     def right(self) -> bool:
@@ -65,7 +68,10 @@ class DrillOutcome(BaseModel):
 
 
 def print_outcome(outcome: DrillOutcome, *, as_json: bool) -> None:
-    """A table for a person; with `as_json`, on standard error, and one line of JSON after it."""
+    """Print a table for an operator.
+
+    With `as_json` it goes to standard error, and standard output has one line of JSON.
+    """
     title = f"{outcome.keys:,} keys, {outcome.written:,} written meanwhile, {outcome.seconds:.0f} s"
     columns = ("drift drill", *(store.projection for store in outcome.stores))
     rows = [(name, *map(cell, outcome.stores)) for name, cell in ROWS.items()]
@@ -74,17 +80,17 @@ def print_outcome(outcome: DrillOutcome, *, as_json: bool) -> None:
         say_json(outcome.model_dump(mode="json"))
 
 
-def _took(measured: Measured) -> str:
+def _describe(measured: Measurement) -> str:
     return f"{measured.seconds:.1f} s, {measured.peak_mebibytes:.0f} MiB more"
 
 
-ROWS: dict[str, Callable[[Drilled], str]] = {
+ROWS: dict[str, Callable[[StoreOutcome], str]] = {
     "found": lambda each: ", ".join(f"{n} {kind}" for kind, n in each.found.items()),
     "wrongly found or missed": lambda each: str(each.wrong),
     "applied again, forgotten": lambda each: f"{each.applied}, {each.forgotten}",
     "left, failed": lambda each: f"{each.left}, {each.failed}",
     "touched beside them": lambda each: str(each.touched),
-    "check": lambda each: _took(each.check),
-    "repair": lambda each: _took(each.repair),
-    "check again": lambda each: _took(each.check_again),
+    "check": lambda each: _describe(each.check),
+    "repair": lambda each: _describe(each.repair),
+    "check again": lambda each: _describe(each.check_again),
 }

@@ -1,4 +1,4 @@
-"""Planting: what is broken in a store, and where, straight through the store's own client."""
+"""Planting: what is broken in a store, and where. It goes through the store's own client."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from schemas.catalog import ItemEvent
 ALTERED = "0" * 32
 
 DELETE = "MATCH (n:Item) WHERE n.key IN $keys DETACH DELETE n"
-# As the store was when this version was the latest.
+# Make the node what it was when this version was the latest.
 ROLL_BACK = """UNWIND $rows AS row
 MATCH (n:Item {key: row.key})
 SET n.version = row.version, n.event_id = row.event_id, n.digest = row.digest"""
@@ -26,7 +26,7 @@ CREATE = "UNWIND $rows AS row CREATE (n:Item) SET n = row"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which keys are broken, and how. No key is in two of them."""
+    """The keys that are broken, by how they are broken; no key is in two groups."""
 
     missing: tuple[str, ...]
     stale: tuple[str, ...]
@@ -34,7 +34,7 @@ class Plan:
     orphaned: tuple[str, ...]
 
     def streams(self) -> dict[DifferenceKind, set[StreamKey]]:
-        """What a check must find."""
+        """Return what a check must find, by the kind of difference."""
         return {
             kind: {StreamKey(ItemEvent.aggregate, key) for key in getattr(self, kind, ())}
             for kind in DifferenceKind
@@ -46,7 +46,11 @@ class Plan:
 
 
 def plan(once: Sequence[str], twice: Sequence[str], keys: int, seed: int) -> Plan:
-    """Of so many keys 500, 300, 200 and 100 in 100,000, drawn: those to roll back from `twice`."""
+    """Draw the keys to break: of 100,000 keys 500 go missing, 300 stale, 200 different.
+
+    100 in 100,000 are planted as orphans, under keys of their own. The stale ones come from
+    `twice`, since only a key with two versions can be rolled back. The same seed draws the same.
+    """
     chance = random.Random(seed)  # noqa: S311 - repeatable, not a secret
     missing, stale, different, orphaned = (
         max(1, keys * share // 100_000) for share in (500, 300, 200, 100)
@@ -64,7 +68,7 @@ async def plant_points(
     older: Mapping[str, Change],
     dimension: int,
 ) -> None:
-    """`older` has the version that each stale key is rolled back to."""
+    """Break the collection as planned; `older` has what each stale key is rolled back to."""
     await client.delete(collection, models.PointIdsList(points=_ids(planned.missing)), wait=True)
     for key in planned.stale:
         await client.set_payload(collection, build_payload(older[key]), points=_ids([key]))
@@ -72,7 +76,7 @@ async def plant_points(
     await client.set_payload(collection, altered, points=_ids(planned.different))
     vector = [1.0] + [0.0] * (dimension - 1)
     ghosts = [
-        models.PointStruct(id=_ids([key])[0], vector=vector, payload=_ghost(key))
+        models.PointStruct(id=_ids([key])[0], vector=vector, payload=_make_ghost(key))
         for key in planned.orphaned
     ]
     await client.upsert(collection, ghosts, wait=True)
@@ -81,7 +85,7 @@ async def plant_points(
 async def plant_nodes(
     driver: AsyncDriver, database: str, planned: Plan, older: Mapping[str, Change]
 ) -> None:
-    """The same faults in the graph."""
+    """Break the graph as planned; `older` has what each stale key is rolled back to."""
 
     async def run(statement: str, **parameters: Any) -> None:
         await driver.execute_query(statement, parameters, database_=database)
@@ -89,14 +93,15 @@ async def plant_nodes(
     await run(DELETE, keys=list(planned.missing))
     await run(ROLL_BACK, rows=[build_payload(older[key]) for key in planned.stale])
     await run(ALTER, keys=list(planned.different), digest=ALTERED)
-    await run(CREATE, rows=[_ghost(key) for key in planned.orphaned])
+    await run(CREATE, rows=[_make_ghost(key) for key in planned.orphaned])
 
 
 def _ids(keys: Sequence[str]) -> list[models.ExtendedPointId]:
     return [point_id(StreamKey(ItemEvent.aggregate, key)) for key in keys]
 
 
-def _ghost(key: str) -> dict[str, Any]:
+def _make_ghost(key: str) -> dict[str, Any]:
+    """Return what a store holds of a key that has no stream head."""
     return {
         "aggregate": ItemEvent.aggregate,
         "key": key,

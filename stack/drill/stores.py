@@ -1,4 +1,7 @@
-"""Stores: both of them, by our projections and by their own clients, which go round every fence."""
+"""Stores: both stores, by our projections and by their own clients.
+
+The stores' own clients write past every version fence of ours.
+"""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -34,14 +37,15 @@ class DrillStores:
         return self.qdrant, self.graph
 
     async def contents(self, planned: Plan) -> dict[str, contents.Contents]:
-        """Of each, by the projection's name."""
+        """Return the contents of each store, by the projection's name."""
         rewritten = frozenset(stream.key for stream in chain(*planned.streams().values()))
         return {
-            self.qdrant.name: await contents.points(self.client, COLLECTION, rewritten),
-            self.graph.name: await contents.nodes(self.driver, self.database),
+            self.qdrant.name: await contents.read_points(self.client, COLLECTION, rewritten),
+            self.graph.name: await contents.read_nodes(self.driver, self.database),
         }
 
     async def plant(self, planned: Plan, older: Mapping[str, Change]) -> None:
+        """Break both stores as planned; `older` has what each stale key is rolled back to."""
         dimension = WordLlamaEmbedder().dimension
         await planting.plant_points(self.client, COLLECTION, planned, older, dimension)
         await planting.plant_nodes(self.driver, self.database, planned, older)
@@ -49,7 +53,7 @@ class DrillStores:
 
 @asynccontextmanager
 async def both_stores(settings: Settings) -> AsyncIterator[DrillStores]:
-    """Over a client and a driver of their own; the caller has them prepared."""
+    """Open both stores for the length of the block; their collections are not prepared here."""
     client = qdrant(settings)
     password = settings.neo4j_password.get_secret_value()
     try:

@@ -1,4 +1,4 @@
-"""Traffic: items as programs publish them: many at once, or so many a second."""
+"""Traffic: items as programs publish them, many at once or some every second."""
 
 import asyncio
 import random
@@ -15,7 +15,8 @@ from schemas.catalog import ItemEvent, ItemRemoved, ItemUpserted
 ITEMS_A_CATALOG = 100
 WORDS = ("runway", "tower", "apron", "hangar", "taxiway", "beacon", "terminal", "windsock")
 
-# Each message in the statement's transaction; keys in order, as two of these may meet.
+# All messages are published in the statement's transaction. Their keys are in order, so that two
+# such transactions that meet do not wait for each other in a circle.
 PUBLISH = """
 SELECT count(*)
 FROM unnest(%(keys)s::text[], %(types)s::text[], %(payloads)s::text[], %(deletes)s::boolean[])
@@ -26,8 +27,8 @@ FROM unnest(%(keys)s::text[], %(types)s::text[], %(payloads)s::text[], %(deletes
 Connection = psycopg.AsyncConnection[Any]
 
 
-def upserted(number: int, version: int) -> ItemUpserted:
-    """The item of this number; another version has another text."""
+def make_upsert(number: int, version: int) -> ItemUpserted:
+    """Return the event that puts in the item of this number; each version has its own text."""
     chance = random.Random(f"{number}/{version}")  # noqa: S311 - repeatable, not a secret
     return ItemUpserted(
         catalog_id=f"catalog-{number // ITEMS_A_CATALOG}",
@@ -38,16 +39,16 @@ def upserted(number: int, version: int) -> ItemUpserted:
     )
 
 
-def removed(number: int) -> ItemRemoved:
+def make_removal(number: int) -> ItemRemoved:
     return ItemRemoved(catalog_id=f"catalog-{number // ITEMS_A_CATALOG}", item_id=f"item-{number}")
 
 
 def key_of(number: int) -> str:
-    return upserted(number, 1).key()
+    return make_upsert(number, 1).key()
 
 
 async def publish(connection: Connection, events: Iterable[ItemEvent]) -> int:
-    """Commit the next version of each; how many there were."""
+    """Commit the next version of each item, and return how many there were."""
     ordered = sorted(events, key=lambda event: event.key())
     parameters = {
         "keys": [event.key() for event in ordered],
@@ -60,9 +61,10 @@ async def publish(connection: Connection, events: Iterable[ItemEvent]) -> int:
 
 
 class Writers:
-    """Write one item after the other, so many a second, until stopped: upserts and removals.
+    """One writer that upserts and removes items one after the other until the block ends.
 
-    `async with` stops them at its end. `written` counts; an error of theirs fails the block.
+    It writes `per_second` items a second, and `written` counts them. An error of the writer is
+    raised at the end of the block.
     """
 
     def __init__(self, settings: Settings, numbers: Sequence[int], per_second: float) -> None:
@@ -87,15 +89,18 @@ class Writers:
         async with await connect(self._settings, "writer") as connection:
             while not self._stopping.is_set():
                 number = chance.choice(self._numbers)
-                event = removed(number) if chance.random() < 0.1 else upserted(number, 3)
+                remove = chance.random() < 0.1
+                event = make_removal(number) if remove else make_upsert(number, 3)
                 self.written += await publish(connection, [event])
                 await asyncio.sleep(self._pause)
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Which items there are: every tenth part is written while the drill goes on, and is not
-    broken; a hundredth of the others has two versions, and another one is deleted.
+    """Which items there are, by number.
+
+    The last tenth (`live`) is written while the drill goes on, and is not broken. Of the others
+    (`still`) one in a hundred has two versions, and another one in a hundred is deleted.
     """
 
     still: range

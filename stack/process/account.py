@@ -1,4 +1,4 @@
-"""The account that a server runs as: ours, or an unprivileged one when we are root."""
+"""Account: the user that a server runs as, which is ours, or an unprivileged one if we are root."""
 
 import os
 import pwd
@@ -20,12 +20,12 @@ class Account:
     gid: int
 
     def own(self, folder: Path) -> None:
-        """Make the folder, owned by this account and closed to all others but root."""
+        """Make the folder; this account owns it, and it is closed to all others but root."""
         folder.mkdir(mode=0o700, exist_ok=True)
         os.chown(folder, self.uid, self.gid)
 
     def require_way_to(self, folder: Path) -> None:
-        """Raise FolderUnusable if this account cannot enter every folder above `folder`."""
+        """Raise FolderUnusable unless this account can enter every folder above `folder`."""
         for parent in folder.resolve().parents:
             if not others_may(parent, stat.S_IXOTH):
                 raise FolderUnusable(
@@ -34,16 +34,19 @@ class Account:
                 )
 
     def may_read(self, tree: Path) -> bool:
-        """Whether this account reaches and reads the whole tree, by the bits for everybody.
+        """Return whether this account reaches and reads the whole tree, by the bits for everybody.
 
-        Weakness: groups and access lists are not looked at; the answer is then a needless no.
+        Weakness: groups and access lists are not looked at, so the answer may be a needless no.
         """
         way = all(others_may(parent, stat.S_IXOTH) for parent in (tree, *tree.resolve().parents))
-        return way and all(others_may(path, needed(path)) for path in tree.rglob("*"))
+        return way and all(others_may(path, bits_to_use(path)) for path in tree.rglob("*"))
 
 
 def server_account() -> Account | None:
-    """None for an ordinary user (servers run as that user); `nobody` when we are root."""
+    """Return `nobody` if we are root; otherwise None: servers then run as our own user.
+
+    StackError is raised if there is no account `nobody`, or if our own user id has no name.
+    """
     if os.geteuid() != 0:
         _require_name(os.geteuid())
         return None
@@ -57,7 +60,7 @@ def server_account() -> Account | None:
 
 
 def _require_name(uid: int) -> None:
-    """StackError where initdb would end for want of a name, as in `docker run --user 54321`."""
+    """Raise StackError where initdb would fail for want of a name: `docker run --user 54321`."""
     try:
         pwd.getpwuid(uid)
     except KeyError:
@@ -68,11 +71,11 @@ def _require_name(uid: int) -> None:
 
 
 def others_may(path: Path, bits: int) -> bool:
-    """Whether everybody has these permissions on it; yes for a dangling link."""
+    """Return whether everybody has these permissions on it; True for a dangling link."""
     return not path.exists() or path.stat().st_mode & bits == bits
 
 
-def needed(path: Path) -> int:
-    """Read; for folders and programs also enter or run."""
+def bits_to_use(path: Path) -> int:
+    """Return the bits that allow everybody to read it, and to enter or run folders and programs."""
     runnable = path.is_dir() or path.parent.name == "bin"
     return stat.S_IROTH | (stat.S_IXOTH if runnable else 0)

@@ -1,4 +1,4 @@
-"""The folder of a run: temporary, or one that a person chose."""
+"""The folder of a run: a temporary one, or one that an operator chose."""
 
 import fcntl
 import os
@@ -19,8 +19,11 @@ PREFIX = "aftercommit-"
 
 @contextmanager
 def run_folder(chosen: Path | None, *, keep: bool) -> Iterator[Path]:
-    """The chosen folder, made if missing and never removed; else a temporary one, removed at the
-    end unless `keep`. Two runs never share a folder."""
+    """Hold a folder for the length of the block.
+
+    That is the chosen folder, made if missing and never removed; else a temporary one, which is
+    removed at the end unless `keep`. FolderUnusable is raised if another run uses the folder.
+    """
     folder = make_folder(chosen)
     try:
         with lock_folder(folder):
@@ -33,7 +36,7 @@ def run_folder(chosen: Path | None, *, keep: bool) -> Iterator[Path]:
 
 
 def make_folder(chosen: Path | None) -> Path:
-    """An absolute path to an existing folder."""
+    """Make the folder if it is missing, and return its absolute path."""
     if chosen is not None:
         chosen.mkdir(parents=True, exist_ok=True)
         return chosen.resolve()
@@ -46,7 +49,7 @@ def make_folder(chosen: Path | None) -> Path:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder for this run; the kernel lets go of it when we die."""
+    """Hold the folder for this run; the kernel releases the lock when we die."""
     with (folder / "lock").open("w", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Ctrl-C and its relatives, as one orderly cancellation."""
+"""Interrupt: Ctrl-C, SIGTERM and SIGHUP end the work by one orderly cancellation."""
 
 import asyncio
 import signal
@@ -13,17 +13,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_until_signal(work: Coroutine[Any, Any, None]) -> int:
-    """Run `work`; the exit code is 0, or 128 + the number of the signal that ended it.
+    """Run `work` and return the exit code: 0, or 128 + the number of the signal that ended it.
 
-    The first signal cancels the work, which cleans up; later ones are noted and otherwise ignored,
-    since cleaning up is bounded and a half-done one would leave things behind. (A kill -9 remains:
-    the servers die of it too.)
+    The first signal cancels the work, which then cleans up. Later signals are logged and otherwise
+    ignored: cleaning up takes a bounded time, and a half-done one would leave processes and folders
+    behind. A kill -9 ends it at once, and the servers with it.
     """
     return asyncio.run(supervise(work))
 
 
 async def supervise(work: Coroutine[Any, Any, None]) -> int:
-    """The work as a task that signals cancel, once."""
+    """Run the work as a task, which the first signal cancels, and return the exit code."""
     task = asyncio.create_task(work)
     received: list[signal.Signals] = []
 

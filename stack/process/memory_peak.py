@@ -1,7 +1,7 @@
 """Peak: how much more memory a piece of work takes than was in use when it began.
 
-Weakness: it is the whole process that is looked at, every few milliseconds: whatever runs beside
-the work counts too, and memory that was freed before and is used again does not.
+Weakness: the memory of the whole process is read, every few milliseconds. So whatever runs beside
+the work counts too, and memory that was freed before and is used again does not count.
 """
 
 import threading
@@ -18,7 +18,7 @@ STATM = Path("/proc/self/statm")
 
 @dataclass(slots=True)
 class Peak:
-    """In bytes and seconds; read it when the block has ended."""
+    """Memory in bytes, and seconds; both are complete when the block has ended."""
 
     before: int
     highest: int
@@ -31,7 +31,10 @@ class Peak:
 
 @contextmanager
 def peak() -> Iterator[Peak]:
-    """Look from a thread of its own, so that it is seen what a busy event loop does."""
+    """Watch the memory for the length of the block.
+
+    A thread of its own reads it, so that a busy event loop is seen, too.
+    """
     seen, started = Peak(resident_bytes(), 0), monotonic()
     ended = threading.Event()
 
@@ -51,5 +54,5 @@ def peak() -> Iterator[Peak]:
 
 
 def resident_bytes() -> int:
-    """What this process holds in memory now."""
+    """Return how many bytes this process holds in memory now."""
     return int(STATM.read_text(encoding="ascii").split()[1]) * getpagesize()

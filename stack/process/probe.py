@@ -1,4 +1,4 @@
-"""A question that a server answers once it is ready."""
+"""Probe: a question that a server answers once it is ready."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from stack.errors import PartFailed
 
 T = TypeVar("T")
 
-PAUSE_SECONDS = 0.03  # between two questions; a wait for time only, never a proof of anything
+PAUSE_SECONDS = 0.03  # between two questions; only an answer proves that a server is ready
 CONNECT_TIMEOUT_SECONDS = 2.0
 
 
@@ -23,7 +23,7 @@ class Probe(Generic[T]):
     not_yet: tuple[type[Exception], ...] = (OSError,)
 
     async def attempt(self) -> T | Exception:
-        """The answer, or why there is none yet; any other error is raised."""
+        """Return the answer, or the error that says why there is none yet; raise any other."""
         try:
             return await self.ask()
         except self.not_yet as error:
@@ -31,7 +31,10 @@ class Probe(Generic[T]):
 
 
 async def answer_within(probe: Probe[T], seconds: float, who: str) -> T:
-    """The answer of a server that is not ours; PartFailed names the last error at the deadline."""
+    """Ask a server that is not our child again and again, and return its answer.
+
+    After `seconds` without one PartFailed is raised: it names `who`, and the last error.
+    """
     last: Exception | None = None
     try:
         async with asyncio.timeout(seconds):
@@ -40,12 +43,12 @@ async def answer_within(probe: Probe[T], seconds: float, who: str) -> T:
                 await asyncio.sleep(PAUSE_SECONDS)
             return answer
     except TimeoutError:
-        said = without_secrets(str(last))
-        raise PartFailed(f"{who} did not answer within {seconds:g} s: {said}") from last
+        reason = without_secrets(str(last))
+        raise PartFailed(f"{who} did not answer within {seconds:g} s: {reason}") from last
 
 
-async def listening(host: str, port: int) -> None:
-    """Return when something accepts a TCP connection there; OSError otherwise."""
+async def require_listener(host: str, port: int) -> None:
+    """Return if something accepts a TCP connection there; raise OSError if nothing does."""
     async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
         _, writer = await asyncio.open_connection(host, port)
     writer.close()
@@ -53,6 +56,6 @@ async def listening(host: str, port: int) -> None:
 
 
 def host_and_port(address: str, default_port: int) -> tuple[str, int]:
-    """Host and port of `host:port` or of a URL."""
+    """Return the host and the port of `host:port` or of a URL."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     return parts.hostname or "127.0.0.1", parts.port or default_port

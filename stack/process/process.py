@@ -1,4 +1,4 @@
-"""A child process: started, ready, stopped, never left behind."""
+"""Process: a child process that is started, proved ready, stopped, and never left behind."""
 
 import asyncio
 import os
@@ -24,17 +24,18 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 TAIL_LINES = 20
-# A child gets no secret of ours: only what programs need to run at all.
+# A child inherits only what programs need to run at all, and so none of our secrets.
 INHERITED = ("PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-# What PostgreSQL and ArcadeDB write when a port is in use (the latter then lives on, deaf).
+# What PostgreSQL and ArcadeDB write if a port is in use. (ArcadeDB then lives on and listens
+# nowhere.)
 PORT_TAKEN = ("Address already in use", "busy, trying the next available")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run, as whom and where.
+    """What to run, by which account and in which folder.
 
-    Both outputs are appended to `log`. `death_signal` is what the kernel sends it when we die.
+    Both outputs are appended to `log`. The kernel sends `death_signal` to it when we die.
     `holds_stdin` gives it a pipe that closes with us; otherwise its input is empty.
     """
 
@@ -48,23 +49,23 @@ class Program:
     death_signal: signal.Signals = signal.SIGKILL
     holds_stdin: bool = False
 
-    def dies_with_parent(self) -> tuple[str, ...]:
-        """The command line that dies with us (see leash.py)."""
+    def command_line(self) -> tuple[str, ...]:
+        """Return the command line of a process that dies when we die (see parent_death.py)."""
         uid, gid = (self.account.uid, self.account.gid) if self.account else (-1, -1)
         numbers = (os.getpid(), int(self.death_signal), uid, gid)
         python = (sys.executable, "-I", "-S", parent_death.__file__)
         return (*python, *(str(number) for number in numbers), *self.argv)
 
     def variables(self) -> dict[str, str]:
-        """The child's whole environment; in English, since we look for words in its log."""
+        """Return the child's whole environment: in English, since we look for words in its log."""
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         return {**inherited, "LC_ALL": "C.UTF-8", **self.environment}
 
 
 class Process:
-    """A running program. Whoever starts one stops it; `start` and `run` undo their own failures.
+    """A running program. The caller that starts one stops it; a start that fails leaves nothing.
 
-    The child has a session of its own: a terminal's Ctrl-C reaches only us, and we stop it.
+    The child has a session of its own: a terminal's Ctrl-C reaches only us, and we stop the child.
     """
 
     def __init__(
@@ -79,10 +80,14 @@ class Process:
     async def start(
         cls, program: Program, probe: Probe[T], settings: StackSettings
     ) -> tuple["Process", T]:
-        """Start it and wait for the first answer of `probe`; PartFailed shows the log's end."""
+        """Start it, wait for the first answer of `probe`, and return the process and that answer.
+
+        PartFailed is raised, with the end of the log, if it ends first or has no answer within
+        `ready_timeout_seconds`; PortTaken if the log says that a port is in use.
+        """
         process = cls(program, await spawn(program), settings)
         try:
-            answer = await process._ready(probe)
+            answer = await process._wait_until_ready(probe)
         except BaseException:
             await process.kill()
             raise
@@ -91,17 +96,17 @@ class Process:
 
     @classmethod
     async def run(cls, program: Program, settings: StackSettings) -> None:
-        """Run it to its end; PartFailed if that is not a success in time."""
+        """Run it to its end; PartFailed if it fails or needs more than `ready_timeout_seconds`."""
         process = cls(program, await spawn(program), settings)
         try:
             async with asyncio.timeout(settings.ready_timeout_seconds):
                 code = await process._child.wait()
         except TimeoutError:
-            raise process._failure("did not end in time") from None
+            raise process._describe_failure("did not end in time") from None
         finally:
             await process.kill()
         if code != 0:
-            raise process._failure(f"failed with exit code {code}")
+            raise process._describe_failure(f"failed with exit code {code}")
 
     @property
     def pid(self) -> int:
@@ -112,17 +117,20 @@ class Process:
         return self._child.returncode is None
 
     def output(self) -> str:
-        """What it has written since this start."""
+        """Return what it has written since this start."""
         with self.program.log.open("rb") as file:
             file.seek(self._log_start)
             return file.read().decode("utf-8", errors="replace")
 
     async def stop(self) -> None:
-        """Ask it to stop, insist after `stop_timeout_seconds`, and reap it. Not cancellable."""
+        """Ask it to stop, kill it after `stop_timeout_seconds`, and reap it. Not cancellable."""
         await run_to_end(self._stop())
 
     async def kill(self) -> None:
-        """kill -9 of it and of all its descendants, reaped. Not cancellable; may be repeated."""
+        """Kill it and all its descendants by SIGKILL, and reap them.
+
+        It is not cancellable, and may be repeated.
+        """
         await run_to_end(self._kill())
 
     async def _stop(self) -> None:
@@ -146,7 +154,7 @@ class Process:
                 process_tree.kill(handle)
             await asyncio.gather(self._child.wait(), *map(process_tree.wait_until_ended, handles))
 
-    async def _ready(self, probe: Probe[T]) -> T:
+    async def _wait_until_ready(self, probe: Probe[T]) -> T:
         last: Exception | None = None
         try:
             async with asyncio.timeout(self._settings.ready_timeout_seconds):
@@ -155,7 +163,7 @@ class Process:
                     self._require_progress()
                     await asyncio.sleep(PAUSE_SECONDS)
         except TimeoutError:
-            raise self._failure("was not ready in time") from last
+            raise self._describe_failure("was not ready in time") from last
         self._require_progress()
         return answer
 
@@ -163,15 +171,18 @@ class Process:
         if any(words in self.output() for words in PORT_TAKEN):
             raise PortTaken(f"{self.program.name}: a port was taken by another program")
         if not self.running:
-            raise self._failure(f"ended early with exit code {self._child.returncode}")
+            raise self._describe_failure(f"ended early with exit code {self._child.returncode}")
 
-    def _failure(self, what: str) -> PartFailed:
+    def _describe_failure(self, what: str) -> PartFailed:
         tail = "\n".join(self.output().splitlines()[-TAIL_LINES:])
         return PartFailed(f"{self.program.name} {what}; the end of its log:\n{tail}")
 
 
 async def spawn(program: Program) -> asyncio.subprocess.Process:
-    """Fork and execute it, in its own session, on its leash."""
+    """Fork and execute it in a session of its own; it dies when our main thread dies.
+
+    PartFailed is raised in any other thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         # The kernel would end the child together with this thread, at some later moment.
         raise PartFailed(f"{program.name} must be started from the main thread")
@@ -179,7 +190,7 @@ async def spawn(program: Program) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE if program.holds_stdin else asyncio.subprocess.DEVNULL
     with program.log.open("ab") as output:
         return await asyncio.create_subprocess_exec(
-            *program.dies_with_parent(),
+            *program.command_line(),
             cwd=program.folder,
             env=program.variables(),
             stdin=pipe,

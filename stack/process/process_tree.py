@@ -1,4 +1,4 @@
-"""The processes below one process, held so that none is mistaken for another."""
+"""Process tree: the processes below one process, held so that none is mistaken for another."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ PROC = Path("/proc")
 
 
 def parent_of(pid: int) -> int | None:
-    """The parent's pid, None if there is no such process (any more)."""
+    """Return the parent's pid, or None if there is no such process (any more)."""
     try:
         stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -21,7 +21,7 @@ def parent_of(pid: int) -> int | None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Every process below `pid`, parents before children; a snapshot."""
+    """Return every process below `pid` at this moment, parents before children."""
     parents = {each: parent_of(each) for each in all_pids()}
     found = [pid]
     for one in found:
@@ -30,13 +30,16 @@ def descendants(pid: int) -> list[int]:
 
 
 def all_pids() -> list[int]:
-    """Every process on this machine that we may see."""
+    """Return every process on this machine that we may see."""
     return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
 
 
 @contextlib.contextmanager
 def hold_processes(pids: list[int]) -> Iterator[list[int]]:
-    """File descriptors of those processes: unlike a pid, one is never given to another process."""
+    """Yield a file descriptor for each of these processes that is still there.
+
+    A pid may be given to another process later; such a descriptor never is.
+    """
     with contextlib.ExitStack() as exits:
         handles = []
         for pid in pids:
@@ -47,7 +50,7 @@ def hold_processes(pids: list[int]) -> Iterator[list[int]]:
 
 
 def kill(handle: int) -> None:
-    """SIGKILL; nothing happens if it has ended already."""
+    """Send SIGKILL; nothing happens if the process has ended already."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, signal.SIGKILL)
 

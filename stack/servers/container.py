@@ -1,4 +1,4 @@
-"""A container: a server from its pinned image, where a Docker engine answers."""
+"""Container: a server from its pinned image, where a Docker engine answers."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """What to run: a tag that never moves, the port inside, and what the server is told."""
+    """What to run: a tag that never moves, the port inside, and the server's settings."""
 
     name: str
     port: int
@@ -34,9 +34,9 @@ class Image:
 
 
 async def engine_answers() -> bool:
-    """Whether a Docker engine answers here, and the package that talks to it is installed."""
+    """Return whether a Docker engine answers, and the package that talks to it is installed."""
     try:
-        await asyncio.to_thread(_ping)
+        await asyncio.to_thread(_require_engine)
     except PartMissing as absent:
         log.debug("no_engine", reason=str(absent))
         return False
@@ -45,16 +45,16 @@ async def engine_answers() -> bool:
 
 @asynccontextmanager
 async def container(image: Image, port: int) -> AsyncIterator[None]:
-    """The image, published at `port` of the loopback interface, for the length of the block.
+    """Run the image, published at `port` of the loopback interface, for the length of the block.
 
-    It has been started, and need not answer yet. PartMissing without an engine, PartFailed where
-    the engine refuses. It is removed with its data at the end of the block; after a kill -9 of our
-    process testcontainers' own helper removes it.
+    It has been started then, and need not answer yet. PartMissing is raised without an engine, and
+    PartFailed if the engine refuses. The container is removed with its data at the end of the
+    block; after a kill -9 of our process testcontainers' own helper container removes it.
 
-    Weaknesses: the engine must be on this machine, since nothing but the loopback interface is
-    published; and that helper publishes a port on every interface.
+    Weaknesses: the engine must be on this machine, since the port is published on the loopback
+    interface only; and the helper publishes a port on every interface.
     """
-    await asyncio.to_thread(_ping)
+    await asyncio.to_thread(_require_engine)
     from testcontainers.core.container import DockerContainer  # an extra, and slow to import
 
     running = DockerContainer(image.name, env=dict(image.environment))
@@ -79,23 +79,23 @@ async def _start(running: "DockerContainer") -> None:
         raise PartFailed(f"the image {running.image} could not be started: {error}") from error
 
 
-def _ping() -> None:
-    """PartMissing where no engine answers."""
+def _require_engine() -> None:
+    """Raise PartMissing if no engine answers."""
     try:
         from docker.errors import DockerException
         from testcontainers.core.docker_client import DockerClient, get_docker_host
     except ImportError as error:
         raise PartMissing("no containers: install aftercommit[stack]") from error
     try:
-        _accepts(get_docker_host() or DEFAULT_ENGINE)
+        _require_listener(get_docker_host() or DEFAULT_ENGINE)
         client = DockerClient(timeout=ENGINE_TIMEOUT_SECONDS).client
     except (DockerException, OSError) as error:  # it asks for the engine's version at once
         raise PartMissing(f"no Docker engine answers: {error}") from error
     client.close()
 
 
-def _accepts(host: str) -> None:
-    """OSError where nothing accepts at a Unix socket: docker's client would leave its end open."""
+def _require_listener(host: str) -> None:
+    """Raise OSError if nothing accepts at a Unix socket: docker's client would leave it open."""
     parts = urlsplit(host)
     if parts.scheme == "unix":
         with socket.socket(socket.AF_UNIX) as ours:

@@ -1,4 +1,4 @@
-"""Jars: what a pom asks for, resolved once by Maven and kept in a cache."""
+"""Jars: the files that a pom asks for, resolved once by Maven and kept in a cache."""
 
 import asyncio
 import fcntl
@@ -22,19 +22,19 @@ log = structlog.get_logger(__name__)
 DOWNLOAD_TIMEOUT_SECONDS = 600.0
 LOCK_PAUSE_SECONDS = 0.1
 MAVEN = "mvn"
-# Where Maven finds its own settings; it gets nothing else of ours.
+# Maven finds its own settings by these; it gets none of our other variables.
 MAVEN_VARIABLES = ("HOME", "JAVA_HOME", "MAVEN_HOME", "MAVEN_OPTS", "MAVEN_ARGS")
 
 
 async def jars_of(pom: Path, settings: StackSettings) -> Path:
-    """A folder with the jars of `pom` and of all that they need; PartMissing without Maven.
+    """Return a folder with the jars of `pom` and of all that they need; PartMissing without Maven.
 
-    It is looked up by a hash of the pom, and appears whole or not at all; of two processes that
-    miss it at once one downloads and the other waits. Which repository serves it is the business
-    of the person's Maven settings.
+    The folder's name holds a hash of the pom, and it appears whole or not at all. Of two processes
+    that miss it at once, one downloads and the other one waits. The operator's own Maven settings
+    say which repository serves the jars.
 
-    Weaknesses: Maven compares checksums with what the same repository says, nothing is pinned
-    here but versions; and its own local repository is shared with every other run of Maven.
+    Weaknesses: Maven compares checksums with what the same repository says, and we pin versions
+    only; and Maven's own local repository is shared with every other run of Maven.
     """
     folder = settings.cache_folder() / name_of(pom)
     if folder.is_dir():
@@ -47,7 +47,7 @@ async def jars_of(pom: Path, settings: StackSettings) -> Path:
 
 
 async def can_run_jars(pom: Path, oldest_java: int, settings: StackSettings) -> bool:
-    """Whether there is a Java that is young enough; and the jars, or a Maven to ask for them."""
+    """Return whether there is a Java that is young enough, and the jars or a Maven to get them."""
     try:
         await find_java(settings.java_home, oldest_java)
     except PartMissing:
@@ -57,12 +57,12 @@ async def can_run_jars(pom: Path, oldest_java: int, settings: StackSettings) -> 
 
 
 def name_of(pom: Path) -> str:
-    """The first word of its name, and a hash of all that it says."""
+    """Return the folder's name: the first word of the pom's name, and a hash of its content."""
     return f"{pom.name.split('.')[0]}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:16]}"
 
 
 async def download(pom: Path, folder: Path, settings: StackSettings) -> None:
-    """Fill a new folder and give it its name at the end."""
+    """Fill a new folder, and give it its name at the end."""
     maven = shutil.which(MAVEN)
     if maven is None:
         raise PartMissing(f"no jars for {pom.name}: install Maven (mvn)")
@@ -77,7 +77,7 @@ async def download(pom: Path, folder: Path, settings: StackSettings) -> None:
 
 
 def maven_program(maven: str, pom: Path, target: Path) -> Program:
-    """Copy the dependencies of `pom` to `target`."""
+    """Return the program that copies the dependencies of `pom` to `target`."""
     quiet = ("--batch-mode", "--quiet", "--strict-checksums")
     options = (f"-DoutputDirectory={target}", "-DincludeScope=runtime")
     return Program(
@@ -91,11 +91,14 @@ def maven_program(maven: str, pom: Path, target: Path) -> Program:
 
 @asynccontextmanager
 async def lock_file(file: Path, seconds: float) -> AsyncIterator[None]:
-    """Hold the file against other processes; the kernel lets go of it when we die."""
+    """Hold the file against other processes; the kernel releases it when we die.
+
+    PartFailed is raised if another process holds it for longer than `seconds`.
+    """
     with file.open("w", encoding="ascii") as handle:
         try:
             async with asyncio.timeout(seconds):
-                while not try_lock(handle):  # noqa: ASYNC110 - another process's doing
+                while not try_lock(handle):  # noqa: ASYNC110 - another process holds it
                     await asyncio.sleep(LOCK_PAUSE_SECONDS)
         except TimeoutError:
             raise PartFailed(f"another process has held {file} for {seconds:g} s") from None
@@ -103,7 +106,7 @@ async def lock_file(file: Path, seconds: float) -> AsyncIterator[None]:
 
 
 def try_lock(handle: IO[str]) -> bool:
-    """Whether the lock is ours now."""
+    """Take the lock if it is free; return whether it is ours now."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

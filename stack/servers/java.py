@@ -1,4 +1,4 @@
-"""Java: of JAVA_HOME, else of the PATH."""
+"""Java: the one of JAVA_HOME, else the one of the PATH."""
 
 import asyncio
 import re
@@ -9,7 +9,10 @@ from stack.errors import PartMissing
 
 
 async def find_java(home: Path | None, oldest: int) -> Path:
-    """The `java` program of `home`, else of the PATH; PartMissing if there is none so young."""
+    """Return the `java` program of `home`, else of the PATH.
+
+    PartMissing is raised if there is none, or if its version is older than `oldest`.
+    """
     found = shutil.which("java", path=str(home / "bin") if home else None)
     if found is None:
         raise PartMissing(f"no Java: install a runtime of version {oldest} or set JAVA_HOME")
@@ -20,7 +23,7 @@ async def find_java(home: Path | None, oldest: int) -> Path:
 
 
 async def major_version(java: Path) -> int:
-    """For example 17; 1 for everything before Java 9, 0 where the answer has no version."""
+    """Return, for example, 17; 1 for everything before Java 9, 0 if the answer has no version."""
     asked = await asyncio.create_subprocess_exec(
         java, "-version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -12,12 +12,12 @@ from outbox.errors import DependencyDown
 from outbox.kafka import cluster_id
 from stack.errors import PartMissing
 from stack.part import Part
-from stack.process.probe import Probe, answer_within, listening
+from stack.process.probe import Probe, answer_within, require_listener
 from stack.process.process import Process, Program
 from stack.servers.container import Image, container
 from stack.servers.jars import can_run_jars, jars_of
 from stack.servers.java import find_java
-from stack.servers.port import LOOPBACK, Ports, free_ports, on_ports
+from stack.servers.port import LOOPBACK, Ports, free_ports, start_on_ports
 from stack.servers.server import Server
 from stack.settings import StackSettings
 
@@ -27,7 +27,7 @@ OLDEST_JAVA = 17
 IMAGE = "apache/kafka:4.4.0"
 PORT, CONTROLLER_PORT = 9092, 9093
 JVM = ("-Xmx512m", "-XX:+UseSerialGC")
-QUICK = ("-XX:TieredStopAtLevel=1",)  # without the slow compiler: not for the last message/s
+QUICK = ("-XX:TieredStopAtLevel=1",)  # without the slow compiler: not for high throughput
 LOGGING = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 PROBE_TIMEOUT_SECONDS = 5.0
 SESSION_MILLISECONDS = 3_000
@@ -37,21 +37,22 @@ ALONE = {
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "auto.create.topics.enable": "false",
-    # Nobody has to log in, and yet a right can be taken away, which a test may want.
+    # No client has to log in, and yet a test can take a right away.
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
 }
 
 
 class KafkaServer(Server):
-    """A broker as in production, but alone: KRaft, topics by request only, offsets in four parts.
+    """A broker as in production, but alone: KRaft, and topics are made by request only.
 
-    The jars come from Maven once (see jars.py). Started again it keeps its data and its ports; so
-    does, apart from the ports, another one on the same folder.
+    The jars come from Maven once (see jars.py). Started again, it keeps its data and its ports. A
+    new KafkaServer on the same folder keeps the data, and chooses other ports.
 
-    Weaknesses: one replica of everything, and Kafka does not sync its files: what it acknowledged
-    survives kill -9 but not a power cut. After kill -9 it waits SESSION_MILLISECONDS before it
-    trusts itself again. Group sessions may be shorter than a production broker allows (6 s).
+    Weaknesses: there is one replica of everything, and Kafka does not sync its files: what it has
+    acknowledged survives a kill -9 but not a power cut. After a kill -9 it waits for its own old
+    session to end (SESSION_MILLISECONDS). Kafka's own topics have four partitions, and group
+    sessions may be shorter than a production broker allows (6 s).
     """
 
     def __init__(self, folder: Path, settings: StackSettings | None = None) -> None:
@@ -64,7 +65,7 @@ class KafkaServer(Server):
 
     @property
     def url(self) -> str:
-        """The bootstrap servers; the same after every start."""
+        """The bootstrap servers; they are the same after every start."""
         return f"{LOOPBACK}:{self._ports[0] if self._ports else 0}"
 
     @property
@@ -74,12 +75,12 @@ class KafkaServer(Server):
         return Part(name="kafka", provider=provider, url=self.url, pid=self.pid)
 
     async def start(self) -> None:
-        """Return when it gives its metadata, and is the cluster that lies in our folder."""
+        """Return when it gives its metadata, and they are those of the cluster in our folder."""
         self._java = await find_java(self._settings.java_home, OLDEST_JAVA)
         self._jars = await jars_of(POM, self._settings)
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = self._ports
-        self._ports = await on_ports(lambda: known or free_ports(2), self._start_on)
+        self._ports = await start_on_ports(lambda: known or free_ports(2), self._start_on)
 
     async def _start_on(self, ports: Ports) -> None:
         self._ports = ports
@@ -88,7 +89,7 @@ class KafkaServer(Server):
             await self._format(data)
         self._configure(data)
         program = self._program("kafka", "kafka.Kafka", PROPERTIES)
-        probe = Probe(self._answers, (OSError, DependencyDown))
+        probe = Probe(self._ask, (OSError, DependencyDown))
         self._process, _ = await Process.start(program, probe, self._settings)
 
     async def _format(self, data: Path) -> None:
@@ -96,7 +97,7 @@ class KafkaServer(Server):
         unfinished = data.with_name("data.new")
         shutil.rmtree(unfinished, ignore_errors=True)
         self._configure(unfinished)
-        options = (f"--cluster-id={new_id()}", f"--config={PROPERTIES}")
+        options = (f"--cluster-id={make_cluster_id()}", f"--config={PROPERTIES}")
         tool = self._program("kafka-format", "kafka.tools.StorageTool", "format", *options)
         await Process.run(tool, self._settings)
         unfinished.rename(data)
@@ -107,16 +108,16 @@ class KafkaServer(Server):
         (self._home / PROPERTIES).write_text("".join(lines), encoding="ascii")
 
     def properties(self, data: Path, ports: Ports) -> dict[str, object]:
-        """What the broker of this data folder and these ports is told."""
+        """Return the settings of a broker with this data folder and these ports."""
         broker, controller = ports
         return {
             **ALONE,
             # Static, so that the address is not kept in the data: another run may have other ports.
             "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
             "listeners": f"PLAINTEXT://{LOOPBACK}:{broker},CONTROLLER://{LOOPBACK}:{controller}",
-            "log.dirs": data.name,  # from the home folder, which needs no escapes then
-            **small(),
-            **quick(),
+            "log.dirs": data.name,  # relative to the home folder, so that it needs no escapes
+            **settings_of_one_replica(),
+            **settings_of_short_waits(),
         }
 
     def _program(self, name: str, main: str, *arguments: str) -> Program:
@@ -125,16 +126,16 @@ class KafkaServer(Server):
         argv = (*java, main, *arguments)
         return Program(name=name, argv=argv, folder=self._home, log=self._log)
 
-    async def _answers(self) -> None:
-        # A client costs far more than a connection: ask for one only when somebody listens.
-        await listening(LOOPBACK, self._ports[0])
+    async def _ask(self) -> None:
+        # A client costs far more than a connection, so it is used only once something listens.
+        await require_listener(LOOPBACK, self._ports[0])
         answered = await cluster_id(self.url, PROBE_TIMEOUT_SECONDS)
-        if answered != formatted_id(self._home / "data"):
+        if answered != read_cluster_id(self._home / "data"):
             raise OSError(f"another broker answers at {self.url}")
 
 
-def small() -> dict[str, object]:
-    """One replica, and few partitions for Kafka's own topics."""
+def settings_of_one_replica() -> dict[str, object]:
+    """Return settings for one replica, and for few partitions of Kafka's own topics."""
     own = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
     return {
         **{f"{topic}.replication.factor": 1 for topic in own},
@@ -145,8 +146,8 @@ def small() -> dict[str, object]:
     }
 
 
-def quick() -> dict[str, object]:
-    """Nobody waits for further members, brokers or the deletion of files."""
+def settings_of_short_waits() -> dict[str, object]:
+    """Return settings by which nothing waits long for members, brokers or deleted files."""
     return {
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1_000,
@@ -158,9 +159,10 @@ def quick() -> dict[str, object]:
 
 @asynccontextmanager
 async def in_container(settings: StackSettings) -> AsyncIterator[Part]:
-    """The same broker from its image, gone with its data at the end."""
+    """Run the same broker from its image; it is removed, with its data, at the end."""
     (port,) = free_ports(1)
-    image = Image(name=IMAGE, port=PORT, environment=variables(contained(port)))
+    environment = to_variables(properties_in_container(port))
+    image = Image(name=IMAGE, port=PORT, environment=environment)
     async with container(image, port):
         url = f"{LOOPBACK}:{port}"
         probe = Probe(lambda: cluster_id(url, PROBE_TIMEOUT_SECONDS), (OSError, DependencyDown))
@@ -168,37 +170,37 @@ async def in_container(settings: StackSettings) -> AsyncIterator[Part]:
         yield Part(name="kafka", provider=f"Apache Kafka (image {IMAGE}, KRaft)", url=url)
 
 
-def contained(port: int) -> dict[str, object]:
-    """What the broker in a container is told; its clients find it at `port` out here."""
+def properties_in_container(port: int) -> dict[str, object]:
+    """Return the settings of a broker in a container; clients reach it at `port` of loopback."""
     return {
         **ALONE,
         "controller.quorum.voters": f"1@localhost:{CONTROLLER_PORT}",
         "listeners": f"PLAINTEXT://:{PORT},CONTROLLER://:{CONTROLLER_PORT}",
         "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
-        **small(),
-        **quick(),
+        **settings_of_one_replica(),
+        **settings_of_short_waits(),
     }
 
 
-def variables(properties: Mapping[str, object]) -> dict[str, str]:
-    """Properties as the image takes them."""
+def to_variables(properties: Mapping[str, object]) -> dict[str, str]:
+    """Return properties as the image's environment variables."""
     return {
         f"KAFKA_{name.replace('.', '_').upper()}": str(value) for name, value in properties.items()
     }
 
 
 async def has_means(settings: StackSettings) -> bool:
-    """Whether this machine can run it from its jars."""
+    """Return whether this machine can run Kafka from its jars."""
     return await can_run_jars(POM, OLDEST_JAVA, settings)
 
 
-def new_id() -> str:
-    """A cluster's id in Kafka's form: 16 random bytes; its command line refuses a leading dash."""
+def make_cluster_id() -> str:
+    """Return a new id in Kafka's form: 16 random bytes; its tool refuses a leading dash."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
-def formatted_id(data: Path) -> str:
-    """The cluster's id that the data folder was made with."""
+def read_cluster_id(data: Path) -> str:
+    """Return the cluster's id that the data folder was made with; OSError if there is none."""
     text = (data / "meta.properties").read_text(encoding="utf-8")
     found = re.search(r"^cluster\.id=(.+)$", text, re.MULTILINE)
     if found is None:
@@ -207,7 +209,7 @@ def formatted_id(data: Path) -> str:
 
 
 def version_in(jars: Path) -> str:
-    """Kafka's version, as its broker's jar is named."""
+    """Return Kafka's version, which is in the name of its broker's jar."""
     for jar in jars.glob("kafka_2.13-*.jar"):
         return jar.stem.removeprefix("kafka_2.13-")
     raise PartMissing(f"{jars} holds no broker")

@@ -1,4 +1,4 @@
-"""Kafka: at KAFKA_URL, or the real one, or librdkafka's mock broker in its own process."""
+"""librdkafka's mock broker, in a process of its own."""
 
 import json
 import logging
@@ -6,8 +6,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +14,7 @@ import structlog
 
 import stack
 from stack.part import Part
-from stack.process.probe import Probe, answer_within, host_and_port, listening
+from stack.process.probe import Probe, host_and_port, require_listener
 from stack.process.process import Process, Program
 from stack.servers.server import Server
 from stack.settings import StackSettings
@@ -26,71 +25,12 @@ POLL_SECONDS = 0.5
 METADATA_TIMEOUT_SECONDS = 10.0
 
 
-@asynccontextmanager
-async def broker(folder: Path, settings: StackSettings | None = None) -> AsyncIterator[Part]:
-    """A Kafka broker for the length of the block; the part's url is its bootstrap servers.
-
-    KAFKA_URL is proved by a TCP connection to its first server only: how to log in there is the
-    clients' own business. Without it STACK_KAFKA chooses (see `chosen`); Apache Kafka is a
-    PartMissing where Docker, or Java or Maven, is missing, and never replaced by the mock.
-    """
-    settings = settings or StackSettings()
-    if settings.kafka_url:
-        yield await remote(settings.kafka_url, settings)
-        return
-    async with own_part(await choose_provider(settings), folder, settings) as part:
-        yield part
-
-
-async def choose_provider(settings: StackSettings) -> str:
-    """`docker`, `maven` or `mock`: what STACK_KAFKA says.
-
-    If it says `best`: a container where a Docker engine answers, else Apache Kafka's own jars
-    where Java and Maven are, else the mock. What is there and then fails is not replaced.
-    """
-    if settings.kafka_provider != "best":
-        return settings.kafka_provider
-    from stack.servers.container import (
-        engine_answers,  # not at the top: the mock's process starts without
-    )
-    from stack.servers.kafka import has_means
-
-    if await engine_answers():
-        return "docker"
-    return "maven" if await has_means(settings) else "mock"
-
-
-@asynccontextmanager
-async def own_part(provider: str, folder: Path, settings: StackSettings) -> AsyncIterator[Part]:
-    """A broker that we start."""
-    if provider == "mock":
-        async with BrokerServer(folder, settings) as mock:
-            yield mock.part
-        return
-    from stack.servers.kafka import KafkaServer, in_container
-
-    if provider == "maven":
-        async with KafkaServer(folder, settings) as server:
-            yield server.part
-        return
-    async with in_container(settings) as part:
-        yield part
-
-
-async def remote(url: str, settings: StackSettings) -> Part:
-    """The brokers at `host:port[,host:port ...]`, once the first accepts a connection."""
-    host, port = host_and_port(url.split(",")[0].strip(), 9092)
-    probe = Probe(lambda: listening(host, port))
-    await answer_within(probe, settings.ready_timeout_seconds, "Kafka (environment KAFKA_URL)")
-    return Part(name="kafka", provider="environment KAFKA_URL", url=url)
-
-
 class BrokerServer(Server):
     """librdkafka's mock cluster of one broker, in its own process (`python -m stack broker`).
 
     It stands in for Kafka in a demo and in short tests. Weaknesses: it keeps everything in memory
     and little of it (some 5 MB or 100,000 messages a partition), topics appear by themselves with
-    4 partitions, there is no admin API, and a group has one member. Started again after a kill it
+    4 partitions, there is no admin API, and a group has one member. Started again after a kill, it
     is a new, empty broker on a new port: it is the one server that does not keep its data.
     """
 
@@ -106,7 +46,7 @@ class BrokerServer(Server):
         return Part(name="kafka", provider=provider, url=self.url, pid=self.pid, stand_in=True)
 
     async def start(self) -> None:
-        """Return when it has said where it listens and accepts a connection there."""
+        """Return when it has printed its address and accepts a connection there."""
         self._folder.mkdir(parents=True, exist_ok=True)
         program = self._program()
         start = program.log.stat().st_size if program.log.exists() else 0
@@ -125,20 +65,20 @@ class BrokerServer(Server):
 
 
 def import_path() -> str:
-    """Where the broker's process finds this package and its libraries: just where we did."""
+    """Return the import path for a child, which finds this package and its libraries as we do."""
     ours = str(Path(stack.__file__).parents[1])
     return os.pathsep.join([ours, *(path for path in sys.path if path)])
 
 
 async def read_announced(file: Path, start: int) -> str:
-    """The bootstrap servers that the broker wrote to its log; OSError until they listen."""
-    bootstrap = announcement(file, start)
-    await listening(*host_and_port(bootstrap, 9092))
+    """Return the bootstrap servers that the broker wrote to its log; OSError until they listen."""
+    bootstrap = find_announcement(file, start)
+    await require_listener(*host_and_port(bootstrap, 9092))
     return bootstrap
 
 
-def announcement(file: Path, start: int) -> str:
-    """What the line of JSON says; OSError until it is there, whole."""
+def find_announcement(file: Path, start: int) -> str:
+    """Return what the broker's line of JSON says; OSError until the whole line is there."""
     for line in file.read_bytes()[start:].decode(errors="replace").splitlines(keepends=True):
         if line.startswith('{"bootstrap"') and line.endswith("\n"):
             return str(json.loads(line)["bootstrap"])
@@ -152,7 +92,7 @@ def serve(announce: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
     quiet = logging.getLogger("librdkafka")
-    quiet.setLevel(logging.ERROR)  # the only note is that the cluster is a mock, which is the point
+    quiet.setLevel(logging.ERROR)  # it would warn that the cluster is a mock, which is intended
     producer = Producer({"test.mock.num.brokers": 1}, logger=quiet)
     brokers = producer.list_topics(timeout=METADATA_TIMEOUT_SECONDS).brokers.values()
     announce(json.dumps({"bootstrap": ",".join(f"{each.host}:{each.port}" for each in brokers)}))
@@ -161,13 +101,13 @@ def serve(announce: Callable[[str], None]) -> None:
 
 
 def input_ended() -> bool:
-    """Whether the standard input ends within POLL_SECONDS; what is written there is ignored."""
+    """Return whether the standard input ends within POLL_SECONDS; its content is ignored."""
     readable, _, _ = select.select([sys.stdin.fileno()], [], [], POLL_SECONDS)
     return bool(readable) and not os.read(sys.stdin.fileno(), 4096)
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """End in good order."""
+    """End the process in good order."""
     del frame
     log.info("stopping", signal=signal.Signals(number).name)
     sys.exit(0)

@@ -1,4 +1,4 @@
-"""Free ports on the loopback interface."""
+"""Port: free ports on the loopback interface."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ Ports = tuple[int, ...]
 
 
 def free_ports(count: int) -> Ports:
-    """Different ports that were free a moment ago; another program may take them before we do."""
+    """Return different ports that were free a moment ago; another program may take them first."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -27,11 +27,14 @@ def free_ports(count: int) -> Ports:
         return tuple(int(each.getsockname()[1]) for each in sockets)
 
 
-async def on_ports(choose: Callable[[], Ports], start: Callable[[Ports], Awaitable[None]]) -> Ports:
-    """Start on the ports that `choose` gives; repeat, a bounded number of times, if one is taken.
+async def start_on_ports(
+    choose: Callable[[], Ports], start: Callable[[Ports], Awaitable[None]]
+) -> Ports:
+    """Start on the ports that `choose` gives, and return them.
 
-    `choose` may always give the same ports: a server that is started again keeps its address, and
-    an outgoing connection of another program can hold that port for a moment.
+    If one is taken it is tried again, ATTEMPTS times in all; then PortTaken is raised. `choose` may
+    always give the same ports: a server that is started again keeps its address, and an outgoing
+    connection of another program can hold that port for a moment.
     """
     for attempt in range(1, ATTEMPTS):
         ports = choose()

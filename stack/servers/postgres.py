@@ -1,6 +1,5 @@
-"""PostgreSQL: at POSTGRES_URL, or a throw-away cluster of our own."""
+"""PostgreSQL: the server at POSTGRES_URL, or a throw-away cluster of our own."""
 
-import secrets
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +16,8 @@ from stack.process.probe import Probe, answer_within
 from stack.process.process import Process, Program
 from stack.servers.binaries import find_binaries
 from stack.servers.container import Image, container
-from stack.servers.port import LOOPBACK, Ports, free_ports, on_ports
+from stack.servers.password import make_password
+from stack.servers.port import LOOPBACK, Ports, free_ports, start_on_ports
 from stack.servers.server import Server
 from stack.settings import StackSettings
 
@@ -27,14 +27,14 @@ IMAGE = "postgres:18.6"
 PORT = 5432
 CONNECT_SECONDS = 2
 
-TOLD = {
+SERVER_SETTINGS = {
     "max_connections": "200",
     "max_prepared_transactions": "10",
     "shared_buffers": "256MB",
     "log_min_messages": "warning",
 }
-CLUSTER = {"listen_addresses": LOOPBACK, "unix_socket_directories": "", **TOLD}
-# A crash of processes loses nothing even so; only a crash of the machine does.
+CLUSTER = {"listen_addresses": LOOPBACK, "unix_socket_directories": "", **SERVER_SETTINGS}
+# Even so, a crash of processes loses nothing; only a crash of the machine does.
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -42,9 +42,9 @@ NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 async def postgres(
     folder: Path, settings: StackSettings | None = None, *, durable: bool = True
 ) -> AsyncIterator[Part]:
-    """PostgreSQL for the length of the block, with the database `aftercommit` and user `postgres`.
+    """Open PostgreSQL for the length of the block: database `aftercommit`, user `postgres`.
 
-    With POSTGRES_URL that server is used as it is, database included, and nothing is created.
+    With POSTGRES_URL that server and its database are used as they are, and nothing is created.
     """
     settings = settings or StackSettings()
     if settings.postgres_url:
@@ -60,7 +60,7 @@ async def postgres(
 
 
 async def remote(url: str, settings: StackSettings, provider: str) -> Part:
-    """The server at a URL, once it answers a query."""
+    """Return the server at a URL, once it answers a query."""
     probe = Probe(lambda: ask(url, "SELECT 1"), (psycopg.OperationalError,))
     await answer_within(probe, settings.ready_timeout_seconds, f"PostgreSQL ({provider})")
     return Part(name="postgres", provider=provider, url=url)
@@ -68,18 +68,19 @@ async def remote(url: str, settings: StackSettings, provider: str) -> Part:
 
 @asynccontextmanager
 async def in_container(settings: StackSettings) -> AsyncIterator[Part]:
-    """The image's cluster, with a random password, gone at the end."""
+    """Run the image with a random password; it is removed, with its data, at the end."""
     (port,) = free_ports(1)
-    password = secrets.token_urlsafe(24)
+    password = make_password()
     environment = {"POSTGRES_DB": DATABASE, "POSTGRES_USER": USER, "POSTGRES_PASSWORD": password}
-    image = Image(name=IMAGE, port=PORT, command=to_options(TOLD), environment=environment)
+    options = to_options(SERVER_SETTINGS)
+    image = Image(name=IMAGE, port=PORT, command=options, environment=environment)
     async with container(image, port):
         url = f"postgresql://{USER}:{password}@{LOOPBACK}:{port}/{DATABASE}"
         yield await remote(url, settings, f"image {IMAGE}")
 
 
 def to_options(values: Mapping[str, str]) -> tuple[str, ...]:
-    """Settings as options of the server's command line."""
+    """Return settings as options of the server's command line."""
     return tuple(word for name, value in values.items() for word in ("-c", f"{name}={value}"))
 
 
@@ -87,12 +88,13 @@ class PostgresServer(Server):
     """A cluster below `folder` that may be killed and started again on the same data and port.
 
     It listens on 127.0.0.1 only, without a socket file. fsync is on unless `durable` is False:
-    then a power cut may corrupt it, a kill -9 still may not. Run by root, it belongs to `nobody`.
+    then a power cut may corrupt the data, but a kill -9 still may not. If we are root, the cluster
+    belongs to the account `nobody`.
 
-    Weaknesses: trust authentication, so every user of this machine may connect as superuser;
-    while it is down its port is free and another program may take it (start is then repeated). If
+    Weaknesses: authentication is `trust`, so every user of this machine may connect as superuser.
+    While it is down its port is free, and another program may take it (start is then repeated). If
     the postmaster alone is killed, by its pid and not by `kill`, busy backends live on until their
-    statement ends, and a start before that is refused by PostgreSQL (PartFailed).
+    statement ends, and PostgreSQL refuses a start before that (PartFailed).
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class PostgresServer(Server):
 
     @property
     def url(self) -> str:
-        """Where it answers; the same after every start."""
+        """The URL at which it answers; it is the same after every start."""
         return self._url(DATABASE)
 
     @property
@@ -120,11 +122,11 @@ class PostgresServer(Server):
         return Part(name="postgres", provider=self._provider, url=self.url, pid=self.pid)
 
     async def start(self) -> None:
-        """Make the cluster if there is none, start it, make the database if there is none."""
+        """Make the cluster if there is none, start it, and make the database if there is none."""
         await self._prepare()
         await self._initialise()
         known = self._ports
-        self._ports = await on_ports(lambda: known or free_ports(1), self._start_on)
+        self._ports = await start_on_ports(lambda: known or free_ports(1), self._start_on)
         try:
             await self._create_database()
         except BaseException:
@@ -159,11 +161,11 @@ class PostgresServer(Server):
         self._ports = ports
         options = to_options(self._cluster | {"port": str(ports[0])})
         program = self._program("postgres", "-D", str(self._data), *options)
-        probe = Probe(self._is_ours, (psycopg.OperationalError,))
+        probe = Probe(self._require_ours, (psycopg.OperationalError,))
         self._process, _ = await Process.start(program, probe, self._settings)
 
-    async def _is_ours(self) -> None:
-        # If the port was taken just before us, another PostgreSQL would answer as readily.
+    async def _require_ours(self) -> None:
+        # If another PostgreSQL has taken the port just before us, that one answers.
         answer = await ask(self._url("postgres"), "SHOW data_directory")
         if answer != str(self._data):
             raise PartFailed(f"another PostgreSQL answers at {self._url('postgres')}")
@@ -191,9 +193,9 @@ class PostgresServer(Server):
 
 
 async def ask(url: str, statement: str) -> object:
-    """The first column of the first row, None if there is none; outside of any transaction.
+    """Run a statement outside of any transaction; return its first row's first column, or None.
 
-    PartFailed where the server does not take us, and would not later either.
+    PartFailed is raised if the server refuses this client for a reason that time does not change.
     """
     address = PostgresAddress.parse(url)
     try:

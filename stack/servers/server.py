@@ -1,4 +1,4 @@
-"""A server of ours: one child process behind one part."""
+"""Server: one child process of ours that stands behind one part."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -8,26 +8,32 @@ from stack.process.process import Process
 
 
 class Server(ABC):
-    """Start, stop, kill, start again. As an `async with` it runs for the length of the block."""
+    """A server that can be started, stopped, killed and started again.
+
+    In an `async with` it runs for the length of the block.
+    """
 
     _process: Process | None = None
 
     @abstractmethod
     async def start(self) -> None:
-        """Return when the server answers. Started again, it keeps its data folder and port."""
+        """Return when the server answers. A second start keeps its data folder and its port.
+
+        StackError is raised if it cannot be started; nothing of it is left running then.
+        """
 
     @property
     def pid(self) -> int | None:
-        """The process, None while it is not running."""
+        """The server's process id; None while it is not running."""
         return self._process.pid if self._process and self._process.running else None
 
     async def stop(self) -> None:
-        """Stop in good order; nothing happens if it is not running."""
+        """Stop the server in good order; nothing happens if it is not running."""
         if self._process is not None:
             await self._process.stop()
 
     async def kill(self) -> None:
-        """kill -9 of the server and all its processes, as a power cut would."""
+        """Kill the server and all its processes by SIGKILL; nothing is written or released."""
         if self._process is not None:
             await self._process.kill()
 

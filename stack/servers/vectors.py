@@ -1,4 +1,4 @@
-"""Qdrant: at QDRANT_URL, or qdrant-client's local mode."""
+"""Qdrant: the server at QDRANT_URL, or one in a container, or qdrant-client's local mode."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,12 +27,14 @@ FILE = "file:"
 async def vectors(
     folder: Path | None, settings: StackSettings | None = None
 ) -> AsyncIterator[VectorsPart]:
-    """Vectors for the length of the block: at QDRANT_URL, in a container where STACK_QDRANT says
-    so, else below `folder`, or in memory if None.
+    """Open vectors for the length of the block.
 
-    Local mode runs inside whoever connects: there is nothing to start or stop here. Weaknesses:
-    it holds a lock on its folder, so **one process, one client** may use it; it searches without
-    an index; it is a stand-in for some ten thousand points.
+    That is the server at QDRANT_URL, or one in a container where STACK_QDRANT says so; else local
+    mode below `folder`, or in memory if `folder` is None.
+
+    Local mode runs inside the process that connects, so there is nothing to start or stop here.
+    Its weaknesses: it holds a lock on its folder, so **one process, one client** may use it; it
+    searches without an index; it is a stand-in for some ten thousand points.
     """
     settings = settings or StackSettings()
     wanted = settings.qdrant_provider
@@ -47,7 +49,7 @@ async def vectors(
 
 
 async def remote(url: str, settings: StackSettings, provider: str) -> VectorsPart:
-    """The server at a URL, once it lists its collections."""
+    """Return the server at a URL, once it lists its collections."""
     part = VectorsPart(
         name="qdrant",
         provider=provider,
@@ -61,7 +63,7 @@ async def remote(url: str, settings: StackSettings, provider: str) -> VectorsPar
 
 
 def local(folder: Path | None) -> VectorsPart:
-    """Local mode in a folder of the run, or in memory."""
+    """Return local mode in a folder of the run, or in memory."""
     url = MEMORY if folder is None else f"{FILE}{folder.resolve() / 'qdrant'}"
     return VectorsPart(
         name="qdrant", provider="qdrant-client local mode (stand-in)", url=url, stand_in=True
@@ -69,16 +71,16 @@ def local(folder: Path | None) -> VectorsPart:
 
 
 def connect(part: VectorsPart) -> AsyncQdrantClient:
-    """A client for this part; the caller closes it. In memory, every client has data of its own."""
+    """Return a client, which the caller closes. In memory, each client has data of its own."""
     key = part.api_key.get_secret_value() if part.api_key else None
     return qdrant.connect(part.url, key, TIMEOUT_SECONDS)
 
 
 async def ask(part: VectorsPart) -> None:
-    """List the collections."""
+    """List the collections; PartFailed if local mode's folder cannot be used."""
     try:
         client = connect(part)
-    except DependencyDown as error:  # of a folder: no time repairs it
+    except DependencyDown as error:  # local mode's folder: waiting does not repair it
         raise PartFailed(str(error)) from error
     try:
         await client.get_collections()

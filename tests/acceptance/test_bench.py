@@ -1,4 +1,4 @@
-"""The bench answers every question; its figures are promised nowhere, so here they are sane.
+"""The bench answers every question. No figure is promised; here each one is a sane number.
 
 FD8: however busy the machine is, each question counts something.
 """
@@ -31,12 +31,12 @@ KEYS = {
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 def test_every_question_is_answered_and_the_last_line_is_json() -> None:
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "bench", "--json", "--effort", "tiny"],
         capture_output=True, text=True, timeout=1_700, check=False,
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr[-4_000:]
-    figures = json.loads(told.stdout.splitlines()[-1])
+    assert result.returncode == 0, result.stderr[-4_000:]
+    figures = json.loads(result.stdout.splitlines()[-1])
     assert figures.keys() >= KEYS
     without_kafka = {key for key in KEYS if "kafka" in key and figures[key] is None}
     measured = [figures[key] for key in KEYS - without_kafka]
@@ -44,12 +44,12 @@ def test_every_question_is_answered_and_the_last_line_is_json() -> None:
 
 
 def test_an_unknown_question_is_named() -> None:
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "bench", "--only", "moon"],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    assert told.returncode == 2
-    assert "moon" in told.stderr
+    assert result.returncode == 2
+    assert "moon" in result.stderr
 
 
 @pytest.mark.anyio
@@ -57,14 +57,14 @@ def test_an_unknown_question_is_named() -> None:
 async def test_a_writer_that_is_late_for_all_of_its_slices_counts_something(
     settings: Settings, way: str
 ) -> None:
-    """FD8: there is no ratio to nothing."""
+    """FD8: a ratio is never divided by zero."""
     await prepare(settings)
-    told = subprocess.run(  # noqa: ASYNC221 - nothing else runs here
+    result = subprocess.run(  # noqa: ASYNC221 - nothing else runs here
         [sys.executable, "-m", "bench.rig.writer", way, "1", "0", "7"],
         env=os.environ | {"POSTGRES_URL": settings.libpq_url()}, input="0\n",
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr
-    done = json.loads(told.stdout.splitlines()[-1])
+    assert result.returncode == 0, result.stderr
+    done = json.loads(result.stdout.splitlines()[-1])
     assert done.keys() == VARIANTS.keys()
     assert all(count > 0 for count in done.values())

@@ -1,4 +1,4 @@
-"""The main job, run as a user runs it: `python -m stack demo`."""
+"""The demo, run as a user runs it: `python -m stack demo`."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ KEYS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [200])
 def test_the_demo_ends_with_stores_that_agree(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--limit 200` puts 200 items in, changes 100 and removes 50. On the quick default's parts."""
+    """`--limit 200` puts 200 items in, changes 100 and removes 50; it runs on the default parts."""
     monkeypatch.delenv("STACK_KAFKA", raising=False)
     command = [sys.executable, "-m", "stack", "demo", "--once", "--json", f"--limit={limit}"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)

@@ -1,4 +1,4 @@
-"""The drift drill in its short form, as a person runs it."""
+"""The drift drill with few keys, run as an operator runs it."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ PLANTED = {"missing": 10, "stale": 6, "orphaned": 2, "different": 4, "foreign": 
 def test_the_drill_finds_exactly_what_was_planted_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While writers go on; on the quick default: all but PostgreSQL are stand-ins."""
+    """Writers go on meanwhile; on the default parts all servers but PostgreSQL are stand-ins."""
     for name in ("STACK_KAFKA", "STACK_GRAPH"):
         monkeypatch.delenv(name, raising=False)
     command = [sys.executable, "-m", "stack", "drift-drill", "--json", f"--keys={KEYS}"]

@@ -7,7 +7,7 @@ from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient
 
 from stack.part import GraphPart
-from stack.servers.graph import graph
+from stack.servers.graph.graph import graph
 from stack.settings import StackSettings
 from tests.kit.projections.projection_suite import CountingEmbedder, empty_graph
 

@@ -35,7 +35,7 @@ def settings() -> StackSettings:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not pytest's tmp_path: root's is closed to the account that PostgreSQL runs as."""
+    """Make a folder; root's tmp_path would not do, which is closed to PostgreSQL's account."""
     path = Path(tempfile.mkdtemp(prefix="stack-test-"))
     path.chmod(0o755)
     yield path

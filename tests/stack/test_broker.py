@@ -12,7 +12,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from stack.errors import PartFailed
 from stack.process import process_tree
-from stack.servers.mock_broker import BrokerServer, broker
+from stack.servers.broker import broker
+from stack.servers.mock_broker import BrokerServer
 from stack.settings import StackSettings
 
 pytestmark = pytest.mark.anyio

@@ -1,7 +1,7 @@
-"""Containers are chosen only where an engine answers, and meant ones are never replaced.
+"""Containers are chosen only where an engine answers, and a chosen one is never replaced.
 
-No engine runs these: a stand-in says what an engine would be asked. That the images start, and
-answer there, is proven only where Docker is.
+No engine runs these tests: a stand-in notes what an engine would be asked. That the images start,
+and answer there, is proven only where Docker is.
 """
 
 import gc
@@ -15,8 +15,9 @@ from testcontainers.core.config import testcontainers_config
 
 from stack.errors import PartFailed, PartMissing
 from stack.part import Part
-from stack.servers import graph, kafka, mock_broker, neo4j, postgres, vectors
+from stack.servers import broker, kafka, postgres, vectors
 from stack.servers.container import engine_answers
+from stack.servers.graph import graph, neo4j
 from stack.servers.jars import name_of
 from stack.settings import StackSettings
 from tests.kit.servers.engine import Engine, engine
@@ -24,14 +25,14 @@ from tests.kit.servers.engine import Engine, engine
 pytestmark = pytest.mark.anyio
 
 Open = Callable[[Path, StackSettings], AbstractAsyncContextManager[Part]]
-# The part, the variable of its provider, the port inside, and a variable that the server is told.
+# The part, the variable of its provider, the port inside, and a variable that the server gets.
 PARTS: list[tuple[Open, str, int, str]] = [
     (postgres.postgres, "postgres_provider", 5432, "POSTGRES_DB=aftercommit"),
-    (mock_broker.broker, "kafka_provider", 9092, "KAFKA_PROCESS_ROLES=broker,controller"),
+    (broker.broker, "kafka_provider", 9092, "KAFKA_PROCESS_ROLES=broker,controller"),
     (graph.graph, "graph_provider", 7687, "NEO4J_dbms_security_auth__max__failed__attempts=0"),
     (vectors.vectors, "qdrant_provider", 6333, ""),
 ]
-each_part = pytest.mark.parametrize(("part", "provider", "port", "told"), PARTS)
+each_part = pytest.mark.parametrize(("part", "provider", "port", "variable"), PARTS)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def standing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is the whole PATH."""
+    """Make a folder that is the whole PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -74,9 +75,9 @@ def java(folder: Path, version: int) -> None:
 @pytest.mark.usefixtures("no_engine")
 @each_part
 async def test_a_container_that_was_meant_is_missing_without_an_engine_and_says_so(
-    part: Open, provider: str, port: int, told: str, folder: Path, settings: StackSettings
+    part: Open, provider: str, port: int, variable: str, folder: Path, settings: StackSettings
 ) -> None:
-    del port, told
+    del port, variable
     meant = settings.model_copy(update={provider: "docker"})
     with pytest.raises(PartMissing, match="no Docker engine answers"):
         async with part(folder, meant):
@@ -88,12 +89,12 @@ async def test_an_image_is_published_on_loopback_told_its_settings_and_removed(
     part: Open,
     provider: str,
     port: int,
-    told: str,
+    variable: str,
     folder: Path,
     settings: StackSettings,
     standing: Engine,
 ) -> None:
-    """Nothing answers behind a stand-in's port: so this is also what an image that hangs gives."""
+    """Nothing answers behind a stand-in's port: this is also what an image that hangs gives."""
     meant = settings.model_copy(update={provider: "docker", "ready_timeout_seconds": 0.3})
     with pytest.raises(PartFailed, match=r"image .*:.* did not answer within 0.3 s"):
         async with part(folder, meant):
@@ -102,7 +103,7 @@ async def test_an_image_is_published_on_loopback_told_its_settings_and_removed(
     (published,) = asked["HostConfig"]["PortBindings"].items()
     assert published[0] == f"{port}/tcp"
     assert [binding["HostIp"] for binding in published[1]] == ["127.0.0.1"]
-    assert told in "\n".join(asked.get("Env", []))
+    assert variable in "\n".join(asked.get("Env", []))
     assert standing.removed == ["c1"]
 
 
@@ -112,7 +113,7 @@ async def test_an_engine_that_refuses_is_quoted_and_the_container_removed(
     standing.refuses_to_start = True
     meant = settings.model_copy(update={"kafka_provider": "docker"})
     with pytest.raises(PartFailed, match="port is already allocated"):
-        async with mock_broker.broker(folder, meant):
+        async with broker.broker(folder, meant):
             pass
     assert standing.removed == ["c1"]
 
@@ -121,7 +122,7 @@ def test_a_broker_in_a_container_is_told_what_the_one_of_the_jars_is(
     folder: Path, settings: StackSettings
 ) -> None:
     jars = kafka.KafkaServer(folder, settings).properties(folder, (9092, 9093))
-    contained = kafka.contained(9999)
+    contained = kafka.properties_in_container(9999)
     own = {"listeners", "controller.quorum.voters", "log.dirs", "advertised.listeners"}
     assert {name: jars[name] for name in jars.keys() - own} == {
         name: contained[name] for name in contained.keys() - own
@@ -130,8 +131,8 @@ def test_a_broker_in_a_container_is_told_what_the_one_of_the_jars_is(
 
 
 async def chosen(settings: StackSettings) -> tuple[str, str]:
-    """The broker's provider and the graph's."""
-    return await mock_broker.choose_provider(settings), await graph.choose_provider(settings)
+    """Return the broker's provider and the graph's."""
+    return await broker.choose_provider(settings), await graph.choose_provider(settings)
 
 
 @pytest.mark.usefixtures("standing")
@@ -143,7 +144,7 @@ async def test_the_best_is_a_container_where_an_engine_answers(best: StackSettin
 async def test_an_engine_that_is_gone_leaves_no_socket_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its file is still there; an open socket would be a warning, and so an error here."""
+    """The engine's file is still there; an open socket would be a warning, and so an error here."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "docker.sock"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
@@ -175,7 +176,7 @@ async def test_jars_that_are_kept_need_no_maven(programs: Path, best: StackSetti
 
 
 @pytest.mark.usefixtures("no_engine")
-@pytest.mark.parametrize("part", [mock_broker.broker, graph.graph])
+@pytest.mark.parametrize("part", [broker.broker, graph.graph])
 async def test_means_that_fail_are_an_error_and_never_another_provider(
     part: Open, folder: Path, programs: Path, best: StackSettings
 ) -> None:
@@ -192,7 +193,7 @@ async def test_what_was_chosen_by_name_is_not_chosen_again(
     provider: str, best: StackSettings
 ) -> None:
     assert (
-        await mock_broker.choose_provider(best.model_copy(update={"kafka_provider": provider}))
+        await broker.choose_provider(best.model_copy(update={"kafka_provider": provider}))
         == provider
     )
 

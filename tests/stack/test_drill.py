@@ -1,10 +1,10 @@
-"""What the drill measures and compares by notices what it is there for."""
+"""What the drill measures, and what it compares by, notices each thing that it must notice."""
 
 import mmap
 import time
 
 from stack.drill.contents import Content, find_touched
-from stack.drill.outcome import Drilled, DrillOutcome, Measured
+from stack.drill.outcome import DrillOutcome, Measurement, StoreOutcome
 from stack.drill.planting import plan
 from stack.process.memory_peak import LOOK_SECONDS, peak
 
@@ -44,8 +44,8 @@ def test_a_peak_is_seen_though_it_is_over() -> None:
 
 
 def test_one_wrong_figure_makes_the_drill_wrong() -> None:
-    took = Measured(seconds=1, peak_mebibytes=1)
-    right = Drilled(
+    took = Measurement(seconds=1, peak_mebibytes=1)
+    right = StoreOutcome(
         projection="qdrant", found={}, wrong=0, applied=1, forgotten=1, failed=0, left=0,
         check=took, repair=took, check_again=took,
     )  # fmt: skip

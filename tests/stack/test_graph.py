@@ -8,8 +8,8 @@ from pydantic import SecretStr
 from stack.errors import PartFailed
 from stack.part import GraphPart
 from stack.process import process_tree
-from stack.servers.arcadedb import ArcadeServer
-from stack.servers.graph import graph
+from stack.servers.graph.arcadedb import ArcadeServer
+from stack.servers.graph.graph import graph
 from stack.settings import StackSettings
 from tests.kit.servers.graph_queries import query, visible
 from tests.kit.servers.sockets import listeners

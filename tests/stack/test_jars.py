@@ -1,4 +1,4 @@
-"""Jars appear whole or not at all, and once, by a Maven that we make up."""
+"""Jars appear whole or not at all, and once; a script stands for Maven."""
 
 import asyncio
 from pathlib import Path
@@ -32,7 +32,7 @@ def cached(settings: StackSettings, tmp_path: Path) -> StackSettings:
 
 @pytest.fixture
 def maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program that does what a test writes into it."""
+    """Return a program that does what a test writes into it."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     return tmp_path / "mvn"
 

@@ -1,4 +1,4 @@
-"""Java is found where it is, and refused where it is too old."""
+"""Java is found where it is installed, and refused if it is too old."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 def installed(folder: Path, version: str) -> Path:
-    """A folder with a `java` that says no more than its version."""
+    """Make a folder with a `java` that prints its version only."""
     program = folder / "bin" / "java"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n")

@@ -1,6 +1,6 @@
 """Apache Kafka itself: started from its jars, durable over a kill, and strict about topics.
 
-Skipped where Maven or Java is missing, unless they are meant to be there
+The tests are skipped where Maven or Java is missing, unless they must be there
 (tests/kit/servers/jars.py).
 """
 
@@ -18,8 +18,8 @@ from outbox.errors import DependencyDown, NotPossible
 from outbox.kafka import ConsumerRecord, Publisher, Record, Subscriber, count_records, create_topics
 from schemas.registry import REGISTRY
 from stack.process import process_tree
+from stack.servers.broker import broker
 from stack.servers.kafka import POM, KafkaServer
-from stack.servers.mock_broker import broker
 from stack.servers.port import LOOPBACK
 from stack.settings import StackSettings
 from tests.kit.servers.jars import required_jars
@@ -151,7 +151,7 @@ async def test_the_command_makes_the_topics_of_the_registry_once(server: KafkaSe
 
 
 async def topics_command(url: str) -> object:
-    """What `python -m outbox topics --json` answers."""
+    """Return what `python -m outbox topics --json` prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "outbox", "topics", "--partitions=2", "--json",
         env=os.environ | {"KAFKA_URL": url}, stdout=asyncio.subprocess.PIPE,
@@ -172,5 +172,5 @@ async def test_two_members_of_a_group_share_the_partitions(server: KafkaServer) 
 
 
 async def shared(expected: list[int], *members: Subscriber) -> bool:
-    """Whether each has as many partitions, by its own account."""
+    """Return whether the members have so many partitions each, by their own account."""
     return [len(member.assigned()) for member in members] == expected

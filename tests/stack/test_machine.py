@@ -27,7 +27,7 @@ def alive(pids: list[int]) -> list[int]:
 
 
 def zombie(pid: int) -> bool:
-    """Ended, and only still to be reaped by whoever adopted it."""
+    """Return whether it has ended, and only its adopter has still to reap it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -39,7 +39,7 @@ Pids = Callable[[], list[int]]
 
 @pytest.fixture
 def ours() -> Pids:
-    """What this test has started; the servers that tests share, and their children, are not."""
+    """Return what this test has started, without servers that tests share, and their children."""
     before = children()
     return lambda: [
         pid for child in children() - before for pid in (child, *process_tree.descendants(child))
@@ -115,7 +115,7 @@ async def test_one_part_that_cannot_start_undoes_the_others(
 
 @contextmanager
 def up(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """`python -m stack up --json` and what it printed."""
+    """Run `python -m stack up --json`, and yield what it printed."""
     with subprocess.Popen(
         [sys.executable, "-m", "stack", "up", "--json", *arguments],
         stdout=subprocess.PIPE,

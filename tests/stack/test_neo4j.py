@@ -1,6 +1,6 @@
 """Neo4j itself: started from its jars, on loopback only, and durable over a kill.
 
-Skipped where Maven or Java is missing, unless they are meant to be there
+The tests are skipped where Maven or Java is missing, unless they must be there
 (tests/kit/servers/jars.py).
 """
 
@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from stack.process import process_tree
-from stack.servers.neo4j import IMAGE, POM, Neo4jServer, write_user
+from stack.servers.graph.neo4j import IMAGE, POM, Neo4jServer, write_user
 from stack.servers.port import LOOPBACK
 from stack.settings import StackSettings
 from tests.kit.servers.graph_queries import query, visible
@@ -70,7 +70,7 @@ def test_the_image_and_the_jars_are_one_version() -> None:
 
 
 def version() -> str:
-    """Of the only dependency of the pom."""
+    """Return the version of the pom's only dependency."""
     return POM.read_text().partition("<artifactId>neo4j</artifactId>\n      <version>")[2][:7]
 
 

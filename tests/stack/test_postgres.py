@@ -26,7 +26,7 @@ AS_ORDINARY_USER = """
 import asyncio, os, sys
 from pathlib import Path
 import structlog
-from stack.postgres import ask, postgres
+from stack.servers.postgres import ask, postgres
 from stack.settings import StackSettings
 
 async def main():
@@ -186,7 +186,7 @@ def test_it_runs_as_an_ordinary_user(folder: Path) -> None:
 
 
 def readable_python() -> str:
-    """This interpreter, or the system's of the same version, if everybody may run it."""
+    """Return this interpreter, or the system's of the same version, if everybody may run it."""
     system = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (sys.executable, system):
         path = Path(python).resolve()

@@ -169,4 +169,4 @@ def test_a_start_outside_the_main_thread_is_refused(folder: Path, settings: Stac
 
 
 def test_death_signals_reach_a_process(folder: Path) -> None:
-    assert program(folder, "pass").dies_with_parent()[5] == str(int(signal.SIGKILL))
+    assert program(folder, "pass").command_line()[5] == str(int(signal.SIGKILL))

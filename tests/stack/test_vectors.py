@@ -1,4 +1,4 @@
-"""Vectors in local mode: inside whoever connects, in a folder or in memory."""
+"""Vectors in local mode: inside the process that connects, in a folder or in memory."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The Kafka proxy keeps its clients, and its rules do what they say to one Produce request."""
+"""The Kafka proxy keeps its clients, and each rule does what it says to one Produce request."""
 
 import asyncio
 
@@ -6,7 +6,15 @@ import pytest
 
 from outbox.errors import DependencyDown
 from outbox.kafka import Publisher, Record, Subscriber, count_records
-from tests.kit.proxies.kafka_proxy import Answer, Api, Frames, Hold, KafkaProxy, LoseAnswer, framed
+from tests.kit.proxies.kafka_proxy import (
+    Answer,
+    Api,
+    Frames,
+    Hold,
+    KafkaProxy,
+    LoseAnswer,
+    frame_of,
+)
 from tests.kit.proxies.toxics import Slicer
 from tests.kit.verdicts.history import TOPIC
 from tests.kit.waiting import until
@@ -25,7 +33,7 @@ def record(number: int) -> Record:
 
 
 async def held(kafka_url: str) -> int:
-    """How many records the topic holds, by the broker's own account."""
+    """Return how many records the topic holds, by the broker's own account."""
     return (await count_records(kafka_url, [TOPIC]))[TOPIC]
 
 
@@ -68,10 +76,10 @@ async def test_what_leaves_the_proxy_in_slices_is_understood(
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1_000])
 def test_frames_may_come_in_any_pieces(size: int) -> None:
     frames = [b"first", b"", b"third one", b"x" * 300]
-    stream = b"".join(map(framed, frames))
+    stream = b"".join(map(frame_of, frames))
     wire = Frames()
     pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
-    assert [frame for piece in pieces for frame in wire.fed(piece)] == frames
+    assert [frame for piece in pieces for frame in wire.feed(piece)] == frames
 
 
 async def test_a_held_request_arrives_after_its_client_has_gone(
@@ -121,7 +129,7 @@ async def test_an_error_is_told_whether_it_was_done_or_not(
 async def test_a_producer_may_be_given_up_while_a_batch_waits_to_be_repeated(
     proxy: KafkaProxy, kafka_url: str
 ) -> None:
-    """R13: aiokafka keeps such a batch elsewhere, and its end must not be an error in the loop."""
+    """R13: aiokafka keeps such a batch apart, and its end must not be an error in the loop."""
     async with Publisher(proxy.address, PUBLISHER_SECONDS) as publisher:
         await publisher.send([record(1)])
         proxy.add_rule(Answer(times=100, error=UNKNOWN_TOPIC, done=False))
@@ -141,7 +149,7 @@ async def test_a_rule_is_for_so_many_requests_only(proxy: KafkaProxy, kafka_url:
 
 
 async def test_a_broker_with_another_name_is_not_let_past(kafka_url: str) -> None:
-    """Its clients would leave the proxy unseen."""
+    """Otherwise its clients would leave the proxy unseen."""
     named = kafka_url.replace("127.0.0.1", "localhost")
     with pytest.raises(ExceptionGroup) as raised:
         async with KafkaProxy(named) as proxy:

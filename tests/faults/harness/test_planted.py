@@ -1,4 +1,4 @@
-"""M08 and M11, each caught beside the same test without it; and where all planted bugs are."""
+"""M08 and M11, each caught beside the same test without it; and where every planted bug is."""
 
 import ast
 import asyncio
@@ -30,7 +30,7 @@ OUT_OF_ORDER_SEQUENCE_NUMBER = 45
 
 
 async def refused_for_a_moment(settings: Settings, proxy: KafkaProxy, witness: Witness) -> Verdict:
-    """The broker answers two batches by an error, and then takes everything."""
+    """Let the broker answer two batches by an error, and then take everything."""
     update = {
         "kafka_url": proxy.address, "publish_timeout_seconds": 1.0, "lease_seconds": 4.0,
     }  # fmt: skip
@@ -78,7 +78,7 @@ def disarmed() -> Iterator[None]:
 async def end_before_the_commit(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> tuple[int, int, int] | None:
-    """A unit ends where it has written all and not committed; rows, messages and heads then."""
+    """End a unit that has written all and not committed; return rows, messages and heads then."""
     await postgres.execute("CREATE TABLE things (id text PRIMARY KEY)")
     arm("write-3=raise")
     async with Database(settings, "units") as database:
@@ -102,7 +102,7 @@ async def test_a_unit_that_ends_before_its_commit_leaves_neither_row_nor_event(
 async def test_a_unit_that_commits_before_it_says_so_is_caught_silent(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """M11, I1: the row is there, and nobody will ever hear of it."""
+    """M11, I1: the row is there, and its event will never be published."""
     with two_transactions():
         assert await end_before_the_commit(settings, postgres) == (1, 0, 0)
 
@@ -120,7 +120,7 @@ def test_the_planted_bugs_are_these() -> None:
 
 @pytest.mark.parametrize("bug", BUGS, ids=[f"{bug.id} {bug.name}: {bug.seen_as}" for bug in BUGS])
 def test_a_planted_bug_is_named_by_the_tests_that_catch_it(bug: Bug) -> None:
-    """Each of them exists, names the bug, and says by its own name what was seen."""
+    """Each of these tests exists, names the bug, and says in its own name what was seen."""
     for test in bug.caught_by:
         assert bug.id in docstring(test), test
         assert "caught" in test, test
@@ -128,7 +128,7 @@ def test_a_planted_bug_is_named_by_the_tests_that_catch_it(bug: Bug) -> None:
 
 
 def docstring(test: str) -> str:
-    """Of a test; LookupError where there is none of that name."""
+    """Return the docstring of a test; LookupError if there is no test of that name."""
     path, _, name = test.partition("::")
     for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:

@@ -39,7 +39,7 @@ TIME_FOR_THE_BUG_SECONDS = 3.0
 
 
 async def left_by_one_that_dies_in_an_effect(settings: Settings) -> list[str]:
-    """What the next one is given: a message that was received, and one that comes later."""
+    """Return what the next consumer gets: a message that was received, and one that comes later."""
     dying = Notes()
     dying.held.clear()
     running_ = asyncio.create_task(Runner(settings, dying).run())
@@ -83,7 +83,7 @@ def disarmed() -> Iterator[None]:
 
 
 async def done_and_delivered_again(settings: Settings, postgres: psycopg.AsyncConnection) -> int:
-    """How often a command is done whose consumer ends right after the COMMIT is answered."""
+    """Return how often a command is done whose consumer ends right after its COMMIT is answered."""
     await postgres.execute(TABLE.encode())
     async with Database(settings, "orders") as database:
         orders = Orders("orders", database)
@@ -117,13 +117,16 @@ async def test_a_receipt_that_is_written_after_the_effect_is_caught_doubling(
 
 @pytest.fixture
 async def database_proxy(postgres_url: str) -> AsyncIterator[Proxy]:
-    """In front of this test's database."""
+    """Open a proxy in front of this test's database."""
     async with Proxy(address_of(postgres_url)) as proxy:
         yield proxy
 
 
 async def committed_while_letters_cannot_be_written(settings: Settings, proxy: Proxy) -> bool:
-    """Of a message that is broken; afterwards PostgreSQL is back, and the consumer was killed."""
+    """Return what was committed of a broken message while no dead letter could be written.
+
+    Afterwards PostgreSQL is back, and the consumer was killed.
+    """
     url = url_through(proxy, settings.libpq_url())
     update = {"postgres_url": SecretStr(url), "connect_timeout_seconds": 2}
     notes = Notes()
@@ -143,7 +146,7 @@ async def committed_while_letters_cannot_be_written(settings: Settings, proxy: P
 async def test_while_a_dead_letter_cannot_be_written_nothing_is_committed(
     settings: Settings, database_proxy: Proxy
 ) -> None:
-    """C10, I12: and when it can, it is."""
+    """C10, I12: and once it can be written, it is."""
     assert not await committed_while_letters_cannot_be_written(settings, database_proxy)
     notes = Notes()
     notes.fails = lambda _: build_rejection("schema", "name", "must be text")
@@ -162,7 +165,7 @@ async def test_a_dead_letter_that_nobody_waits_for_is_caught_lost(
 
 
 async def given_past_one_that_is_too_large(settings: Settings, proxy: KafkaProxy) -> list[str]:
-    """What a consumer is given when one record once does not fit into a fetch."""
+    """Return what a consumer gets if one record once does not fit into a fetch."""
     proxy.add_rule(rule := Larger(marker=b"key@2", most=1))
     notes = Notes()
     async with running(Runner(settings.model_copy(update={"kafka_url": proxy.address}), notes)):

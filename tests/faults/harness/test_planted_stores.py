@@ -56,7 +56,7 @@ async def test_writers_that_race_end_at_the_highest_version(remote: QdrantProjec
 async def test_a_write_without_a_version_guard_is_caught_regressing(
     remote: QdrantProjection,
 ) -> None:
-    """M05, Q1: who has read first writes last."""
+    """M05, Q1: the writer that has read first writes last."""
     with no_version_guard(), pytest.raises(BrokenPromise, match="is wrong in"):
         await conformance.concurrent_writers_end_at_the_highest(remote, sample)
 
@@ -87,7 +87,7 @@ async def test_a_delete_without_a_tombstone_is_caught_resurrecting(
 
 
 async def lost(projection: QdrantProjection, server: QdrantServer) -> set[StreamKey]:
-    """What counts as applied and is not there, once the server has lost what it may lose."""
+    """Return what counts as applied and is not there, once the server has lost what it may lose."""
     await projection.apply(BATCH)
     server.lose_what_nobody_waited_for()
     streams = [change.stream for change in BATCH]

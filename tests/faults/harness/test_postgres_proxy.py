@@ -105,7 +105,7 @@ def test_messages_may_come_in_any_pieces(size: int) -> None:
     stream = b"".join(messages)
     wire = Messages(started=False)
     pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
-    assert [message for piece in pieces for message in wire.fed(piece)] == messages
+    assert [message for piece in pieces for message in wire.feed(piece)] == messages
 
 
 async def test_a_client_that_wants_to_encrypt_is_told(

@@ -25,8 +25,8 @@ from outbox.relay.relay import Relay
 from outbox.write.database import Database
 from schemas.catalog import ItemUpserted
 from stack.part import GraphPart
-from stack.servers.arcadedb import ArcadeServer
-from stack.servers.neo4j import Neo4jServer
+from stack.servers.graph.arcadedb import ArcadeServer
+from stack.servers.graph.neo4j import Neo4jServer
 from tests.kit.load.role import Role
 from tests.kit.load.roles import running
 from tests.kit.projections.projection_suite import upserted

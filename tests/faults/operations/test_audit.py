@@ -1,4 +1,4 @@
-"""The audit, where its broker is away, is deaf or has dropped what it had; and its memory."""
+"""The audit when its broker is away, says nothing, or has dropped records; and its memory."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ async def published(settings: Settings, postgres: Connection) -> None:
 async def test_an_audit_gives_up_a_broker_that_is_away_or_deaf(
     settings: Settings, proxy: KafkaProxy, postgres: Connection
 ) -> None:
-    """Refused at once; silent from the start, or while records are read, within its time."""
+    """It is refused at once; or the broker falls silent, and the audit ends within its time."""
     await write(postgres, "k")
     await published(settings, postgres)
     settings = settings.model_copy(
@@ -99,7 +99,7 @@ def admin(servers: Servers, kafka_url: str) -> AdminClient:
 async def test_what_the_topic_has_dropped_is_expired_and_not_lost(
     settings: Settings, postgres: Connection, admin: AdminClient
 ) -> None:
-    """The partition's beginning may lie in the middle of a delivery; what is lost there, is."""
+    """The partition may begin in the middle of a delivery; what is missing behind that is lost."""
     await postgres.execute(MANY, [10, 400])
     await published(settings.model_copy(update={"page_messages": 50}), postgres)
     before = [TopicPartition(TOPIC, number, 33) for number in range(4)]
@@ -121,7 +121,7 @@ async def test_what_the_topic_has_dropped_is_expired_and_not_lost(
 async def test_a_topic_that_was_deleted_has_lost_its_messages(
     settings: Settings, postgres: Connection, admin: AdminClient
 ) -> None:
-    """R13: and it is not made again by looking."""
+    """R13: and looking at it does not create it again."""
     first = await write(postgres, "k")
     await published(settings, postgres)
     for deleted in admin.delete_topics([TOPIC]).values():
@@ -145,7 +145,7 @@ runpy.run_module("outbox", run_name="__main__", alter_sys=True)
 
 
 def peak_mib(settings: Settings) -> float:
-    """The most memory that the command held; it must find nothing."""
+    """Return the most memory that the command held; it must find nothing."""
     command = [sys.executable, "-c", TELLING, "audit", "--json"]
     told = subprocess.run(
         command, env=environment(settings), capture_output=True, text=True, check=True, timeout=60
@@ -159,7 +159,7 @@ def peak_mib(settings: Settings) -> float:
 async def test_memory_does_not_grow_with_what_is_audited(
     settings: Settings, postgres: Connection
 ) -> None:
-    """Five times as many messages, and hardly more memory; their records are some 50 MB."""
+    """Five times as many messages need hardly more memory; their records are some 50 MB."""
     peaks = []
     for thousands in (20, 80):
         for _ in range(thousands // 5):

@@ -1,8 +1,8 @@
-"""Clocks that step by an hour, P25: of the database, and of the relay's machine.
+"""Clocks that step by an hour, P25: the database's, and that of the relay's machine.
 
-Order and cursors stand on snapshots and locks, which no clock moves. A lease ends on the database's
-clock: where that steps, either way and by more than the lease, another relay may take it at once,
-under a new term, and the one that led finds out at its next statement.
+Order and cursors depend on snapshots and locks, which no clock moves. A lease ends by the
+database's clock. If that clock steps, either way and by more than the lease, another relay may take
+the lease at once, under a new term, and the old leader notices at its next statement.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Stepping:
 
 @asynccontextmanager
 async def stepping(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stepping]:
-    """One leads, the other stands by."""
+    """Run two relays, on clocks that can step; one leads, and the other one stands by."""
     with cluster_folder() as folder, cluster_folder() as other:
         database, relays = Clock(folder), Clock(other)
         async with running_cluster(environment=database.environment) as cluster:
@@ -75,7 +75,7 @@ async def writing(settings: Settings) -> AsyncIterator[None]:
 async def test_a_clock_that_steps_by_an_hour_costs_duplicates_at_most(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, whose: str, seconds: int
 ) -> None:
-    """P25, I1-I5: under load; and when the leader is killed after it, the other one goes on."""
+    """P25, I1-I5: under load; and if the leader is killed after the step, the other one goes on."""
     async with stepping(settings, monkeypatch) as parts, Witness(parts.settings) as witness:
         async with writing(parts.settings):
             await witness.saw_term(1, WITHIN_SECONDS)
@@ -93,7 +93,7 @@ async def test_a_clock_that_steps_by_an_hour_costs_duplicates_at_most(
 
 
 async def published_on(witness: Witness) -> None:
-    """Return once much more was seen than was under way."""
+    """Return once much more was seen than was on its way."""
     enough = len(witness.seen.order) + 100
 
     async def seen() -> bool:
@@ -103,7 +103,7 @@ async def published_on(witness: Witness) -> None:
 
 
 async def kill_whoever_leads(parts: Stepping, witness: Witness) -> None:
-    """Its lease was renewed after the step, so that it ends in time."""
+    """Kill the leader, whose lease was renewed after the step, so that it ends in time."""
     status = await read_status(parts.postgres)
     assert status.relay_owner is not None
     leads = status.relay_owner.split(":")[1] == str(parts.leader.pid)
@@ -118,7 +118,7 @@ def one_owner_a_term(parts: Stepping) -> None:
 
 
 def require_step(witness: Witness, whose: str, seconds: int) -> None:
-    """An event bears the database's time, a record the relay's: one of them has jumped."""
+    """Assert that a clock has jumped: an event has the database's time, a record the relay's."""
     which = 0 if whose == "database" else 1
     first, last = witness.times[0][which], witness.times[-1][which]
     assert first is not None
@@ -129,7 +129,7 @@ def require_step(witness: Witness, whose: str, seconds: int) -> None:
 async def test_a_lease_of_a_dead_leader_ends_though_the_clock_stepped_back(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P25: the database's clock says that it lasts an hour and a second; nobody waits for that."""
+    """P25: by the database's clock it lasts an hour and a second; nobody waits for so long."""
     async with stepping(settings, monkeypatch) as parts, Witness(parts.settings) as witness:
         async with writing(parts.settings):
             await witness.saw_term(1, WITHIN_SECONDS)

@@ -1,4 +1,4 @@
-"""O8: what a process may have runs out; it waits or ends, and nothing is lost."""
+"""O8: a process reaches a limit of its machine; it waits or ends, and nothing is lost."""
 
 import resource
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ PUBLISH_LARGE = """
 
 @contextmanager
 def no_free_descriptor(role: Role) -> Iterator[None]:
-    """What it has open stays open; it can open nothing more."""
+    """Let a process keep what it has open, and open nothing more."""
     soft, hard = resource.prlimit(role.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(role.pid, resource.RLIMIT_NOFILE, (3, hard))
     yield
@@ -50,14 +50,14 @@ def no_free_descriptor(role: Role) -> Iterator[None]:
 
 
 async def cannot_connect(role: Role) -> bool:
-    """libpq does not say why."""
+    """Return whether the role has logged that it cannot connect; libpq does not say why."""
     return any("connection is bad" in line for line in role.lines)
 
 
 async def test_a_relay_without_a_free_descriptor_waits_and_loses_nothing(
     settings: Settings, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """O8, I2-I5: its sessions are ended, and it cannot begin others."""
+    """O8, I2-I5: its sessions are ended, and it cannot open others."""
     async with Role("relay", settings) as relay:
         await relay.ready()
         await commit_events(settings, EVENTS)
@@ -74,7 +74,7 @@ async def test_a_relay_without_a_free_descriptor_waits_and_loses_nothing(
 async def test_a_consumer_without_a_free_descriptor_waits_and_does_each_message_once(
     settings: Settings, tables: Connection
 ) -> None:
-    """O8, I6: its store has ended the session, and it cannot begin another."""
+    """O8, I6: its store has ended the session, and it cannot open another one."""
     sent = [event(f"key{number}", 1) for number in range(EVENTS)]
     async with Role("reactor", settings, "narrow", OPTIONS, "6000") as reactor:
         await reactor.ready()
@@ -94,7 +94,7 @@ async def test_a_consumer_without_a_free_descriptor_waits_and_does_each_message_
 async def test_a_relay_that_gets_no_memory_loses_and_reorders_nothing(
     settings: Settings, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """O8, I2-I5: it ends, or goes on in smaller pages; another one publishes what is left."""
+    """O8, I2-I5: it ends, or goes on in smaller pages; another relay publishes the rest."""
     async with Role("relay", settings) as relay:
         await relay.ready()
         most = relay.virtual_bytes()

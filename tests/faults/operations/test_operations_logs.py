@@ -1,7 +1,7 @@
 """Nobody reads the logs, or the disk that they go to is full: O7.
 
-Before there was a thread for them, the first line that found its pipe full stopped the process for
-ever, in the middle of its event loop.
+Before logs had a thread of their own, the first line that found its pipe full stopped the process
+for ever, in the middle of its event loop.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ WITHIN_SECONDS = 60.0
 async def test_a_relay_whose_log_nobody_reads_publishes_and_ends(
     settings: Settings, witness: Witness
 ) -> None:
-    """O7, G22: from its first line on."""
+    """O7, G22: the pipe is full from the first line on."""
     await commit_events(settings, 100)
     with mute_pipe() as pipe:
         relay = Role("relay", settings, standard_error=pipe.into)
@@ -47,7 +47,7 @@ async def test_a_relay_whose_log_nobody_reads_publishes_and_ends(
 async def test_a_service_whose_log_nobody_reads_serves_and_counts_what_it_drops(
     settings: Settings,
 ) -> None:
-    """O7: what was said, and what was dropped, come to as many lines as there were requests."""
+    """O7: the lines written and the lines dropped are together as many as the requests."""
     own = with_port(settings).model_copy(update={"log_queue_bytes": QUEUE_BYTES})
     with mute_pipe() as pipe:
         role = Role("http", own, standard_error=pipe.into)
@@ -74,7 +74,7 @@ async def test_a_service_whose_log_is_on_a_full_disk_serves(settings: Settings) 
 
 
 async def test_a_service_whose_log_is_closed_serves(settings: Settings) -> None:
-    """O7: who read the pipe has ended; a write is answered by EPIPE."""
+    """O7: the reader of the pipe has ended; EPIPE answers each write."""
     own = with_port(settings)
     out, into = os.pipe()
     async with Role("http", own, standard_error=into):
@@ -89,7 +89,7 @@ def with_port(settings: Settings) -> Settings:
 
 
 async def serves(settings: Settings, requests: int) -> None:
-    """It answers so many, each with success."""
+    """Assert that the service answers so many requests, each with success."""
     url = f"http://{LOOPBACK}:{settings.http_port}"
     async with httpx.AsyncClient(base_url=url, timeout=WITHIN_SECONDS) as client:
         await until(lambda: lives(client), WITHIN_SECONDS)

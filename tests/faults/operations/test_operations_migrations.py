@@ -47,7 +47,7 @@ STATE = """
 
 @pytest.fixture
 def empty_url(servers: Servers) -> Iterator[str]:
-    """A database without anything but what ends sessions."""
+    """Make a database that has nothing but what ends sessions."""
     name = f"ending_{secrets.token_hex(6)}"
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -64,7 +64,7 @@ async def tables(url: str) -> set[str]:
 
 
 async def current(url: str) -> None:
-    """SchemaBehind where a migration is missing."""
+    """Raise SchemaBehind if a migration is missing."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await require_current(connection, all_migrations())
 
@@ -72,8 +72,10 @@ async def current(url: str) -> None:
 async def test_ended_at_each_statement_in_turn_the_migrations_are_completed(
     empty_url: str, template: str, tell: Callable[[str], None]
 ) -> None:
-    """O6: each run is ended one statement later than the one before, from the first file on that
-    is not applied; the last one is whole."""
+    """O6: each run is ended one statement later than the one before, and the last one is whole.
+
+    It starts from the first file that is not applied yet.
+    """
     ended, done, statement = 0, 0, 1
     async with await psycopg.AsyncConnection.connect(empty_url, autocommit=True) as connection:
         await connection.execute(ENDING.encode())
@@ -90,7 +92,7 @@ async def test_ended_at_each_statement_in_turn_the_migrations_are_completed(
 
 
 async def is_ended_at(connection: psycopg.AsyncConnection, statement: int, url: str) -> bool:
-    """Whether a run had so many statements; it is ended at this one."""
+    """Run the migrations, end them at this statement, and return whether there were so many."""
     await connection.execute("ALTER EVENT TRIGGER ending_at_ddl DISABLE")
     await connection.execute(AT.replace("%s", str(statement)).encode())
     await connection.execute("ALTER EVENT TRIGGER ending_at_ddl ENABLE")
@@ -103,7 +105,7 @@ async def is_ended_at(connection: psycopg.AsyncConnection, statement: int, url: 
 
 
 async def applied(connection: psycopg.AsyncConnection) -> int:
-    """How many files; a run may have ended before there was a table of them."""
+    """Return how many files are applied; a run may have ended before there was a table of them."""
     there = await (await connection.execute("SELECT to_regclass('outbox.migrations')")).fetchone()
     if there == (None,):
         return 0
@@ -116,7 +118,7 @@ async def applied(connection: psycopg.AsyncConnection) -> int:
 async def test_cut_off_at_each_commit_the_migrations_are_completed(
     empty_url: str, template: str, delivered: bool
 ) -> None:
-    """O6: whether the server has heard it, or nobody has."""
+    """O6: whether the server has received the COMMIT or not."""
     async with PostgresProxy(address_of(empty_url)) as proxy:
         through = url_through(proxy, empty_url)
         for number, _ in enumerate(all_migrations()):

@@ -62,7 +62,9 @@ ORDER BY 1, 2, 3
 
 
 async def much_to_prune(connection: Connection) -> None:
-    """Two days that are due, one that is not, late messages, kept ones that are to be forgotten."""
+    """Set up two daily partitions that are due, one that is not, rows of the default partition,
+    and compacted messages that may be deleted.
+    """
     await connection.execute(FORGET_ALL)
     for ago in (10, 9, 5):
         await past_day(connection, ago)
@@ -81,7 +83,7 @@ async def much_to_prune(connection: Connection) -> None:
 
 
 def on(days: int) -> date:
-    """The date so many days from today."""
+    """Return the date so many days from today."""
     return datetime.now(UTC).date() + timedelta(days=days)
 
 
@@ -116,7 +118,7 @@ async def test_cut_off_at_any_statement_and_run_again_it_does_what_it_does_unhar
 
 
 async def prune_through(url: str, settings: Settings) -> bool:
-    """Whether it came to its end."""
+    """Prune through the proxy, and return whether it came to its end."""
     try:
         async with await Connection.connect(url, autocommit=True) as connection:
             pruned = await Retention(connection, settings, OPERATION).prune()
@@ -129,7 +131,7 @@ async def prune_through(url: str, settings: Settings) -> bool:
 async def test_two_prunes_at_once_do_what_one_does(
     settings: Settings, postgres: Connection
 ) -> None:
-    """D2: a zombie's beside its successor's; each day and each row once."""
+    """D2: one is of a relay that no longer leads; each partition and each row goes once."""
     few = settings.model_copy(update={"prune_chunk_messages": 4})
     await much_to_prune(postgres)
     await Retention(postgres, few, OPERATION).prune()
@@ -147,7 +149,7 @@ async def test_two_prunes_at_once_do_what_one_does(
 async def test_without_a_broker_no_day_is_dropped_and_with_it_again_each_is(
     settings: Settings, proxy: KafkaProxy, witness: Witness, postgres: Connection
 ) -> None:
-    """P19: the broker is away for longer than is retained; then everything comes, and goes."""
+    """P19: the broker is away for longer than is retained; then all is published, and dropped."""
     away = settings.model_copy(update={"kafka_url": proxy.address, "prune_check_seconds": 0.1})
     await past_day(postgres, 9)
     await proxy.down()
@@ -171,7 +173,7 @@ async def test_without_a_broker_no_day_is_dropped_and_with_it_again_each_is(
 
 
 async def said(connection: Connection) -> set[tuple[str, int]]:
-    """The truth, by the heads: messages go."""
+    """Return the truth by the stream heads, since messages are deleted."""
     heads = "SELECT aggregateid, generate_series(1, version) FROM outbox.streams"
     return {(str(key), int(str(version))) for key, version in await fetch(connection, heads)}
 
@@ -189,7 +191,7 @@ async def saw(witness: Witness, truth: set[tuple[str, int]]) -> Verdict:
 async def test_relays_that_are_killed_at_each_drop_are_followed_by_one_that_goes_on(
     settings: Settings, postgres: Connection
 ) -> None:
-    """R1, relay-10: a day is gone, the next one is not, and each keeps its latest messages."""
+    """R1, relay-10: one daily partition is gone, the next one is not, and each keeps its latest."""
     days = KILLS + 1
     for ago in range(10 + days, 10, -1):
         await past_day(postgres, ago)

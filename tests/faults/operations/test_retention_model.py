@@ -1,7 +1,7 @@
 """Retention against a model: whatever happens in whatever order, the latest messages are there; D2.
 
-A script writes, deletes, publishes, parks, prunes, all by one seed, and knows what must be there.
-Then the same with the usual bugs planted into retention, which it must see.
+A script writes, deletes, publishes, parks and prunes, all by one seed, and knows what must be
+there. Then it does the same with the usual bugs planted into retention, and must see each of them.
 """
 
 import random
@@ -38,7 +38,7 @@ ON CONFLICT DO NOTHING
 
 
 class Model:
-    """What must be there: of each key its version, and whether it is deleted; what must not go."""
+    """What must be there: each key's version and whether it is deleted; and what must not go."""
 
     def __init__(self, connection: Connection, settings: Settings, seed: int) -> None:
         self.dropped = self.late = self.kept = 0
@@ -54,7 +54,7 @@ class Model:
         ]  # fmt: skip
 
     async def run(self, steps: int) -> None:
-        """AssertionError at the first step after which something is missing or wrong."""
+        """Run the steps; AssertionError at the first one after which something is wrong."""
         for ago in AGES[2:]:
             await past_day(self._connection, ago)
         for _ in range(steps):
@@ -95,7 +95,7 @@ class Model:
         self.late += pruned.late
 
     async def _park(self) -> None:
-        """All that is there of a key, as far as it is published."""
+        """Park all that is there of a key, as far as it is published."""
         key = f"key-{self._rng.randrange(KEYS)}"
         there = {(str(k), int(str(v))) for k, v in await self._rows(MESSAGES) if k == key}
         published = there - self._unpublished
@@ -103,12 +103,12 @@ class Model:
         self._parked[key] = self._parked.get(key, set()) | published
 
     async def _unpark(self) -> None:
-        """All keys, as after an outage of their topic."""
+        """Release all keys, as after an outage of their topic."""
         await self._connection.execute("DELETE FROM outbox.parked_messages")
         self._parked.clear()
 
     async def _make_day(self) -> None:
-        """Again; not where the default partition has messages of it."""
+        """Make the daily partition again, unless the default partition has messages of that day."""
         with suppress(psycopg.errors.CheckViolation):
             await past_day(self._connection, self._rng.choice(AGES[2:]))
 
@@ -128,7 +128,7 @@ async def test_the_latest_message_of_every_key_is_there_whatever_happens(
 async def nothing_kept(
     connection: Connection, day: DayPartition, before: datetime | None, rows: int
 ) -> tuple[Snapshot, int]:
-    """The bug: it says that it has."""
+    """The bug: it compacts nothing, and says that it has."""
     del day, before, rows
     row = await (await connection.execute("SELECT pg_current_snapshot()::text")).fetchone()
     assert row is not None
@@ -136,12 +136,12 @@ async def nothing_kept(
 
 
 async def never_in_the_way(retention: Retention, day: DayPartition) -> None:
-    """The bug: whatever is unpublished or parked may go."""
+    """The bug: what is unpublished or parked may go."""
     del retention, day
 
 
 async def none_parked(connection: Connection, day: DayPartition) -> int:
-    """The bug: what the cursor shows is published."""
+    """The bug: what the cursor has passed counts as published, even if it is parked."""
     del connection, day
     return 0
 
@@ -156,13 +156,13 @@ PLANTED = {
 
 @pytest.fixture(params=PLANTED, ids=lambda bug: bug.replace(" ", "-"))
 def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A bug for the length of the test."""
+    """Plant a bug for the length of the test."""
     monkeypatch.setattr(*PLANTED[request.param])
     yield
 
 
 @pytest.mark.usefixtures("planted")
 async def test_a_planted_bug_is_seen(settings: Settings, postgres: Connection) -> None:
-    """D2: the model is worth something."""
+    """D2: so the model proves something."""
     with pytest.raises(AssertionError):
         await Model(postgres, settings, SEEDS[0]).run(5 * STEPS)

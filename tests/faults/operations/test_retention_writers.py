@@ -1,4 +1,4 @@
-"""Retention beside writers and a relay: nobody waits for long, nothing is lost; D2, I2-I5."""
+"""Retention beside writers and a relay: nobody waits for long, and nothing is lost; D2, I2-I5."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -48,7 +48,7 @@ LIMIT_SECONDS = 0.4
 async def test_the_day_that_is_written_may_be_dropped_under_load_and_nothing_is_lost(
     settings: Settings, witness: Witness, postgres: Connection
 ) -> None:
-    """D2, P25, I2-I5: as after a clock that leapt, again and again; every key keeps its latest."""
+    """D2, P25, I2-I5: again and again, as after a clock that leapt; every key keeps its latest."""
     leapt = datetime.now(UTC).date() + timedelta(days=8)
     few = settings.model_copy(update={"prune_chunk_messages": 100})
     dropped = late = 0
@@ -68,7 +68,7 @@ async def test_the_day_that_is_written_may_be_dropped_under_load_and_nothing_is_
 
 
 async def bursts(settings: Settings) -> None:
-    """Eight writers at once, into the day, and beside it once it is gone."""
+    """Write by eight writers at once, into the daily partition, and beside it once it is gone."""
     async with await Connection.connect(settings.libpq_url(), autocommit=True) as connection:
         for seed in range(0, BURSTS, 2):
             await write(settings, 16, seed)
@@ -88,7 +88,7 @@ async def nothing_late(connection: Connection) -> bool:
 
 @asynccontextmanager
 async def open_transaction(settings: Settings) -> AsyncIterator[int]:
-    """It has written, and stays open; its process."""
+    """Hold a transaction open that has written, and yield its process id."""
     async with await Connection.connect(settings.libpq_url()) as slow:
         await publish(slow, "slow")
         yield slow.info.backend_pid
@@ -97,7 +97,7 @@ async def open_transaction(settings: Settings) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def busy_writer(settings: Settings) -> AsyncIterator[Callable[[], int]]:
-    """Writes all the time; how many writes are done by now."""
+    """Write all the time; yield a function that returns how many writes are done by now."""
     done = 0
 
     async def writing() -> None:
@@ -114,7 +114,7 @@ async def busy_writer(settings: Settings) -> AsyncIterator[Callable[[], int]]:
 
 
 def gone_on(writes: Callable[[], int]) -> Callable[[], Awaitable[bool]]:
-    """Whether a write that began after now is done: the one under way may have passed before."""
+    """Return a condition: a write that began after now is done. One under way may pass before."""
     before = writes()
 
     async def more() -> bool:
@@ -125,7 +125,7 @@ def gone_on(writes: Callable[[], int]) -> Callable[[], Awaitable[bool]]:
 
 @pytest.fixture
 async def brisk(settings: Settings, postgres: Connection) -> Settings:
-    """One day is due; a prune may stand in the way for LIMIT_SECONDS."""
+    """Return settings by which one partition is due and a prune may block for LIMIT_SECONDS."""
     await past_day(postgres, 9)
     await publish_aged(postgres, 9, "a")
     await all_published(postgres)
@@ -134,14 +134,14 @@ async def brisk(settings: Settings, postgres: Connection) -> Settings:
 
 
 async def nobody(retention: Retention, day: object) -> None:
-    """As where another session's times may not be read."""
+    """Find no session in the way, as if another session's times could not be read."""
     del retention, day
 
 
 async def test_writers_wait_no_longer_than_the_limit_behind_a_transaction_that_stays_open(
     brisk: Settings, postgres: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """D2, P4: the prune waits for its lock, they wait behind it, and it gives up in time."""
+    """D2, P4: the prune waits for its lock, the writers behind it, and it gives up in time."""
     monkeypatch.setattr(Retention, "_find_lock_holder", nobody)
     async with open_transaction(brisk), busy_writer(brisk) as writes:
         pruned = await Retention(postgres, brisk).prune()
@@ -155,7 +155,7 @@ async def test_writers_wait_no_longer_than_the_limit_behind_a_transaction_that_s
 async def test_nobody_waits_for_a_lock_that_is_not_to_be_had(
     brisk: Settings, postgres: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """D2, P4: who has used the tables for longer than the limit is named, and no lock asked for."""
+    """D2, P4: a session that uses the tables for too long is named, and no lock is asked for."""
     monkeypatch.setattr("outbox.retention.retention.LOCK", SQL("SELECT 1 / 0"))
 
     async def named() -> bool:
@@ -173,7 +173,7 @@ async def test_nobody_waits_for_a_lock_that_is_not_to_be_had(
 async def test_a_prune_that_falls_silent_inside_its_drop_is_ended_by_the_server(
     brisk: Settings, postgres: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """D2, R2: its process was stopped, or its network cut, with everybody locked out."""
+    """D2, R2: its process was stopped, or its network cut, while it holds its exclusive lock."""
     silent, over = asyncio.Event(), asyncio.Event()
 
     async def fall_silent(retention: Retention, subject: str, **details: object) -> None:
@@ -201,7 +201,7 @@ async def test_a_prune_that_fails_ends_no_term(
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
 ) -> None:
-    """Whatever it is: the relay publishes on, in the same term."""
+    """Whatever the failure is, the relay publishes on, in the same term."""
     failed = asyncio.Event()
 
     async def fail(retention: Retention) -> None:
@@ -221,7 +221,7 @@ async def test_a_prune_that_fails_ends_no_term(
 async def test_a_prune_that_hangs_delays_neither_publishing_nor_the_end(
     settings: Settings, witness: Witness
 ) -> None:
-    """G22: somebody has locked what it wants."""
+    """G22: another session has locked what it wants."""
     async with await Connection.connect(settings.libpq_url()) as other:
         await other.execute("LOCK TABLE outbox.kept IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(WITHIN_SECONDS), running(Relay(settings)):

@@ -1,7 +1,7 @@
-"""FC9: a synchronous standby is awaited that is not there, so no COMMIT comes to its end.
+"""FC9: PostgreSQL waits for a synchronous standby that is not there, so no COMMIT ends.
 
-PostgreSQL has no limit for that. Ours ends it: whether it was committed is not known then, and the
-same key settles it. Nothing stays open on the server.
+PostgreSQL has no limit for that. Our own limit ends the wait: it is not known then whether the unit
+was committed, and the same key settles that. Nothing stays open on the server.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ CATALOGS = "SELECT count(*) FROM catalog.catalogs"
 
 
 async def await_standby(cluster: Cluster, name: str) -> None:
-    """Empty: none."""
+    """Set the name of the standby to wait for; with an empty one it waits for none."""
     async with await psycopg.AsyncConnection.connect(cluster.url, autocommit=True) as connection:
         await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'".encode())
         await connection.execute("SELECT pg_reload_conf()")
@@ -73,7 +73,7 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 @asynccontextmanager
 async def without_standby(cluster: Cluster) -> AsyncIterator[None]:
-    """No commit comes to its end for the length of the block."""
+    """Let no COMMIT come to its end for the length of the block."""
     await await_standby(cluster, "absent")
     try:
         yield
@@ -99,7 +99,7 @@ async def post(client: httpx.AsyncClient) -> httpx.Response:
 async def test_http_answers_503_within_the_limit_and_the_same_key_settles_it(
     settings: Settings, cluster: Cluster
 ) -> None:
-    """And readiness says that nothing is committed here, until it is again."""
+    """And readiness says that nothing can be committed, until it can be again."""
     own = at(settings, cluster.url).model_copy(update=LIMITS)
     async with served(own) as client, asyncio.timeout(WITHIN_SECONDS):
         ready = await client.get("/readyz")
@@ -165,7 +165,7 @@ async def test_a_command_waits_for_commits_and_is_done_once(
 async def test_relay_prune_and_partitions_wait_for_no_standby(
     settings: Settings, cluster: Cluster
 ) -> None:
-    """What was committed before is published, and nobody holds a lock while a commit waits."""
+    """What was committed before is published, and no lock is held while a commit waits."""
     own = at(settings, cluster.url).model_copy(update=LIMITS | {"retention_days": 1})
     async with Database(own, "units") as database, database.unit_of_work("say") as uow:
         uow.publish(Happened(thing="a"))
@@ -196,7 +196,7 @@ VALUES ('neo4j', 't', 0, 0, '[]', 't/k', 'schema', 'x', 'dead', 1)
 async def test_no_command_of_an_operator_waits_for_a_standby(
     settings: Settings, cluster: Cluster
 ) -> None:
-    """It would wait for ever, without a word, and nobody would know what it has done."""
+    """It would wait for ever without a word, and the operator would not know what it has done."""
     own = at(settings, cluster.url)
     async with await connect(own) as connection:
         await connection.execute(PARK)

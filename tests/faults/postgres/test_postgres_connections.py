@@ -1,7 +1,7 @@
 """PostgreSQL has no connection left: P23.
 
-Who has one keeps it and works on, the relay among them; who has none is told so at once, and comes
-again.
+A program that has a connection keeps it and works on, the relay among them. One that has none gets
+an error at once, and tries again.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ WITHIN_SECONDS = 60.0
 
 @asynccontextmanager
 async def exhausted(url: str) -> AsyncIterator[None]:
-    """Every connection that was free is taken, for the length of the block."""
+    """Take every free connection for the length of the block."""
     async with AsyncExitStack() as held:
         with pytest.raises(psycopg.OperationalError, match="too many clients"):
             while True:
@@ -58,7 +58,7 @@ async def say(database: Database, thing: str) -> None:
 async def test_who_has_a_connection_works_on_and_who_has_none_is_told_at_once(
     settings: Settings,
 ) -> None:
-    """P23: a writer and the relay on their connections; another writer gets DependencyDown."""
+    """P23: a writer and the relay use their connections; another writer gets DependencyDown."""
     async with few(settings) as (cluster, own), Witness(own) as witness, running(Relay(own)):
         async with Database(own, "early") as early, Database(own, "late") as late:
             await say(early, "thing")
@@ -76,7 +76,7 @@ async def test_who_has_a_connection_works_on_and_who_has_none_is_told_at_once(
 
 
 async def saw(witness: Witness, count: int) -> None:
-    """Without a look at the database, which has no connection for us."""
+    """Wait for messages without a look at the database, which has no connection for us."""
 
     async def there() -> bool:
         return len(witness.seen.order) >= count
@@ -85,7 +85,7 @@ async def saw(witness: Witness, count: int) -> None:
 
 
 async def test_http_answers_503_and_says_when_to_come_again(settings: Settings) -> None:
-    """P23, H6: and 201 to the repetition, once there is a connection."""
+    """P23, H6: and it answers 201 to the repetition, once there is a connection."""
     async with few(settings) as (cluster, own), catalog_api(own) as api:
         transport = httpx.ASGITransport(application(api))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -107,7 +107,7 @@ async def create(client: httpx.AsyncClient) -> httpx.Response:
 
 
 async def test_a_relay_that_finds_no_connection_waits_for_one(settings: Settings) -> None:
-    """P23: it was restarted at the wrong moment, and needs no other restart."""
+    """P23: it was started at the wrong moment, and needs no other start."""
     async with (
         few(settings) as (cluster, own),
         Witness(own) as witness,
@@ -131,7 +131,7 @@ async def interrupted(relay: Role) -> bool:
 
 
 async def test_of_two_hundred_clients_each_is_served_or_told(settings: Settings) -> None:
-    """P23, I11: who was told that it is done finds it there, and nobody else has left anything."""
+    """P23, I11: a client that was told it is done finds it there; no other has left anything."""
     async with few(settings) as (cluster, own), Witness(own) as witness, running(Relay(own)):
         await saw_one(own, witness)
         outcomes = await asyncio.gather(*(client(own, number) for number in range(CLIENTS)))
@@ -146,14 +146,14 @@ async def test_of_two_hundred_clients_each_is_served_or_told(settings: Settings)
 
 
 async def saw_one(settings: Settings, witness: Witness) -> None:
-    """The relay has its connection."""
+    """Return once one message was seen; the relay has its connection."""
     async with Database(settings, "first") as database:
         await say(database, "first")
     await saw(witness, 1)
 
 
 async def client(settings: Settings, number: int) -> bool:
-    """Whether it was served."""
+    """Commit one unit as a client of its own, and return whether it was served."""
     async with Database(settings, "client") as database, asyncio.timeout(WITHIN_SECONDS):
         try:
             await say(database, f"client-{number}")

@@ -25,7 +25,7 @@ LAZY = {"synchronous_commit": "off", "wal_writer_delay": "10s"}
 
 
 async def killed_again_and_again(cluster: Cluster, writer: Writer, seen: Seen) -> None:
-    """Each time while units commit and messages arrive."""
+    """Kill it again and again, each time while units commit and messages arrive."""
     for _ in range(KILLS):
         units, messages = writer.done + UNITS_BETWEEN, len(seen.order) + UNITS_BETWEEN // 2
 
@@ -41,7 +41,7 @@ async def killed_again_and_again(cluster: Cluster, writer: Writer, seen: Seen) -
 async def test_kill_9_of_postgresql_leaves_row_and_event_both_or_neither(
     settings: Settings, values: dict[str, str]
 ) -> None:
-    """P10, P11, I1-I4: and nothing is in Kafka that the crash took back, whatever the default."""
+    """P10, P11, I1-I4: and nothing is in Kafka that the crash took back, with either setting."""
     async with running_cluster(values) as cluster:
         own, seen = at(settings, cluster.url), Seen()
         async with Database(own, "crash") as database:
@@ -70,7 +70,7 @@ PUBLISH = """
 
 
 async def test_an_orphan_prepared_transaction_holds_nobody_back(settings: Settings) -> None:
-    """P6: whoever prepared it is gone, and no session shows it; it is published when it commits."""
+    """P6: its program is gone, and no session shows it; it is published when it commits."""
     async with running_cluster({"max_prepared_transactions": "2"}) as cluster:
         own, seen = at(settings, cluster.url), Seen()
         watching = asyncio.create_task(subscribe(own, seen))

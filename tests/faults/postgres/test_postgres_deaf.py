@@ -1,7 +1,7 @@
-"""FC9: PostgreSQL takes what we send and says nothing more, as behind a cut cable.
+"""FC9: PostgreSQL takes what we send and says nothing more, as if the cable were cut.
 
-Nobody waits for ever: a unit ends as an outage whose outcome is not known, readiness says so, and a
-relay leaves the server and comes again.
+Nobody waits for ever: a unit ends as an outage of unknown outcome, readiness says so, and a relay
+leaves the server and connects again.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """PostgreSQL's disk is full, P20: that of its tables, or that of its log.
 
-A full table is an error of the statement, and PostgreSQL lives. A full log is a PANIC: PostgreSQL
-ends, and a person starts it again when there is space. Writers and relay are never restarted.
+A full disk of tables is an error of the statement, and PostgreSQL lives on. A full disk of the log
+is a PANIC: PostgreSQL ends, and an operator starts it again when there is space. Writers and relay
+are never restarted.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ RECEIPTS = "SELECT count(*) FROM outbox.receipts"
 
 @dataclass
 class Full:
-    """A server with a small disk below it, and who works with it."""
+    """A server with a small disk below it, and the programs that work with it."""
 
     cluster: Cluster
     disk: Disk
@@ -47,7 +48,7 @@ class Full:
 
 @asynccontextmanager
 async def working(settings: Settings, part: str) -> AsyncIterator[Full]:
-    """A writer and a relay at work; `part` of the data folder lies on a disk of its own."""
+    """Let a writer and a relay work; `part` of the data folder lies on a disk of its own."""
     with cluster_folder() as folder:
         cluster = Cluster(folder)
         async with cluster:
@@ -66,7 +67,7 @@ async def working(settings: Settings, part: str) -> AsyncIterator[Full]:
 
 @pytest.mark.parametrize("part", ["base", "pg_wal"])
 async def test_a_full_disk_costs_nothing_but_time(settings: Settings, part: str) -> None:
-    """P20, I1-I4, I11: writers are told DependencyDown, which HTTP answers by 503."""
+    """P20, I1-I4, I11: writers get DependencyDown, which HTTP answers with 503."""
     async with working(settings, part) as parts:
         await went_on(parts.writer)
         parts.disk.fill()
@@ -94,7 +95,7 @@ async def went_on(writer: Writer) -> None:
 
 
 async def refused(parts: Full, part: str) -> None:
-    """Return once units are refused, again and again; a log is filled a segment at a time."""
+    """Return once units are refused, again and again; a log fills one segment at a time."""
     enough = parts.writer.refused + REFUSALS
 
     async def there() -> bool:
@@ -107,7 +108,7 @@ async def refused(parts: Full, part: str) -> None:
 
 
 async def started_again(cluster: Cluster, part: str) -> None:
-    """Only where PostgreSQL has ended, as it does without a log."""
+    """Start PostgreSQL again if it has ended, as it does without space for its log."""
     panicked = "PANIC" in cluster.log
     assert panicked is (part == "pg_wal")
     if panicked:

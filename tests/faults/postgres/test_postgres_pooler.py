@@ -32,7 +32,7 @@ WITHIN_SECONDS = 30
 async def pooler(
     request: pytest.FixtureRequest, postgres_url: str, postgres: psycopg.AsyncConnection
 ) -> AsyncIterator[PgBouncer]:
-    """In a database where no session of ours would find its own settings by itself."""
+    """Start a pooler before a database in which no session of ours finds its settings by itself."""
     if pgbouncer.BINARY is None:
         pytest.skip("pgbouncer is not installed")
     name = postgres.info.dbname
@@ -44,7 +44,7 @@ async def pooler(
 
 @pytest.fixture
 def refusals(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """One entry for each time that a relay has refused the way to its database."""
+    """Return one entry for each time that a relay has refused the way to its database."""
     refused: list[str] = []
 
     async def noted(connection: psycopg.AsyncConnection) -> None:
@@ -74,7 +74,7 @@ async def test_a_relay_behind_a_pooler_names_the_rule_and_publishes_nothing(
 async def test_doctor_names_a_pooler_and_leaves_no_setting(
     settings: Settings, pooler: PgBouncer
 ) -> None:
-    """P24: a failure for whoever relays; everything else is answered through it."""
+    """P24: it is a failure for the relay's profile; every other check is answered through it."""
     findings = (await examine_postgres(at(settings, pooler.url))).findings
     failed = [f.check.name for f in findings if f.severity is Severity.FAILURE]
     assert failed == ["postgres-direct"]
@@ -91,7 +91,7 @@ async def test_a_plain_tcp_proxy_is_no_pooler(settings: Settings) -> None:
 
 
 async def settings_of_both_sessions(pooler: PgBouncer) -> set[tuple[str, str]]:
-    """What the next two borrowers find, at the same time."""
+    """Return what the next two borrowers of a session find, at the same time."""
     found = set()
     async with (
         await psycopg.AsyncConnection.connect(pooler.url) as one,
@@ -106,9 +106,9 @@ async def settings_of_both_sessions(pooler: PgBouncer) -> set[tuple[str, str]]:
 async def test_units_of_work_through_a_pooler_happen_once_each_and_leave_no_setting(
     settings: Settings, pooler: PgBouncer, postgres: psycopg.AsyncConnection
 ) -> None:
-    """The pooler has two sessions for three services, and hands them out by transaction.
+    """The pooler has two sessions for three services, and lends them by transaction.
 
-    Statements are prepared where this PgBouncer can follow them, from 1.21 on.
+    Statements are prepared where this PgBouncer supports that, from 1.21 on.
     """
     prepared = pgbouncer.version() >= (1, 21)
     pooled = at(settings, pooler.url).model_copy(

@@ -1,6 +1,6 @@
-"""P13, P14, F8, I2, I4: after a failover or a restore, nothing is published before a person agrees.
+"""P13, P14, F8, I2, I4: after a failover or restore, nothing is published until an operator agrees.
 
-Two real clusters each time; their numbers are those that PostgreSQL gives them.
+Each test has two real clusters; their numbers are those that PostgreSQL gives them.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ async def pending(url: str) -> int:
 
 
 async def halted(settings: Settings) -> str:
-    """Why a relay halts here."""
+    """Return why a relay halts here."""
     async with await connect(settings) as connection:
         with pytest.raises(Halted) as found:
             await require_same(connection)
@@ -68,7 +68,7 @@ async def repaired(settings: Settings) -> Reconciliation:
 
 @pytest.fixture
 async def seen(settings: Settings) -> AsyncIterator[Seen]:
-    """What one subscriber sees, from the beginning to the end of the test."""
+    """Collect what one subscriber sees, from the beginning to the end of the test."""
     seen = Seen()
     task = asyncio.create_task(subscribe(settings, seen))
     yield seen
@@ -89,7 +89,7 @@ IDS = "SELECT array_agg(id::text) FROM outbox.messages WHERE aggregateid = 'k' A
 async def test_a_failover_that_lost_its_tail_halts_until_a_person_has_agreed(
     settings: Settings, seen: Seen
 ) -> None:
-    """P13, I3, I13: the lost version was published, and is said again with another id.
+    """P13, I3, I13: the lost version was published; it is published again with another id.
 
     The audit names both: what Kafka has and PostgreSQL has not, and the version with two ids.
     """
@@ -143,7 +143,7 @@ async def nothing_pending(url: str) -> bool:
 async def test_a_dump_in_a_younger_cluster_loses_doubles_and_reorders_nothing(
     settings: Settings, seen: Seen
 ) -> None:
-    """P14: dumped in the middle of a large cut; writers begin before the repair, and during it."""
+    """P14: it was dumped in a large cut; writers begin before the repair, and during it."""
     async with running_cluster() as old, running_cluster() as young:
         before = at(settings.model_copy(update={"page_messages": 50}), old.url)
         await write(before, transactions=1_600, seed=21)
@@ -186,7 +186,7 @@ async def repaired_eventually(settings: Settings) -> Reconciliation:
 async def test_a_dump_restored_beside_the_original_is_told_from_it(
     settings: Settings, seen: Seen
 ) -> None:
-    """F8: the same server, timeline and transaction ids; only the rows are copies."""
+    """F8: it has the same server, timeline and transaction ids; only the rows are copies."""
     async with running_cluster() as cluster:
         here = at(settings, cluster.url)
         await say(cluster.url, "a", "b")
@@ -204,7 +204,7 @@ async def test_a_dump_restored_beside_the_original_is_told_from_it(
 
 
 async def test_a_copied_data_folder_is_the_same_history(settings: Settings, seen: Seen) -> None:
-    """A base backup that recovers by itself: the cursor and the rows come from the same WAL."""
+    """A base backup recovers by itself: the cursor and the rows come from the same WAL."""
     async with running_cluster() as cluster:
         await say(cluster.url, "a")
         await publishing(at(settings, cluster.url), seen)

@@ -1,4 +1,4 @@
-"""What other people do to the database meanwhile: P21, P22, P26."""
+"""What other programs do to the database meanwhile: P21, P22, P26."""
 
 import asyncio
 import random
@@ -33,7 +33,7 @@ Meddling = Callable[[psycopg.AsyncConnection, Writer], Awaitable[None]]
 
 
 async def moved_on(writer: Writer, units: int) -> None:
-    """The writer goes on; TimeoutError where it is stuck."""
+    """Return once the writer has gone on; TimeoutError if it is stuck."""
     goal = writer.done + units
 
     async def there() -> bool:
@@ -43,7 +43,7 @@ async def moved_on(writer: Writer, units: int) -> None:
 
 
 async def alter(connection: psycopg.AsyncConnection, writer: Writer) -> None:
-    """P22: as a migration does, with a bound on how long it may stand in the way."""
+    """P22: change a table as a migration does, with a limit on how long it may block others."""
     await connection.execute("SET lock_timeout = '1s'")
     for alteration in 5 * ALTERATIONS:
         await connection.execute(f"ALTER TABLE outbox.messages {alteration}".encode())
@@ -51,7 +51,7 @@ async def alter(connection: psycopg.AsyncConnection, writer: Writer) -> None:
 
 
 async def terminate(connection: psycopg.AsyncConnection, writer: Writer) -> None:
-    """P26: one session after another, whosever it is."""
+    """P26: end one session after another, whatever program it belongs to."""
     rng = random.Random(26)
     async with asyncio.TaskGroup() as group:
         terminating = group.create_task(terminating_forever(connection, rng))
@@ -71,7 +71,7 @@ async def terminating_forever(connection: psycopg.AsyncConnection, rng: random.R
 async def test_whatever_is_done_to_sessions_and_tables_each_change_is_said_once(
     settings: Settings, witness: Witness, postgres: psycopg.AsyncConnection, meddle: Meddling
 ) -> None:
-    """P22, P26, I1-I5: everybody reconnects or plans anew, and goes on."""
+    """P22, P26, I1-I5: every program reconnects or plans its statements anew, and goes on."""
     url = settings.libpq_url()
     async with Database(settings, "meddled") as database:
         writer = await Writer.prepared(database, url)
@@ -106,7 +106,7 @@ NO_TOMORROW = """
 async def test_a_relay_whose_rights_were_revoked_waits_quietly_and_goes_on(
     settings: Settings, right: str
 ) -> None:
-    """P21: it says so once a second at most, loses nothing, and needs no restart."""
+    """P21: it logs that once a second at most, loses nothing, and needs no restart."""
     async with running_cluster() as cluster:
         own = at(settings, cluster.url)
         connecting = psycopg.AsyncConnection.connect(cluster.url, autocommit=True)

@@ -1,7 +1,7 @@
-"""A snapshot that somebody holds open keeps every dead row version: P18.
+"""A snapshot that is held open keeps every dead row version: P18.
 
-The relay reads messages that nobody updates, so a poll costs what it did. Its own row has a dead
-version for each page that was acknowledged; it finds the live one by its place.
+The relay reads messages that are never updated, so a poll costs what it did before. Its own row has
+a dead version for each page that was acknowledged; it finds the live version by its place.
 """
 
 import time
@@ -39,7 +39,7 @@ PUBLISH = """
 
 
 class Stopwatch:
-    """How long each call of some coroutine functions took, in seconds, by their names."""
+    """Measures how long each call of some coroutine functions took, in seconds, by their names."""
 
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = {}
@@ -63,13 +63,13 @@ class Stopwatch:
             times.clear()
 
     def medians(self) -> dict[str, float]:
-        """Of each, since the last reset."""
+        """Return the median of each function, since the last reset."""
         return {name: median(times) for name, times in self.times.items()}
 
 
 @asynccontextmanager
 async def held_snapshot(url: str) -> AsyncIterator[None]:
-    """A REPEATABLE READ transaction that has read, for the length of the block."""
+    """Hold a REPEATABLE READ transaction that has read, for the length of the block."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         await connection.execute("SELECT count(*) FROM outbox.relay")
@@ -79,9 +79,9 @@ async def held_snapshot(url: str) -> AsyncIterator[None]:
 async def test_a_snapshot_that_is_held_open_makes_no_poll_slower(
     settings: Settings, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """P18, I2: compared with the same relay before, by medians.
+    """P18, I2: compared by medians with the same relay before.
 
-    Asking for a snapshot reads no table: how much slower that is, the machine is.
+    Asking for a snapshot reads no table: if that is slower, the machine is slower.
     """
     watch = Stopwatch()
     with watch.on(CutReader, "snapshot"), watch.on(CutReader, "small"), watch.on(term, "advance"):
@@ -99,7 +99,7 @@ async def test_a_snapshot_that_is_held_open_makes_no_poll_slower(
 
 
 async def polls(postgres: psycopg.AsyncConnection, watch: Stopwatch) -> dict[str, float]:
-    """The medians over as many polls as find one message."""
+    """Return the medians over as many polls as find one message."""
     watch.reset()
     pages = watch.times["advance"]
     for number in range(POLLS):

@@ -1,4 +1,4 @@
-"""P15: pointed at a standby, from the start or after a change of roles, everybody waits."""
+"""P15: a program that is connected to a standby, from the start or after a failover, waits."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ WITHIN_SECONDS = 30
 
 @pytest.fixture
 async def pair() -> AsyncIterator[tuple[Cluster, Cluster]]:
-    """A primary and its standby."""
+    """Start a primary and its standby."""
     async with running_cluster() as primary:
         with cluster_folder() as folder:
             standby = Cluster(folder)
@@ -102,7 +102,7 @@ async def accepted(forwarder: Forwarder, count: int) -> bool:
 
 
 async def works(database: Database) -> bool:
-    """A pool that was cut may offer a dead connection once."""
+    """Return whether a unit commits; a pool that was cut may offer a dead connection once."""
     try:
         await happen(database)
     except DependencyDown:

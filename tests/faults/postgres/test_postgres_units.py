@@ -1,4 +1,4 @@
-"""What befalls one unit of work: P3, P8, P9. Each ends as exactly one change and one event."""
+"""What may happen to one unit of work: P3, P8, P9. Each ends as exactly one change and event."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
 
 
 async def state(connection: psycopg.AsyncConnection) -> list[tuple[str, int, list[int] | None]]:
-    """Each thing, how often it was changed, and the versions that say so."""
+    """Return each thing, how often it was changed, and the versions of its events."""
     return await (await connection.execute(STATE)).fetchall()
 
 
@@ -63,7 +63,7 @@ async def handle(database: Database) -> None:
 async def test_a_commit_whose_answer_is_lost_is_settled_by_a_repetition(
     settings: Settings, database: Database, things: psycopg.AsyncConnection, delivered: bool
 ) -> None:
-    """P9, M20: it may have happened or not; the same command again makes it once."""
+    """P9, M20: it may be committed or not; the same command again makes it exactly one."""
     url = settings.libpq_url()
     async with PostgresProxy(address_of(url)) as proxy:
         proxy.cut = CutAtCommit(delivered=delivered)
@@ -133,7 +133,7 @@ async def test_a_write_skew_is_run_again_and_says_each_thing_once(
 async def test_without_a_repetition_the_victim_leaves_nothing(
     database: Database, things: psycopg.AsyncConnection
 ) -> None:
-    """P8: Contention is what the caller gets, and neither a row nor an event of it stays."""
+    """P8: the caller gets Contention, and neither a row nor an event of the unit stays."""
     both_hold_one = asyncio.Barrier(2)
 
     async def crosswise(first: str, second: str) -> bool:
@@ -155,7 +155,7 @@ async def test_without_a_repetition_the_victim_leaves_nothing(
 async def test_an_event_said_before_its_row_is_touched_takes_its_place_at_the_commit(
     database: Database, things: psycopg.AsyncConnection
 ) -> None:
-    """P3: `publish` only collects, so whoever commits first has the lower version and position."""
+    """P3: `publish` only collects, so the first to commit has the lower version and position."""
     async with database.unit_of_work("early") as early:
         early.publish(Happened(thing="a"))
         async with database.unit_of_work("late") as late:

@@ -1,8 +1,8 @@
 """Two relays: R2, R3, R15, G4, G17, G18; kill -9, SIGSTOP, lost sessions, and M10.
 
-One publishes at a time. Whatever becomes of it, another goes on, and the history stays I2-I5. Each
-record says by its term who sent it. How soon the other one goes on is measured by the bench
-(`takeover_seconds`); FD8: here no test depends on it, nor on who leads by then.
+One relay publishes at a time. Whatever happens to it, the other one goes on, and the history stays
+I2-I5. Each record's term says which relay sent it. The bench measures how soon the other one goes
+on (`takeover_seconds`). FD8: no test here depends on that time, nor on which relay leads by then.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ async def term(postgres: psycopg.AsyncConnection) -> int:
 
 
 async def kill_whoever_leads(pair: tuple[Role, Role], postgres: psycopg.AsyncConnection) -> Role:
-    """Which of the two it was: a busy machine may have changed it."""
+    """Kill the leading relay, and return which one it was: a busy machine may have changed it."""
     owner = (await read_status(postgres)).relay_owner or ":0:"
     leads = next((role for role in pair if str(role.pid) == owner.split(":")[1]), pair[0])
     await leads.kill()
@@ -55,7 +55,7 @@ async def kill_whoever_leads(pair: tuple[Role, Role], postgres: psycopg.AsyncCon
 
 
 async def until_connected(postgres: psycopg.AsyncConnection, relays: int) -> None:
-    """So many relays are there, leading or standing by."""
+    """Return once so many relays are connected, leading or standing by."""
     count = """SELECT count(*) FROM pg_stat_activity
                WHERE application_name = 'aftercommit relay' AND datname = current_database()"""
 
@@ -82,7 +82,7 @@ async def pair(
 async def test_after_kill_9_of_the_leader_another_publishes_and_nothing_is_lost(
     quick: Settings, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R1, G17: again and again, under load; who was killed stands by next."""
+    """R1, G17: again and again, under load; the one that was killed stands by next."""
     async with pair(quick, quick, postgres) as relays:
         async with Load(quick, EVENTS_PER_SECOND):
             for _ in range(KILLS):
@@ -114,7 +114,7 @@ async def test_a_leader_that_stood_still_past_its_lease_sends_faithful_duplicate
     failpoints: str,
     late: int,
 ) -> None:
-    """R2, G18, I4: SIGSTOP in the middle of a page, and SIGCONT when another leads."""
+    """R2, G18, I4: it gets SIGSTOP in the middle of a page, and SIGCONT when another one leads."""
     stops = quick.model_copy(update={"failpoints": failpoints})
     async with pair(stops, quick, postgres) as (leader, _):
         async with Load(quick, EVENTS_PER_SECOND):
@@ -130,14 +130,14 @@ async def test_a_leader_that_stood_still_past_its_lease_sends_faithful_duplicate
 
 
 async def interrupted(relay: Role) -> bool:
-    """Whether it has noticed that its term is over, or that its page took too long."""
+    """Return whether it has noticed that its term is over, or that its page took too long."""
     return bool(relay.events("relay interrupted"))
 
 
 async def test_a_page_that_the_network_held_past_the_lease_is_a_duplicate_only(
     quick: Settings, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R2, R10: the leader stands still with its bytes under way; they arrive long afterwards."""
+    """R2, R10: the leader stands still with its bytes on the way; they arrive long afterwards."""
     async with KafkaProxy(quick.kafka_url) as proxy:
         behind = quick.model_copy(update={"kafka_url": proxy.address})
         async with pair(behind, quick, postgres) as (leader, _):
@@ -167,7 +167,7 @@ END_LEADERS_SESSION = """
 async def test_a_leader_that_loses_its_session_stops_before_the_next_batch(
     quick: Settings, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R3: again and again; one of the two goes on each time, under a new term."""
+    """R3: again and again; each time one of the two goes on, under a new term."""
 
     async def ended() -> bool:
         return bool(await (await postgres.execute(END_LEADERS_SESSION.encode())).fetchall())
@@ -200,9 +200,9 @@ NEW_SESSIONS = """
 async def block_past_the_lease(
     quick: Settings, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """A relay of this process, and so the whole process, stands still with a packed page.
+    """Block a relay of this process, and so the whole process, with a packed page.
 
-    Meanwhile another process leads and publishes that page; afterwards ours looks for the lease.
+    Meanwhile another process leads and publishes that page; then our relay asks for the lease.
     """
 
     async def again() -> bool:

@@ -1,6 +1,7 @@
 """The broker misbehaves: R5, R6, R8, R10, and slow, sliced and broken connections.
 
-The relay goes by way of a proxy, the witness to the broker itself. Judged by I2-I5.
+The relay goes through a proxy, and the witness to the broker itself. The history is judged by
+I2-I5.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ WITHIN_SECONDS = 60.0
 
 @pytest.fixture
 def behind(settings: Settings, proxy: KafkaProxy) -> Settings:
-    """What the relay is told: the proxy's address, and deadlines that a test can wait for."""
+    """Return the relay's settings: the proxy's address, and deadlines that a test can wait for."""
     update = {
         "kafka_url": proxy.address, "publish_timeout_seconds": 1.0, "lease_seconds": 4.0,
     }  # fmt: skip
@@ -55,7 +56,7 @@ async def test_a_lost_acknowledgement_costs_faithful_duplicates_of_one_page(
     postgres: psycopg.AsyncConnection,
     silent: bool,
 ) -> None:
-    """R6, I5: the same id and the same bytes; silence costs a producer, which is replaced."""
+    """R6, I5: they have the same id and the same bytes; a silent producer is replaced."""
     await commit_events(behind, EVENTS)
     async with running(Relay(behind)):
         await witness.saw_all()
@@ -101,7 +102,7 @@ async def test_an_error_of_the_broker_loses_and_reorders_nothing_and_parks_no_ke
     done: bool,
     goes_on: bool,
 ) -> None:
-    """R8: a new producer resends from the first unacknowledged message on."""
+    """R8: a new producer sends again from the first unacknowledged message on."""
     async with running(Relay(behind)):
         await commit_events(behind, EVENTS)
         await witness.saw_all()
@@ -123,7 +124,7 @@ async def test_an_error_of_the_broker_loses_and_reorders_nothing_and_parks_no_ke
 async def test_an_error_that_lasts_is_waited_out(
     behind: Settings, proxy: KafkaProxy, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R8: too few replicas for longer than any deadline of ours."""
+    """R8: there are too few replicas for longer than any deadline of ours."""
     await commit_events(behind, EVENTS)
     proxy.add_rule(Answer(error=19, done=False, times=ALWAYS))
     async with running(Relay(behind)):
@@ -142,7 +143,7 @@ async def has_producers(proxy: KafkaProxy, count: int) -> bool:
 async def test_a_send_that_arrives_after_its_time_is_a_duplicate_only(
     behind: Settings, proxy: KafkaProxy, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R10, I4, I5: it was given up, sent again, and much has been published since."""
+    """R10, I4, I5: it was given up and sent again, and much has been published since."""
     proxy.add_rule(hold := Hold())
     await commit_events(behind, EVENTS)
     async with running(Relay(behind)):
@@ -163,7 +164,7 @@ async def test_a_send_that_arrives_after_its_time_is_a_duplicate_only(
 async def outlive_an_outage(
     behind: Settings, proxy: KafkaProxy, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """The broker refuses connections while the relay tries several times; then it is back."""
+    """Let the broker refuse connections while the relay tries several times, and then take them."""
 
     async def tried() -> bool:
         return (await read_status(postgres)).relay_term >= 5
@@ -215,7 +216,7 @@ BAD_LINES: dict[str, tuple[Toxic, int]] = {
 async def test_a_bad_line_delays_but_loses_and_reorders_nothing(
     behind: Settings, proxy: KafkaProxy, witness: Witness, toxic: Toxic, connections: int
 ) -> None:
-    """I2-I5: every connection is slow, in pieces, or ends after a while."""
+    """I2-I5: every connection is slow, comes in pieces, or ends after a while."""
     small = behind.model_copy(update={"page_messages": 20})
     with proxy.toxic(toxic, UP, DOWN):
         async with running(Relay(small)), asyncio.timeout(4 * WITHIN_SECONDS):
@@ -231,7 +232,7 @@ async def test_a_bad_line_delays_but_loses_and_reorders_nothing(
 async def test_a_publisher_whose_start_was_given_up_leaves_nothing_behind(
     proxy: KafkaProxy,
 ) -> None:
-    """R5, R9: else each look at a broker that is half there would leave a client for ever."""
+    """R5, R9: otherwise each attempt at a broker that half answers leaves a client for ever."""
     proxy.add_rule(hold := Hold(api=Api.INIT_PRODUCER_ID))
     before = clients()
     with pytest.raises(DependencyDown):
@@ -242,7 +243,7 @@ async def test_a_publisher_whose_start_was_given_up_leaves_nothing_behind(
 
 
 def clients() -> set[str]:
-    """The tasks of aiokafka's that are there."""
+    """Return the tasks of aiokafka that exist now."""
     tasks = [task.get_coro() for task in asyncio.all_tasks()]
     return {name for task in tasks if "Client" in (name := getattr(task, "__qualname__", ""))}
 
@@ -250,7 +251,7 @@ def clients() -> set[str]:
 async def test_a_page_that_is_too_long_for_its_deadline_is_published_all_the_same(
     behind: Settings, proxy: KafkaProxy, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R5: on a line on which a whole page takes many times publish_timeout_seconds."""
+    """R5: the line is so slow that a whole page takes many times publish_timeout_seconds."""
     await commit_events(behind, 250)
     with proxy.toxic(Bandwidth(60_000), UP):
         async with running(Relay(behind)):

@@ -1,9 +1,9 @@
 """kill -9 at each failpoint of the write and the relay; R1, G1, G23, I1-I5, I10.
 
-A point belongs to a process that gets there: a writer, the HTTP service, or the relay. Each death
-is of a process that had only that point armed, at a time that the seed has drawn; a point that
-nobody reaches fails its test. `make faults` kills six times at each, LONG=1 thirty times; SEED=n
-repeats what a report names.
+Each failpoint belongs to a process that reaches it: a writer, the HTTP service, or the relay. The
+process that dies has only that failpoint armed, and dies at a moment that the seed has drawn; a
+failpoint that no process reaches fails its test. `make faults` kills six times at each failpoint,
+LONG=1 thirty times; SEED=n repeats what a report names.
 """
 
 import asyncio
@@ -42,19 +42,19 @@ ELSEWHERE = {Failpoint.REPLY_READY, Failpoint.PARTITION_DROPPED}
 
 
 def points(part: str) -> list[Failpoint]:
-    """Of one part of the system."""
+    """Return the failpoints of one part of the system."""
     return [p for p in Failpoint if p.startswith(f"{part}-") and p not in ELSEWHERE]
 
 
 def test_every_failpoint_has_its_kills() -> None:
-    """A new one belongs to a part above, or its kills are written first."""
+    """A new failpoint belongs to a part above, or its kills are written first."""
     parts = ("write", "relay", "replay", "cons", "rebuild")  # test_consumer_kills.py, test_group.py
     assert {point for part in parts for point in points(part)} | ELSEWHERE == set(Failpoint)
 
 
 @pytest.fixture
 def quick(settings: Settings) -> Settings:
-    """The shortest lease there is: the next relay waits for the dead one's."""
+    """Set the shortest lease there is: the next relay waits for the dead one's lease."""
     return settings.model_copy(update={"lease_seconds": LEASE_SECONDS, "page_messages": PAGE})
 
 
@@ -77,7 +77,7 @@ PAUSE_SECONDS = {Failpoint.LEASE_RENEWED: 0.6 * LEASE_SECONDS}
 async def test_a_relay_that_is_killed_there_loses_and_reorders_nothing(
     point: Failpoint, quick: Settings, witness: Witness, postgres: Connection
 ) -> None:
-    """R1, G23, I1-I5: and repeats a page at most, faithfully."""
+    """R1, G23, I1-I5: and it repeats a page at most, unaltered."""
     killer = Killer(point, quick)
     with reported(killer) as counted:
         async with writing(quick, pause_seconds=PAUSE_SECONDS.get(point, 0.005)):
@@ -99,7 +99,7 @@ async def test_a_relay_that_is_killed_there_loses_and_reorders_nothing(
 
 
 async def kill_relays(killer: Killer, witness: Witness) -> int:
-    """How often one of them stepped down by itself before, because this machine was too slow."""
+    """Return how often a relay stepped down by itself before, because this machine was too slow."""
     stepped_down = 0
     while killer.kills < KILLS:
         async with killer.victim("relay") as victim:
@@ -111,7 +111,7 @@ async def kill_relays(killer: Killer, witness: Witness) -> int:
 
 
 async def ask_to_end(victim: Role, witness: Witness, after_messages: int) -> None:
-    """SIGTERM in the middle of its work."""
+    """Send SIGTERM in the middle of its work."""
     await victim.ready()
     enough = len(witness.seen.order) + after_messages
 
@@ -124,7 +124,7 @@ async def ask_to_end(victim: Role, witness: Witness, after_messages: int) -> Non
 
 @asynccontextmanager
 async def writing(settings: Settings, pause_seconds: float) -> AsyncIterator[None]:
-    """Units of work, one after another, for the length of the block."""
+    """Run units of work, one after another, for the length of the block."""
     await make_things(settings.libpq_url())
     async with Database(settings, "load") as database:
         load = asyncio.create_task(Writer(database, pause_seconds=pause_seconds).run())
@@ -148,7 +148,7 @@ RECEIPTS = "SELECT count(*) FROM outbox.receipts WHERE consumer = 'writer'"
 async def test_a_writer_that_is_killed_there_has_done_each_unit_once_or_not_at_all(
     point: Failpoint, quick: Settings, witness: Witness, postgres: Connection
 ) -> None:
-    """I1-I5, I10, I11: beside another one that changes the same rows, before a relay."""
+    """I1-I5, I10, I11: another writer changes the same rows beside it, and a relay publishes."""
     killer = Killer(point, quick)
     with reported(killer) as counted:
         async with running(Relay(quick)):
@@ -163,7 +163,7 @@ async def test_a_writer_that_is_killed_there_has_done_each_unit_once_or_not_at_a
 
 
 async def kill_writers(killer: Killer, postgres: Connection) -> int:
-    """How many units the writers were told to be done, and so are."""
+    """Return how many units the writers were told to be done; each of these is done."""
     done = 0
     while killer.kills < KILLS:
         async with killer.victim("writer", str(done)) as victim:
@@ -176,7 +176,7 @@ async def kill_writers(killer: Killer, postgres: Connection) -> int:
 
 
 async def repeat_all(settings: Settings, done: int) -> None:
-    """The one whose outcome nobody knows, and then each once more, which has no further effect."""
+    """Repeat the unit of unknown outcome, and then each unit once more, without further effect."""
     async with Database(settings, "writer") as database:
         await Writer(database, done=done).repeat(1)
         await Writer(database).repeat(done + 1)
@@ -194,7 +194,7 @@ async def number(postgres: Connection, statement: str) -> int:
 async def test_a_service_that_is_killed_before_it_answers_gives_the_answer_to_the_repetition(
     quick: Settings,
 ) -> None:
-    """write-6, I2-I5, I10, I11: the caller repeats what it got no answer to, under the same key."""
+    """write-6, I2-I5, I10, I11: the caller repeats what was not answered, under the same key."""
     own = quick.model_copy(update={"http_port": free_ports(1)[0]})
     caller, killer = Caller(f"http://127.0.0.1:{own.http_port}"), Killer(Failpoint.REPLY_READY, own)
     with reported(killer) as counted:

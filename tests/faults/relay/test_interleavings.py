@@ -1,7 +1,7 @@
-"""P1, P2, P7, G5, I1-I4: two writers and a relay that looks once, in every interleaving of steps.
+"""P1, P2, P7, G5, I1-I4: two writers and a relay that polls once, in every interleaving of steps.
 
-Beside the look there is one at the end. A topic in memory stands for Kafka; PostgreSQL, the
-writers' statements and everything of the relay up to its port to Kafka are real.
+Beside that poll there is a drain at the end. A topic in memory stands for Kafka; PostgreSQL, the
+writers' statements and the whole relay up to its port to Kafka are real.
 """
 
 import secrets
@@ -35,14 +35,14 @@ Tell = Callable[[str], None]
 
 @pytest.fixture(scope="module")
 async def cluster() -> AsyncIterator[Cluster]:
-    """One of our own: nobody else has transactions there, and commits need not reach the disk."""
+    """Start a cluster of our own: nobody else has transactions there, and commits need no disk."""
     async with running_cluster() as cluster:
         yield cluster
 
 
 @pytest.fixture
 async def url(cluster: Cluster) -> str:
-    """A migrated database of this test's own."""
+    """Make a migrated database for this test."""
     name = f"test_{secrets.token_hex(6)}"
     await ask(cluster.database("postgres"), f"CREATE DATABASE {name} TEMPLATE aftercommit")
     return cluster.database(name)
@@ -50,7 +50,7 @@ async def url(cluster: Cluster) -> str:
 
 @pytest.fixture
 def sample() -> list[Schedule]:
-    """Some of the schedules, all with LONG=1."""
+    """Return some of the schedules; all of them with LONG=1."""
     return some_schedules(SAMPLE, SEED)
 
 
@@ -75,7 +75,7 @@ def test_there_are_924_orders_and_13_moments() -> None:
 async def test_in_every_interleaving_nothing_is_lost_doubled_reordered_or_torn(
     url: str, tell: Tell
 ) -> None:
-    """G5, P1, P2: all 12,012."""
+    """G5, P1, P2: all 12,012 schedules."""
     async with TermReader.over(url) as reader:
         tally = await swept(url, reader, all_schedules())
     tell(f"{tally}; {len(tally.legal):,} of them different, {tally.waited:,} waits for the head")
@@ -89,7 +89,7 @@ async def test_in_every_interleaving_nothing_is_lost_doubled_reordered_or_torn(
 async def test_cuts_that_are_sent_in_pages_and_left_half_way_are_right_too(
     url: str, sample: list[Schedule], tell: Tell
 ) -> None:
-    """G5: the look sends one message of its cut; what is left of it follows at the end."""
+    """G5: the poll sends one message of its cut; the rest of it follows at the end."""
     async with TermReader.over(url, page_messages=1) as reader:
         tally = await swept(url, reader, sample, (ONE, SEVERAL))
     tell(f"seed {SEED}, {tally}")
@@ -99,7 +99,7 @@ async def test_cuts_that_are_sent_in_pages_and_left_half_way_are_right_too(
 async def test_a_cut_that_is_read_long_after_its_snapshot_is_right_too(
     url: str, sample: list[Schedule], tell: Tell
 ) -> None:
-    """G5: both writers commit in between."""
+    """G5: both writers commit between the snapshot and the reading."""
     async with PausedReader.over(url) as reader:
         tally = await swept(url, reader, sample)
     tell(f"seed {SEED}, {tally}")
@@ -114,7 +114,7 @@ WAITING = {"one message": ONE, "several messages": SEVERAL, "outbox.publish": SQ
 async def test_what_has_waited_for_a_head_stands_behind_all_that_its_holder_has_said(
     url: str, sample: list[Schedule], tell: Tell, waiting: Unit
 ) -> None:
-    """G5, I4: the position that it drew before it waited is not the one that it gets."""
+    """G5, I4: it gets another position than the one that it drew before it waited."""
     async with TermReader.over(url) as reader:
         tally = await swept(url, reader, sample, (TWICE, waiting))
     tell(f"seed {SEED}, {tally}; {tally.waited:,} waits for the head")
@@ -200,7 +200,7 @@ async def test_a_message_that_is_inserted_before_the_lock_is_caught_reordering(
 async def test_an_outbox_in_a_second_transaction_is_caught_torn(
     url: str, sample: list[Schedule], tell: Tell
 ) -> None:
-    """M11, I1: a crash between the two would leave the row without its event."""
+    """M11, I1: a crash between the two transactions would leave the row without its event."""
     async with TermReader.over(url) as reader:
         tally = await swept(url, reader, sample, (SECOND_TRANSACTION, SQL))
     tell(f"seed {SEED}, {tally}")

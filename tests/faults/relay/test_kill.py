@@ -40,7 +40,7 @@ EVENTS = "catalog.item.events"
 
 
 def all_commands() -> list[Envelope]:
-    """Puts, changes and removals, in an order that keeps each key's."""
+    """Return puts, changes and removals, in an order that keeps each key's own order."""
     found = airports.commands(airports.read(AIRPORTS))
     return [upstream.envelope_of(command) for command in found]
 
@@ -50,7 +50,7 @@ async def heads(connection: psycopg.AsyncConnection) -> set[Entry]:
 
 
 async def reference(settings: Settings, url: str, commands: Sequence[Envelope]) -> set[Entry]:
-    """The state without kills: no Kafka, no consumer, no relay."""
+    """Return the state without kills: without Kafka, without a consumer, without a relay."""
     own = settings.model_copy(update={"postgres_url": type(settings.postgres_url)(url)})
     async with Database(own, "catalog") as database:
         api = catalog(database, lambda: qdrant(own), WordLlamaEmbedder())
@@ -71,7 +71,7 @@ async def kill_at_random_moments(
     rng: random.Random,
     idle: Callable[[], Awaitable[bool]],
 ) -> int:
-    """Each kill comes while fresh work arrives; how many of the kills left some of it undone."""
+    """Kill while fresh work arrives, and return how many of the kills left some of it undone."""
     share = len(commands) // (KILLS + 1) + 1
     interrupted = 0
     for number in range(KILLS):
@@ -96,7 +96,7 @@ async def caught_up(settings: Settings, consumer: str, topic: str = EVENTS) -> b
 
 
 async def idle(name: str, settings: Settings, connection: psycopg.AsyncConnection) -> bool:
-    """Whether this role has nothing left to do at this moment."""
+    """Return whether this role has nothing left to do at this moment."""
     if name == "relay":
         return (await read_status(connection)).pending == 0
     if name == "commands":
@@ -127,7 +127,7 @@ async def test_kills_leave_the_state_that_there_is_without_kills(
     postgres: psycopg.AsyncConnection,
     graph: LiveProjection,
 ) -> None:
-    create = upstream.envelope_of(airports.create())
+    create = upstream.envelope_of(airports.create_catalog())
     commands = all_commands()
     expected = await reference(settings, reference_url, [create, *commands])
     of_items = {entry for entry in expected if entry.stream.aggregate == "catalog.item"}

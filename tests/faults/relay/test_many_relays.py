@@ -28,7 +28,7 @@ WITHIN_SECONDS = 120.0
 
 
 class Nemesis:
-    """One relay after another starts, or ends by SIGTERM or SIGKILL, at random moments."""
+    """Starts one relay after another, or ends one by SIGTERM or SIGKILL, at random moments."""
 
     def __init__(self, relays: Sequence[Role], postgres: psycopg.AsyncConnection) -> None:
         self._relays = relays
@@ -36,7 +36,7 @@ class Nemesis:
         self._rng = random.Random(SEED)
 
     async def work_until(self, end: float) -> None:
-        """Until then on the monotonic clock, and until there were enough terms."""
+        """Go on until that moment of the monotonic clock, and until there were enough terms."""
         while time.monotonic() < end:
             await self._strike()
             await asyncio.sleep(self._rng.uniform(0.0, 0.6))
@@ -61,7 +61,7 @@ class Nemesis:
         return (await read_status(self._postgres)).relay_leading
 
     async def _victim(self) -> Role:
-        """Every second time the one that leads, if one does."""
+        """Choose every second time the leading relay, if one leads."""
         owner = (await read_status(self._postgres)).relay_owner or ":0:"
         leader = [r for r in self._relays if r.running and str(r.pid) == owner.split(":")[1]]
         return self._rng.choice(leader if leader and self._rng.random() < 0.5 else self._relays)
@@ -72,7 +72,7 @@ class Nemesis:
 async def test_ten_relays_that_come_and_go_are_one_publisher_a_term(
     settings: Settings, witness: Witness, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R4: each term had one owner, and each message was first published, and recorded, in one."""
+    """R4: each term had one owner; each message was first published, and recorded, in one term."""
     quick = settings.model_copy(update={"lease_seconds": 2.0, "page_messages": 50})
     relays = [Role("relay", quick) for _ in range(10)]
     async with AsyncExitStack() as ends:
@@ -97,7 +97,7 @@ async def running_one(relays: Sequence[Role]) -> None:
 
 
 def owners_of(relays: Sequence[Role]) -> dict[int, set[str]]:
-    """Term to who led in it, by their own account."""
+    """Return who led in each term, by the relays' own logs."""
     owners: dict[int, set[str]] = {}
     for relay in relays:
         for line in relay.events("relay leads"):

@@ -53,7 +53,7 @@ async def all_seen(settings: Settings, seen: Seen, within_seconds: float) -> Non
 async def test_eight_writers_beside_open_transactions_lose_double_and_reorder_nothing(
     settings: Settings, servers: Servers
 ) -> None:
-    """FD8: a term that a busy machine ended may cost faithful duplicates, and nothing else."""
+    """FD8: a term that a busy machine has ended may cost unaltered duplicates, and nothing else."""
     seen = Seen()
     async with running(Relay(settings), settings, seen):
         async with unrelated_transactions(settings.libpq_url(), servers.postgres_url):

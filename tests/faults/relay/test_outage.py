@@ -1,4 +1,7 @@
-"""The broker is away or deaf, the relay is a process: R5, R9, G21, G22."""
+"""The broker is away, or takes connections and says nothing: R5, R9, G21, G22.
+
+The relay is a process of its own.
+"""
 
 import asyncio
 import time
@@ -30,20 +33,20 @@ WITHIN_SECONDS = 60.0
 
 @pytest.fixture
 def behind(settings: Settings, proxy: KafkaProxy) -> Settings:
-    """What the relay is told, with the deadlines of production."""
+    """Return the relay's settings, with the deadlines of production."""
     update = {"kafka_url": proxy.address, "lease_seconds": 10.0, "page_messages": 1_000}
     return settings.model_copy(update=update)
 
 
 class Memory:
-    """The most that a role has held, from a first look on."""
+    """Notes the most memory that a role has held since the first look."""
 
     def __init__(self, role: Role) -> None:
         self._role = role
         self.first = self.most = role.rss_bytes()
 
     async def look_until(self, end: float) -> None:
-        """Look again and again, until then on the monotonic clock."""
+        """Look again and again, until that moment of the monotonic clock."""
 
         async def over() -> bool:
             self.most = max(self.most, self._role.rss_bytes())
@@ -65,9 +68,9 @@ async def test_a_broker_that_is_away_costs_nothing_but_time(
     proxy: KafkaProxy,
     postgres: psycopg.AsyncConnection,
 ) -> None:
-    """R5, G21: writers are told of nothing, the relay's memory stays, and then all comes in order.
+    """R5, G21: writers notice nothing, the relay's memory stays, and then all comes in order.
 
-    First the broker refuses connections, then it takes them and says nothing.
+    First the broker refuses connections; then it takes them and says nothing.
     """
     if LONG and not servers.real_kafka:
         pytest.skip("the mock broker keeps too little of so much")
@@ -117,7 +120,7 @@ async def deaf_at_rest(proxy: KafkaProxy, settings: Settings, relay: Role) -> No
 
 
 def address(proxy: Proxy) -> str:
-    """Of the server behind it."""
+    """Return the address of the server behind the proxy."""
     host, port = proxy.upstream
     return f"{host}:{port}"
 

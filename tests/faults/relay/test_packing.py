@@ -16,7 +16,7 @@ WITHIN_SECONDS = 30.0
 
 
 class Changing(TopicPartitions):
-    """A topic that is refused at first, and there as soon as anybody asks again."""
+    """A topic that is refused at first, and is there as soon as it is asked for again."""
 
     def __init__(self) -> None:
         super().__init__({}, 1.0)
@@ -28,7 +28,7 @@ class Changing(TopicPartitions):
 async def test_a_refusal_that_ends_meanwhile_does_not_split_a_key(
     kafka_url: str, after: int
 ) -> None:
-    """R12: what was refused first is parked, so what follows it must not be sent before it."""
+    """R12: what was refused first is parked, and what follows of its key must not overtake it."""
     routes = Changing()
     records = (Record(n, TOPIC, b"k", b"v", []) for n in range(RECORDS))
     async with Publisher(kafka_url, WITHIN_SECONDS, routes) as publisher:
@@ -43,7 +43,7 @@ async def test_a_refusal_that_ends_meanwhile_does_not_split_a_key(
 
 
 async def test_others_have_their_turn_while_a_large_page_is_packed(kafka_url: str) -> None:
-    """What is on its way to the broker meanwhile needs them."""
+    """The batches on their way to the broker need the event loop meanwhile."""
     records = [Record(n, TOPIC, b"k%d" % (n % 100), b"v", []) for n in range(RECORDS)]
     async with Publisher(kafka_url, WITHIN_SECONDS) as publisher:
         await publisher.prepare(records[:1])  # the topic is known

@@ -1,6 +1,6 @@
-"""R7, R12, R13: what Kafka refuses for good parks its key; everything else flows.
+"""R7, R12, R13: what Kafka refuses for good parks its key; every other key flows.
 
-The mock broker refuses nothing, so these are skipped without a real one.
+The mock broker refuses nothing, so these tests are skipped without a real one.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ T = TypeVar("T", AclBinding, AclBindingFilter)
 
 @pytest.fixture(autouse=True)
 def admin(servers: Servers, kafka_url: str) -> Iterator[AdminClient]:
-    """With the topics that refuse; `emptied` removes them before the next test."""
+    """Make the topics that refuse; `emptied` removes them before the next test."""
     if not servers.real_kafka:
         pytest.skip("the mock broker refuses nothing")
     admin = AdminClient({"bootstrap.servers": kafka_url})
@@ -84,7 +84,7 @@ def allow(admin: AdminClient) -> None:
 
 
 class Writer:
-    """Publishes by SQL and remembers what everybody must see in the end."""
+    """Publishes by SQL, and remembers what every reader must see in the end."""
 
     def __init__(self, connection: psycopg.AsyncConnection) -> None:
         self._connection = connection
@@ -99,7 +99,7 @@ class Writer:
         await until(self.nothing_pending, WITHIN_SECONDS)
 
     async def parked(self) -> dict[str, tuple[str, int]]:
-        """Key to reason and messages."""
+        """Return the reason and the messages of each parked key."""
         listed = await list_parked(self._connection)
         return {each.key: (each.reason, each.messages) for each in listed}
 
@@ -114,7 +114,7 @@ def by_hand(action: str) -> Operation:
 
 
 async def seen_on(settings: Settings, topic: str, count: int) -> Seen:
-    """What the topic holds, once it is `count` messages."""
+    """Return what the topic holds, once it is `count` messages."""
     seen = Seen()
     task = asyncio.create_task(subscribe(settings, seen, [topic]))
 
@@ -133,7 +133,7 @@ async def seen_on(settings: Settings, topic: str, count: int) -> Seen:
 async def test_one_too_large_message_parks_its_key_and_everything_else_flows(
     settings: Settings, writer: Writer, postgres: psycopg.AsyncConnection
 ) -> None:
-    """In the middle of a page of one partition and many; released, the key is refused again."""
+    """It is inside a page, of one partition and of many; released, it is refused again."""
     for number in range(200):
         await writer.publish(SMALL, f"k{number % 20}")
     await writer.publish(SMALL, "poison", LIMIT_BYTES + 1_000)
@@ -172,7 +172,7 @@ async def flows(writer: Writer) -> bool:
 async def test_several_poisons_in_one_page_are_all_found(
     settings: Settings, writer: Writer
 ) -> None:
-    """And batches that only together are too large are refused nothing."""
+    """And no message of a batch that is only together too large is refused."""
     for number in range(300):
         large = number % 60 == 7
         await writer.publish(SMALL, f"k{number}", LIMIT_BYTES * 2 if large else 2_000)
@@ -251,7 +251,7 @@ async def test_a_topic_that_grows_keeps_each_key_on_its_partition(
 async def test_a_topic_deleted_while_the_relay_runs_parks_its_keys(
     settings: Settings, admin: AdminClient, writer: Writer
 ) -> None:
-    """R13: no row is lost, nothing is created, and other topics go on after the timeout."""
+    """R13: no row is lost, no topic is created, and other topics go on after the timeout."""
     quick = settings.model_copy(update={"publish_timeout_seconds": 2.0})
     await writer.publish(GROWING, "a")
     async with running(Relay(quick)):

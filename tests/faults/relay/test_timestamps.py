@@ -1,4 +1,4 @@
-"""R16: when an event happened and when its record was sent are two things."""
+"""R16: a record says both when its event happened and when it was sent."""
 
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -29,7 +29,7 @@ AGE = "UPDATE outbox.messages SET created_at = created_at - interval '2 days'"
 
 
 class Old(Happened):
-    """Of a topic that refuses what is older than a minute."""
+    """An event for a topic that refuses what is older than a minute."""
 
     topic: ClassVar[str] = "timestamps.narrow.events"
 
@@ -46,7 +46,7 @@ async def commit_old_events(settings: Settings, event: type[Happened]) -> None:
 async def test_a_record_is_stamped_when_it_is_sent_and_tells_when_it_happened(
     settings: Settings, witness: Witness
 ) -> None:
-    """R16: an event that waited for long is no record from long ago."""
+    """R16: an event that has waited for long does not become a record of long ago."""
     await commit_old_events(settings, Happened)
     async with running(Relay(settings)):
         verdict = await witness.saw_all()
@@ -61,7 +61,7 @@ async def test_a_record_is_stamped_when_it_is_sent_and_tells_when_it_happened(
 async def test_a_broker_that_refuses_old_timestamps_takes_old_events(
     servers: Servers, settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R16: message.timestamp.before.max.ms is a minute, the events are two days old."""
+    """R16: message.timestamp.before.max.ms is a minute, and the events are two days old."""
     if not servers.real_kafka:
         pytest.skip("the mock broker takes every timestamp")
     narrow = {"message.timestamp.before.max.ms": "60000"}

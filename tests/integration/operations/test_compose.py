@@ -15,7 +15,8 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.relay.relay import Relay
-from stack.servers import bolt, kafka, neo4j, postgres, vectors
+from stack.servers import kafka, postgres, vectors
+from stack.servers.graph import bolt, neo4j
 from tests.kit.load.role import environment
 from tests.kit.load.roles import running
 from tests.kit.servers.compose import FILE, GIVEN, ONE_SHOT, Service, document, services
@@ -107,7 +108,7 @@ def test_every_address_is_a_server_of_this_file_at_its_port_and_with_its_passwor
 
 def test_kafka_is_told_what_the_stack_s_broker_is_but_for_its_addresses_and_its_pace() -> None:
     told = ALL["kafka"].environment
-    ours = kafka.variables(kafka.contained(0))
+    ours = kafka.to_variables(kafka.properties_in_container(0))
     addresses = {"KAFKA_LISTENERS", "KAFKA_ADVERTISED_LISTENERS", "KAFKA_CONTROLLER_QUORUM_VOTERS"}
     assert told.keys() - ours.keys() == {"KAFKA_LOG_DIRS"}
     own = told.keys() - addresses - {"KAFKA_LOG_DIRS"}

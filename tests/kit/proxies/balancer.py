@@ -1,4 +1,4 @@
-"""Balancer: a small one before several services, which asks each whether it is ready."""
+"""Balancer: a small load balancer in front of several services; it asks each if it is ready."""
 
 import asyncio
 import itertools
@@ -14,10 +14,10 @@ ASK_SECONDS = 0.1
 
 
 class Balancer(Proxy):
-    """Gives each new connection to the next service that is ready, and stays with it.
+    """Gives each new connection to the next service that is ready, for as long as it lives.
 
-    Ready is whose /readyz answers and does not say that it drains; a test's search store may be
-    down. A connection that finds no service waits for one.
+    A service is ready if its /readyz answers and does not say that it drains; a test's search store
+    may be down. A connection that finds no ready service waits for one.
     """
 
     def __init__(self, ports: list[int]) -> None:
@@ -52,7 +52,7 @@ class Balancer(Proxy):
             await asyncio.sleep(ASK_SECONDS)
 
     async def _serve(self, client: Stream) -> None:
-        while not any(self._ready.values()):  # noqa: ASYNC110 - as whoever asks finds out
+        while not any(self._ready.values()):  # noqa: ASYNC110 - `_ask` finds out
             await asyncio.sleep(ASK_SECONDS)
         self.upstream = (LOOPBACK, next(port for port in self._turns if self._ready[port]))
         await super()._serve(client)

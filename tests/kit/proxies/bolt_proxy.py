@@ -6,38 +6,36 @@ Clients must not encrypt, and use `bolt:`: with `neo4j:` they go to where the se
 from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
 
-from tests.kit.proxies.postgres_proxy import CutAtCommit
-from tests.kit.proxies.proxy import Connection, Proxy, Wire
+from tests.kit.proxies.postgres_proxy import CutAtCommit, CuttingProxy, CuttingWire
+from tests.kit.proxies.proxy import Connection, Wire
 
 # One chunk of two bytes, a structure without fields and its signature, and the end of the message.
 COMMIT = b"\x00\x02\xb0\x12\x00\x00"
 
 
-class BoltProxy(Proxy):
-    """In front of a server that speaks Bolt."""
+class BoltProxy(CuttingProxy):
+    """A proxy in front of a server that speaks Bolt."""
 
     def __init__(self, url: str) -> None:
         super().__init__(urlsplit(url).netloc.rpartition("@")[2])
-        self.cut: CutAtCommit | None = None
 
     @property
     def url(self) -> str:
-        """The same server, by way of the proxy."""
+        """The URL of the same server, through the proxy."""
         return f"bolt://{self.address}"
 
     def wire(self, connection: Connection) -> Wire:
         return BoltWire(self, connection)
 
 
-class BoltWire(Wire):
+class BoltWire(CuttingWire):
     """Looks for COMMIT in what a client sends.
 
-    Weakness: it does not take messages apart, so that the same six bytes in a value count as one.
+    Weakness: it does not take messages apart, so the same six bytes in a value count as a COMMIT.
     """
 
     def __init__(self, proxy: BoltProxy, connection: Connection) -> None:
-        self._proxy = proxy
-        self._connection = connection
+        super().__init__(proxy, connection)
         self._rest = b""
         self._cut: CutAtCommit | None = None
 
@@ -56,16 +54,8 @@ class BoltWire(Wire):
             self._end(self._cut)
 
     def _commits(self, chunk: bytes) -> bool:
-        """Whether this chunk completes a COMMIT, wherever it was cut."""
+        """Return whether this chunk completes a COMMIT, wherever the chunks were cut."""
         seen = self._rest + chunk
         found = COMMIT in seen
         self._rest = b"" if found else seen[1 - len(COMMIT) :]
         return found
-
-    def _take_cut(self) -> CutAtCommit | None:
-        cut = self._proxy.cut
-        return cut if cut is not None and cut.takes() else None
-
-    def _end(self, cut: CutAtCommit) -> None:
-        self._connection.reset()
-        cut.happened.set()

@@ -14,7 +14,7 @@ CODEC_AT, UNKNOWN_CODEC = 22, 7  # the low three bits of the attributes
 
 
 def batch_around(frame: bytes, marker: bytes) -> tuple[int, int] | None:
-    """Where the record batch that holds `marker` begins and ends; its checksum proves it."""
+    """Return where the record batch that holds `marker` begins and ends; its checksum proves it."""
     at = frame.find(marker)
     for start in range(at - CHECKED_FROM, -1, -1):
         (length,) = struct.unpack_from(">i", frame, start + LENGTH_AT)
@@ -28,7 +28,7 @@ def batch_around(frame: bytes, marker: bytes) -> tuple[int, int] | None:
 
 @dataclass(eq=False, kw_only=True)
 class Spoil(Rule):
-    """Of every Fetch until `most` answers that held the marker were spoiled."""
+    """Spoils a batch in every answer to a Fetch that holds the marker, `most` answers in all."""
 
     marker: bytes
     api: int = FETCH  # type: ignore[assignment] # one that Api does not name
@@ -49,12 +49,12 @@ class Spoil(Rule):
         return bytes(spoiled)
 
     def spoil(self, frame: bytearray, start: int, end: int) -> None:
-        """The batch is `frame[start:end]`."""
+        """Change the batch, which is `frame[start:end]`."""
         raise NotImplementedError
 
 
 class FlipBit(Spoil):
-    """The checksum no longer fits."""
+    """Spoils a bit, so that the checksum no longer fits."""
 
     def spoil(self, frame: bytearray, start: int, end: int) -> None:
         del start
@@ -62,9 +62,9 @@ class FlipBit(Spoil):
 
 
 class Foreign(Spoil):
-    """Packed by a codec that nobody has invented yet; the checksum is right.
+    """Names a codec that nobody has invented yet; the checksum is right.
 
-    Its format's number would not do: aiokafka goes by that of the first batch of a fetch.
+    Another format number would not do: aiokafka takes that of the first batch of a fetch for all.
     """
 
     def spoil(self, frame: bytearray, start: int, end: int) -> None:
@@ -74,7 +74,7 @@ class Foreign(Spoil):
 
 
 class Larger(Spoil):
-    """It says to be larger than what was sent, as one that did not fit into a fetch."""
+    """Makes a batch claim more bytes than were sent, as one does that did not fit into a fetch."""
 
     def spoil(self, frame: bytearray, start: int, end: int) -> None:
         struct.pack_into(">i", frame, start + LENGTH_AT, end - start + 1_000_000)

@@ -1,4 +1,4 @@
-"""Forwarder: plain TCP between a client and PostgreSQL, to be cut, or pointed elsewhere."""
+"""Forwarder: plain TCP between a client and PostgreSQL, which can be cut or pointed elsewhere."""
 
 import asyncio
 from contextlib import suppress
@@ -13,7 +13,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 class Lost(Enum):
-    """What a client loses with its connection: the words that it was cut at, or their answer."""
+    """What a client loses when it is cut: the words that it was cut at, or their answer."""
 
     REQUEST = "request"
     ANSWER = "answer"
@@ -31,7 +31,7 @@ class Forwarder:
 
     @property
     def url(self) -> str:
-        """The target's, with our port in it."""
+        """The target's URL, with our port in it."""
         assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
         return make_url(self.target).set(port=port).render_as_string(hide_password=False)
@@ -53,9 +53,9 @@ class Forwarder:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def cut_at(self, words: bytes, lost: Lost) -> None:
-        """The next client that says these words loses its connection; once.
+        """Cut the next client that sends these words, once.
 
-        Where the answer is lost, the server has given it: what the words asked for is done.
+        If the answer is lost, the server has given it: what the words asked for is done.
         """
         self._cut = (words, lost)
 
@@ -77,22 +77,22 @@ class Forwarder:
             except OSError:
                 writer.transport.abort()
                 raise
-            down = asyncio.create_task(_copy(back, writer))
+            down = asyncio.create_task(copy_bytes(back, writer))
             try:
-                await self._up(reader, back, there, down)
+                await self._forward(reader, back, there, down)
             finally:
                 down.cancel()
                 writer.transport.abort()
                 there.transport.abort()
 
-    async def _up(
+    async def _forward(
         self,
         reader: asyncio.StreamReader,
         back: asyncio.StreamReader,
         there: asyncio.StreamWriter,
         down: asyncio.Task[None],
     ) -> None:
-        """Until the client ends, or is cut."""
+        """Pass on what the client sends, until it ends or is cut."""
         while chunk := await reader.read(CHUNK_BYTES):
             cut = self._cut if self._cut and self._cut[0] in chunk else None
             if cut is None:
@@ -108,7 +108,8 @@ class Forwarder:
             return
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def copy_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on all bytes until the reader ends, and close the writer then."""
     with suppress(OSError):
         while chunk := await reader.read(CHUNK_BYTES):
             writer.write(chunk)

@@ -1,8 +1,8 @@
-"""KafkaProxy: a proxy that keeps Kafka's clients to itself, and has rules for what they ask.
+"""KafkaProxy: a proxy through which all of a client's requests go, and rules for these requests.
 
-A broker names its own address in its metadata, and clients then go there; so the proxy puts its own
-port in the place of the broker's. Both are on one host, so the answer keeps its length, and no
-version's layout need be known. A rule says what happens to a request and to its answer.
+A broker names its own address in its metadata, and clients then go there. So the proxy writes its
+own port over the broker's. Both are on one host, so the answer keeps its length, and the proxy need
+not know any version's layout. A rule says what happens to a request and to its answer.
 """
 
 import asyncio
@@ -50,17 +50,18 @@ class Request:
         self.api, self.version, self.correlation = HEAD.unpack_from(self.frame)
 
     def produce(self) -> ProduceRequest_v7:
-        """What it asks to produce."""
+        """Return what it asks to produce."""
         assert (self.api, self.version) == (Api.PRODUCE, VERSION), f"not v{VERSION}: {self}"
         return ProduceRequest_v7.decode(self.frame[self._header_bytes() :])
 
     def question(self) -> bytes:
-        """A harmless one in its place: an answer under the same number, in the same order."""
+        """Return a harmless request in its place, with the same number, so that order is kept."""
         client = self.frame[HEAD.size : self._header_bytes()]
         return HEAD.pack(Api.API_VERSIONS, 0, self.correlation) + client
 
     def _header_bytes(self) -> int:
-        """It ends with the client's name, behind its length, which is -1 where there is none."""
+        """Return the header's length: it ends with the client's name, behind the name's length."""
+        # The name's length is -1 where there is no name.
         (length,) = NAME_LENGTH.unpack_from(self.frame, HEAD.size)
         return HEAD.size + NAME_LENGTH.size + max(0, int(length))
 
@@ -75,24 +76,24 @@ class Rule:
     taken: int = 0
 
     def take(self, api: int) -> bool:
-        """Whether one more request, of this kind, falls under it."""
+        """Return whether it is in force for one more request of this kind, and count that."""
         free = api == self.api and self.taken < self.times
         self.taken += free
         return free
 
     async def sent(self, request: Request) -> bytes:
-        """The frame that goes to the broker."""
+        """Return the frame that goes to the broker."""
         return request.frame
 
     def answered(self, request: Request, frame: bytes) -> bytes | None:
-        """The frame that goes to the client, if one does."""
+        """Return the frame that goes to the client, or None if none does."""
         del request
         return frame
 
 
 @dataclass(eq=False)
 class Hold(Rule):
-    """The request waits in the proxy until `release`, also after its client has gone."""
+    """Keeps the request in the proxy until `release`, also after its client has gone."""
 
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -107,7 +108,7 @@ class Hold(Rule):
 
 @dataclass(eq=False)
 class LoseAnswer(Rule):
-    """It was done, but nobody learns of it; the connection is reset, or just stays silent."""
+    """Drops the answer to what was done; the connection is reset, or with `silent` stays open."""
 
     silent: bool = False
 
@@ -120,7 +121,7 @@ class LoseAnswer(Rule):
 
 @dataclass(eq=False, kw_only=True)
 class Answer(Rule):
-    """A Produce is answered by this error, whether the broker is asked to do it or not."""
+    """Answers a Produce with this error; with `done` the broker has done it all the same."""
 
     error: int
     done: bool
@@ -139,7 +140,7 @@ class Answer(Rule):
 
 
 class KafkaProxy(Proxy):
-    """In front of a broker whose address is the one that it advertises.
+    """A proxy in front of a broker; `upstream` must be the address that the broker advertises.
 
     `requests` counts what clients have asked, by Api: each producer asks for its id once.
     """
@@ -153,18 +154,21 @@ class KafkaProxy(Proxy):
         return KafkaWire(self, connection)
 
     def add_rule(self, rule: Rule) -> None:
-        """From now on; an earlier one goes first as long as it takes requests."""
+        """Put a rule in force from now on; an earlier one goes first while it takes requests."""
         self._rules.append(rule)
 
     def end_rules(self) -> None:
-        """Later requests fall under none."""
+        """End all rules for later requests."""
         self._rules.clear()
 
     def rule_for_next(self, api: int) -> Rule | None:
         return next((rule for rule in self._rules if rule.take(api)), None)
 
-    def readdressed(self, api: int, answer: bytes) -> bytes:
-        """With our port in the place of the broker's; only metadata always name a broker."""
+    def readdress(self, api: int, answer: bytes) -> bytes:
+        """Return the answer with our port in the place of the broker's.
+
+        Only metadata always name a broker, so only there a missing address is an error.
+        """
         host, port = self.upstream
         theirs = host.encode() + LENGTH.pack(port)
         named = theirs in answer or api != Api.METADATA
@@ -173,7 +177,7 @@ class KafkaProxy(Proxy):
 
 
 class KafkaWire(Wire):
-    """Requests and answers of one connection, each whole."""
+    """Takes one connection apart into whole requests and answers."""
 
     def __init__(self, proxy: KafkaProxy, connection: Connection) -> None:
         self._proxy = proxy
@@ -183,33 +187,33 @@ class KafkaWire(Wire):
         self._down = Frames()
 
     async def up(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
-        for frame in self._up.fed(chunk):
+        for frame in self._up.feed(chunk):
             request = Request(frame, self._connection)
             request.rule = self._proxy.rule_for_next(request.api)
             self._proxy.requests[request.api] += 1
             self._asked[request.correlation] = request
-            yield framed(await request.rule.sent(request) if request.rule else frame)
+            yield frame_of(await request.rule.sent(request) if request.rule else frame)
 
     async def down(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
-        for frame in self._down.fed(chunk):
+        for frame in self._down.feed(chunk):
             request = self._asked.pop(*LENGTH.unpack_from(frame))
             answer: bytes | None = frame
             if request.api in NAMES_BROKERS:
-                answer = self._proxy.readdressed(request.api, frame)
+                answer = self._proxy.readdress(request.api, frame)
             if request.rule:
                 answer = request.rule.answered(request, frame)
             if answer is not None:
-                yield framed(answer)
+                yield frame_of(answer)
 
 
 class Frames:
-    """Kafka's frames, each behind its length, out of chunks of any size."""
+    """Takes chunks of any size, and gives Kafka's frames, each of which follows its length."""
 
     def __init__(self) -> None:
         self._rest = b""
 
-    def fed(self, chunk: bytes) -> Iterator[bytes]:
-        """Those that this chunk completes."""
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the frames that this chunk completes."""
         self._rest += chunk
         while len(self._rest) >= LENGTH.size:
             end = LENGTH.size + LENGTH.unpack_from(self._rest)[0]
@@ -219,8 +223,9 @@ class Frames:
             yield frame
 
 
-def framed(frame: bytes) -> bytes:
-    return LENGTH.pack(len(frame)) + frame
+def frame_of(content: bytes) -> bytes:
+    """Return the content behind its length."""
+    return LENGTH.pack(len(content)) + content
 
 
 ALWAYS = math.inf  # as the `times` of a rule

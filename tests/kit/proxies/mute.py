@@ -9,7 +9,7 @@ PIPE_BYTES = 4096
 
 
 class MutePipe:
-    """Whoever writes `into` it waits until somebody reads."""
+    """A pipe whose writer waits until its bytes are read; a writer writes to `into`."""
 
     def __init__(self) -> None:
         self._out, self.into = os.pipe()
@@ -17,7 +17,7 @@ class MutePipe:
         os.write(self.into, bytes(self._filled))
 
     def rest(self) -> str:
-        """All that was written into it, once every writer has ended."""
+        """Return all that was written into it; it waits until every writer has ended."""
         os.close(self.into)
         self.into = -1
         pieces = iter(lambda: os.read(self._out, PIPE_BYTES), b"")

@@ -1,9 +1,9 @@
 """Pooling: what a pooler does with the first packet of a client, where no pooler is installed.
 
-REFUSE is PgBouncer as it comes, DROP one that was told to ignore `options`; ECHO asks for the
-password and repeats it in its refusal, as no server should. Apart from that packet
-the client talks with PostgreSQL itself. Weakness: sessions are not lent to others here; that is
-shown with PgBouncer, in test_postgres_pooler.
+REFUSE is PgBouncer with its defaults; DROP is one that ignores `options`; ECHO asks for the
+password and repeats it in its refusal, which no server should do. Apart from that packet the client
+talks with PostgreSQL itself. Weakness: sessions are not lent to other clients here; the tests in
+test_postgres_pooler.py show that with PgBouncer.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Self
 from sqlalchemy import make_url
 
 from stack.servers.port import LOOPBACK
-from tests.kit.proxies.forwarder import _copy as copied
+from tests.kit.proxies.forwarder import copy_bytes
 
 SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
 HEAD = struct.Struct("!ii")
@@ -28,7 +28,7 @@ class Answer(Enum):
 
 
 class Pooling:
-    """Stands before the server of `target`."""
+    """A pooler's stand-in in front of the server of `target`."""
 
     def __init__(self, target: str, answer: Answer) -> None:
         self._target = make_url(target)
@@ -61,24 +61,24 @@ class Pooling:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             try:
-                code, asked = await _first_packet(reader, writer)
+                code, asked = await _read_first_packet(reader, writer)
                 if "options" in asked and self._answer is Answer.REFUSE:
-                    writer.write(_refusal("unsupported startup parameter: options"))
+                    writer.write(_make_refusal("unsupported startup parameter: options"))
                     return
                 if self._answer is Answer.ECHO:
                     await _repeat_password(reader, writer)
                     return
                 asked.pop("options", None)
                 back, there = await asyncio.open_connection(self._target.host, self._target.port)
-                there.write(_packet(code, asked))
-                down = asyncio.create_task(copied(back, writer))
-                await copied(reader, there)
+                there.write(_make_packet(code, asked))
+                down = asyncio.create_task(copy_bytes(back, writer))
+                await copy_bytes(reader, there)
                 await down
             finally:
                 writer.close()
 
 
-async def _first_packet(
+async def _read_first_packet(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> tuple[int, dict[str, str]]:
     while True:
@@ -93,15 +93,15 @@ async def _first_packet(
 async def _repeat_password(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"R" + HEAD.pack(8, 3))  # in clear text
     _, length = struct.unpack("!ci", await reader.readexactly(5))
-    said = (await reader.readexactly(length - 4)).rstrip(b"\0").decode()
-    writer.write(_refusal(f"nobody has the password {said}"))
+    password = (await reader.readexactly(length - 4)).rstrip(b"\0").decode()
+    writer.write(_make_refusal(f"nobody has the password {password}"))
 
 
-def _packet(code: int, asked: dict[str, str]) -> bytes:
+def _make_packet(code: int, asked: dict[str, str]) -> bytes:
     body = "".join(f"{name}\0{value}\0" for name, value in asked.items()).encode() + b"\0"
     return HEAD.pack(len(body) + HEAD.size, code) + body
 
 
-def _refusal(message: str) -> bytes:
+def _make_refusal(message: str) -> bytes:
     body = f"SFATAL\0C08P01\0M{message}\0\0".encode()
     return b"E" + struct.pack("!i", len(body) + 4) + body

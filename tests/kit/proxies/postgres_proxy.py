@@ -23,8 +23,9 @@ COMPLETE, ERROR = b"C", b"E"
 class CutAtCommit:
     """Cuts the connection at the `nth` COMMIT that a client sends.
 
-    `delivered`: PostgreSQL has done it and said so, but the answer is lost. Otherwise it never
-    learns of the COMMIT, and rolls back. `happened` is set when the connection has been reset.
+    With `delivered` the server has done the COMMIT and answered, but the answer is lost. Otherwise
+    it never learns of the COMMIT, and rolls back. `happened` is set when the connection has been
+    reset.
     """
 
     delivered: bool
@@ -33,62 +34,28 @@ class CutAtCommit:
     seen: int = 0
 
     def takes(self) -> bool:
-        """Whether this further COMMIT is the one."""
+        """Count one more COMMIT, and return whether it is the one to cut at."""
         self.seen += 1
         return self.seen == self.nth
 
 
-class PostgresProxy(Proxy):
-    """In front of a PostgreSQL server."""
+class CuttingProxy(Proxy):
+    """A proxy that may cut a connection at a COMMIT: the one of `cut`, if there is one."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
         self.cut: CutAtCommit | None = None
 
-    def wire(self, connection: Connection) -> Wire:
-        return PostgresWire(self, connection)
 
+class CuttingWire(Wire):
+    """One connection of a CuttingProxy."""
 
-def address_of(url: str) -> str:
-    """`host:port` of a PostgreSQL URL."""
-    parsed = make_url(url)
-    return f"{parsed.host}:{parsed.port}"
-
-
-def url_through(proxy: Proxy, url: str) -> str:
-    """The same database, by way of the proxy."""
-    plain = {"sslmode": "disable", "gssencmode": "disable"}
-    ours = make_url(url).set(host=LOOPBACK, port=proxy.port).update_query_dict(plain)
-    return ours.render_as_string(hide_password=False)
-
-
-class PostgresWire(Wire):
-    """Messages of one connection, each whole."""
-
-    def __init__(self, proxy: PostgresProxy, connection: Connection) -> None:
+    def __init__(self, proxy: CuttingProxy, connection: Connection) -> None:
         self._proxy = proxy
         self._connection = connection
-        self._up = Messages(started=False)
-        self._down = Messages(started=True)
-        self._cut: CutAtCommit | None = None
-
-    async def up(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
-        for message in self._up.fed(chunk):
-            if self._cut is None and is_commit(message):
-                self._cut = self._take_cut()
-            if self._cut is None or self._cut.delivered:
-                yield message
-            else:
-                self._end(self._cut)
-
-    async def down(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
-        for message in self._down.fed(chunk):
-            if self._cut is None:
-                yield message
-            elif message[:1] == ERROR or (message[:1] == COMPLETE and b"COMMIT" in message):
-                self._end(self._cut)
 
     def _take_cut(self) -> CutAtCommit | None:
+        """Return the proxy's cut if this COMMIT is the one."""
         cut = self._proxy.cut
         return cut if cut is not None and cut.takes() else None
 
@@ -97,15 +64,64 @@ class PostgresWire(Wire):
         cut.happened.set()
 
 
+class PostgresProxy(CuttingProxy):
+    """A proxy in front of a PostgreSQL server."""
+
+    def wire(self, connection: Connection) -> Wire:
+        return PostgresWire(self, connection)
+
+
+def address_of(url: str) -> str:
+    """Return `host:port` of a PostgreSQL URL."""
+    parsed = make_url(url)
+    return f"{parsed.host}:{parsed.port}"
+
+
+def url_through(proxy: Proxy, url: str) -> str:
+    """Return the URL of the same database through the proxy, without encryption."""
+    plain = {"sslmode": "disable", "gssencmode": "disable"}
+    ours = make_url(url).set(host=LOOPBACK, port=proxy.port).update_query_dict(plain)
+    return ours.render_as_string(hide_password=False)
+
+
+class PostgresWire(CuttingWire):
+    """Takes one connection apart into whole messages, and looks for COMMIT."""
+
+    def __init__(self, proxy: PostgresProxy, connection: Connection) -> None:
+        super().__init__(proxy, connection)
+        self._up = Messages(started=False)
+        self._down = Messages(started=True)
+        self._cut: CutAtCommit | None = None
+
+    async def up(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
+        for message in self._up.feed(chunk):
+            if self._cut is None and is_commit(message):
+                self._cut = self._take_cut()
+            if self._cut is None or self._cut.delivered:
+                yield message
+            else:
+                self._end(self._cut)
+
+    async def down(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
+        for message in self._down.feed(chunk):
+            if self._cut is None:
+                yield message
+            elif message[:1] == ERROR or (message[:1] == COMPLETE and b"COMMIT" in message):
+                self._end(self._cut)
+
+
 class Messages:
-    """PostgreSQL's messages out of chunks of any size; a client's first one has no letter."""
+    """Takes chunks of any size, and gives PostgreSQL's messages.
+
+    A client's first message has no letter in front: `started` says that it has gone by.
+    """
 
     def __init__(self, *, started: bool) -> None:
         self._letter = int(started)
         self._rest = b""
 
-    def fed(self, chunk: bytes) -> Iterator[bytes]:
-        """Those that this chunk completes."""
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the messages that this chunk completes."""
         self._rest += chunk
         while len(self._rest) >= self._letter + LENGTH.size:
             end = self._letter + LENGTH.unpack_from(self._rest, self._letter)[0]
@@ -120,7 +136,7 @@ class Messages:
 
 
 def is_commit(message: bytes) -> bool:
-    """As a plain query, or as the statement of an extended one.
+    """Return whether this is a COMMIT, as a plain query or as the statement of an extended one.
 
     Weakness: a COMMIT that was prepared before and is executed by its name is not seen.
     """

@@ -1,6 +1,7 @@
 """Proxy: a TCP proxy on loopback that a test can make misbehave, also while connections live.
 
-It knows nothing of what it carries. `kafka_proxy.py` and `postgres_proxy.py` add a Wire that does.
+It does not understand the bytes that go through it. `kafka_proxy.py` and `postgres_proxy.py` add a
+Wire that does.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ UP, DOWN = Direction
 
 
 class Wire:
-    """What understands the bytes of one connection; this one passes them on as they come.
+    """Understands the bytes of one connection; this one passes them on as they come.
 
     What it yields goes through the toxics afterwards. While it waits, its direction stands still.
     """
@@ -45,33 +46,34 @@ class Stream:
         self.reader, self._writer = reader, writer
 
     async def write(self, data: bytes) -> None:
-        """ConnectionError where nobody is there any more."""
+        """Send these bytes; ConnectionError if the other end is gone."""
         if self._writer.is_closing():
             raise ConnectionResetError
         self._writer.write(data)
         await self._writer.drain()
 
     def end(self) -> None:
-        """Nothing more will be written; what comes is still read."""
+        """Say that nothing more will be written; what comes is still read."""
         if not self._writer.is_closing():
             with suppress(OSError):
                 self._writer.write_eof()
 
     def close(self) -> None:
-        """After what is written, which nobody waits for."""
+        """Close the socket after what is written already, and do not wait for that."""
         self._writer.close()
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
+        """Close the socket, and return when it is closed."""
         self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
 
     def abort(self) -> None:
-        """At once."""
+        """Close the socket at once, and drop what is not sent yet."""
         self._writer.transport.abort()
 
     def reset(self) -> None:
-        """RST: with this option the kernel throws away what it holds and says so."""
+        """Send RST: with this option the kernel drops what it holds, and tells the other end."""
         if not self._writer.is_closing():
             lingering: socket.socket = self._writer.get_extra_info("socket")
             lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -79,7 +81,7 @@ class Stream:
 
 
 class Flow:
-    """One direction of one connection: read, understood, through the toxics, written."""
+    """One direction of one connection: bytes are read, understood, held by toxics, and written."""
 
     def __init__(self, connection: "Connection", direction: Direction) -> None:
         self._connection = connection
@@ -91,7 +93,7 @@ class Flow:
         self._wire = connection.wire.up if up else connection.wire.down
 
     async def run(self) -> None:
-        """Until the source ends, or somebody is gone."""
+        """Pass bytes on until the source ends, or one of the two ends is gone."""
         self.begin(self._toxics())
         with suppress(ConnectionError):
             while chunk := await self._source.reader.read(CHUNK_BYTES):
@@ -103,7 +105,7 @@ class Flow:
         if self._direction is UP:
             self._target.end()
         else:
-            self._target.close()  # the server has said all, so the client need not go on
+            self._target.close()  # the server will answer no more, so the client need not go on
 
     async def _write(self, data: bytes, toxics: list[Toxic]) -> None:
         if not toxics:
@@ -139,10 +141,10 @@ class Flow:
 
 
 class Connection:
-    """A client's connection and ours to the server.
+    """A client's connection to us, and ours to the server.
 
-    A client that leaves does not take along what it has sent: a flow that is held ends later, as
-    bytes do that a network has taken already.
+    What a client has sent still arrives after the client has gone: a flow that is held goes on
+    later, like bytes that a network has taken already.
     """
 
     def __init__(self, proxy: "Proxy", client: Stream, server: Stream) -> None:
@@ -155,8 +157,8 @@ class Connection:
             async with asyncio.TaskGroup() as group:
                 for flow in self.flows.values():
                     group.create_task(flow.run())
-            await self.client.closed()
-            await self.server.closed()
+            await self.client.wait_closed()
+            await self.server.wait_closed()
         finally:
             self.client.abort()
             self.server.abort()
@@ -171,9 +173,10 @@ class Connection:
 
 
 class Proxy:
-    """Listens on a port of its own and forwards to `upstream` (`host:port`).
+    """Listens on a port of its own, and forwards to `upstream` (`host:port`).
 
-    As an `async with` it is up for the length of the block, which raises what went wrong in it.
+    In an `async with` it is up for the length of the block. An ExceptionGroup at the block's end
+    says what a Wire did not understand.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -193,7 +196,7 @@ class Proxy:
         return f"{LOOPBACK}:{self.port}"
 
     def wire(self, connection: Connection) -> Wire:
-        """What understands a new connection."""
+        """Return what understands the bytes of a new connection."""
         del connection
         return Wire()
 
@@ -207,7 +210,7 @@ class Proxy:
             raise ExceptionGroup("the proxy did not understand what it carried", self._errors)
 
     async def up(self) -> None:
-        """Listen; the port stays the same when it has been down."""
+        """Listen; after it has been down, it listens on the same port."""
         self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -222,11 +225,11 @@ class Proxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def toxics(self, direction: Direction) -> list[Toxic]:
-        """Those in force; the first one added comes first."""
+        """Return the toxics in force; the one that was added first comes first."""
         return list(self._toxics[direction])
 
     def add(self, toxic: Toxic, *directions: Direction) -> None:
-        """From now on, for all connections; in both directions where none is named."""
+        """Put a toxic in force for all connections; in both directions if none is named."""
         for direction in directions or Direction:
             self._toxics[direction].append(toxic)
             for connection in self._connections:
@@ -241,7 +244,7 @@ class Proxy:
 
     @contextmanager
     def toxic(self, toxic: Toxic, *directions: Direction) -> Iterator[None]:
-        """In force for the length of the block."""
+        """Put a toxic in force for the length of the block."""
         self.add(toxic, *directions)
         try:
             yield
@@ -267,7 +270,7 @@ class Proxy:
         self._connections.add(connection)
         try:
             await connection.run()
-        except Exception as error:  # kept for whoever ends the proxy
+        except Exception as error:  # raised at the end of the proxy's block
             self._errors.append(error)
         finally:
             self._connections.discard(connection)

@@ -1,6 +1,6 @@
 """Statements: a connection through a proxy is cut at the n-th statement that it sends.
 
-Every message that runs one counts, so BEGIN, COMMIT and ROLLBACK do, too.
+Every message that runs a statement counts, and so BEGIN, COMMIT and ROLLBACK count, too.
 """
 
 import asyncio
@@ -15,7 +15,11 @@ BIND, READY = b"B", b"Z"
 
 @dataclass(eq=False)
 class CutAtStatement:
-    """`done`: PostgreSQL has done the statement, but its answer is lost; else it never gets it."""
+    """Cuts the connection at the `nth` statement that a client sends.
+
+    With `done` PostgreSQL has done the statement, but its answer is lost. Otherwise it never gets
+    the statement. `happened` is set when the connection has been reset.
+    """
 
     nth: int
     done: bool
@@ -23,13 +27,13 @@ class CutAtStatement:
     happened: asyncio.Event = field(default_factory=asyncio.Event)
 
     def takes(self) -> bool:
-        """Whether this further statement is the one."""
+        """Count one more statement, and return whether it is the one to cut at."""
         self.seen += 1
         return self.seen == self.nth
 
 
 class StatementProxy(Proxy):
-    """In front of a PostgreSQL server; clients must not encrypt (`url_through`)."""
+    """A proxy in front of a PostgreSQL server; clients must not encrypt (`url_through`)."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
@@ -40,7 +44,7 @@ class StatementProxy(Proxy):
 
 
 class StatementWire(Wire):
-    """Messages of one connection; once it is cut, nothing passes any more."""
+    """Takes one connection apart into messages; once it is cut, nothing passes any more."""
 
     def __init__(self, proxy: StatementProxy, connection: Connection) -> None:
         self._proxy = proxy
@@ -50,7 +54,7 @@ class StatementWire(Wire):
         self._cut: CutAtStatement | None = None
 
     async def up(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
-        for message in self._up.fed(chunk):
+        for message in self._up.feed(chunk):
             cut = self._proxy.cut
             if self._cut is None and cut and message[:1] in (QUERY, BIND) and cut.takes():
                 self._cut = cut
@@ -60,7 +64,7 @@ class StatementWire(Wire):
                 self._end(self._cut)
 
     async def down(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
-        for message in self._down.fed(chunk):
+        for message in self._down.feed(chunk):
             if self._cut is None:
                 yield message
             elif message[:1] == READY:

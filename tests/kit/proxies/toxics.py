@@ -1,8 +1,8 @@
 """Toxics: what may happen to the bytes of one direction of a connection, in Toxiproxy's words.
 
-Each is in force from `Proxy.add` to `Proxy.remove`, also for connections that are there already. A
-toxic never makes up, drops or reorders bytes; where it ends a connection, the bytes that had not
-passed yet are lost with it.
+Each is in force from `Proxy.add` to `Proxy.remove`, also for connections that exist already. A
+toxic never invents, drops or reorders bytes; if it ends a connection, the bytes that had not passed
+yet are lost with it.
 """
 
 import random
@@ -17,13 +17,13 @@ class Flow(Protocol):
     """One direction of one connection, as a toxic sees it."""
 
     async def hold(self, toxic: "Toxic", seconds: float | None = None) -> None:
-        """Wait so long, or, without seconds, for ever; in any case no longer than its force."""
+        """Wait so many seconds, or for ever; but no longer than the toxic is in force."""
 
     def later(self, toxic: "Toxic", seconds: float, reset: bool) -> None:
-        """End the connection after so long, if the toxic is still in force then."""
+        """End the connection after so many seconds, if the toxic is still in force then."""
 
     def close(self) -> None:
-        """End the connection, after what has passed already."""
+        """End the connection, after the bytes that have passed already."""
 
 
 @dataclass(eq=False)
@@ -31,20 +31,20 @@ class Toxic:
     """Lets everything through as it is."""
 
     def begin(self, flow: Flow) -> None:
-        """It is in force for this flow from now on."""
+        """Begin to be in force for this flow."""
 
     async def through(self, chunk: bytes, flow: Flow) -> AsyncGenerator[bytes, None]:
-        """The chunk's bytes, when and in the pieces in which they go on."""
+        """Yield the chunk's bytes when they go on, and in the pieces in which they do."""
         del flow
         yield chunk
 
     async def before_end(self, flow: Flow) -> None:
-        """The sender has closed; the receiver learns of it afterwards."""
+        """Act when the sender has closed; the receiver learns of that afterwards."""
 
 
 @dataclass(eq=False)
 class Latency(Toxic):
-    """Bytes arrive `seconds` later, give or take `jitter`; those behind them wait in line."""
+    """Lets bytes arrive `seconds` later, give or take `jitter`; the bytes behind them wait."""
 
     seconds: float
     jitter: float = 0.0
@@ -58,19 +58,19 @@ class Latency(Toxic):
 
 @dataclass(eq=False)
 class Bandwidth(Toxic):
-    """No more than so many bytes a second."""
+    """Lets no more than so many bytes pass in a second."""
 
     bytes_a_second: int
 
     async def through(self, chunk: bytes, flow: Flow) -> AsyncGenerator[bytes, None]:
-        for piece in _pieces(chunk, max(1, self.bytes_a_second // PIECES_A_SECOND)):
+        for piece in _cut(chunk, max(1, self.bytes_a_second // PIECES_A_SECOND)):
             await flow.hold(self, len(piece) / self.bytes_a_second)
             yield piece
 
 
 @dataclass(eq=False)
 class SlowClose(Toxic):
-    """The end of the stream arrives `seconds` late."""
+    """Lets the end of the stream arrive `seconds` late."""
 
     seconds: float
 
@@ -80,9 +80,10 @@ class SlowClose(Toxic):
 
 @dataclass(eq=False)
 class Timeout(Toxic):
-    """A black hole: accepted, and nothing goes on; closed after `seconds` where they are given.
+    """A black hole: connections are accepted, and nothing goes on.
 
-    As on a cut cable, what was sent meanwhile arrives when the toxic is removed.
+    With `seconds` connections are closed after that time. What was sent meanwhile arrives when the
+    toxic is removed, as it does when a cut cable is repaired.
     """
 
     seconds: float | None = None
@@ -101,7 +102,7 @@ class Timeout(Toxic):
 
 @dataclass(eq=False)
 class ResetPeer(Toxic):
-    """Both ends get a TCP reset, `seconds` after the toxic or the connection began."""
+    """Resets both ends of a connection, `seconds` after the toxic or the connection began."""
 
     seconds: float = 0.0
 
@@ -111,20 +112,20 @@ class ResetPeer(Toxic):
 
 @dataclass(eq=False)
 class Slicer(Toxic):
-    """Pieces of so many bytes, each in a packet of its own, with a pause before each."""
+    """Cuts bytes into pieces of so many, each in a packet of its own, with a pause before each."""
 
     piece_bytes: int
     pause_seconds: float = 0.0
 
     async def through(self, chunk: bytes, flow: Flow) -> AsyncGenerator[bytes, None]:
-        for piece in _pieces(chunk, self.piece_bytes):
+        for piece in _cut(chunk, self.piece_bytes):
             await flow.hold(self, self.pause_seconds)
             yield piece
 
 
 @dataclass(eq=False)
 class LimitData(Toxic):
-    """The connection is closed once so many bytes have passed since the toxic or it began."""
+    """Closes a connection once so many bytes have passed since the toxic or itself began."""
 
     limit_bytes: int
     passed: dict[Flow, int] = field(default_factory=dict)
@@ -138,5 +139,5 @@ class LimitData(Toxic):
             flow.close()
 
 
-def _pieces(chunk: bytes, size: int) -> list[bytes]:
+def _cut(chunk: bytes, size: int) -> list[bytes]:
     return [chunk[start : start + size] for start in range(0, len(chunk), size)]

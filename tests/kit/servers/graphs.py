@@ -7,9 +7,9 @@ from pathlib import Path
 
 from consumers.projections.projection import Projection, StreamKey
 from outbox.errors import DependencyDown
-from stack.servers.arcadedb import ArcadeServer
-from stack.servers.graph import choose_provider
-from stack.servers.neo4j import Neo4jServer, has_means
+from stack.servers.graph.arcadedb import ArcadeServer
+from stack.servers.graph.graph import choose_provider
+from stack.servers.graph.neo4j import Neo4jServer, has_means
 from stack.settings import StackSettings
 
 PAUSE_SECONDS = 0.05

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from stack.errors import PartMissing, StackError
+from stack.servers.graph.neo4j import POM as NEO4J_POM
 from stack.servers.jars import jars_of
 from stack.servers.java import find_java
 from stack.servers.kafka import OLDEST_JAVA
-from stack.servers.neo4j import POM as NEO4J_POM
 from stack.settings import StackSettings
 
 KAFKA_PROVIDER = os.environ.get("STACK_KAFKA")

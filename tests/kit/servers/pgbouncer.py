@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from stack.process.account import server_account
 from stack.process.probe import Probe
 from stack.process.process import Process, Program
-from stack.servers.port import LOOPBACK, Ports, free_ports, on_ports
+from stack.servers.port import LOOPBACK, Ports, free_ports, start_on_ports
 from stack.servers.postgres import ask
 from stack.servers.server import Server
 from stack.settings import StackSettings
@@ -41,7 +41,7 @@ class PgBouncer(Server):
         return self._behind.set(port=self._port).render_as_string(hide_password=False)
 
     async def start(self) -> None:
-        await on_ports(lambda: free_ports(1), self._start_on)
+        await start_on_ports(lambda: free_ports(1), self._start_on)
 
     async def _start_on(self, ports: Ports) -> None:
         (self._port,) = ports

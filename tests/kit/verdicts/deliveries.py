@@ -15,20 +15,20 @@ WITHIN_SECONDS = 120.0
 
 
 async def recorded_once(postgres: psycopg.AsyncConnection, messages: int) -> None:
-    """Return once as many are recorded as were committed; each under one term, at one place.
+    """Return once so many messages are recorded; assert that each is, under one term and place.
 
-    What is sent twice is recorded once: a relay whose term has ended records nothing.
+    A message that is sent twice is recorded once: a relay whose term has ended records nothing.
     """
 
-    async def all_are() -> bool:
-        return await _number(postgres, RECORDED) >= messages
+    async def all_recorded() -> bool:
+        return await _read_number(postgres, RECORDED) >= messages
 
-    await until(all_are, WITHIN_SECONDS)
-    assert await _number(postgres, RECORDED) == messages
-    assert await _number(postgres, OVERLAPS) == 0
+    await until(all_recorded, WITHIN_SECONDS)
+    assert await _read_number(postgres, RECORDED) == messages
+    assert await _read_number(postgres, OVERLAPS) == 0
 
 
-async def _number(postgres: psycopg.AsyncConnection, statement: str) -> int:
+async def _read_number(postgres: psycopg.AsyncConnection, statement: str) -> int:
     row = await (await postgres.execute(statement.encode())).fetchone()
     assert row is not None
     return int(row[0])

@@ -1,7 +1,7 @@
-"""A history: what writers committed, what a subscriber saw, and what that says about the relay.
+"""History: what writers committed, what a subscriber saw, and what that says about the relay.
 
-The writers do all that makes relays wrong: they take their transaction id early, wait, lock keys in
-any order, roll back, roll back savepoints; some use UnitOfWork, some plain SQL.
+The writers do all that can make a relay wrong: they take their transaction id early, wait, lock
+keys in any order, roll back, and roll back savepoints. Some use UnitOfWork, some plain SQL.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ class UndoneError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was wrong; all zero when the relay is right.
+    """What was wrong; every number but `committed` is zero if the relay is right.
 
     `doubled` counts the messages that one term sent twice, which only a fault explains. A machine
-    that is too busy may end a term by itself, and the next one repeats what was not yet recorded.
-    `altered` counts what came again under another id or with other bytes.
+    that is too busy may end a term by itself, and the next term repeats what was not yet recorded.
+    `altered` counts the messages that came again under another id or with other bytes.
     """
 
     committed: int
@@ -61,7 +61,7 @@ class Verdict:
 
     @property
     def at_least_once(self) -> bool:
-        """I2-I5: what is promised when something fails; a duplicate is a faithful one."""
+        """I2-I5: what is promised when something fails; an unaltered duplicate is allowed."""
         return replace(self, doubled=0).right
 
 
@@ -101,14 +101,17 @@ class Seen:
         return self.times.total() - len(self.times)
 
     def copies_by_term(self) -> Counter[int]:
-        """How many duplicates came in each term, and so after the end of the one before."""
+        """Return how many duplicates came in each term, and so after the end of the one before."""
         return Counter(term for _, term, new in self.terms if not new)
 
     def last_term(self) -> int:
         return max((term for _, term, _ in self.terms), default=0)
 
     def stale(self, *, only_new: bool = False) -> int:
-        """Records of a term that came behind a later term's in their partition."""
+        """Count the records of a term that came behind a later term's in their partition.
+
+        With `only_new` duplicates are not counted.
+        """
         highest: dict[int, int] = {}
         wrong = 0
         for partition, term, new in self.terms:
@@ -117,7 +120,7 @@ class Seen:
         return wrong
 
     def reordered(self) -> int:
-        """First occurrences that came after a higher version of their key."""
+        """Count the first occurrences that came after a higher version of their key."""
         highest: dict[str, int] = {}
         wrong = 0
         for key, version in self.order:
@@ -130,7 +133,7 @@ COMMITTED = "SELECT aggregateid, version FROM outbox.messages WHERE topic = %s"
 
 
 async def committed(url: str, topic: str = TOPIC) -> set[tuple[str, int]]:
-    """The truth: this topic's message rows of all committed transactions."""
+    """Return the truth: this topic's message rows of all committed transactions."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
         rows = await connection.execute(COMMITTED, [topic])
         return {(key, version) for key, version in await rows.fetchall()}
@@ -148,7 +151,7 @@ def judge(truth: set[tuple[str, int]], seen: Seen) -> Verdict:
 
 
 async def subscribe(settings: Settings, seen: Seen, topics: Sequence[str] = (TOPIC,)) -> None:
-    """Collect until cancelled."""
+    """Add every record of the topics to `seen`, until cancelled."""
     async with Subscriber(settings.kafka_url, "history", topics, 6_000, 1 << 22) as subscriber:
         while True:
             fetched = await subscriber.receive(5_000, 50)
@@ -158,32 +161,32 @@ async def subscribe(settings: Settings, seen: Seen, topics: Sequence[str] = (TOP
 
 
 async def write(settings: Settings, transactions: int, seed: int) -> None:
-    """Eight writers, half through UnitOfWork and half in plain SQL."""
-    share = transactions // 8
+    """Commit by eight writers at once, half through UnitOfWork and half in plain SQL."""
+    each = transactions // 8
     async with Database(settings, "writer") as database:
-        python = [_unit_of_work_writer(database, share, seed * 8 + n) for n in range(4)]
-        sql = [_sql_writer(settings, share, seed * 8 + n) for n in range(4, 8)]
+        python = [_write_by_unit_of_work(database, each, seed * 8 + n) for n in range(4)]
+        sql = [_write_by_sql(settings, each, seed * 8 + n) for n in range(4, 8)]
         await asyncio.gather(*python, *sql)
 
 
-async def _unit_of_work_writer(database: Database, transactions: int, seed: int) -> None:
+async def _write_by_unit_of_work(database: Database, transactions: int, seed: int) -> None:
     rng = random.Random(seed)
     for number in range(transactions):
         cause = Envelope(f"{seed}-{number}", "/test", "faults.do.v1", "k", b"{}")
         with suppress(UndoneError):
-            await database.retrying(lambda: _unit(database, cause, rng))  # noqa: B023 - awaited at once
+            await database.retrying(lambda: _run_unit(database, cause, rng))  # noqa: B023 - awaited at once
 
 
-async def _unit(database: Database, cause: Envelope, rng: random.Random) -> None:
-    """The receipt takes the transaction id early; the key's lock comes last, after a wait."""
+async def _run_unit(database: Database, cause: Envelope, rng: random.Random) -> None:
+    """Publish some events; the receipt takes the transaction id early, the key's lock is last."""
     async with database.unit_of_work("write", cause=cause) as uow:
         await asyncio.sleep(rng.choice((0, 0, 0.002)))
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
-            uow.publish(Happened(thing=_key(rng)))
+            uow.publish(Happened(thing=_draw_key(rng)))
         if rng.random() < 0.2:
             with suppress(UndoneError):
                 async with uow.savepoint():
-                    uow.publish(Happened(thing=_key(rng)))
+                    uow.publish(Happened(thing=_draw_key(rng)))
                     raise UndoneError
         if rng.random() < 0.1:
             raise UndoneError
@@ -194,35 +197,35 @@ PUBLISH = """SELECT outbox.publish('faults.thing', %s, 'faults.happened.v1',
                                    jsonb_build_object('thing', %s::text))"""
 
 
-async def _sql_writer(settings: Settings, transactions: int, seed: int) -> None:
+async def _write_by_sql(settings: Settings, transactions: int, seed: int) -> None:
     rng = random.Random(seed)
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
         for _ in range(transactions):
             with suppress(UndoneError):
                 async with connection.transaction():
-                    await _sql_transaction(connection, rng)
+                    await _run_transaction(connection, rng)
 
 
-async def _sql_transaction(connection: psycopg.AsyncConnection, rng: random.Random) -> None:
+async def _run_transaction(connection: psycopg.AsyncConnection, rng: random.Random) -> None:
     await connection.execute("SELECT pg_current_xact_id()")
     await asyncio.sleep(rng.choice((0, 0, 0.002)))
     if rng.random() < 0.2:
         with suppress(UndoneError):
             async with connection.transaction():
-                await connection.execute(PUBLISH, [key := _key(rng), key])
+                await connection.execute(PUBLISH, [key := _draw_key(rng), key])
                 raise UndoneError
-    await connection.execute(PUBLISH, [key := _key(rng), key])
+    await connection.execute(PUBLISH, [key := _draw_key(rng), key])
     if rng.random() < 0.1:
         raise UndoneError
 
 
-def _key(rng: random.Random) -> str:
+def _draw_key(rng: random.Random) -> str:
     return f"thing-{rng.randrange(KEYS)}"
 
 
 @asynccontextmanager
 async def unrelated_transactions(*urls: str) -> AsyncIterator[None]:
-    """A transaction that has written, and stays open, in each of these databases."""
+    """Hold a transaction open that has written, in each of these databases."""
     connections = [await psycopg.AsyncConnection.connect(url) for url in urls]
     for connection in connections:
         await connection.execute("CREATE TABLE unrelated (x int)")

@@ -1,4 +1,4 @@
-"""Readers: the relay's own reading side over a topic that is a list, and planted ones beside it."""
+"""Readers: the relay's own reading side, over a topic in memory, and planted ones beside it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -28,7 +28,7 @@ HOUR = 3_600.0
 
 
 class Topic:
-    """One partition, in memory; `written` is set by each batch."""
+    """A topic of one partition, in memory; each batch sets `written`."""
 
     def __init__(self) -> None:
         self.written = asyncio.Event()
@@ -43,18 +43,18 @@ class Topic:
         return Delivery(records[0].topic, 0, first, len(records), *ends)
 
     def take(self) -> list[Envelope]:
-        """What is new since the last time."""
+        """Return what is new since the last call."""
         new, self._new = self._new, []
         return new
 
 
 def envelopes(records: Iterable[Record]) -> list[Envelope]:
-    """As whoever reads the topic sees them."""
+    """Return the records as a reader of the topic sees them."""
     return [decode(record.key, record.value, headers_of(record)) for record in records]
 
 
 class ListPublisher(Publisher):
-    """Stands at the port to Kafka: every batch is acknowledged at once."""
+    """A Publisher that writes to a Topic, and acknowledges every batch at once."""
 
     def __init__(self, topic: Topic, *settings: Any) -> None:
         super().__init__(*settings)
@@ -72,10 +72,10 @@ class ListPublisher(Publisher):
 
 
 class TermReader:
-    """The real term, cut reader, carrier and renderer.
+    """The real term, cut reader, sender and renderer.
 
-    With pages of one message, cuts are large ones: a look publishes a page and is then told to
-    stop; the drain goes on within that cut, when writers have long written more.
+    With pages of one message, every cut is a large one: `poll` publishes one page and then stops,
+    and `drain` goes on within that cut, when writers have long written more.
     """
 
     def __init__(self, term: Term, topic: Topic) -> None:
@@ -112,10 +112,10 @@ class TermReader:
 
 
 class PausedReader(TermReader):
-    """The same, but between its snapshot and its reading it stands still until the end."""
+    """A TermReader that stands still between its snapshot and its reading, until `drain`."""
 
     async def poll(self) -> list[Envelope]:
-        """Returns where it stands still, or where the snapshot shows nothing new."""
+        """Return once it stands still, or once the snapshot shows nothing new."""
         self._goes_on.clear()
         self._paused.clear()
         self._cut = asyncio.create_task(self._term.publish_next_cut(self._never))
@@ -146,7 +146,7 @@ class PausedReader(TermReader):
 
 
 class PlantedSide:
-    """A planted reader, whose rows are rendered as the relay renders them."""
+    """A planted reader; its rows are rendered in the way of the relay."""
 
     def __init__(self, connection: psycopg.AsyncConnection, reader: PlantedReader) -> None:
         self._connection = connection
@@ -161,13 +161,13 @@ class PlantedSide:
             yield cls(connection, reader)
 
     async def poll(self) -> list[Envelope]:
-        return self._published(await self._reader.read(self._connection))
+        return self._render(await self._reader.read(self._connection))
 
     async def drain(self) -> list[Envelope]:
         drained: list[Row] = []
         while rows := await self._reader.read(self._connection):
             drained += rows
-        return self._published(drained)
+        return self._render(drained)
 
-    def _published(self, rows: Iterable[Row]) -> list[Envelope]:
+    def _render(self, rows: Iterable[Row]) -> list[Envelope]:
         return envelopes(map(self._renderer.record, rows))

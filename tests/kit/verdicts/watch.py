@@ -1,4 +1,4 @@
-"""Watch: whether a group commits ahead of its work, looked at again and again from outside (I9)."""
+"""Watch: whether a consumer group commits ahead of its work, as it is seen from outside (I9)."""
 
 import asyncio
 from collections import Counter
@@ -23,7 +23,10 @@ Offsets = Mapping[TopicPartition, int]
 
 
 class Watch:
-    """`looks` are what the group had committed, and what it had done a moment later."""
+    """Looks at a group again and again; `looks` has what it had committed, and what it had done.
+
+    What it had done is read a moment later: effects that are applied, and dead letters by key.
+    """
 
     def __init__(self, settings: Settings, consumer: str) -> None:
         self._settings = settings
@@ -33,7 +36,7 @@ class Watch:
     @classmethod
     @asynccontextmanager
     async def over(cls, settings: Settings, consumer: str) -> AsyncIterator[Self]:
-        """Looks for the length of the block."""
+        """Look for the length of the block."""
         watch = cls(settings, consumer)
         looking = asyncio.create_task(watch.run())
         try:
@@ -67,20 +70,23 @@ class Watch:
         self.looks.append((committed, done, [row[0] for row in await rows.fetchall()]))
 
     async def ahead(self) -> list[str]:
-        """What was committed before it was done; of a key, letters come in order."""
+        """Return the keys of which something was committed before it was done.
+
+        A message counts as done if it was applied or dead-lettered; a key's letters come in order.
+        """
         records = await read_all(self._settings)
         found = []
         for committed, done, letters in self.looks:
-            buried = Counter(letters)
+            dead_lettered = Counter(letters)
             for tp, offset in committed.items():
                 passed = [record for record in records[tp] if record.offset < offset]
-                buried.subtract(record.key for record in passed if record.id not in done)
-            found += [key for key, left in buried.items() if left < 0]
+                dead_lettered.subtract(record.key for record in passed if record.id not in done)
+            found += [key for key, left in dead_lettered.items() if left < 0]
         return found
 
 
 class Seen(NamedTuple):
-    """A record of the topic."""
+    """A record of the topic, and the event's identity in it."""
 
     offset: int
     key: str
@@ -88,7 +94,7 @@ class Seen(NamedTuple):
 
 
 async def read_all(settings: Settings) -> dict[TopicPartition, list[Seen]]:
-    """Every record of the topic."""
+    """Return every record of the topic, by its partition."""
     found: dict[TopicPartition, list[Seen]] = {tp: [] for tp in PARTITIONS}
     async with Reader(settings.kafka_url, [TOPIC], 30.0) as reader:
         async for (topic, number), records in reader.read(await reader.read_ranges()):

@@ -1,4 +1,4 @@
-"""Witness: reads the topic at the broker itself, past any proxy, and judges at the end."""
+"""Witness: reads the topic at the broker itself, around any proxy, and judges at the end."""
 
 import asyncio
 from contextlib import suppress
@@ -17,9 +17,9 @@ WITHIN_SECONDS = 120.0  # no test depends on how fast the machine is
 
 
 class Witness:
-    """Everything on a topic, from its beginning, until the block ends.
+    """Reads everything on a topic, from its beginning, until the block ends.
 
-    It belongs to no group, which would take seconds to join.
+    It belongs to no group, since joining one would take seconds.
     """
 
     def __init__(self, settings: Settings, topic: str = TOPIC) -> None:
@@ -55,7 +55,7 @@ class Witness:
                     self.times.append((envelope.time, sent))
 
     async def saw_all(self, within_seconds: float = WITHIN_SECONDS) -> Verdict:
-        """The verdict, once all that is committed now was seen, or time is up."""
+        """Return the verdict, once all that is committed now was seen, or time is up."""
         truth = await self._committed()
 
         async def all_there() -> bool:
@@ -66,8 +66,8 @@ class Witness:
         return await self.verdict()
 
     async def verdict(self) -> Verdict:
-        """About what was committed and seen by now."""
-        self._still_reading()
+        """Return the verdict about what was committed and seen by now."""
+        self._require_reading()
         return judge(await self._committed(), self.seen)
 
     async def saw_copies(self) -> None:
@@ -89,6 +89,7 @@ class Witness:
     async def _committed(self) -> set[tuple[str, int]]:
         return await committed(self._settings.libpq_url(), self._topic)
 
-    def _still_reading(self) -> None:
+    def _require_reading(self) -> None:
+        """Raise the error that has ended the reading, if one has."""
         if self._reading.done():
             self._reading.result()

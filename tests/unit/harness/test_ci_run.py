@@ -1,4 +1,4 @@
-"""FD9: .ci/run installs what its machine can give, and says what it goes on without."""
+"""FD9: .ci/run installs what its machine offers, and says what it goes on without."""
 
 import os
 import shutil
@@ -25,16 +25,17 @@ TESTED = [f"make {what} with %s strict=1" for what in ("check", "test", "test-de
 
 
 def run(folder: Path, without: str = "", **machine: str) -> subprocess.CompletedProcess[str]:
-    """On a machine that has only these programs, and the few that the script itself needs."""
+    """Run the script on a machine that has only these programs and the few that it needs."""
     for name, body in STUBS.items():
         if name != without:
             (folder / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
             (folder / name).chmod(0o755)
     for name in ("bash", "env", "dirname", "true"):
         (folder / name).symlink_to(shutil.which(name) or "")
-    told = MACHINE | machine | {"PATH": str(folder), "THERE": str(folder / "there")}
+    environment = MACHINE | machine | {"PATH": str(folder), "THERE": str(folder / "there")}
     return subprocess.run(
-        [shutil.which("bash") or "", RUN], env=told, capture_output=True, text=True, check=False
+        [shutil.which("bash") or "", RUN],
+        env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""No row of the fault matrix can be forgotten, and the page that lists them cannot go stale."""
+"""No row of the fault matrix is forgotten, and the page that lists them is never stale."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ EMPTY = "# Faults\n\n## 5.1 One\n\n\nWords.\n\n" + "".join(
 
 
 def page(*reasons: str) -> str:
-    """A page without tests, where these rows have a reason."""
+    """Return a page without tests, where these rows have a reason."""
     document = filled(EMPTY, [])
     for row in reasons:
         document = document.replace(f"| {row} | | | | |", f"| {row} | a fault | | | because |")
@@ -105,7 +105,7 @@ def test_the_command_compares_or_writes_and_answers_in_json(
 
 
 def run(*options: str) -> tuple[int, str]:
-    """The exit code, and what it complains of."""
+    """Return the exit code, and what is written to standard error."""
     result = CliRunner().invoke(fault_rows.app, ["--json", *options])
     assert json.loads(result.stdout)["5.1"]["neither"] == []
     return result.exit_code, result.stderr.strip()

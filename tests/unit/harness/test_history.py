@@ -8,7 +8,7 @@ Record = tuple[str, int]
 
 
 def seen(*records: Record, terms: tuple[int, ...] = (), ids: str = "") -> Seen:
-    """A history on one partition; all of term 1, and each message with an id of its own."""
+    """Return a history on one partition, by default of term 1 and with an id for each message."""
     history = Seen()
     for number, (key, version) in enumerate(records):
         name = ids[number] if ids else f"{key}{version}"
@@ -60,7 +60,7 @@ def test_a_duplicate_with_other_bytes_is_seen() -> None:
 
 
 def test_a_record_of_an_ended_term_is_stale() -> None:
-    """R2, R15: a duplicate of it may be pardoned, a new message never."""
+    """R2, R15: a duplicate of it may be allowed, a new message never."""
     assert seen(A1, A2, terms=(1, 2)).stale() == 0
     late = seen(A1, A1, A1, terms=(1, 2, 1))
     assert (late.stale(), late.stale(only_new=True)) == (1, 0)

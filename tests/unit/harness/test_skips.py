@@ -1,4 +1,4 @@
-"""FD9: no test falls silent unseen: CI fails on a skip that is not on the list."""
+"""FD9: no test is skipped unseen: CI fails on a skip that is not on the list."""
 
 import os
 import subprocess
@@ -27,26 +27,26 @@ def run(folder: Path, listed: str, *options: str, **environment: str) -> tuple[i
     (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     (folder / "allowed.txt").write_text(listed, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "tests.kit.skips", "-p", "no:cacheprovider"]
-    told = subprocess.run(
+    ran = subprocess.run(
         [*command, "--rootdir", str(folder), "-c", str(folder / "pytest.ini"), *options, folder],
         env=os.environ | {"ALLOWED_SKIPS": str(folder / "allowed.txt"), **environment},
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return told.returncode, told.stdout + told.stderr
+    return ran.returncode, ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("options", [(), ("--numprocesses", "2")], ids=["alone", "workers"])
 def test_a_skip_that_is_not_listed_fails_the_run_and_is_named(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    code, told = run(tmp_path, "", *options, STRICT_SKIPS="1")
-    assert code == 1, told
-    assert "test_night.py::test_that_is_skipped: no moon tonight" in told
+    code, output = run(tmp_path, "", *options, STRICT_SKIPS="1")
+    assert code == 1, output
+    assert "test_night.py::test_that_is_skipped: no moon tonight" in output
 
 
 def test_a_listed_skip_is_allowed(tmp_path: Path) -> None:
-    code, told = run(tmp_path, "test_night.py::* | no moon *", STRICT_SKIPS="1")
-    assert code == 0, told
+    code, output = run(tmp_path, "test_night.py::* | no moon *", STRICT_SKIPS="1")
+    assert code == 0, output
 
 
 def test_nobody_else_is_bothered(tmp_path: Path) -> None:

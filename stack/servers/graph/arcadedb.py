@@ -9,9 +9,9 @@ from stack.errors import PartMissing
 from stack.part import GraphPart
 from stack.process.probe import Probe
 from stack.process.process import Process, Program
-from stack.servers.bolt import NOT_YET, answers
-from stack.servers.password import kept_password
-from stack.servers.port import LOOPBACK, Ports, free_ports, on_ports
+from stack.servers.graph.bolt import NOT_YET, ask_starting
+from stack.servers.password import read_or_make_password
+from stack.servers.port import LOOPBACK, Ports, free_ports, start_on_ports
 from stack.servers.server import Server
 from stack.settings import StackSettings
 
@@ -19,7 +19,7 @@ WHEEL = "arcadedb_embedded"
 USER = "root"
 DATABASE = "graph"
 HEAP = "-Xmx512m"
-# Protocols and tools that nobody asked for; a plugin is loaded when its jar is there.
+# Protocols and tools that we do not use: a plugin is loaded if its jar is on the class path.
 UNWANTED = ("-mcp-", "-console-", "-graphql-", "-postgresw-", "-redisw-")
 
 
@@ -27,10 +27,11 @@ class ArcadeServer(Server):
     """ArcadeDB with its Bolt plugin, on the Java runtime of its wheel.
 
     The password is random, and in a file that only we may read: never in the command line, the
-    environment or the log. Started again on the same folder it keeps its data, password and port.
+    environment or the log. Started again on the same folder, it keeps its data, password and port.
 
-    Weaknesses: a stand-in, which speaks Cypher with gaps; every commit is flushed to the log file
-    but the file's metadata is not; its HTTP port cannot be switched off (loopback, same password).
+    Weaknesses: it is a stand-in, which speaks Cypher with gaps; every commit is flushed to the log
+    file, but the file's metadata is not; and its HTTP port cannot be switched off (it listens on
+    loopback, with the same password).
     """
 
     def __init__(self, folder: Path, settings: StackSettings | None = None) -> None:
@@ -42,7 +43,7 @@ class ArcadeServer(Server):
 
     @property
     def url(self) -> str:
-        """Where Bolt answers; the same after every start."""
+        """The URL at which Bolt answers; it is the same after every start."""
         return f"bolt://{LOOPBACK}:{self._ports[0] if self._ports else 0}"
 
     @property
@@ -62,18 +63,15 @@ class ArcadeServer(Server):
     async def start(self) -> None:
         """Return when a query over Bolt is answered."""
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._password = kept_password(self._home / "password")
+        self._password = read_or_make_password(self._home / "password")
         known = self._ports
-        self._ports = await on_ports(lambda: known or free_ports(2), self._start_on)
+        self._ports = await start_on_ports(lambda: known or free_ports(2), self._start_on)
 
     async def _start_on(self, ports: Ports) -> None:
         self._ports = ports
         program = Program(name="graph", argv=self._argv(), folder=self._home, log=self._log)
-        probe = Probe(self._answers, NOT_YET)
+        probe = Probe(lambda: ask_starting(self.part), NOT_YET)
         self._process, _ = await Process.start(program, probe, self._settings)
-
-    async def _answers(self) -> None:
-        await answers(self.part)
 
     def _argv(self) -> tuple[str, ...]:
         wheel = wheel_folder()
@@ -97,12 +95,12 @@ class ArcadeServer(Server):
             "bolt.port": str(bolt),
             "ssl.enabled": "false",  # and with it the HTTPS port
             "serverMetrics": "false",
-            "support.autoRegister": "false",  # reports to nobody
+            "support.autoRegister": "false",  # it must not send reports
         }
 
 
 def wheel_folder() -> Path:
-    """Where the wheel lies; it is found and not imported, so that no Java starts in our process."""
+    """Return the wheel's folder; nothing is imported, so that no Java starts in our process."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
         raise PartMissing("no graph: set NEO4J_URL or install aftercommit[stack]")
@@ -110,6 +108,6 @@ def wheel_folder() -> Path:
 
 
 def class_path(wheel: Path) -> str:
-    """Every jar but the unwanted ones."""
+    """Return every jar but the unwanted ones, as Java's class path."""
     jars = sorted((wheel / "jars").glob("*.jar"))
     return ":".join(str(jar) for jar in jars if not any(word in jar.name for word in UNWANTED))

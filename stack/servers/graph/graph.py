@@ -1,4 +1,4 @@
-"""The graph: at NEO4J_URL, or Neo4j itself, or ArcadeDB over Bolt."""
+"""The graph: the server at NEO4J_URL, or Neo4j itself, or ArcadeDB over Bolt."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from stack.part import GraphPart
 from stack.process.probe import Probe, answer_within
-from stack.servers.arcadedb import ArcadeServer
-from stack.servers.bolt import NOT_YET, ask
 from stack.servers.container import engine_answers
-from stack.servers.neo4j import Neo4jServer, has_means, in_container
+from stack.servers.graph.arcadedb import ArcadeServer
+from stack.servers.graph.bolt import NOT_YET, ask
+from stack.servers.graph.neo4j import Neo4jServer, has_means, in_container
 from stack.settings import StackSettings
 
 
 @asynccontextmanager
 async def graph(folder: Path, settings: StackSettings | None = None) -> AsyncIterator[GraphPart]:
-    """A graph for the length of the block, reached by the official neo4j driver.
+    """Open a graph for the length of the block; the official neo4j driver reaches it.
 
-    Without NEO4J_URL STACK_GRAPH chooses (see `chosen`); Neo4j is a PartMissing where Docker, or
-    Java or Maven, is missing, and never replaced by ArcadeDB.
+    Without NEO4J_URL the setting STACK_GRAPH chooses (see `choose_provider`). PartMissing is raised
+    where Neo4j was chosen and Docker, or Java or Maven, is missing: ArcadeDB never replaces it.
     """
     settings = settings or StackSettings()
     if settings.neo4j_url:
@@ -29,10 +29,11 @@ async def graph(folder: Path, settings: StackSettings | None = None) -> AsyncIte
 
 
 async def choose_provider(settings: StackSettings) -> str:
-    """`docker`, `maven` or `arcadedb`: what STACK_GRAPH says.
+    """Return `docker`, `maven` or `arcadedb`: what STACK_GRAPH says.
 
     If it says `best`: a container where a Docker engine answers, else Neo4j's own jars where Java
-    and Maven are, else ArcadeDB. What is there and then fails is not replaced.
+    and Maven are, else ArcadeDB. A provider that is there and then fails is not replaced by
+    another one.
     """
     if settings.graph_provider != "best":
         return settings.graph_provider
@@ -45,7 +46,7 @@ async def choose_provider(settings: StackSettings) -> str:
 async def own_part(
     provider: str, folder: Path, settings: StackSettings
 ) -> AsyncIterator[GraphPart]:
-    """A graph that we start."""
+    """Start a graph of this provider, and stop it at the end of the block."""
     if provider == "docker":
         async with in_container(settings) as part:
             yield part
@@ -56,7 +57,7 @@ async def own_part(
 
 
 async def remote(url: str, settings: StackSettings) -> GraphPart:
-    """The server at a URL, once it answers a query with the user and password given."""
+    """Return the server at a URL, once it answers a query with the user and password given."""
     part = GraphPart(
         name="graph",
         provider="environment NEO4J_URL",

@@ -1,4 +1,4 @@
-"""Neo4j Community itself: one server, from its Maven artifacts or its image."""
+"""Neo4j Community itself: one server, from its Maven artifacts or from its image."""
 
 import hashlib
 import secrets
@@ -12,12 +12,12 @@ from stack.errors import PartMissing
 from stack.part import GraphPart
 from stack.process.probe import Probe, answer_within
 from stack.process.process import Process, Program
-from stack.servers.bolt import NOT_YET, PORT, answers
 from stack.servers.container import Image, container
+from stack.servers.graph.bolt import NOT_YET, PORT, ask_starting
 from stack.servers.jars import can_run_jars, jars_of
 from stack.servers.java import find_java
-from stack.servers.password import kept_password, new_password
-from stack.servers.port import LOOPBACK, Ports, free_ports, on_ports
+from stack.servers.password import make_password, read_or_make_password
+from stack.servers.port import LOOPBACK, Ports, free_ports, start_on_ports
 from stack.servers.server import Server
 from stack.settings import StackSettings
 
@@ -35,7 +35,7 @@ JVM = (
     *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED),
 )
 QUICK = ("-XX:TieredStopAtLevel=1",)  # without the slow compiler: a start in half the time
-# A client with a wrong password must not lock the others out: nobody guesses a random one.
+# A client with a wrong password must not lock the others out; a random one cannot be guessed.
 UNLOCKED = {"dbms.security.auth_max_failed_attempts": "0"}
 HASH_ROUNDS = 1024
 SALT_BYTES = 32
@@ -46,10 +46,10 @@ class Neo4jServer(Server):
 
     The jars come from Maven once (see jars.py). The password is random, and in a file that only we
     may read: never in the command line, the environment or the log. Started again on the same
-    folder it keeps its data, password and port.
+    folder, it keeps its data, password and port.
 
-    Weaknesses: little memory, and, where it shall start quickly, no optimizing compiler, so that
-    its speed says nothing; no cluster, as in every Community edition: no leader ever changes.
+    Weaknesses: it has little memory, and no optimizing compiler where it starts quickly, so that
+    its speed says nothing. The Community edition has no cluster, so no leader ever changes.
     """
 
     def __init__(self, folder: Path, settings: StackSettings | None = None) -> None:
@@ -63,7 +63,7 @@ class Neo4jServer(Server):
 
     @property
     def url(self) -> str:
-        """Where Bolt answers; the same after every start."""
+        """The URL at which Bolt answers; it is the same after every start."""
         return f"bolt://{LOOPBACK}:{self._ports[0] if self._ports else 0}"
 
     @property
@@ -77,17 +77,17 @@ class Neo4jServer(Server):
         self._java = await find_java(self._settings.java_home, OLDEST_JAVA)
         self._jars = await jars_of(POM, self._settings)
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._password = kept_password(self._home / "password")
+        self._password = read_or_make_password(self._home / "password")
         write_user(self._home / "data" / "dbms" / "auth.ini", self._password)
         known = self._ports
-        self._ports = await on_ports(lambda: known or free_ports(1), self._start_on)
+        self._ports = await start_on_ports(lambda: known or free_ports(1), self._start_on)
 
     async def _start_on(self, ports: Ports) -> None:
         self._ports = ports
         lines = [f"{name}={value}\n" for name, value in options(ports[0]).items()]
         (self._home / "neo4j.conf").write_text("".join(lines), encoding="ascii")
         program = Program(name="graph", argv=self._argv(), folder=self._home, log=self._log)
-        probe = Probe(lambda: answers(self.part), NOT_YET)
+        probe = Probe(lambda: ask_starting(self.part), NOT_YET)
         self._process, _ = await Process.start(program, probe, self._settings)
 
     def _argv(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class Neo4jServer(Server):
 
 
 def options(port: int) -> dict[str, str]:
-    """What the server is told."""
+    """Return the server's settings."""
     return {
         "server.default_listen_address": LOOPBACK,
         "server.bolt.listen_address": f"{LOOPBACK}:{port}",
@@ -106,19 +106,19 @@ def options(port: int) -> dict[str, str]:
         "server.https.enabled": "false",
         "server.memory.pagecache.size": "64m",
         "db.tx_log.preallocate": "false",  # 256 MiB a database otherwise
-        "db.logs.query.enabled": "OFF",  # it would hold what the queries hold
+        "db.logs.query.enabled": "OFF",  # it would hold the queries' values
         **UNLOCKED,
         "dbms.security.allow_csv_import_from_file_urls": "false",
-        "dbms.usage_report.enabled": "false",  # reports to nobody
+        "dbms.usage_report.enabled": "false",  # it must not send reports
         "client.allow_telemetry": "false",
-        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",  # twice 5 s at every stop
+        "internal.dbms.bolt.netty_server_shutdown_quiet_period": "0",  # a stop would wait 10 s
     }
 
 
 def write_user(file: Path, password: SecretStr) -> None:
-    """The one user, as the server reads it at its first start; ignored at all others.
+    """Write the one user as the server reads it at its first start; later starts ignore it.
 
-    Neo4j's own tool writes the same, and takes as long as a server to start.
+    Neo4j's own tool writes the same, and needs as much time as a server to start.
     """
     salt = secrets.token_bytes(SALT_BYTES)
     hashed = salt + password.get_secret_value().encode()
@@ -131,32 +131,32 @@ def write_user(file: Path, password: SecretStr) -> None:
 
 @asynccontextmanager
 async def in_container(settings: StackSettings) -> AsyncIterator[GraphPart]:
-    """The same server from its image, with a random password, gone with its data at the end."""
+    """Run the image with a random password; it is removed, with its data, at the end."""
     (port,) = free_ports(1)
-    password = new_password()
-    told = {"NEO4J_AUTH": f"{USER}/{password}", **variables(UNLOCKED)}
-    image = Image(name=IMAGE, port=PORT, environment=told)
+    password = make_password()
+    environment = {"NEO4J_AUTH": f"{USER}/{password}", **to_variables(UNLOCKED)}
+    image = Image(name=IMAGE, port=PORT, environment=environment)
     url = f"bolt://{LOOPBACK}:{port}"
     part = part_at(url, SecretStr(password), f"Neo4j Community (image {IMAGE})")
     async with container(image, port):
-        probe = Probe(lambda: answers(part), NOT_YET)
+        probe = Probe(lambda: ask_starting(part), NOT_YET)
         await answer_within(probe, settings.ready_timeout_seconds, f"Neo4j (image {IMAGE})")
         yield part
 
 
-def variables(options: Mapping[str, str]) -> dict[str, str]:
-    """Options as the image takes them."""
+def to_variables(options: Mapping[str, str]) -> dict[str, str]:
+    """Return options as the image's environment variables."""
     escapes = str.maketrans({"_": "__", ".": "_"})
     return {f"NEO4J_{name.translate(escapes)}": value for name, value in options.items()}
 
 
 async def has_means(settings: StackSettings) -> bool:
-    """Whether this machine can run it from its jars."""
+    """Return whether this machine can run Neo4j from its jars."""
     return await can_run_jars(POM, OLDEST_JAVA, settings)
 
 
 def part_at(url: str, password: SecretStr, provider: str, pid: int | None = None) -> GraphPart:
-    """The only database of the only user."""
+    """Return the part for a server of ours, which has one user and one database."""
     return GraphPart(
         name="graph",
         provider=provider,
@@ -169,7 +169,7 @@ def part_at(url: str, password: SecretStr, provider: str, pid: int | None = None
 
 
 def version_in(jars: Path) -> str:
-    """Neo4j's version, as its server's jar is named."""
+    """Return Neo4j's version, which is in the name of its jar."""
     for jar in jars.glob("neo4j-kernel-5*.jar"):
         return jar.stem.removeprefix("neo4j-kernel-")
     raise PartMissing(f"{jars} holds no Neo4j")
