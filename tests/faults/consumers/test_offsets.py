@@ -18,7 +18,7 @@ from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import Halted
 from outbox.kafka import count_unread, has_committed, partition_of
-from tests.integration.operations.test_command_line import run
+from tests.kit.command_line import run
 from tests.kit.consumers.effects import Effects, verdict
 from tests.kit.consumers.groups import OPTIONS, WITHIN_SECONDS, Connection, Held, consume, send
 from tests.kit.load.role import Role

@@ -18,7 +18,7 @@ from consumers.qdrant.projection import QdrantProjection
 from tests.kit.planted.planted_stores import no_tombstone, no_version_guard, nothing_waited_for
 from tests.kit.projections.projection_suite import CountingEmbedder
 from tests.kit.projections.qdrant_stores import over_http, scripted
-from tests.kit.servers.qdrant_server import QdrantServer
+from tests.kit.qdrant.server import QdrantServer
 
 pytestmark = pytest.mark.anyio
 

@@ -23,8 +23,8 @@ from tests.kit.load.roles import running, send_records
 from tests.kit.open_letters import list_dead_letters
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder
 from tests.kit.projections.qdrant_stores import over_http, scripted
-from tests.kit.servers.qdrant_server import QdrantServer
-from tests.kit.servers.qdrant_twists import (
+from tests.kit.qdrant.server import QdrantServer
+from tests.kit.qdrant.twists import (
     BUSY,
     DISK_FULL,
     QUESTIONS,

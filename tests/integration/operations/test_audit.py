@@ -22,7 +22,7 @@ from outbox.relay.parked_repair import ParkedSelection, discard
 from outbox.relay.relay import Relay
 from outbox.status import read_status
 from schemas.extensions import Extensions
-from tests.integration.operations.test_command_line import run
+from tests.kit.command_line import run
 from tests.kit.load.roles import running
 from tests.kit.planted_records import (
     TOPIC,

@@ -1,8 +1,6 @@
-"""The commands as a person meets them: `--json`, exit codes, one line when nothing can be told."""
+"""The commands as an operator meets them: `--json`, exit codes, one line for what is not known."""
 
 import json
-import subprocess
-import sys
 from contextlib import closing
 
 import psycopg
@@ -11,20 +9,7 @@ from qdrant_client import QdrantClient
 
 from consumers.settings import Settings
 from tests.kit.aged import all_published, days_there, fetch, past_day, publish_aged
-from tests.kit.load.role import environment
-
-NOWHERE = "postgresql://postgres@127.0.0.1:1/aftercommit"
-
-
-def run(settings: Settings, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env=environment(settings) | variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from tests.kit.command_line import NOWHERE, PARK, run
 
 
 def test_status_counts_what_is_pending(settings: Settings, postgres_url: str) -> None:
@@ -165,14 +150,6 @@ def test_what_cannot_be_told_is_one_line_and_exit_code_2(
     assert told.returncode == 2
     assert told.stderr.startswith("postgres is down")
     assert len(told.stderr.splitlines()) == 1
-
-
-PARK = """
-    INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)
-    VALUES ('a.b', 'k', 'a.b.events', 1000, 'too-large');
-    INSERT INTO outbox.parked_messages (aggregatetype, aggregateid, position)
-    VALUES ('a.b', 'k', 1000), ('a.b', 'k', 2000)
-"""
 
 
 def test_parked_keys_are_listed_and_released_or_discarded_with_a_reason(

@@ -16,7 +16,7 @@ from outbox.doctor import CHECKS, Severity, diagnose
 from outbox.relay.relay import Relay
 from outbox.status import read_status
 from tests.conftest import Servers
-from tests.integration.operations.test_command_line import NOWHERE, run
+from tests.kit.command_line import NOWHERE, run
 from tests.kit.load.roles import running
 from tests.kit.proxies.kafka_proxy import KafkaProxy
 from tests.kit.proxies.toxics import Timeout

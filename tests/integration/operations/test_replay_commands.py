@@ -13,7 +13,7 @@ from consumers.projections.projection import Entry, StreamKey
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
 from schemas.catalog import ItemEvent
-from tests.integration.operations.test_command_line import run
+from tests.kit.command_line import run
 from tests.kit.replaying import TOPIC, on_topic, publish, relayed, said_again
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]

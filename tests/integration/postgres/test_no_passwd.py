@@ -13,7 +13,7 @@ import pytest
 from consumers.settings import Settings
 from outbox.environment import operator as module
 from outbox.environment.operator import name_operator
-from tests.integration.operations.test_command_line import PARK
+from tests.kit.command_line import PARK
 from tests.kit.load.role import environment
 
 ROOT = Path(__file__).parents[3]

@@ -2,7 +2,7 @@
 
 It has the routes that the projection needs and no others. A batch is carried out operation by
 operation; one that is refused leaves those before it done, as on the server (qdrant #9364).
-`python -m tests.kit.servers.qdrant_server FOLDER PORT` serves Qdrant's own engine until it is
+`python -m tests.kit.qdrant.server FOLDER PORT` serves Qdrant's own engine until it is
 killed, or whoever started it is gone: its standard input ends.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
-from tests.kit.servers.qdrant_engine import (
+from tests.kit.qdrant.engine import (
     EdgeEngine,
     Engine,
     Json,
@@ -24,7 +24,7 @@ from tests.kit.servers.qdrant_engine import (
     WrongInputError,
     matches,
 )
-from tests.kit.servers.qdrant_twists import Answer, Twist, described, refusal, result, unfinished
+from tests.kit.qdrant.twists import Answer, Twist, described, refusal, result, unfinished
 
 LOOPBACK = "127.0.0.1"
 COMPLETED = "completed"

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from consumers.assembly import live_vectors
 from consumers.settings import Settings
 from services.assembly import embedder_of
-from tests.kit.load.served import Served, served
+from tests.kit.http.served import Served, served
 
 KEY = {"Idempotency-Key": "1"}
 CATALOG = {"catalog_id": "airports", "name": "Airports"}
