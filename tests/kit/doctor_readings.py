@@ -22,10 +22,10 @@ from outbox.doctor import transactions as of_transactions
 from outbox.doctor.limits import ServerLimits
 from outbox.doctor.progress import ProgressReading
 from outbox.doctor.publications import Publications
-from outbox.doctor.schema import Days, Ownership, Rights
+from outbox.doctor.schema import DailyPartitions, Ownership, Rights
 from outbox.doctor.server import ServerReading, SessionReading
 from outbox.doctor.session import Defaults
-from outbox.doctor.transactions import Open, Prepared, Transactions
+from outbox.doctor.transactions import OpenTransaction, PreparedTransaction, Transactions
 from outbox.kafka import BrokerState, ClusterState, Configuration, TopicState
 from outbox.postgres.connection import FIXED
 from outbox.settings import Settings
@@ -52,15 +52,15 @@ SERVER = ServerReading(
 SESSION = SessionReading(SERVER, direct=True, ahead_seconds=-4.0, within_seconds=0.001)
 TRANSACTIONS = Transactions(
     sees_all=True,
-    open=[Open(7, "aftercommit", "a report", 59.0)],
-    prepared=[Prepared("young", "aftercommit", "app", 1.0)],
+    open=[OpenTransaction(7, "aftercommit", "a report", 59.0)],
+    prepared=[PreparedTransaction("young", "aftercommit", "app", 1.0)],
 )
 LIMITS = ServerLimits(
     names="ANY 1 (a, b)", sees_all=True, answering=1, waiting=0, timeouts=[["lock_timeout", "5000"]]
 )
 PUBLICATIONS = Publications([])
 RIGHTS = Rights([], Ownership("relay", "owner", owns=True, creates=True))
-DAYS = Days(
+DAYS = DailyPartitions(
     ["messages_default", "messages_20280229", "messages_20280301"], date(2028, 2, 29), False
 )
 PROGRESS = ProgressReading("host:1:a", 3, True, 5, 59.0, 0)
@@ -103,7 +103,7 @@ def judge(reading: Any, settings: Settings) -> list[CheckResult]:
         ServerLimits: limits.judge,
         Publications: publications.judge,
         Rights: schema.judge_rights,
-        Days: schema.judge_partitions,
+        DailyPartitions: schema.judge_partitions,
         DatabaseIdentity: progress.judge_database_identity,
         ProgressReading: progress.judge,
         Defaults: doctor_session.judge,

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
 
 from consumers.settings import Settings
 from outbox.doctor import CheckResult, Severity
-from outbox.doctor.examination import Examined, examine_kafka
+from outbox.doctor.examination import PostgresExamination, examine_kafka
 from outbox.kafka import describe_cluster
 from outbox.relay.partition_counts import read_topics, record_topics
 from schemas.registry import REGISTRY
@@ -72,7 +72,7 @@ async def examined(
     settings: Settings, recorded: Mapping[str, int], profile: str = "development"
 ) -> list[CheckResult]:
     return await examine_kafka(
-        settings.model_copy(update={"profile": profile}), Examined([], recorded)
+        settings.model_copy(update={"profile": profile}), PostgresExamination([], recorded)
     )
 
 

@@ -55,7 +55,7 @@ PLANTED = {
         "the system identifier was 7",
     ),
     "outbox-backlog": (OLD, FAILURE, "1 messages wait"),
-    "outbox-parked-keys": (PARK, WARNING, "1 keys wait for a person"),
+    "outbox-parked-keys": (PARK, WARNING, "1 keys wait for an operator"),
     "outbox-relay": ("DELETE FROM outbox.relay", WARNING, "no row 'main'"),
 }
 
@@ -218,7 +218,7 @@ async def test_a_clock_that_differs_from_the_database_s_is_told(
 ) -> None:
     """Ours is the one that is wrong here, by hours."""
     session = await server.read(postgres, lambda: time() + 3600 * hours)
-    finding = server.clock(session, settings)
+    finding = server.judge_clock(session, settings)
     assert (finding.severity, words in finding.found) == (severity, True), finding
 
 

@@ -12,7 +12,7 @@ from outbox.doctor import CHECKS, Diagnosis, Severity, schema
 from outbox.doctor.examination import REACHABLE
 from outbox.doctor.publications import Publications
 from outbox.doctor.schema import Ownership, Rights
-from outbox.doctor.transactions import Open, Prepared
+from outbox.doctor.transactions import OpenTransaction, PreparedTransaction
 from outbox.kafka import Configuration
 from tests.kit.doctor_readings import (
     DAYS,
@@ -124,7 +124,7 @@ SICK: list[tuple[str, Any, Severity, Severity, str]] = [
     ),
     (
         "postgres-open-transactions",
-        replace(TRANSACTIONS, open=[Open(4711, "d", "psql", 61.2)]),
+        replace(TRANSACTIONS, open=[OpenTransaction(4711, "d", "psql", 61.2)]),
         WARNING,
         WARNING,
         "open for 61 s, 'psql' in d",
@@ -138,7 +138,7 @@ SICK: list[tuple[str, Any, Severity, Severity, str]] = [
     ),
     (
         "postgres-prepared-transactions",
-        replace(TRANSACTIONS, prepared=[Prepared("orphan", "d", "app", 3600.0)]),
+        replace(TRANSACTIONS, prepared=[PreparedTransaction("orphan", "d", "app", 3600.0)]),
         WARNING,
         WARNING,
         "prepared 3600 s ago by app in d",

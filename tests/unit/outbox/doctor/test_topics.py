@@ -61,12 +61,12 @@ def test_where_no_topic_is_there_none_is_called_right() -> None:
 
 
 def test_parked_keys_that_postgresql_did_not_tell_are_not_called_released() -> None:
-    (finding,) = of_topics.released([TOPIC], None, PRODUCTION)
+    (finding,) = of_topics.judge_parked_keys([TOPIC], None, PRODUCTION)
     assert finding.severity is WARNING
 
 
 def test_counts_that_postgresql_did_not_tell_are_not_called_right() -> None:
-    (finding,) = of_topics.partitions([TOPIC], None, PRODUCTION)
+    (finding,) = of_topics.judge_partitions([TOPIC], None, PRODUCTION)
     assert finding.severity is WARNING
 
 
