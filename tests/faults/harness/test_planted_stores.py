@@ -89,7 +89,7 @@ async def test_a_delete_without_a_tombstone_is_caught_resurrecting(
 async def lost(projection: QdrantProjection, server: QdrantServer) -> set[StreamKey]:
     """What counts as applied and is not there, once the server has lost what it may lose."""
     await projection.apply(BATCH)
-    server.lose_what_nobody_waited_for()
+    server.lose_unwaited_batches()
     streams = [change.stream for change in BATCH]
     return set(streams) - set(await projection.versions(streams))
 
