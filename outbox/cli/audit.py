@@ -20,8 +20,11 @@ from outbox.settings import Settings
 
 EXIT_FOUND = 1
 
-Since = Annotated[str | None, typer.Option(help="An ISO time (UTC where it does not say), or 1h.")]
-Until = Annotated[str | None, typer.Option(help="Likewise; not itself included.")]
+Since = Annotated[
+    str | None,
+    typer.Option(help="From this ISO time on (UTC if it names no zone), or so long ago: 1h."),
+]
+Until = Annotated[str | None, typer.Option(help="Before such a time, which is not included.")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Only this topic; repeatable.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Findings of each kind to show.")]
 

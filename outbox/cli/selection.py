@@ -16,9 +16,10 @@ Keys = Annotated[list[str] | None, typer.Option("--key", help="Of this key; repe
 Types = Annotated[list[str] | None, typer.Option("--type", help="Of this type; repeatable.")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Of this topic; repeatable.")]
 Since = Annotated[
-    str | None, typer.Option(help="From this ISO time on (UTC where it does not say), or 1h ago.")
+    str | None,
+    typer.Option(help="From this ISO time on (UTC if it names no zone), or so long ago: 1h."),
 ]
-Before = Annotated[str | None, typer.Option(help="Likewise; not itself included.")]
+Before = Annotated[str | None, typer.Option(help="Before such a time, which is not included.")]
 All = Annotated[bool, typer.Option("--all", help="Every message that is published.")]
 
 

@@ -32,7 +32,8 @@ def topics(
 ) -> None:
     """Create the topics that are missing; existing ones are left alone.
 
-    Those of all known messages, and those that messages of the outbox go to, or wait for.
+    These are the topics of all known messages, and those that messages of the outbox go to or wait
+    for.
     """
     settings = Settings()
     created, wanted = answer(settings, _create(settings, topic, partitions, replication))

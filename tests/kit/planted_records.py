@@ -74,12 +74,12 @@ async def read(connection: psycopg.AsyncConnection[Any], position: int) -> Messa
     return Message(*row)
 
 
-async def passed(connection: psycopg.AsyncConnection[Any]) -> None:
+async def move_cursor(connection: psycopg.AsyncConnection[Any]) -> None:
     """Move the cursor as if a relay had published all that is committed."""
     await connection.execute(MOVE_CURSOR)
 
 
-async def recorded(
+async def record_delivery(
     connection: psycopg.AsyncConnection[Any], messages: Sequence[Message], at: Partition, first: int
 ) -> None:
     """Record a delivery as if the broker had acknowledged these messages from this offset on."""
@@ -106,5 +106,5 @@ async def send_raw(
     return int(acknowledged.offset)
 
 
-def altered(envelope: Envelope, **changes: Any) -> Envelope:
+def alter(envelope: Envelope, **changes: Any) -> Envelope:
     return replace(envelope, **changes)

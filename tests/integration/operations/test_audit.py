@@ -1,6 +1,6 @@
-"""I12, I5: an audit counts a right history as right, and what no relay may be blamed for.
+"""I12, I5: what an audit takes for right: a relay's history, and what no relay is to blame for.
 
-Each is planted on a right history that a real relay has left.
+The latter is planted on a right history that a real relay has left.
 """
 
 import json
@@ -18,9 +18,9 @@ from tests.kit.command_line import run
 from tests.kit.planted_records import (
     TOPIC,
     Message,
-    passed,
+    move_cursor,
     read,
-    recorded,
+    record_delivery,
     send,
     write,
 )
@@ -35,7 +35,7 @@ Connection = psycopg.AsyncConnection
 async def test_what_a_relay_publishes_is_right_and_reconciles(
     settings: Settings, postgres: Connection
 ) -> None:
-    """I12: eight writers who roll back, lock late and share keys; then some not sent yet."""
+    """I12: eight writers roll back, lock late and share keys; some messages are not sent yet."""
     await write_history(settings, transactions=1_600, seed=31)
     await relay_all(settings.model_copy(update={"page_messages": 100}), postgres)
     pending = [await write(postgres, "k") for _ in range(3)]
@@ -59,7 +59,7 @@ async def test_nothing_committed_is_nothing_to_find(settings: Settings) -> None:
 async def test_a_faithful_copy_is_told_and_forgiven(
     settings: Settings, history: list[Message]
 ) -> None:
-    """I5, R6: a crash may leave it."""
+    """I5, R6: a crash of a relay may leave one."""
     again = history[3]
     offset = await send(settings, again.envelope(), again.home)
     finding = only_finding(await run_audit(settings), FindingKind.DOUBLED, "copy")
@@ -76,7 +76,7 @@ async def test_parked_and_discarded_messages_are_counted_and_not_missed(
 ) -> None:
     """I12."""
     refused, behind = await write(postgres, "k1"), await write(postgres, "k1")
-    await passed(postgres)
+    await move_cursor(postgres)
     park = "INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)"
     await postgres.execute(
         park.encode() + b" VALUES ('test.note', 'k1', %s, %s, 'too-large')",
@@ -100,7 +100,7 @@ async def test_parked_and_discarded_messages_are_counted_and_not_missed(
 async def test_what_is_committed_and_sent_while_topics_are_read_is_no_finding(
     settings: Settings, postgres: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its record is there, and its message was not when the audit began."""
+    """The record is there, but its message was not when the audit began."""
     late: list[Message] = []
 
     async def then_one_more(connection: Connection, asked: Range) -> AuditScope:
@@ -118,7 +118,7 @@ async def test_what_is_committed_and_sent_while_topics_are_read_is_no_finding(
 async def test_a_message_sent_before_positions_were_replaced_is_a_copy(
     settings: Settings, postgres: Connection, history: list[Message]
 ) -> None:
-    """As `reconcile` does where they had been drawn twice: the id is what stays."""
+    """`reconcile` replaces positions that were drawn twice: the id is what stays."""
     message = history[4]
     moved = message.position + 1_000_000
     await postgres.execute(
@@ -126,7 +126,7 @@ async def test_a_message_sent_before_positions_were_replaced_is_a_copy(
     )
     again = await read(postgres, moved)
     offset = await send(settings, again.envelope(), again.home)
-    await recorded(postgres, [again], again.home, offset)
+    await record_delivery(postgres, [again], again.home, offset)
     finding = only_finding(await run_audit(settings), FindingKind.DOUBLED, "copy")
     assert (finding.position, finding.id) == (moved, str(message.id))
 
@@ -140,7 +140,7 @@ async def test_the_command_tells_and_exits_with_1_where_something_is_wrong(
     told = json.loads(right.stdout)
     assert (told["right"], told["counts"]["in_topics"], told["findings"]) == (True, MESSAGES, [])
     lost = [await write(postgres, "k1") for _ in range(3)]
-    await passed(postgres)
+    await move_cursor(postgres)
     wrong = run(settings, "outbox", "audit", "--json", "--limit", "2")
     assert wrong.returncode == 1, wrong.stderr
     told = json.loads(wrong.stdout)

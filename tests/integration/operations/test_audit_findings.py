@@ -15,9 +15,9 @@ from tests.kit.auditing import MESSAGES, only_finding, run_audit, where
 from tests.kit.planted_records import (
     TOPIC,
     Message,
-    altered,
-    passed,
-    recorded,
+    alter,
+    move_cursor,
+    record_delivery,
     send,
     send_raw,
     write,
@@ -35,7 +35,7 @@ async def test_a_published_message_that_is_in_no_topic_is_lost(
 ) -> None:
     """I2."""
     lost = await write(postgres, "k1")
-    await passed(postgres)
+    await move_cursor(postgres)
     found = await run_audit(settings)
     finding = only_finding(found, FindingKind.LOST, "not-in-topic")
     assert (finding.position, finding.key, finding.version) == (lost.position, "k1", lost.version)
@@ -48,11 +48,11 @@ async def test_a_published_message_that_is_in_no_topic_is_lost(
 async def test_a_lost_message_names_the_delivery_that_claims_it(
     settings: Settings, postgres: Connection
 ) -> None:
-    """I2: as after a topic was emptied, or a broker lost what it had acknowledged."""
+    """I2: a topic may have been emptied, or a broker may have lost what it acknowledged."""
     there, lost = await write(postgres, "k1"), await write(postgres, "k1")
-    await passed(postgres)
+    await move_cursor(postgres)
     offset = await send(settings, there.envelope(), there.home)
-    await recorded(postgres, [there, lost], there.home, offset)
+    await record_delivery(postgres, [there, lost], there.home, offset)
     found = await run_audit(settings)
     assert [each.kind for each in found.findings] == [FindingKind.LOST, FindingKind.MISRECORDED]
     claim = found.findings[0].details
@@ -77,7 +77,7 @@ async def test_a_copy_with_another_content_is_altered(
 ) -> None:
     """I5, I13."""
     message = history[5]
-    offset = await send(settings, altered(message.envelope(), **changes), message.home)
+    offset = await send(settings, alter(message.envelope(), **changes), message.home)
     finding = only_finding(await run_audit(settings), FindingKind.ALTERED, why)
     assert (finding.position, finding.id) == (message.position, str(message.id))
     assert where(finding) == (message.home, offset)
@@ -86,13 +86,13 @@ async def test_a_copy_with_another_content_is_altered(
 async def test_extensions_that_were_written_are_the_ones_in_the_topic(
     settings: Settings, postgres: Connection
 ) -> None:
-    """FA9: as the relay sends them; a record without them, or with others, is altered."""
+    """FA9: what a relay sends is right; a record without them, or with others, is altered."""
     written = await write(postgres, "k1", {"tenant": "é ✈", "a1": "x\\y", "correlationid": "c-1"})
     plain = await write(postgres, "k1", {"causationid": "c-1"})
     await relay_all(settings, postgres)
     assert (await run_audit(settings)).findings == []
     await send(settings, written.envelope(), written.home)
-    await send(settings, altered(plain.envelope(), extensions=Extensions({"b": ""})), plain.home)
+    await send(settings, alter(plain.envelope(), extensions=Extensions({"b": ""})), plain.home)
     found = await run_audit(settings)
     whys = [
         (each.position, each.why) for each in found.findings if each.kind is FindingKind.ALTERED
@@ -105,7 +105,7 @@ async def test_a_record_of_a_position_that_no_message_has_is_foreign(
 ) -> None:
     """I3."""
     last = history[-1]
-    ghost = altered(
+    ghost = alter(
         last.envelope(), id=str(uuid4()), position=last.position + 7, sequence=last.version + 1
     )
     offset = await send(settings, ghost, last.home)
@@ -118,9 +118,9 @@ async def test_a_record_of_a_position_that_no_message_has_is_foreign(
 async def test_a_known_version_under_another_id_is_foreign_and_altered(
     settings: Settings, history: list[Message]
 ) -> None:
-    """I3, I13: as when a failover lost the message, and its version was said again."""
+    """I3, I13: a failover may lose the message, and another one then gets its version."""
     known = history[8]
-    offset = await send(settings, altered(known.envelope(), id=str(uuid4())), known.home)
+    offset = await send(settings, alter(known.envelope(), id=str(uuid4())), known.home)
     found = await run_audit(settings)
     assert {(each.kind, each.why) for each in found.findings} == {
         (FindingKind.FOREIGN, "unknown-id"),
@@ -148,7 +148,7 @@ async def test_a_record_without_headers_of_ours_is_foreign(
     value: bytes | None,
     headers: list[tuple[str, bytes]],
 ) -> None:
-    """I3: whatever its bytes are."""
+    """I3: this holds for any bytes."""
     offset = await send_raw(settings, (TOPIC, 2), key, value, headers)
     finding = only_finding(await run_audit(settings), FindingKind.FOREIGN, "no-id")
     assert where(finding) == ((TOPIC, 2), offset)
@@ -160,10 +160,10 @@ async def test_a_version_that_comes_behind_a_higher_one_is_reordered(
 ) -> None:
     """I4."""
     one, two = await write(postgres, "k1"), await write(postgres, "k1")
-    await passed(postgres)
+    await move_cursor(postgres)
     first = await send(settings, two.envelope(), two.home)
     second = await send(settings, one.envelope(), one.home)
-    await recorded(postgres, [one, two], one.home, first)
+    await record_delivery(postgres, [one, two], one.home, first)
     finding = only_finding(
         await run_audit(settings), FindingKind.REORDERED, "after-a-higher-version"
     )
@@ -176,12 +176,12 @@ async def test_a_version_that_comes_behind_a_higher_one_is_reordered(
 async def test_a_key_in_two_partitions_is_reordered(
     settings: Settings, postgres: Connection
 ) -> None:
-    """I4: a reader of one partition knows nothing of the other."""
+    """I4: a reader of one partition does not see the order in the other."""
     strayed = await write(postgres, "k1")
-    await passed(postgres)
+    await move_cursor(postgres)
     elsewhere = (TOPIC, (strayed.home[1] + 1) % 4)
     offset = await send(settings, strayed.envelope(), elsewhere)
-    await recorded(postgres, [strayed], elsewhere, offset)
+    await record_delivery(postgres, [strayed], elsewhere, offset)
     finding = only_finding(await run_audit(settings), FindingKind.REORDERED, "in-two-partitions")
     assert where(finding) == (elsewhere, offset)
     assert finding.position == strayed.position
@@ -220,7 +220,7 @@ async def test_a_record_that_no_delivery_covers_is_misrecorded(
     settings: Settings, postgres: Connection
 ) -> None:
     bare = await write(postgres, "k1")
-    await passed(postgres)
+    await move_cursor(postgres)
     offset = await send(settings, bare.envelope(), bare.home)
     finding = only_finding(await run_audit(settings), FindingKind.MISRECORDED, "no-delivery")
     assert where(finding) == (bare.home, offset)

@@ -13,8 +13,8 @@ from outbox.errors import MessageRejected
 from tests.kit.auditing import MESSAGES, only_finding, run_audit, where
 from tests.kit.planted_records import (
     Message,
-    altered,
-    passed,
+    alter,
+    move_cursor,
     send,
     send_raw,
     write,
@@ -30,8 +30,8 @@ async def test_a_finding_outside_the_range_is_not_reported(
     settings: Settings, postgres: Connection, history: list[Message]
 ) -> None:
     lost = await write(postgres, "k1")
-    await passed(postgres)
-    ghost = altered(lost.envelope(), id=str(uuid4()), position=lost.position + 3, sequence=77)
+    await move_cursor(postgres)
+    ghost = alter(lost.envelope(), id=str(uuid4()), position=lost.position + 3, sequence=77)
     await send(settings, ghost, lost.home)
     before = await run_audit(settings, Range(to_position=history[-1].position))
     assert (before.right, before.findings) == (True, [])
@@ -48,7 +48,7 @@ async def test_a_finding_outside_the_range_is_not_reported(
 async def test_an_alien_record_belongs_to_the_range_of_its_neighbours(
     settings: Settings, postgres: Connection, history: list[Message]
 ) -> None:
-    """It has no position of its own: one between two ranges is of both, and no other of any."""
+    """It has no position of its own: one between two ranges belongs to both, any other to none."""
     first = await write(postgres, "k1")
     one = await send_raw(settings, first.home, b"k1", b"hello", [])
     await relay_all(settings, postgres)
@@ -83,7 +83,7 @@ async def test_a_late_commit_is_found_though_its_position_lies_before_the_range_
 
 
 async def test_times_say_a_range_too(settings: Settings, history: list[Message]) -> None:
-    """By the database's clock; a duration is one before now."""
+    """They are compared with the database's clock; a duration counts back from now."""
     assert (await run_audit(settings, Range(since="1 hours"))).counts.in_topics == MESSAGES
     assert (await run_audit(settings, Range(since="0 seconds"))).counts.committed == 0
     middle = history[20].created_at
@@ -98,12 +98,12 @@ async def test_times_say_a_range_too(settings: Settings, history: list[Message])
 async def test_records_of_dropped_days_are_not_judged(
     settings: Settings, postgres: Connection, history: list[Message]
 ) -> None:
-    """Their day is what tells, not the position: it may lie above one of a day that is still there.
+    """The record's day decides, not its position, which may be above one that is still there.
 
-    A record of today is foreign, though all positions that are left are above its own.
+    A record of today is foreign, although all positions that are left are above its own.
     """
     last = history[-1]
-    gone = altered(
+    gone = alter(
         last.envelope(), id=str(uuid4()), sequence=500, position=last.position - 1,
         time=last.created_at - timedelta(days=40),
     )  # fmt: skip

@@ -57,7 +57,7 @@ def test_a_store_that_cannot_be_compared_is_an_error_beside_the_others(settings:
 
 
 def test_drift_check_compares_the_services_rows_too(settings: Settings, postgres_url: str) -> None:
-    """FB2: exit code 1, and each key by its kind; not where one store is asked for."""
+    """FB2: exit code 1, and each key with its kind; not where `--projection` names one store."""
     with psycopg.connect(postgres_url) as connection:
         connection.execute("INSERT INTO catalog.catalogs VALUES ('c', 'by hand')")
         connection.execute("INSERT INTO catalog.items VALUES ('c', 'i', 'i', 't', '{}')")
@@ -76,7 +76,7 @@ def test_drift_check_compares_the_services_rows_too(settings: Settings, postgres
 
 
 def test_a_folder_that_another_process_holds_is_one_line(settings: Settings) -> None:
-    """FD3: for whoever checks, and for the role that needs it."""
+    """FD3: this holds for commands that check, and for the role that needs the folder."""
     with closing(QdrantClient(path=settings.qdrant_url.removeprefix("file:"))):
         for command, code in (
             (("drift", "check", "--projection", "qdrant"), 2),
@@ -94,7 +94,7 @@ def test_a_folder_that_another_process_holds_is_one_line(settings: Settings) -> 
 
 
 def test_rebuild_status_says_which_stores_did_not_answer(settings: Settings) -> None:
-    """FD4: exit code 2, one line a store, and in JSON too."""
+    """FD4: exit code 2, and one line for each store; JSON has the errors, too."""
     nowhere = {"QDRANT_URL": "http://127.0.0.1:1", "NEO4J_URL": "bolt://127.0.0.1:1"}
     told = run(settings, "consumers", "rebuild", "status", "--json", **nowhere)
     assert told.returncode == 2
@@ -155,7 +155,7 @@ def test_what_cannot_be_told_is_one_line_and_exit_code_2(
 def test_parked_keys_are_listed_and_released_or_discarded_with_a_reason(
     settings: Settings, postgres_url: str
 ) -> None:
-    """R7: audited, and everything only where it is said in so many words."""
+    """R7: each is recorded as an operation, and all keys are touched only with `--all`."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(PARK)
         listed = json.loads(run(settings, "outbox", "parked", "list", "--json").stdout)

@@ -118,7 +118,7 @@ async def test_an_orphan_prepared_transaction_is_listed_with_its_gid(
 
 
 async def test_a_server_that_does_not_sync_is_a_failure_in_production(settings: Settings) -> None:
-    """P12, and what else a server can be told."""
+    """P12, and other settings of a server."""
     values = {
         "fsync": "off", "full_page_writes": "off", "autovacuum": "off", "synchronous_commit": "off",
         "max_connections": "12",

@@ -1,4 +1,4 @@
-"""Replay: published messages again, as duplicates; chosen, bounded, interruptible, recorded."""
+"""What a replay publishes: exactly what was selected and acknowledged before, as duplicates."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ Connection = psycopg.AsyncConnection
 async def test_a_replay_says_the_same_again_on_the_same_partition(
     settings: Settings, postgres: Connection
 ) -> None:
-    """I4, I5: after the first ones, in the order of each key's versions; nothing else changes."""
+    """I4, I5: they stand behind the first ones, in order of versions; nothing else changes."""
     await publish(postgres, MESSAGES)
     await relay_all(settings, postgres)
     before = {each.envelope.id: each for each in await read_topic(settings)}
@@ -59,7 +59,7 @@ async def test_a_replay_says_the_same_again_on_the_same_partition(
 
 
 async def test_what_is_selected_is_what_is_said(settings: Settings, postgres: Connection) -> None:
-    """O1: by key, type, time and position; the preview counts the same."""
+    """O1: messages are selected by key, type, time and position; the preview counts the same."""
     await publish(postgres, MESSAGES)
     await relay_all(settings, postgres)
     at = await read_times(postgres)
@@ -100,11 +100,11 @@ LATE = "SELECT outbox.publish('test.note', 'late', 'test.noted.v1', '{}')"
 async def test_what_was_never_acknowledged_is_not_said_by_a_replay(
     settings: Settings, postgres: Connection
 ) -> None:
-    """I4: pending, parked and discarded messages: a replay would be their first occurrence."""
+    """I4: a replay would be the first occurrence of a pending, parked or discarded message."""
     for key in ("k1", "k2"):
         await postgres.execute(PARK, [key])
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as late:
-        await late.execute(LATE)  # has its position, and commits when the relay has passed that
+        await late.execute(LATE)  # it draws a position, and commits when the relay has passed it
         await publish(postgres, MESSAGES)
         with pytest.raises(MessageRejected):
             await record_replay(postgres)
@@ -130,7 +130,7 @@ async def test_what_was_never_acknowledged_is_not_said_by_a_replay(
 async def test_what_retention_kept_is_said_with_a_new_timestamp_and_its_own_time(
     settings: Settings, postgres: Connection
 ) -> None:
-    """O3: older than any retention: its day is dropped, and only each key's latest is left."""
+    """O3: a day older than retention is dropped, and only each key's latest message is left."""
     await past_day(postgres, 40)
     await publish_aged(postgres, 40, "a", "b", "a")
     await all_published(postgres)

@@ -42,7 +42,7 @@ async def test_the_audit_finds_a_replayed_topic_right(
 async def test_the_audit_takes_what_its_topic_no_longer_held_for_no_reordering(
     settings: Settings, postgres: Connection
 ) -> None:
-    """O3: as if the topic's own retention had removed version 1: its replay stands behind 2.
+    """O3: the topic's retention has removed version 1, whose replay then stands behind 2.
 
     The removal is a stand-in: the cursor is moved past a message that was never sent.
     """

@@ -1,4 +1,4 @@
-"""`outbox replay` and `consumers replay-preview` as a person meets them."""
+"""`outbox replay` and `consumers replay-preview` as an operator meets them."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 def told(settings: Settings, *arguments: str, code: int = 0) -> Any:
-    """The one line of JSON that `outbox replay` prints."""
+    """Run `outbox replay` and return the line of JSON that it prints."""
     ran = run(settings, "outbox", "replay", *arguments, "--json")
     assert ran.returncode == code, ran.stderr
     return json.loads(ran.stdout)
@@ -63,7 +63,7 @@ async def test_a_replay_from_its_preview_to_its_end(
 
 
 async def test_what_cannot_be_meant_is_refused(settings: Settings, postgres: Connection) -> None:
-    """O1: nothing said, nothing there, a consumer that nobody is, a replay that is not."""
+    """O1: no selection, nothing selected, an unknown consumer, a replay that does not exist."""
     await publish(postgres, 5)
     await relay_all(settings, postgres)
     why = ("--reason", "ticket 7")
@@ -89,7 +89,7 @@ def item(number: int) -> StreamKey:
 
 
 class Shows(MemoryProjection):
-    """A store that shows what a test says."""
+    """A store that holds what a test gives it."""
 
     def __init__(self, *entries: Entry) -> None:
         super().__init__([ItemEvent.aggregate], [ItemEvent.topic])

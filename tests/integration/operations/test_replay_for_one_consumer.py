@@ -27,7 +27,7 @@ Connection = psycopg.AsyncConnection
 
 
 class Named(MemoryProjection):
-    """A consumer of its own."""
+    """A consumer with a name of its own, which counts what it applies."""
 
     def __init__(self, name: str) -> None:
         super().__init__([ItemEvent.aggregate], [ItemEvent.topic])
@@ -49,7 +49,7 @@ SELECT outbox.publish('catalog.item', 'c/' || n % 5, 'catalog.item-upserted.v1',
 async def test_a_replay_for_one_consumer_is_passed_over_by_the_others(
     settings: Settings, postgres: Connection
 ) -> None:
-    """Its store lost everything; another store, that lost everything too, stays as it is."""
+    """Its store had lost everything; another store that had, too, stays as it is."""
     one, other = Named("one"), Named("other")
     roles = (Relay(settings), projecting(settings, one), projecting(settings, other))
     async with running(*roles):
@@ -93,7 +93,7 @@ LETTERS = "SELECT count(*) FROM outbox.dead_letters WHERE consumer = 'other'"
 async def test_a_replay_for_one_consumer_does_not_wait_at_another_ones_parked_key(
     settings: Settings, postgres: Connection
 ) -> None:
-    """I12: whoever has nothing to do with it has no letters of it either."""
+    """I12: a consumer for which a record is not meant gets no dead letter of it either."""
     await postgres.execute(LETTER)
     await postgres.execute(UPSERT)
     await relay_all(settings, postgres)

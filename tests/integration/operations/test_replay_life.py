@@ -36,7 +36,7 @@ Connection = psycopg.AsyncConnection
 async def test_a_replay_is_paused_resumed_and_cancelled_by_a_person(
     settings: Settings, postgres: Connection
 ) -> None:
-    """At 20 messages a second; who, why and what is an operation each time."""
+    """At 20 messages a second; each change is recorded with operator, action and reason."""
     await publish(postgres, MESSAGES)
     await relay_all(settings, postgres)
     replay = await record_replay(postgres, rate=20)
@@ -73,7 +73,7 @@ async def test_a_replay_is_paused_resumed_and_cancelled_by_a_person(
 async def test_it_keeps_to_its_rate_and_goes_on_after_a_stop(
     settings: Settings, postgres: Connection
 ) -> None:
-    """A stop keeps the checkpoint: nothing is said a third time."""
+    """A stop writes the checkpoint: nothing is replayed twice."""
     await publish(postgres, MESSAGES)
     await relay_all(settings, postgres)
     replay = await record_replay(postgres, rate=20)
@@ -99,7 +99,7 @@ async def test_it_keeps_to_its_rate_and_goes_on_after_a_stop(
 async def test_two_processes_at_one_replay_take_turns(
     settings: Settings, postgres: Connection
 ) -> None:
-    """The second stands by, and finds it done; nothing is said twice."""
+    """The others stand by, and find it done; nothing is replayed twice."""
     await publish(postgres, MESSAGES)
     await relay_all(settings, postgres)
     replay = await record_replay(postgres, rate=60)
@@ -113,7 +113,7 @@ async def test_two_processes_at_one_replay_take_turns(
 async def test_a_process_whose_turn_is_over_moves_no_checkpoint(
     settings: Settings, postgres: Connection
 ) -> None:
-    """It was stopped for longer than its lease, say; the next one has begun."""
+    """It may have been stopped for longer than its lease, and the next one has begun."""
     await publish(postgres, 5)
     await relay_all(settings, postgres)
     replay = await record_replay(postgres)
@@ -138,7 +138,7 @@ async def test_a_process_whose_turn_is_over_moves_no_checkpoint(
 async def test_the_closing_line_of_a_replay_says_what_it_is(
     settings: Settings, postgres: Connection
 ) -> None:
-    """FD4: done, and not the status that it had a moment before."""
+    """FD4: it says `done`, not the status of a moment before."""
     await publish(postgres, MESSAGES)
     await relay_all(settings, postgres)
     with captured(replay_module) as lines:
