@@ -19,7 +19,7 @@ from outbox.kafka import count_unread
 from stack.part import GraphPart
 from tests.faults.qdrant.test_qdrant_runner import send
 from tests.kit.load.roles import projecting, running
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio

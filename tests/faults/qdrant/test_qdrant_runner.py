@@ -20,7 +20,7 @@ from schemas.catalog import COLLECTION, ItemEvent
 from schemas.envelope import Envelope
 from stack.demo.upstream import record_of
 from tests.kit.load.roles import running, send_records
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder
 from tests.kit.projections.qdrant_stores import over_http, scripted
 from tests.kit.qdrant.server import QdrantServer

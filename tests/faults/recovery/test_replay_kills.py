@@ -16,7 +16,7 @@ from outbox.runtime.failpoints import Failpoint
 from tests.faults.relay.test_failpoint_kills import points, writing
 from tests.kit.load.kills import KILLS, Killer, reported
 from tests.kit.load.roles import running
-from tests.kit.replaying import Seen, read_topic, record_replay, relay_all, run_replay
+from tests.kit.operations.replaying import Seen, read_topic, record_replay, relay_all, run_replay
 from tests.kit.verdicts.history import TOPIC
 from tests.kit.verdicts.witness import Witness
 

@@ -24,7 +24,7 @@ from tests.kit.load.kills import SEED
 from tests.kit.load.length import seconds
 from tests.kit.load.roles import projecting, running
 from tests.kit.load.writer import ended
-from tests.kit.replaying import FAST, record_replay, run_replay
+from tests.kit.operations.replaying import FAST, record_replay, run_replay
 from tests.kit.verdicts.witness import Witness
 from tests.kit.waiting import until
 

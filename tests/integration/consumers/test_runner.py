@@ -17,7 +17,7 @@ from schemas.catalog import ItemUpserted
 from schemas.envelope import Envelope
 from schemas.wire import encode
 from tests.kit.load.roles import running, send_records
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,8 @@ from outbox.doctor import CHECKS, Severity, diagnose
 from outbox.relay.relay import Relay
 from outbox.status import read_status
 from tests.conftest import Servers
-from tests.kit.command_line import NOWHERE, run
 from tests.kit.load.roles import running
+from tests.kit.operations.command_line import NOWHERE, run
 from tests.kit.proxies.kafka_proxy import KafkaProxy
 from tests.kit.proxies.toxics import Timeout
 from tests.kit.waiting import until

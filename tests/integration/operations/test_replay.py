@@ -14,7 +14,7 @@ from outbox.replay.source import ReplaySelection
 from outbox.retention.retention import Retention
 from tests.kit.aged import all_published, fetch, past_day, publish_aged
 from tests.kit.load.roles import running
-from tests.kit.replaying import (
+from tests.kit.operations.replaying import (
     ALL,
     LONG,
     MESSAGES,

@@ -8,7 +8,7 @@ from outbox.audit.audit import audit
 from outbox.audit.scope import Range
 from outbox.postgres.connection import connect
 from tests.kit.aged import all_published
-from tests.kit.replaying import (
+from tests.kit.operations.replaying import (
     MESSAGES,
     publish,
     read_topic,

@@ -13,8 +13,8 @@ from consumers.projections.projection import Entry, StreamKey
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
 from schemas.catalog import ItemEvent
-from tests.kit.command_line import run
-from tests.kit.replaying import TOPIC, list_replayed, publish, read_topic, relay_all
+from tests.kit.operations.command_line import run
+from tests.kit.operations.replaying import TOPIC, list_replayed, publish, read_topic, relay_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 

@@ -13,7 +13,7 @@ from outbox.relay.relay import Relay
 from schemas.catalog import ItemEvent
 from tests.kit.aged import fetch
 from tests.kit.load.roles import projecting, running
-from tests.kit.replaying import (
+from tests.kit.operations.replaying import (
     LONG,
     record_replay,
     relay_all,

@@ -13,7 +13,7 @@ from outbox.replay.replayer import Replayer
 from outbox.replay.requests import cancel, find, list_replays, pause, resume
 from tests.kit.aged import fetch
 from tests.kit.captured import captured
-from tests.kit.replaying import (
+from tests.kit.operations.replaying import (
     ALL,
     FAST,
     LONG,

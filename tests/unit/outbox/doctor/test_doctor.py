@@ -14,7 +14,7 @@ from outbox.doctor.publications import Publications
 from outbox.doctor.schema import Ownership, Rights
 from outbox.doctor.transactions import OpenTransaction, PreparedTransaction
 from outbox.kafka import Configuration
-from tests.kit.doctor_readings import (
+from tests.kit.operations.doctor_readings import (
     DAYS,
     DEFAULTS,
     DEVELOPMENT,

@@ -9,7 +9,7 @@ from outbox.doctor import topics as of_topics
 from outbox.kafka import ClusterState, Configuration
 from outbox.kafka.cluster import UNSUPPORTED
 from outbox.settings import Settings
-from tests.kit.doctor_readings import (
+from tests.kit.operations.doctor_readings import (
     BROKER,
     FAILURE,
     OK,

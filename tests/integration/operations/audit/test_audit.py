@@ -13,9 +13,9 @@ from outbox.audit.findings import FindingKind
 from outbox.audit.scope import AuditScope, Range, read_scope
 from outbox.operations import Operation
 from outbox.relay.parked_repair import ParkedSelection, discard
-from tests.kit.auditing import MESSAGES, only_finding, run_audit, where
-from tests.kit.command_line import run
-from tests.kit.planted_records import (
+from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
+from tests.kit.operations.command_line import run
+from tests.kit.operations.planted_records import (
     TOPIC,
     Message,
     move_cursor,
@@ -24,7 +24,7 @@ from tests.kit.planted_records import (
     send,
     write,
 )
-from tests.kit.replaying import relay_all
+from tests.kit.operations.replaying import relay_all
 from tests.kit.verdicts.history import write as write_history
 
 pytestmark = pytest.mark.anyio

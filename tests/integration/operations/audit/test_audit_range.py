@@ -10,8 +10,8 @@ from consumers.settings import Settings
 from outbox.audit.findings import FindingKind
 from outbox.audit.scope import Range
 from outbox.errors import MessageRejected
-from tests.kit.auditing import MESSAGES, only_finding, run_audit, where
-from tests.kit.planted_records import (
+from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
+from tests.kit.operations.planted_records import (
     Message,
     alter,
     move_cursor,
@@ -19,7 +19,7 @@ from tests.kit.planted_records import (
     send_raw,
     write,
 )
-from tests.kit.replaying import relay_all
+from tests.kit.operations.replaying import relay_all
 
 pytestmark = pytest.mark.anyio
 

@@ -4,8 +4,8 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
-from tests.kit.auditing import leave_right_history
-from tests.kit.planted_records import Message
+from tests.kit.operations.auditing import leave_right_history
+from tests.kit.operations.planted_records import Message
 
 
 @pytest.fixture

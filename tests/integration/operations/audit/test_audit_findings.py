@@ -11,8 +11,8 @@ import pytest
 from consumers.settings import Settings
 from outbox.audit.findings import FindingKind
 from schemas.extensions import Extensions
-from tests.kit.auditing import MESSAGES, only_finding, run_audit, where
-from tests.kit.planted_records import (
+from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
+from tests.kit.operations.planted_records import (
     TOPIC,
     Message,
     alter,
@@ -22,7 +22,7 @@ from tests.kit.planted_records import (
     send_raw,
     write,
 )
-from tests.kit.replaying import relay_all
+from tests.kit.operations.replaying import relay_all
 
 pytestmark = pytest.mark.anyio
 
