@@ -14,7 +14,7 @@ def test_a_table_shows_brackets_as_they_are(key: str, capsys: pytest.CaptureFixt
     assert f" {key} " in capsys.readouterr().out
 
 
-def test_a_finding_cannot_write_to_the_terminal_but_for_describe() -> None:
+def test_a_finding_cannot_write_to_the_terminal_but_for_words() -> None:
     check = Check("a-check", SeverityPolicy.MILD, "nothing", "nothing")
     finding = CheckResult(check, Severity.WARNING, "by \x1b[2Jmönch\n", subject="gid\u202e")
     assert _describe(finding) == "gid\\u202e: by \\x1b[2Jmönch\\n"
