@@ -1,6 +1,6 @@
-"""Doctor's page: the table of all checks in docs/doctor.md, written from the checks themselves.
+"""Writes the table of all checks in docs/doctor.md from the checks themselves.
 
-Everything outside the table is written by hand and kept. With --check nothing is written, and exit
+Everything outside the table is written by hand and stays. With --check nothing is written, and exit
 code 1 says that the page is stale.
 """
 
@@ -21,19 +21,25 @@ TABLE = re.compile(r"(^## Checks\n\n)(?:\|[^\n]*\n)*", flags=re.MULTILINE)
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 
-def row(check: Check) -> str:
-    cells = (f"`{check.name}`", check.policy.value, plain(check.expected), plain(check.repair))
+def render_row(check: Check) -> str:
+    """Return the line of the table for this check."""
+    cells = (
+        f"`{check.name}`",
+        check.policy.value,
+        escape_markdown(check.expected),
+        escape_markdown(check.repair),
+    )
     return f"| {' | '.join(cells)} |\n"
 
 
-def plain(text: str) -> str:
-    """As Markdown that shows it as it is."""
+def escape_markdown(text: str) -> str:
+    """Return Markdown that shows the text as it is."""
     return re.sub(r"([|<*])", r"\\\1", text)
 
 
-def filled(document: str, checks: Iterable[Check] = CHECKS) -> str:
-    """The document with its table renewed."""
-    table = HEAD + "".join(map(row, checks))
+def fill(document: str, checks: Iterable[Check] = CHECKS) -> str:
+    """Return the document with its table renewed; BadParameter where it has no such heading."""
+    table = HEAD + "".join(map(render_row, checks))
     renewed, count = TABLE.subn(lambda match: match[1] + table, document)
     if count != 1:
         raise typer.BadParameter("docs/doctor.md needs one heading `## Checks`")
@@ -46,7 +52,7 @@ def main(
 ) -> None:
     """Write the table of checks into docs/doctor.md."""
     document = FILE.read_text(encoding="utf-8")
-    renewed = filled(document)
+    renewed = fill(document)
     if not check:
         FILE.write_text(renewed, encoding="utf-8")
     elif renewed != document:

@@ -66,7 +66,7 @@ async def _engine(folder: Path, settings: StackSettings) -> AsyncIterator[Vector
     own = folder / secrets.token_hex(4)
     (own / "data").mkdir(parents=True)
     (port,) = free_ports(1)
-    serve = ("-m", "tests.kit.servers.qdrant_server", str(own / "data"), str(port))
+    serve = ("-m", "tests.kit.qdrant.server", str(own / "data"), str(port))
     program = Program(
         name="qdrant",
         argv=(sys.executable, *serve),

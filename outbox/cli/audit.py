@@ -2,7 +2,6 @@
 
 import json as to_json
 from dataclasses import asdict
-from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -12,18 +11,20 @@ from outbox.audit.audit import audit as compare
 from outbox.audit.findings import AuditFinding
 from outbox.audit.scope import Range
 from outbox.cli.console import Json, ask
-from outbox.cli.number import FromPosition, ToPosition, time_ago
+from outbox.cli.number import FromPosition, ToPosition
 from outbox.cli.progress_bar import show_progress
-from outbox.cli.selection import DURATION, UNITS
-from outbox.escape import escape
+from outbox.cli.times import parse_time_or_interval
 from outbox.runtime.lifecycle import calm_the_collector
 from outbox.runtime.output import print_table, say_json
 from outbox.settings import Settings
 
 EXIT_FOUND = 1
 
-Since = Annotated[str | None, typer.Option(help="An ISO time (UTC where it does not say), or 1h.")]
-Until = Annotated[str | None, typer.Option(help="Likewise; not itself included.")]
+Since = Annotated[
+    str | None,
+    typer.Option(help="From this ISO time on (UTC if it names no zone), or so long ago: 1h."),
+]
+Until = Annotated[str | None, typer.Option(help="Before such a time, which is not included.")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Only this topic; repeatable.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Findings of each kind to show.")]
 
@@ -44,7 +45,10 @@ def audit(
     """
     settings = Settings()
     calm_the_collector()
-    asked = Range(from_position, to_position, _time(since), _time(until), topic)
+    asked = Range(
+        from_position, to_position,
+        parse_time_or_interval(since), parse_time_or_interval(until), topic,
+    )  # fmt: skip
     with show_progress("records read", quiet=json) as on_progress:
         found = ask(
             settings, lambda connection: compare(connection, settings, asked, limit, on_progress)
@@ -52,34 +56,19 @@ def audit(
     if json:
         say_json(asdict(found) | {"right": found.right})
     else:
-        _print(found)
+        _print_audit(found)
     raise typer.Exit(0 if found.right else EXIT_FOUND)
 
 
-def _time(said: str | None) -> datetime | str | None:
-    """An instant, or a duration as PostgreSQL reads it."""
-    if said is None:
-        return None
-    try:
-        if match := DURATION(said):
-            time_ago(timedelta(**{UNITS[match[2]]: int(match[1])}))
-            return f"{match[1]} {UNITS[match[2]]}"
-        return datetime.fromisoformat(said)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{escape(said)}: neither an ISO time nor a duration as 90s or 1h"
-        ) from None
-
-
-def _print(found: Audit) -> None:
+def _print_audit(found: Audit) -> None:
     rows = [(name.replace("_", " "), f"{count:,}") for name, count in asdict(found.counts).items()]
     print_table(("audit", "messages"), rows)
     if found.findings:
         columns = ("found", "why", "position", "key", "version", "id", "where", "term", "evidence")
-        print_table(columns, map(_cells, found.findings))
+        print_table(columns, map(_render_row, found.findings))
 
 
-def _cells(finding: AuditFinding) -> tuple[object, ...]:
+def _render_row(finding: AuditFinding) -> tuple[object, ...]:
     where = f"{finding.topic}/{finding.partition}/{finding.offset}"
     evidence = to_json.dumps(finding.details) if finding.details else ""
     return (

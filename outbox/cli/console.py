@@ -1,4 +1,4 @@
-"""What the commands of every subject share: `--json`, a reason, a connection, a table."""
+"""What the commands of every subject share: common options, a connection, an orderly halt."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,16 +13,19 @@ from outbox.runtime.lifecycle import EXIT_HALTED, answer
 from outbox.runtime.output import complain, print_table
 from outbox.settings import Settings
 
-__all__ = ["Json", "Reason", "ask", "print_table", "report_halt"]
+__all__ = ["DryRun", "Json", "Reason", "ask", "print_table", "report_halt"]
 
 T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only tell what would be done; change nothing.")
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the operation.")]
 
 
 @contextmanager
 def report_halt() -> Iterator[None]:
-    """What only a person can repair is one line, and exit code 3."""
+    """Turn Halted, which only an operator can repair, into one line and exit code 3."""
     try:
         yield
     except Halted as error:
@@ -31,10 +34,13 @@ def report_halt() -> Iterator[None]:
 
 
 def ask(settings: Settings, question: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
-    """What it answers, over a connection of its own in autocommit."""
+    """Return the answer to `question`, which gets a connection of its own in autocommit.
 
-    async def connected() -> T:
+    An error of PostgreSQL or Kafka ends the program with one line and exit code 2.
+    """
+
+    async def connect_and_ask() -> T:
         async with await connect_command(settings, "command") as connection:
             return await question(connection)
 
-    return answer(settings, connected())
+    return answer(settings, connect_and_ask())

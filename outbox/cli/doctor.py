@@ -21,32 +21,32 @@ def doctor(json: Json = False) -> None:
     if json:
         say_json(diagnosis.plain())
     else:
-        _print(diagnosis)
+        _print_diagnosis(diagnosis)
     raise typer.Exit(1 if diagnosis.failed else 0)
 
 
-def _print(diagnosis: Diagnosis) -> None:
-    print_table(("", "check", "found"), [_row(finding) for finding in diagnosis.findings])
+def _print_diagnosis(diagnosis: Diagnosis) -> None:
+    print_table(("", "check", "found"), [_render_row(finding) for finding in diagnosis.findings])
     for finding in diagnosis.findings:
         if finding.severity is not Severity.OK:
-            say(*_paragraph(finding))
+            say(*_describe_repair(finding))
     counts = ", ".join(f"{diagnosis.count(severity)} {severity}" for severity in Severity)
     say(f"{counts} (profile {diagnosis.profile})")
 
 
-def _row(finding: CheckResult) -> tuple[str, str, str]:
-    return finding.severity, finding.check.name, _words(finding)
+def _render_row(finding: CheckResult) -> tuple[str, str, str]:
+    return finding.severity, finding.check.name, _describe(finding)
 
 
-def _paragraph(finding: CheckResult) -> tuple[str, ...]:
+def _describe_repair(finding: CheckResult) -> tuple[str, ...]:
     return (
-        f"{finding.severity} {finding.check.name}: {_words(finding)}",
+        f"{finding.severity} {finding.check.name}: {_describe(finding)}",
         f"  expected: {finding.check.expected}",
         f"  repair: {finding.check.repair}",
         "",
     )
 
 
-def _words(finding: CheckResult) -> str:
-    """On one line: names of programs, slots and transactions may hold anything."""
+def _describe(finding: CheckResult) -> str:
+    """Return subject and finding on one line; names in them may hold any characters."""
     return escape(": ".join(part for part in (finding.subject, finding.found) if part))

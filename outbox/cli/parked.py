@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from outbox.cli.console import Json, Reason, ask
+from outbox.cli.console import DryRun, Json, Reason, ask
 from outbox.errors import DependencyDown
 from outbox.kafka import existing_topics
 from outbox.kafka.errors import TOPIC_MISSING
@@ -22,7 +22,6 @@ Aggregate = Annotated[str | None, typer.Option(help="Only keys of this aggregate
 Key = Annotated[str | None, typer.Option(help="Only this key.")]
 Topic = Annotated[str | None, typer.Option(help="Only keys refused by this topic.")]
 All = Annotated[bool, typer.Option("--all", help="Every parked key.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be touched.")]
 LOOK_SECONDS = 5.0
 Repair = Callable[[psycopg.AsyncConnection[Any], ParkedSelection, Operation], Awaitable[int]]
 
@@ -35,16 +34,15 @@ def list_command(
     selection = ParkedSelection(aggregate, key, topic)
     settings = Settings()
 
-    async def found(connection: psycopg.AsyncConnection[Any]) -> tuple[list[ParkedKey], set[str]]:
+    async def read(connection: psycopg.AsyncConnection[Any]) -> tuple[list[ParkedKey], set[str]]:
         parked = await list_parked(connection, selection)
-        return parked, await _appeared(settings, parked)
+        return parked, await _read_appeared(settings, parked)
 
-    parked, appeared = ask(settings, found)
+    parked, appeared = ask(settings, read)
     if json:
-        shown = [asdict(each) | {"topic_exists": _exists_now(each, appeared)} for each in parked]
-        say_json(shown)
+        say_json([asdict(each) | {"topic_exists": _exists_now(each, appeared)} for each in parked])
     else:
-        _print(parked)
+        _print_parked(parked)
         _advise(parked, appeared)
 
 
@@ -59,7 +57,7 @@ def release_command(
     json: Json = False,
 ) -> None:
     """Try again, from the refused message on, in order."""
-    selection = _selection(aggregate, key, topic, all_keys)
+    selection = _build_selection(aggregate, key, topic, all_keys)
     _repair("parked release", release, selection, reason, dry_run=dry_run, json=json)
 
 
@@ -74,14 +72,14 @@ def discard_command(
     json: Json = False,
 ) -> None:
     """Never publish the refused message; try what waits behind it."""
-    selection = _selection(aggregate, key, topic, all_keys)
+    selection = _build_selection(aggregate, key, topic, all_keys)
     _repair("parked discard", discard, selection, reason, dry_run=dry_run, json=json)
 
 
-def _selection(
+def _build_selection(
     aggregate: str | None, key: str | None, topic: str | None, all_keys: bool
 ) -> ParkedSelection:
-    """Everything only where it is said in so many words."""
+    """Return what the options select; all keys only with `--all`."""
     if (aggregate or key or topic) is None and not all_keys:
         raise typer.BadParameter("say which: --aggregate, --key, --topic or --all")
     return ParkedSelection(aggregate, key, topic)
@@ -96,24 +94,25 @@ def _repair(
     dry_run: bool,
     json: bool,
 ) -> None:
+    """Release or discard what is selected, or only count it, and print how many keys that is."""
     settings = Settings()
     operation = Operation(settings.operator, action, str(selection), reason)
 
-    async def touch(connection: psycopg.AsyncConnection[Any]) -> int:
+    async def repair_or_count(connection: psycopg.AsyncConnection[Any]) -> int:
         if dry_run:
-            found = await list_parked(connection, selection)
-            return sum(not each.released for each in found)
+            parked = await list_parked(connection, selection)
+            return sum(not each.released for each in parked)
         return await repair(connection, selection, operation)
 
-    keys = ask(settings, touch)
+    keys = ask(settings, repair_or_count)
     if json:
         say_json({"keys": keys, "dry_run": dry_run})
     else:
         say(f"{keys} keys{' would be touched' if dry_run else ''}")
 
 
-async def _appeared(settings: Settings, parked: Iterable[ParkedKey]) -> set[str]:
-    """Topics whose absence parked keys, and that are there by now; none where Kafka is away."""
+async def _read_appeared(settings: Settings, parked: Iterable[ParkedKey]) -> set[str]:
+    """Return the topics whose absence parked keys and that exist by now; none if Kafka is down."""
     missing = {each.topic for each in parked if _waits_for_topic(each)}
     if not missing:
         return set()
@@ -133,7 +132,7 @@ def _exists_now(parked: ParkedKey, appeared: Collection[str]) -> bool:
 
 
 def _advise(parked: Iterable[ParkedKey], appeared: Collection[str]) -> None:
-    """On the standard error: the table is the answer, and this is about it."""
+    """Say on standard error, beside the table, what to do about missing topics."""
     waited_for = {each.topic for each in parked if _waits_for_topic(each)}
     for topic in sorted(waited_for & set(appeared)):
         release = f'python -m outbox parked release --topic {topic} --reason "the topic exists"'
@@ -143,7 +142,7 @@ def _advise(parked: Iterable[ParkedKey], appeared: Collection[str]) -> None:
         complain(f"topic {topic} is missing: {create}, then release its keys")
 
 
-def _print(parked: list[ParkedKey]) -> None:
+def _print_parked(parked: list[ParkedKey]) -> None:
     columns = ("aggregate", "key", "topic", "reason", "attempts", "messages", "parked at")
     rows = [
         (p.aggregate, p.key, p.topic, p.reason, p.attempts, p.messages, p.parked_at) for p in parked

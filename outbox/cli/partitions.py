@@ -11,7 +11,7 @@ import structlog
 import typer
 from rich.text import Text
 
-from outbox.cli.console import Json, Reason, ask
+from outbox.cli.console import DryRun, Json, Reason, ask
 from outbox.escape import escape
 from outbox.operations import Operation
 from outbox.retention.create_ahead import create_day_partitions
@@ -21,10 +21,11 @@ from outbox.retention.retention import Retention
 from outbox.runtime.output import print_table, say, say_json, terminal
 from outbox.settings import Settings
 
-app = typer.Typer(help="The days of outbox.messages: made ahead, dropped after retention.")
+app = typer.Typer(
+    help="The daily partitions of outbox.messages: made ahead, dropped after retention."
+)
 log = structlog.get_logger()
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be dropped.")]
 Older = Annotated[
     int | None,
     typer.Option(
@@ -36,25 +37,25 @@ EXIT_LEFT = 1
 
 @app.callback(invoke_without_command=True)
 def partitions(context: typer.Context, json: Json = False) -> None:
-    """Show them, where no command is given."""
+    """Show the partitions, where no command is given."""
     if context.invoked_subcommand is None:
         list_command(json)
 
 
 @app.command("list")
 def list_command(json: Json = False) -> None:
-    """Show each day: how large it is, whether all of it is published, whether it is due."""
+    """Show each one: how large it is, whether all of it is published, whether it is due."""
     settings = Settings()
     found = ask(settings, lambda connection: read_report(connection, settings.retention_days))
     if json:
         say_json(asdict(found))
     else:
-        _print(found)
+        _print_report(found)
 
 
 @app.command("create")
 def create_command(json: Json = False) -> None:
-    """Make the days ahead that are missing, as the leading relay does by itself."""
+    """Make the partitions ahead that are missing, as the leading relay does by itself."""
     settings = Settings()
     days = settings.partitions_ahead_days
     made = ask(settings, lambda connection: create_day_partitions(connection, days))
@@ -70,31 +71,32 @@ def prune_command(
     if older_than_days is not None:
         settings = settings.model_copy(update={"retention_days": older_than_days})
     operation = Operation(settings.operator, "partitions prune", "", reason)
-    with _telling() as on_progress:
+    with _show_pruning() as on_progress:
 
         async def prune(connection: psycopg.AsyncConnection[Any]) -> PruneResult:
             retention = Retention(connection, settings, operation, on_progress=on_progress)
             return await (retention.preview() if dry_run else retention.prune())
 
         pruned = ask(settings, prune)
-    _tell_pruned(pruned, dry_run=dry_run, json=json)
+    _print_result(pruned, dry_run=dry_run, json=json)
     sys.exit(EXIT_LEFT if pruned.left else 0)
 
 
-def _tell_pruned(pruned: PruneResult, *, dry_run: bool, json: bool) -> None:
+def _print_result(pruned: PruneResult, *, dry_run: bool, json: bool) -> None:
     if json:
-        told = {"dropped": pruned.dropped, "left": pruned.left, "dry_run": dry_run}
+        result = {"dropped": pruned.dropped, "left": pruned.left, "dry_run": dry_run}
         counts = {name: getattr(pruned, name) for name in ("late", "kept", "deliveries", "ids")}
-        say_json(told | {"deleted": counts})
+        say_json(result | {"deleted": counts})
         return
     done = "would be dropped" if dry_run else "dropped"
     print_table(("day", "outcome"), [(each.day, each.why_not or done) for each in pruned.days])
-    say(f"{pruned.late} late messages {'are past retention' if dry_run else 'deleted'}")
+    past = "are past retention" if dry_run else "deleted"
+    say(f"{pruned.late} rows of the default partition {past}")
 
 
 @contextmanager
-def _telling() -> Iterator[Callable[[str], None]]:
-    """What is being done: on a terminal in place, and otherwise in the log."""
+def _show_pruning() -> Iterator[Callable[[str], None]]:
+    """Yield what reports the progress: in place on a terminal, and otherwise in the log."""
     if not sys.stderr.isatty():
         yield lambda text: log.info("pruning", at=text)
         return
@@ -102,11 +104,11 @@ def _telling() -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(Text(escape(f"pruning: {text}")))
 
 
-def _print(found: RetentionReport) -> None:
+def _print_report(found: RetentionReport) -> None:
     columns = ("day", "messages", "bytes", "published", "parked", "due")
     rows = [
         (each.day, each.messages, each.bytes, each.published, each.parked, each.due)
         for each in found.days
     ]
     print_table(columns, rows)
-    say(f"{found.kept} latest messages kept, of days that were dropped")
+    say(f"{found.kept} compacted messages: the latest of their keys, from dropped partitions")

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, lines of log elsewhere; on standard error."""
+"""The progress of a long command on standard error: a bar on a terminal, elsewhere log lines."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,17 +11,17 @@ from outbox.runtime.output import terminal
 
 log = structlog.get_logger()
 
-LOGGED_SHARE = 0.1
+LOGGED_SHARE = 0.1  # of the whole, between two lines of the log
 
-OnProgress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]  # how many are done, and of how many
 
 
 @contextmanager
 def show_progress(what: str, *, quiet: bool) -> Iterator[OnProgress]:
-    """Tell it how many are done, of how many; `quiet` says nothing to a terminal."""
+    """Yield what reports the progress; `quiet` draws no bar on a terminal."""
     console = terminal(error=True)
     if quiet or not console.is_terminal:
-        yield _logged(what)
+        yield _log_progress(what)
         return
     columns = (
         TextColumn(escape(what), markup=False),
@@ -29,12 +29,12 @@ def show_progress(what: str, *, quiet: bool) -> Iterator[OnProgress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as shown:
-        bar = shown.add_task(what)
-        yield lambda done, whole: shown.update(bar, completed=done, total=whole)
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(what)
+        yield lambda done, whole: progress.update(bar, completed=done, total=whole)
 
 
-def _logged(what: str) -> OnProgress:
+def _log_progress(what: str) -> OnProgress:
     logged = 0.0
 
     def on_progress(done: int, whole: int) -> None:

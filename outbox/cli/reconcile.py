@@ -2,22 +2,17 @@
 
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated
 
-import typer
-
-from outbox.cli.console import Json, Reason, ask
+from outbox.cli.console import DryRun, Json, Reason, ask
 from outbox.cursor.reconcile import Remedy, preview_reconcile
 from outbox.cursor.reconcile import reconcile as repair
 from outbox.operations import Operation
 from outbox.runtime.output import print_table, say, say_json
 from outbox.settings import Settings
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
-
 NEXT = (
-    "What was published and then lost here is still in Kafka, and its versions are said again: "
-    "run `python -m outbox audit`."
+    "What was published and then lost here is still in Kafka, and other messages will get its"
+    " versions: run `python -m outbox audit`."
 )
 
 
@@ -29,11 +24,11 @@ def reconcile(reason: Reason, dry_run: DryRun = False, json: Json = False) -> No
     if json:
         say_json(asdict(found) | {"dry_run": dry_run})
         return
-    rows = [(name.replace("_", " "), _words(value)) for name, value in asdict(found).items()]
+    rows = [(name.replace("_", " "), _render_value(value)) for name, value in asdict(found).items()]
     print_table(("reconcile", "would be" if dry_run else "done"), rows)
     if found.remedy is not Remedy.NOTHING and not dry_run:
         say(NEXT)
 
 
-def _words(value: object) -> str:
+def _render_value(value: object) -> str:
     return "; ".join(value) if isinstance(value, list) else str(value)

@@ -34,7 +34,7 @@ from outbox.runtime.lifecycle import run_role
 from outbox.runtime.output import print_table, say, say_json
 from outbox.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Say published messages again, as duplicates.")
+app = typer.Typer(no_args_is_help=True, help="Replay published messages, as duplicates.")
 
 EXIT_UNFINISHED = 1
 CONSUMER = re.compile(r"[a-z][a-z0-9-]{0,99}")
@@ -70,9 +70,9 @@ def preview_command(
     rate: Rate = None,
     json: Json = False,
 ) -> None:
-    """Count what would be said again.
+    """Count what would be replayed.
 
-    What the stores lack of it is told by `python -m consumers replay-preview`.
+    `python -m consumers replay-preview` tells what the stores lack of it.
     """
     selection = build_selection(
         aggregate, key, type_, topic, since, before, from_position, to_position,
@@ -83,7 +83,7 @@ def preview_command(
     with show_progress("positions read", quiet=json) as on_progress:
         found = ask(settings, lambda connection: preview_replay(connection, selection, on_progress))
     if json:
-        say_json(_plain(found, seconds))
+        say_json(_render_preview(found, seconds))
     else:
         rows = [(kind.topic, kind.type, f"{count:,}") for kind, count in found.counts.items()]
         print_table(("topic", "type", "messages"), rows)
@@ -118,13 +118,13 @@ def start_command(
 
     with show_progress("positions read", quiet=json) as on_progress:
 
-        async def begin(connection: Connection) -> Replay:
+        async def start_after_preview(connection: Connection) -> Replay:
             operation.require_reason()
             found = await preview_replay(connection, selection, on_progress)
             await _require_known(settings, consumer, found)
             return await start(connection, selection, found, consumer, rate, operation)
 
-        replay = ask(settings, begin)
+        replay = ask(settings, start_after_preview)
     _report(replay, json=json) if later else _run(settings, replay, json=json)
 
 
@@ -143,12 +143,12 @@ def list_command(limit: Limit = 20, json: Json = False) -> None:
         say_json([asdict(each) for each in replays])
         return
     columns = ("replay", "status", "for", "selection", "sent", "selected", "operator", "reason")
-    print_table(columns, map(_row, replays))
+    print_table(columns, map(_render_row, replays))
 
 
 @app.command("show")
 def show_command(replay_id: Id, json: Json = False) -> None:
-    """Show one replay: what it says again, how far it is, who wanted it and why."""
+    """Show one replay: what it publishes, how far it is, who wanted it and why."""
     _report(ask(Settings(), lambda connection: find(connection, replay_id)), json=json)
 
 
@@ -164,18 +164,18 @@ def resume_command(
 ) -> None:
     """Go on with a paused replay, perhaps at another rate. Exit code 1: it is not at its end."""
 
-    def resuming(
-        connection: Connection, refuse_nan: int, operation: Operation
+    def resume_at_rate(
+        connection: Connection, replay_id: int, operation: Operation
     ) -> Awaitable[Replay]:
-        return resume(connection, refuse_nan, operation, rate)
+        return resume(connection, replay_id, operation, rate)
 
-    replay = _change("replay resume", resuming, replay_id, reason)
+    replay = _change("replay resume", resume_at_rate, replay_id, reason)
     _report(replay, json=json) if later else _run(Settings(), replay, json=json)
 
 
 @app.command("cancel")
 def cancel_command(replay_id: Id, reason: Reason, json: Json = False) -> None:
-    """End it for good; what was said again stays so, and is harmless."""
+    """End it for good; what was replayed stays, and is harmless."""
     _report(_change("replay cancel", cancel, replay_id, reason), json=json)
 
 
@@ -185,13 +185,14 @@ def _change(
     replay_id: int,
     reason: str,
 ) -> Replay:
+    """Pause, resume or cancel it, with an operation that names the operator and the reason."""
     settings = Settings()
     operation = Operation(settings.operator, action, f"replay {replay_id}", reason)
     return ask(settings, lambda connection: change(connection, replay_id, operation))
 
 
 async def _require_known(settings: Settings, consumer: str | None, found: ReplayPreview) -> None:
-    """A name that is mistyped would be passed over by everybody."""
+    """Raise MessageRejected for a consumer nobody knows: all would pass over its records."""
     if consumer is None or not found.messages:
         return
     group = f"aftercommit.{consumer}"
@@ -203,7 +204,7 @@ async def _require_known(settings: Settings, consumer: str | None, found: Replay
 
 
 def _run(settings: Settings, replay: Replay, *, json: bool) -> None:
-    """In this process, until it ends, is paused or cancelled, or SIGTERM comes."""
+    """Run it in this process until it ends, is paused or cancelled, or SIGTERM comes; then exit."""
     with show_progress("messages sent", quiet=json) as on_progress:
         replayer = Replayer(settings, replay.id, lambda sent: on_progress(sent, replay.selected))
         run_role(settings, replayer.run, replayer.stop)
@@ -212,7 +213,7 @@ def _run(settings: Settings, replay: Replay, *, json: bool) -> None:
     sys.exit(0 if ended.status == "done" else EXIT_UNFINISHED)
 
 
-def _plain(found: ReplayPreview, seconds_each: float) -> dict[str, Any]:
+def _render_preview(found: ReplayPreview, seconds_each: float) -> dict[str, Any]:
     counts = [{**kind._asdict(), "messages": count} for kind, count in found.counts.items()]
     return {
         "messages": found.messages, "counts": counts, "first_time": found.first_time,
@@ -229,7 +230,7 @@ def _report(replay: Replay, *, json: bool) -> None:
     print_table((f"replay {replay.id}", replay.status), rows[2:])
 
 
-def _row(replay: Replay) -> tuple[object, ...]:
+def _render_row(replay: Replay) -> tuple[object, ...]:
     return (
         replay.id, replay.status, replay.consumer or "all", describe_selection(replay.selection),
         replay.sent, replay.selected, replay.operator, replay.reason,

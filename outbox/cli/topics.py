@@ -32,23 +32,24 @@ def topics(
 ) -> None:
     """Create the topics that are missing; existing ones are left alone.
 
-    Those of all known messages, and those that messages of the outbox go to, or wait for.
+    These are the topics of all known messages, and those that messages of the outbox go to or wait
+    for.
     """
     settings = Settings()
-    made, wanted = answer(settings, _create(settings, topic, partitions, replication))
-    _report(made, [name for name in wanted if name not in made], json=json)
+    created, wanted = answer(settings, _create(settings, topic, partitions, replication))
+    _report(created, [name for name in wanted if name not in created], json=json)
 
 
 async def _create(
     settings: Settings, named: Iterable[str] | None, partitions: int, replication: int
 ) -> tuple[list[str], list[str]]:
-    """What was made, and all that was wanted."""
-    names = sorted(set(named or {*REGISTRY.topics(), *await _needed(settings)}))
+    """Return the topics that were created, and all that were wanted."""
+    names = sorted(set(named or {*REGISTRY.topics(), *await _read_needed(settings)}))
     return await create_topics(settings.kafka_url, names, partitions, replication), names
 
 
-async def _needed(settings: Settings) -> set[str]:
-    """Of the outbox; one that cannot be asked, or is not there yet, needs none that we know of."""
+async def _read_needed(settings: Settings) -> set[str]:
+    """Return the topics that the outbox needs; none where it does not answer or is not there."""
     try:
         async with await connect_command(settings, "command") as connection:
             with translate_errors():

@@ -1,4 +1,4 @@
-"""Brokers: whether they can be reached, by whom, and whether they keep to the topics we made."""
+"""Checks of the brokers: whether they answer, who can listen, and whether they create topics."""
 
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
@@ -44,7 +44,7 @@ def judge_reachable(cluster: ClusterState) -> Iterator[CheckResult]:
 
 
 def judge_plaintext(brokers: Iterable[BrokerState], settings: Settings) -> Iterator[CheckResult]:
-    """Of KAFKA_URL, and of the addresses that the brokers send their clients to."""
+    """Judge the addresses in KAFKA_URL, and those that the brokers send their clients to."""
     named = [address.strip() for address in settings.kafka_url.split(",")]
     hosts = {host_of(address): address for address in named}
     hosts |= {broker.host: f"{broker.host}:{broker.port}" for broker in brokers}
@@ -65,18 +65,18 @@ def judge_auto_create(cluster: ClusterState, settings: Settings) -> Iterator[Che
             yield from report_unanswered([AUTO_CREATE], why, subject)
         else:
             found = f"{AUTO_CREATES} = {value}"
-            yield AUTO_CREATE.judged(settings, found, fine=value == "false", subject=subject)
+            yield AUTO_CREATE.judge(settings, found, fine=value == "false", subject=subject)
 
 
 def host_of(address: str) -> str:
-    """Of `host:port`, `[::1]:port`, or a host alone."""
+    """Return the host of `host:port`, of `[::1]:port`, or of a host alone."""
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.partition(":")[0]
 
 
 def is_loopback(host: str) -> bool:
-    """Only what cannot be another machine: a name could be anybody's, but for `localhost`."""
+    """Return whether it is certainly this machine; of names, only `localhost` is."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Diagnosis: what was looked at, what was found there, and what repairs it."""
+"""Diagnosis: the checks, what each has found, how bad that is, and what repairs it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from outbox.settings import Settings
 
 
 class Severity(StrEnum):
-    """`ok` was asked and is right. What could not be asked is a warning, never ok."""
+    """How bad a finding is. What could not be asked is a warning, never ok."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,13 +17,14 @@ class Severity(StrEnum):
 
 
 class SeverityPolicy(Enum):
-    """How bad it is where a check is not as expected; the value is the word for it."""
+    """How bad it is where a check is not as expected; the value is what the documentation says."""
 
     MILD = "warning"
     GRAVE = "warning, in production a failure"
     FATAL = "failure"
 
     def severity(self, settings: Settings) -> Severity:
+        """Return how bad it is in the profile of these settings."""
         if self is SeverityPolicy.MILD:
             return Severity.WARNING
         if self is SeverityPolicy.GRAVE and settings.profile != "production":
@@ -33,7 +34,7 @@ class SeverityPolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """`subject` is what it was found at (a topic, a pid, a gid); empty where there is one only."""
+    """What a check found. `subject` is a topic, a pid or a gid; empty where there is only one."""
 
     check: "Check"
     severity: Severity
@@ -41,7 +42,7 @@ class CheckResult:
     subject: str = ""
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return it as plain values, for JSON."""
         return {
             "check": self.check.name,
             "severity": self.severity,
@@ -54,7 +55,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question that doctor asks. Its name is stable: monitors and runbooks may rely on it.
+    """One check of doctor. Its name is stable: monitors and runbooks may rely on it.
 
     `expected` is what is right, and why; `repair` is the command or the setting that makes it so.
     """
@@ -64,10 +65,10 @@ class Check:
     expected: str
     repair: str
 
-    def judged(
+    def judge(
         self, settings: Settings, found: str, *, fine: bool, subject: str = ""
     ) -> CheckResult:
-        """Ok where it is fine; otherwise as bad as its gravity in this profile says."""
+        """Return ok where it is fine; otherwise what the check's policy says for this profile."""
         severity = Severity.OK if fine else self.policy.severity(settings)
         return CheckResult(self, severity, found, subject)
 
@@ -75,7 +76,7 @@ class Check:
         return CheckResult(self, Severity.OK, found)
 
     def warning(self, found: str, subject: str = "") -> CheckResult:
-        """A warning whatever the gravity: it could not be asked, or is only half wrong."""
+        """Return a warning whatever the policy: it could not be asked, or is only half wrong."""
         return CheckResult(self, Severity.WARNING, found, subject)
 
     def failure(self, found: str) -> CheckResult:
@@ -85,21 +86,24 @@ class Check:
 def judge_each(
     check: Check, settings: Settings, found: Iterable[tuple[str, str]], otherwise: str
 ) -> list[CheckResult]:
-    """A finding for each subject that is not as expected; one that is ok where there is none."""
+    """Return a finding for each (subject, words) that is not as expected.
+
+    Where there is none, return one that is ok and says `otherwise`.
+    """
     findings = [
-        check.judged(settings, words, fine=False, subject=subject) for subject, words in found
+        check.judge(settings, words, fine=False, subject=subject) for subject, words in found
     ]
     return findings or [check.ok(otherwise)]
 
 
 def report_unanswered(checks: Iterable[Check], why: str, subject: str = "") -> list[CheckResult]:
-    """None of these could be asked."""
+    """Return a warning for each of these checks, which could not be asked."""
     return [check.warning(f"not answered: {why}", subject) for check in checks]
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings of one look, in the order of the checks."""
+    """All findings of one run of doctor, in the order of the checks."""
 
     profile: str
     findings: Sequence[CheckResult]
@@ -112,7 +116,7 @@ class Diagnosis:
         return self.count(Severity.FAILURE) > 0
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return it as plain values, for JSON."""
         return {
             "profile": self.profile,
             **{severity.value: self.count(severity) for severity in Severity},

@@ -1,4 +1,7 @@
-"""Examination: PostgreSQL and Kafka are asked, and what does not answer keeps no other from it."""
+"""Examination: asks PostgreSQL and Kafka every question of doctor, one after another.
+
+A question that is not answered becomes warnings, and does not keep others from being asked.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Set
@@ -33,8 +36,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[Any]
 
-# What a person is told; anything else is a defect of doctor itself, and may show as one.
-TOLD = (psycopg.Error, OutboxError, LookupError, TimeoutError)
+# What becomes a finding; any other error is a defect of doctor itself, and may show as one.
+REPORTED = (psycopg.Error, OutboxError, LookupError, TimeoutError)
 
 REACHABLE = Check(
     "postgres-reachable",
@@ -46,17 +49,17 @@ REACHABLE = Check(
 
 @dataclass(frozen=True, slots=True)
 class Question(Generic[R]):
-    """Checks that are answered by one reading."""
+    """The checks that one reading answers: how it is read, and how it is judged."""
 
     checks: tuple[Check, ...]
     read: Callable[[Connection], Coroutine[Any, Any, R]]
     judge: Callable[[R, Settings], Iterable[CheckResult]]
 
     async def ask(self, connection: Connection, settings: Settings) -> list[CheckResult]:
-        """A warning for each check where there is no answer: no rights, a lock, no such table."""
+        """Return the findings; warnings where there is no answer: no rights, a lock, no table."""
         try:
             reading = await wait_within(settings.doctor_timeout_seconds, self.read(connection))
-        except TOLD as error:
+        except REPORTED as error:
             return report_unanswered(self.checks, describe_error(error))
         return list(self.judge(reading, settings))
 
@@ -70,7 +73,7 @@ QUESTIONS: tuple[Question[Any], ...] = (
     Question(schema.CHECKS_OF_RIGHTS, schema.read_rights, schema.judge_rights),
     Question(schema.CHECKS_OF_PARTITIONS, schema.read_partitions, schema.judge_partitions),
     Question(publications.CHECKS, publications.read, publications.judge),
-    Question(progress.CHECKS_OF_LINEAGE, read_identity, progress.judge_database_identity),
+    Question(progress.CHECKS_OF_IDENTITY, read_identity, progress.judge_database_identity),
     Question(progress.CHECKS, progress.read, progress.judge),
 )
 CHECKS: tuple[Check, ...] = (
@@ -82,9 +85,12 @@ CHECKS: tuple[Check, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """What PostgreSQL answered. Of topics, None if not told: `recorded` are the partition counts,
-    `needed` where messages go to, and `waiting` how many keys wait for one to be made."""
+class PostgresExamination:
+    """What PostgreSQL answered: its findings, and what it knows of topics (None: no answer).
+
+    `recorded` are the partition counts of topics, `needed` the topics that messages go to, and
+    `waiting` the number of keys that wait for a topic to be made.
+    """
 
     findings: list[CheckResult]
     recorded: Mapping[str, int] | None = None
@@ -93,22 +99,23 @@ class Examined:
 
 
 async def diagnose(settings: Settings) -> Diagnosis:
-    """Ask both parts everything. It changes nothing, and asks one thing after another."""
+    """Ask PostgreSQL and Kafka everything; it changes nothing, and raises no error of theirs."""
     postgres = await examine_postgres(settings)
     kafka = await examine_kafka(settings, postgres)
     return Diagnosis(settings.profile, [*postgres.findings, *kafka])
 
 
-async def examine_postgres(settings: Settings) -> Examined:
+async def examine_postgres(settings: Settings) -> PostgresExamination:
+    """Ask PostgreSQL every question, over a connection of its own."""
     try:
         connection = await wait_within(settings.doctor_timeout_seconds, _connect(settings))
-    except TOLD as error:
-        return Examined([REACHABLE.failure(describe_error(error))])
+    except REPORTED as error:
+        return PostgresExamination([REACHABLE.failure(describe_error(error))])
     try:
         findings = [REACHABLE.ok(f"database {connection.info.dbname} as {connection.info.user}")]
         for question in QUESTIONS:
             findings += await question.ask(connection, settings)
-        return Examined(
+        return PostgresExamination(
             findings,
             recorded=await _ask(settings, read_topics(connection)),
             needed=await _ask(settings, read_needed_topics(connection)),
@@ -118,7 +125,8 @@ async def examine_postgres(settings: Settings) -> Examined:
         await connection.close()
 
 
-async def examine_kafka(settings: Settings, postgres: Examined) -> list[CheckResult]:
+async def examine_kafka(settings: Settings, postgres: PostgresExamination) -> list[CheckResult]:
+    """Ask the brokers, and judge their topics by what PostgreSQL knows of them."""
     try:
         cluster = await describe_cluster(
             settings.kafka_url,
@@ -132,10 +140,12 @@ async def examine_kafka(settings: Settings, postgres: Examined) -> list[CheckRes
             brokers.REACHABLE.failure(describe_error(error)),
             *brokers.judge_plaintext([], settings),
         ]
-    return list(_judge(cluster, postgres, settings))
+    return list(_judge_cluster(cluster, postgres, settings))
 
 
-def _judge(cluster: ClusterState, postgres: Examined, settings: Settings) -> Iterable[CheckResult]:
+def _judge_cluster(
+    cluster: ClusterState, postgres: PostgresExamination, settings: Settings
+) -> Iterable[CheckResult]:
     yield from brokers.judge_reachable(cluster)
     yield from brokers.judge_plaintext(cluster.brokers, settings)
     yield from brokers.judge_auto_create(cluster, settings)
@@ -148,26 +158,26 @@ async def _connect(settings: Settings) -> Connection:
 
 
 async def _ask(settings: Settings, asking: Coroutine[Any, Any, T]) -> T | None:
-    """Its answer; None where there is none, which is told by the checks that need it."""
-    with suppress(*TOLD):
+    """Return the answer; None where there is none, which the checks that need it report."""
+    with suppress(*REPORTED):
         return await wait_within(settings.doctor_timeout_seconds, asking)
     return None
 
 
 async def wait_within(seconds: float, asking: Awaitable[T]) -> T:
-    """Its result, or TimeoutError; it has ended in any case."""
+    """Return the result, or raise TimeoutError; the work has ended in any case."""
     task = asyncio.ensure_future(asking)
     try:
         await asyncio.wait({task}, timeout=seconds)
-        late = not task.done()
+        timed_out = not task.done()
     finally:
         await wait_until_ended(task, patience_seconds=0)
-    if late:
+    if timed_out:
         raise TimeoutError(f"no answer within {seconds:g} s")
     return task.result()
 
 
 def describe_error(error: BaseException) -> str:
-    """One line of it."""
+    """Return the first line of its text, or its class."""
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__

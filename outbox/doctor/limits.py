@@ -1,7 +1,7 @@
-"""Limits: what keeps a transaction from its end, or ends it early.
+"""Checks of limits: what keeps a transaction from ending, or ends it early.
 
-A COMMIT waits for its synchronous standbys for as long as they are away; and a role's timeouts end
-what others keep waiting. Units of work wait for both, as for a server that is down.
+A COMMIT waits for its synchronous standbys for as long as they are away, and a role's timeouts end
+what waits for others. Units of work try again after both, as they do while a server is down.
 """
 
 import re
@@ -32,7 +32,7 @@ TIMEOUTS = Check(
 )
 CHECKS = (STANDBYS, TIMEOUTS)
 
-# Who lacks pg_read_all_stats sees that there are standbys, and not whether they are synchronous.
+# A role without pg_read_all_stats sees that there are standbys, not whether they are synchronous.
 READ = """
 SELECT current_setting('synchronous_standby_names') AS names,
        pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all,
@@ -49,8 +49,11 @@ NUMBER = re.compile(r"\s*(?:FIRST|ANY)?\s*(\d+)\s*\(", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """`timeouts` are pairs of a name and milliseconds, 0 for none; `waiting` are sessions whose
-    COMMIT waits for a standby."""
+    """The server's standbys and this role's timeouts.
+
+    `answering` standbys are synchronous and streaming; `waiting` sessions have a COMMIT that waits
+    for one. `timeouts` are pairs of a name and milliseconds, 0 for none.
+    """
 
     names: str
     sees_all: bool
@@ -68,7 +71,7 @@ async def read(connection: psycopg.AsyncConnection[Any]) -> ServerLimits:
 
 
 def judge(limits: ServerLimits, settings: Settings) -> Iterator[CheckResult]:
-    yield standbys(limits, settings)
+    yield judge_standbys(limits, settings)
     shortest = settings.doctor_short_seconds * 1000
     short = [(name, f"{value} ms") for name, value in limits.timeouts if 0 < int(value) < shortest]
     yield from judge_each(
@@ -76,7 +79,7 @@ def judge(limits: ServerLimits, settings: Settings) -> Iterator[CheckResult]:
     )
 
 
-def standbys(limits: ServerLimits, settings: Settings) -> CheckResult:
+def judge_standbys(limits: ServerLimits, settings: Settings) -> CheckResult:
     if not limits.names.strip():
         return STANDBYS.ok("none is waited for")
     numbered = NUMBER.match(limits.names)
@@ -85,4 +88,4 @@ def standbys(limits: ServerLimits, settings: Settings) -> CheckResult:
         return STANDBYS.warning("not answered for other roles: GRANT pg_monitor TO us")
     found = f"{limits.answering} of {needed} answer, {limits.waiting} commits wait"
     found += f" (synchronous_standby_names = '{limits.names}')"
-    return STANDBYS.judged(settings, found, fine=limits.answering >= needed)
+    return STANDBYS.judge(settings, found, fine=limits.answering >= needed)

@@ -1,4 +1,4 @@
-"""Progress: whether somebody relays, how long messages wait, and what waits for a person."""
+"""Checks of progress: whether a relay leads, how long messages wait, and what is parked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy
 from outbox.settings import Settings
 from outbox.status import PENDING, RELAY, pending_parameters
 
-LINEAGE = Check(
+IDENTITY = Check(
     "outbox-lineage",
     SeverityPolicy.FATAL,
     "the database has the history that the relay's cursor belongs to: after a restore or a failover"
-    " a relay publishes nothing until a person has agreed",
+    " a relay publishes nothing until an operator has agreed",
     REPAIR,
 )
 RELAYING = Check(
@@ -34,10 +34,10 @@ BACKLOG = Check(
 PARKED = Check(
     "outbox-parked-keys",
     SeverityPolicy.MILD,
-    "no key waits for a person: its messages are published once Kafka takes the refused one",
+    "no key waits for an operator: its messages are published once Kafka takes the refused one",
     'python -m outbox parked list, then release or discard --reason "..."',
 )
-CHECKS_OF_LINEAGE = (LINEAGE,)
+CHECKS_OF_IDENTITY = (IDENTITY,)
 CHECKS = (RELAYING, BACKLOG, PARKED)
 
 READ = """
@@ -52,7 +52,7 @@ FROM outbox.relay AS relay WHERE relay.name = 'main'
 
 @dataclass(frozen=True, slots=True)
 class ProgressReading:
-    """How far the relay is; `parked_keys` without those that a person has released."""
+    """How far the relay is. `parked_keys` does not count those that an operator has released."""
 
     owner: str | None
     term: int
@@ -63,7 +63,10 @@ class ProgressReading:
 
 
 async def read(connection: psycopg.AsyncConnection[Any]) -> ProgressReading:
-    """Of one snapshot, so that what was published meanwhile does not look as if it waited."""
+    """Read all of it in one snapshot, so that nothing published meanwhile looks as if it waited.
+
+    Raises LookupError where the relay has no row.
+    """
     async with connection.transaction(force_rollback=True):
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         async with connection.cursor(row_factory=dict_row) as cursor:
@@ -81,19 +84,19 @@ async def read(connection: psycopg.AsyncConnection[Any]) -> ProgressReading:
 
 def judge(progress: ProgressReading, settings: Settings) -> Iterator[CheckResult]:
     leads = f"{progress.owner} leads term {progress.term}" if progress.leading else "nobody leads"
-    yield RELAYING.judged(settings, leads, fine=progress.leading)
+    yield RELAYING.judge(settings, leads, fine=progress.leading)
     waiting = f"{progress.pending} messages wait, the oldest for {progress.oldest_seconds:.0f} s"
-    yield BACKLOG.judged(
+    yield BACKLOG.judge(
         settings,
         waiting if progress.pending else "nothing waits",
         fine=progress.oldest_seconds <= settings.doctor_backlog_seconds,
     )
     parked = progress.parked_keys
-    yield PARKED.judged(settings, f"{parked} keys wait for a person", fine=parked == 0)
+    yield PARKED.judge(settings, f"{parked} keys wait for an operator", fine=parked == 0)
 
 
 def judge_database_identity(
     identity: DatabaseIdentity, settings: Settings
 ) -> Iterator[CheckResult]:
     changes = identity.changes()
-    yield LINEAGE.judged(settings, "; ".join(changes) or "it is the same", fine=not changes)
+    yield IDENTITY.judge(settings, "; ".join(changes) or "it is the same", fine=not changes)

@@ -1,8 +1,8 @@
-"""Publications: whether somebody's logical replication refuses what we delete and update.
+"""The check of publications: whether logical replication makes PostgreSQL refuse our statements.
 
-PostgreSQL refuses a DELETE or UPDATE that it is to publish, at a table that does not say which row
-is meant. Ours all say so; a column list or a row filter that leaves their key out, and tables that
-others have made or changed, do not.
+PostgreSQL refuses a DELETE or UPDATE that a publication contains, at a table without a replica
+identity that says which row is meant. All our tables have one. It is of no use where a column list
+or a row filter leaves the key out, and tables that others have made or changed may lack one.
 """
 
 from collections.abc import Iterator
@@ -25,9 +25,8 @@ IDENTITIES = Check(
 )
 CHECKS = (IDENTITIES,)
 
-# Ours are the schemas that have migrations of ours. pg_publication_tables names a partitioned table
-# in place of its partitions where that is what is published; what is deleted is a partition's all
-# the same.
+# Our schemas are those that have migrations of ours. pg_publication_tables may name a partitioned
+# table in place of its partitions; a row is deleted from a partition all the same.
 READ = """
 SELECT format('%I.%I', space.nspname, relation.relname) AS name,
        string_agg(DISTINCT publication.pubname::text, ', ') AS publications
@@ -42,25 +41,25 @@ WHERE (publication.pubupdate OR publication.pubdelete)
   AND space.nspname IN (SELECT component FROM outbox.migrations)
 GROUP BY 1 ORDER BY 1
 """
-# PostgreSQL refuses a statement before it looks at rows, and so one that it only explains.
+# PostgreSQL refuses the statement before it looks at rows, so it refuses to explain it, too.
 TRIED = "EXPLAIN DELETE FROM {}"
 
 
 @dataclass(frozen=True, slots=True)
 class Publications:
-    """Tables that cannot be deleted from or updated; the publications that see to that, and how."""
+    """`refusing` are pairs of a table that takes no DELETE or UPDATE, and the reason."""
 
     refusing: list[tuple[str, str]]
 
 
 async def read(connection: psycopg.AsyncConnection[Any]) -> Publications:
     published = await (await connection.execute(READ)).fetchall()
-    tried = [(name, names, await _refusal(connection, name)) for name, names in published]
+    tried = [(name, names, await _read_refusal(connection, name)) for name, names in published]
     return Publications([(name, f"published by {by}: {why}") for name, by, why in tried if why])
 
 
-async def _refusal(connection: psycopg.AsyncConnection[Any], table: str) -> str | None:
-    """In PostgreSQL's words; `table` is quoted."""
+async def _read_refusal(connection: psycopg.AsyncConnection[Any], table: str) -> str | None:
+    """Return why PostgreSQL refuses a DELETE from this (quoted) table; None where it does not."""
     try:
         await connection.execute(TRIED.format(table).encode())
     except (
@@ -69,7 +68,7 @@ async def _refusal(connection: psycopg.AsyncConnection[Any], table: str) -> str 
     ) as error:
         return error.diag.message_detail or error.diag.message_primary
     except psycopg.errors.InsufficientPrivilege:
-        return None  # whoever may delete there is somebody else
+        return None  # this role deletes nothing there
     return None
 
 

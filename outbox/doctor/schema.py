@@ -1,4 +1,4 @@
-"""Schema: whether the outbox's tables are there, up to date, and open to whoever relays."""
+"""Checks of the schema: whether the outbox's tables are there, up to date, and open to a relay."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ RIGHTS = Check(
 PARTITION_RIGHTS = Check(
     "outbox-partition-rights",
     SeverityPolicy.MILD,
-    "this role owns outbox.messages and may create in its schema: a relay makes the days to come"
-    " and drops those past retention; where it may not, somebody else must",
+    "this role owns outbox.messages and may create in its schema: a relay makes the daily"
+    " partitions to come and drops those past retention; where it may not, somebody else must",
     "GRANT <owner of outbox.messages> TO <role>, or run python -m outbox partitions create and"
     " prune as the owner, every day",
 )
@@ -49,15 +49,15 @@ PARTITIONS = Check(
 DEFAULT_PARTITION = Check(
     "outbox-default-partition",
     SeverityPolicy.MILD,
-    "the default partition is empty: a row in it came on a day that nobody had made",
+    "the default partition is empty: a row in it came on a day that had no partition",
     "none needed: its rows are published all the same, and go with their retention; look why no"
-    " relay made the day",
+    " relay made its day's partition",
 )
 CHECKS_OF_MIGRATIONS = (MIGRATIONS,)
 CHECKS_OF_RIGHTS = (RIGHTS, PARTITION_RIGHTS)
 CHECKS_OF_PARTITIONS = (PARTITIONS, DEFAULT_PARTITION)
 
-# What a relay does, table by table, from its own statements.
+# What the statements of a relay need, table by table.
 NEEDED = {
     "migrations": ("SELECT",),
     "messages": ("SELECT",),
@@ -69,7 +69,7 @@ NEEDED = {
     "parked_messages": ("SELECT", "INSERT", "DELETE"),
 }
 
-# By the catalogue's ids: a name in a schema that is closed to us could not be looked up.
+# Tables are found by the catalogue's ids: a name in a schema that is closed to us does not resolve.
 READ_LACKING = """
 SELECT relation.relname::text,
        string_agg(needed.privilege, ', ' ORDER BY needed.privilege)
@@ -104,7 +104,7 @@ SELECT ARRAY(SELECT child.relname::text
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """What the role that looks may do to outbox.messages itself."""
+    """What the role of this connection may do to the table outbox.messages itself."""
 
     role: str
     owner: str
@@ -114,16 +114,18 @@ class Ownership:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """`lacking` are pairs of a table and the rights to it that a relay needs and this role lacks;
-    `ownership` is None where there is no outbox."""
+    """`lacking` are pairs of a table and the rights that a relay needs there and this role lacks.
+
+    `ownership` is None where there is no outbox.
+    """
 
     lacking: list[tuple[str, str]]
     ownership: Ownership | None
 
 
 @dataclass(frozen=True, slots=True)
-class Days:
-    """The names of the partitions, and the database's day."""
+class DailyPartitions:
+    """The names of the partitions that are there, and today's date in the database (UTC)."""
 
     attached: list[str]
     today: date
@@ -131,7 +133,7 @@ class Days:
 
 
 async def read_migrations(connection: psycopg.AsyncConnection[Any]) -> str | None:
-    """Why a relay would refuse this schema; None where it would not."""
+    """Return why a relay would refuse this schema; None where it would not."""
     try:
         await require_current(connection, outbox_migrations())
     except (SchemaBehind, ValueError) as error:
@@ -140,7 +142,7 @@ async def read_migrations(connection: psycopg.AsyncConnection[Any]) -> str | Non
 
 
 def judge_migrations(refused: str | None, settings: Settings) -> Iterator[CheckResult]:
-    yield MIGRATIONS.judged(settings, refused or "all are applied", fine=refused is None)
+    yield MIGRATIONS.judge(settings, refused or "all are applied", fine=refused is None)
 
 
 async def read_rights(connection: psycopg.AsyncConnection[Any]) -> Rights:
@@ -163,25 +165,25 @@ def judge_rights(rights: Rights, settings: Settings) -> Iterator[CheckResult]:
     found = f"outbox.messages belongs to {own.owner}"
     found += "" if own.owns else f", of which {own.role} is no member"
     found += "" if own.creates else f"; {own.role} may not create in its schema"
-    yield PARTITION_RIGHTS.judged(settings, found, fine=own.owns and own.creates)
+    yield PARTITION_RIGHTS.judge(settings, found, fine=own.owns and own.creates)
 
 
-async def read_partitions(connection: psycopg.AsyncConnection[Any]) -> Days:
-    async with connection.cursor(row_factory=class_row(Days)) as cursor:
+async def read_partitions(connection: psycopg.AsyncConnection[Any]) -> DailyPartitions:
+    async with connection.cursor(row_factory=class_row(DailyPartitions)) as cursor:
         await cursor.execute(READ_PARTITIONS)
-        days = await cursor.fetchone()
-    assert days is not None  # noqa: S101 - a SELECT without FROM has one row
-    return days
+        found = await cursor.fetchone()
+    assert found is not None  # noqa: S101 - a SELECT without FROM has one row
+    return found
 
 
-def judge_partitions(days: Days, settings: Settings) -> Iterator[CheckResult]:
-    wanted = [days.today, days.today + timedelta(days=1)]
+def judge_partitions(found: DailyPartitions, settings: Settings) -> Iterator[CheckResult]:
+    wanted = [found.today, found.today + timedelta(days=1)]
     missing = [
         (str(day), "no partition")
         for day in wanted
-        if f"messages_{day:%Y%m%d}" not in days.attached
+        if f"messages_{day:%Y%m%d}" not in found.attached
     ]
-    last = max((name for name in days.attached if name != "messages_default"), default="none")
+    last = max((name for name in found.attached if name != "messages_default"), default="none")
     yield from judge_each(PARTITIONS, settings, missing, f"up to {last}")
-    used = "it holds rows" if days.default_used else "it is empty"
-    yield DEFAULT_PARTITION.judged(settings, used, fine=not days.default_used)
+    used = "it holds rows" if found.default_used else "it is empty"
+    yield DEFAULT_PARTITION.judge(settings, used, fine=not found.default_used)

@@ -1,4 +1,4 @@
-"""Server: whether PostgreSQL keeps what it has committed, and has room to work."""
+"""Checks of the server: whether PostgreSQL keeps what it has committed, and has room to work."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ CHECKS = (
     CONNECTIONS, CLOCK, SLOTS,
 )  # fmt: skip
 
-# Sessions are counted by database, which every role may see. On a standby the WAL's end is another.
+# Sessions are counted by database, which every role may see. A standby has its own end of the WAL.
 READ = """
 SELECT current_setting('server_version_num')::integer / 10000 AS version,
        pg_is_in_recovery() AS standby,
@@ -129,8 +129,8 @@ NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 class ServerReading:
     """What a PostgreSQL says of itself.
 
-    `commit_defaults` are pairs of whose and what, where synchronous_commit is set for a role or
-    this database; `idle_slots` are pairs of a name and the bytes of WAL that it holds.
+    `commit_defaults` are pairs of whose default it is and its value, where synchronous_commit is
+    set for a role or this database. `idle_slots` are pairs of a name and the bytes of WAL it holds.
     """
 
     version: int
@@ -150,9 +150,9 @@ class ServerReading:
 
 @dataclass(frozen=True, slots=True)
 class SessionReading:
-    """What can only be told from both of its ends.
+    """What a server says, and what only a client can find out about the way to it.
 
-    `ahead_seconds` is how far the database's clock is ahead of ours, known to `within_seconds`.
+    The database's clock is `ahead_seconds` ahead of ours, give or take `within_seconds`.
     """
 
     server: ServerReading
@@ -164,6 +164,7 @@ class SessionReading:
 async def read(
     connection: psycopg.AsyncConnection[Any], clock: Callable[[], float] = time
 ) -> SessionReading:
+    """Read the server's state and compare its clock with `clock`, this machine's."""
     async with connection.cursor(row_factory=class_row(ServerReading)) as cursor:
         await cursor.execute(READ)
         server = await cursor.fetchone()
@@ -171,7 +172,7 @@ async def read(
     row = await (await connection.execute(NOW)).fetchone()
     after = clock()
     assert server is not None  # noqa: S101 - neither statement has a table to find empty
-    assert row is not None  # noqa: S101 - the same
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     middle = (before + after) / 2
     return SessionReading(
         server, await is_direct(connection), row[0] - middle, (after - before) / 2
@@ -180,31 +181,31 @@ async def read(
 
 def judge(session: SessionReading, settings: Settings) -> Iterator[CheckResult]:
     server = session.server
-    yield version(server)
-    yield PRIMARY.judged(
+    yield judge_version(server)
+    yield PRIMARY.judge(
         settings, "a standby" if server.standby else "the primary", fine=not server.standby
     )
     direct = "no pooler" if session.direct else "a pooler, or something that answers for the server"
-    yield DIRECT.judged(settings, direct, fine=session.direct)
-    yield ENCODING.judged(settings, server.encoding, fine=server.encoding == "UTF8")
-    yield FSYNC.judged(settings, f"fsync = {server.fsync}", fine=server.fsync == "on")
+    yield DIRECT.judge(settings, direct, fine=session.direct)
+    yield ENCODING.judge(settings, server.encoding, fine=server.encoding == "UTF8")
+    yield FSYNC.judge(settings, f"fsync = {server.fsync}", fine=server.fsync == "on")
     pages = f"full_page_writes = {server.full_page_writes}"
-    yield FULL_PAGE_WRITES.judged(settings, pages, fine=server.full_page_writes == "on")
-    yield from synchronous_commit(server, settings)
-    yield autovacuum(server, settings)
-    yield connections(server, settings)
-    yield clock(session, settings)
-    yield from slots(server, settings)
+    yield FULL_PAGE_WRITES.judge(settings, pages, fine=server.full_page_writes == "on")
+    yield from judge_synchronous_commit(server, settings)
+    yield judge_autovacuum(server, settings)
+    yield judge_connections(server, settings)
+    yield judge_clock(session, settings)
+    yield from judge_slots(server, settings)
 
 
-def version(server: ServerReading) -> CheckResult:
+def judge_version(server: ServerReading) -> CheckResult:
     found = f"PostgreSQL {server.version}"
     if server.version > NEWEST:
         return VERSION.warning(f"{found}, which nobody has tested yet")
     return VERSION.failure(found) if server.version < OLDEST else VERSION.ok(found)
 
 
-def synchronous_commit(server: ServerReading, settings: Settings) -> list[CheckResult]:
+def judge_synchronous_commit(server: ServerReading, settings: Settings) -> list[CheckResult]:
     here = f"synchronous_commit = {server.synchronous_commit}"
     found = [
         (whose, f"synchronous_commit = {value}")
@@ -214,27 +215,27 @@ def synchronous_commit(server: ServerReading, settings: Settings) -> list[CheckR
     return judge_each(SYNCHRONOUS_COMMIT, settings, found, here)
 
 
-def autovacuum(server: ServerReading, settings: Settings) -> CheckResult:
+def judge_autovacuum(server: ServerReading, settings: Settings) -> CheckResult:
     fine = server.autovacuum == server.track_counts == "on"
     found = f"autovacuum = {server.autovacuum}, track_counts = {server.track_counts}"
-    return AUTOVACUUM.judged(settings, found, fine=fine)
+    return AUTOVACUUM.judge(settings, found, fine=fine)
 
 
-def connections(server: ServerReading, settings: Settings) -> CheckResult:
+def judge_connections(server: ServerReading, settings: Settings) -> CheckResult:
     free = server.connections - server.connected
     found = f"{free} of {server.connections} connections are free"
-    return CONNECTIONS.judged(settings, found, fine=free >= settings.pool_connections)
+    return CONNECTIONS.judge(settings, found, fine=free >= settings.pool_connections)
 
 
-def clock(session: SessionReading, settings: Settings) -> CheckResult:
-    """Only what the time of the answer cannot explain counts as a difference."""
+def judge_clock(session: SessionReading, settings: Settings) -> CheckResult:
+    """Judge the difference of the clocks, less what the time of the answer can explain."""
     apart = max(0.0, abs(session.ahead_seconds) - session.within_seconds)
     way = "ahead" if session.ahead_seconds > 0 else "behind"
     found = f"the database's clock is {abs(session.ahead_seconds):.3f} s {way}"
-    return CLOCK.judged(settings, found, fine=apart <= settings.doctor_clock_seconds)
+    return CLOCK.judge(settings, found, fine=apart <= settings.doctor_clock_seconds)
 
 
-def slots(server: ServerReading, settings: Settings) -> list[CheckResult]:
+def judge_slots(server: ServerReading, settings: Settings) -> list[CheckResult]:
     limit = f"max_slot_wal_keep_size = {server.slot_limit}"
     found = [
         (name, f"inactive, holds {held} bytes of WAL ({limit})") for name, held in server.idle_slots

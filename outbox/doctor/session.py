@@ -1,4 +1,4 @@
-"""Session: whether what our sessions fix holds in one, and which defaults reach other programs."""
+"""Checks of sessions: whether one has what ours fix, and which defaults reach other programs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ DEFAULTS = Check(
 )
 CHECKS = (SESSION, DEFAULTS)
 
-# Dates and zones are left out: a program that reads them as text knows which ones it wants.
+# Date style and time zone are left out: a program that reads either as text knows what it wants.
 USUAL = {
     "client_encoding": ("utf8", "unicode", "utf-8"),
     "standard_conforming_strings": ("on", "true", "yes", "1"),
     "default_transaction_isolation": ("read committed",),
     "default_transaction_read_only": ("off", "false", "no", "0"),
 }
-# An address may name another search path, and somebody means it.
+# The search path is not asked: POSTGRES_URL may name another one on purpose.
 ASKED = [name for name in FIXED if name != "search_path"]
 READ = "SELECT name, current_setting(name) FROM unnest(%(names)s::text[]) AS name"
 READ_DEFAULTS = """
@@ -52,7 +52,7 @@ ORDER BY 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """`here` is what this session has; `given` are triples of whose default, its name and value."""
+    """`here` has the values of this session; `given` are triples of whose default, name, value."""
 
     here: dict[str, str]
     given: list[tuple[str, str, str]]

@@ -1,4 +1,4 @@
-"""Topics: whether those that the outbox publishes to are there, and keep what they acknowledge."""
+"""Checks of topics: whether those we publish to are there, and keep what they acknowledge."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,28 +102,31 @@ COMPRESSION = Check(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A check on settings of a topic; the first of `names` is one that every Kafka has."""
+    """A check of a topic's settings; the first of `names` is one that every Kafka has."""
 
     check: Check
     names: tuple[str, ...]
     fine: Callable[[Values, Settings], bool]
 
-    def words(self, values: Values) -> str:
+    def describe(self, values: Values) -> str:
         return ", ".join(f"{name} = {values[name]}" for name in self.names if name in values)
 
 
 def at_least(name: str, least: int) -> Callable[[Values, Settings], bool]:
+    """Return a rule that wants the number of this setting to be at least `least`."""
     return lambda values, _: int(values[name]) >= least
 
 
 def equals(name: str, value: str) -> Callable[[Values, Settings], bool]:
+    """Return a rule that wants this setting to have this value."""
     return lambda values, _: values[name] == value
 
 
-def takes_our_times(values: Values, settings: Settings) -> bool:
-    """A batch is packed while the one before it is on its way, and then has its own time to go.
+def takes_our_timestamps(values: Values, settings: Settings) -> bool:
+    """Return whether the topic takes timestamps as old as ours may become.
 
-    Brokers before 3.6 have one limit for both directions.
+    A batch is packed while the one before it is being sent, and then has a whole publish timeout of
+    its own, hence two of them. Brokers before 3.6 have one limit for both directions.
     """
     if values["message.timestamp.type"] == "LogAppendTime":
         return True
@@ -135,9 +138,9 @@ def takes_our_times(values: Values, settings: Settings) -> bool:
     return before >= behind * 1000 and after >= ahead * 1000
 
 
-def kept_long_enough(values: Values, settings: Settings) -> bool:
-    kept = int(values["retention.ms"])
-    return kept < 0 or kept >= settings.doctor_retention_hours * 3_600_000
+def retains_long_enough(values: Values, settings: Settings) -> bool:
+    retention_ms = int(values["retention.ms"])
+    return retention_ms < 0 or retention_ms >= settings.doctor_retention_hours * 3_600_000
 
 
 TIMES = ("type", "before.max.ms", "after.max.ms", "difference.max.ms")
@@ -149,9 +152,9 @@ RULES = (
         equals("unclean.leader.election.enable", "false"),
     ),
     Rule(MAX_BYTES, ("max.message.bytes",), at_least("max.message.bytes", BATCH_BYTES)),
-    Rule(TIMESTAMPS, tuple(f"message.timestamp.{name}" for name in TIMES), takes_our_times),
+    Rule(TIMESTAMPS, tuple(f"message.timestamp.{name}" for name in TIMES), takes_our_timestamps),
     Rule(CLEANUP, ("cleanup.policy",), lambda values, _: "compact" not in values["cleanup.policy"]),
-    Rule(RETENTION, ("retention.ms",), kept_long_enough),
+    Rule(RETENTION, ("retention.ms",), retains_long_enough),
     Rule(COMPRESSION, ("compression.type",), equals("compression.type", "uncompressed")),
 )
 SETTINGS = tuple(name for rule in RULES for name in rule.names)
@@ -164,33 +167,36 @@ def judge(
     settings: Settings,
     waiting: Mapping[str, int] | None = None,
 ) -> Iterator[CheckResult]:
-    """`recorded` are the partition counts that PostgreSQL keeps, and `waiting` how many keys wait
-    for a topic to be made; None where it was not told."""
+    """Judge all topics; where none is there, only that is a failure and the rest is not answered.
+
+    `recorded` are the partition counts that PostgreSQL keeps, and `waiting` the number of keys that
+    wait for a topic to be made; each is None where PostgreSQL did not answer.
+    """
     there = [topic for topic in cluster.topics if topic.partitions]
-    yield from exists(cluster, settings)
+    yield from judge_existence(cluster, settings)
     if not there:
         yield from report_unanswered(CHECKS[1:], "no topic is there")
         return
-    yield from released(there, waiting, settings)
-    yield from partitions(there, recorded, settings)
-    yield from writable(there, settings)
+    yield from judge_parked_keys(there, waiting, settings)
+    yield from judge_partitions(there, recorded, settings)
+    yield from judge_writable(there, settings)
     few = [(t.name, f"{t.replicas} replicas") for t in there if t.replicas < REPLICAS]
-    yield from judge_each(REPLICATION, settings, few, all_of(there))
+    yield from judge_each(REPLICATION, settings, few, count_topics(there))
     for rule in RULES:
-        yield from configured(rule, there, settings)
+        yield from judge_rule(rule, there, settings)
 
 
-def exists(cluster: ClusterState, settings: Settings) -> list[CheckResult]:
-    """A broker that does not tell its settings may well be one that makes topics when used."""
+def judge_existence(cluster: ClusterState, settings: Settings) -> list[CheckResult]:
+    """A broker that does not tell its settings may be one that makes topics when they are used."""
     missing = [topic for topic in cluster.topics if not topic.partitions]
     if missing and not cluster.supported:
         words = "not there; this broker does not tell whether it makes topics by itself"
         return [EXISTS.warning(words, topic.name) for topic in missing]
     found = [(topic.name, topic.configuration.refused or HIDDEN) for topic in missing]
-    return judge_each(EXISTS, settings, found, all_of(cluster.topics))
+    return judge_each(EXISTS, settings, found, count_topics(cluster.topics))
 
 
-def released(
+def judge_parked_keys(
     there: list[TopicState], waiting: Mapping[str, int] | None, settings: Settings
 ) -> list[CheckResult]:
     if waiting is None:
@@ -205,32 +211,32 @@ def released(
     return judge_each(RELEASED, settings, found, "no key waits for a topic that is there")
 
 
-def partitions(
+def judge_partitions(
     there: list[TopicState], recorded: Mapping[str, int] | None, settings: Settings
 ) -> list[CheckResult]:
     if recorded is None:
         return report_unanswered([PARTITIONS], "PostgreSQL keeps the counts, and did not tell them")
     known = [topic for topic in there if topic.name in recorded]
     grown = [
-        PARTITIONS.warning(counted(topic, recorded), topic.name)
+        PARTITIONS.warning(describe_partitions(topic, recorded), topic.name)
         for topic in known
         if topic.partitions > recorded[topic.name]
     ]
     fewer = [
-        (topic.name, counted(topic, recorded))
+        (topic.name, describe_partitions(topic, recorded))
         for topic in known
         if topic.partitions < recorded[topic.name]
     ]
     if grown and not fewer:
         return grown
-    return [*judge_each(PARTITIONS, settings, fewer, f"{all_of(known)}, as recorded"), *grown]
+    return [*judge_each(PARTITIONS, settings, fewer, f"{count_topics(known)}, as recorded"), *grown]
 
 
-def counted(topic: TopicState, recorded: Mapping[str, int]) -> str:
+def describe_partitions(topic: TopicState, recorded: Mapping[str, int]) -> str:
     return f"{topic.partitions} partitions, recorded were {recorded[topic.name]}"
 
 
-def writable(there: list[TopicState], settings: Settings) -> list[CheckResult]:
+def judge_writable(there: list[TopicState], settings: Settings) -> list[CheckResult]:
     found = []
     for topic in there:
         needed = int(topic.configuration.values.get("min.insync.replicas", "1"))
@@ -238,23 +244,23 @@ def writable(there: list[TopicState], settings: Settings) -> list[CheckResult]:
             found.append((topic.name, f"{topic.leaderless} partitions have no leader"))
         elif topic.in_sync < needed:
             found.append((topic.name, f"{topic.in_sync} in sync, {needed} must be"))
-    return judge_each(WRITABLE, settings, found, all_of(there))
+    return judge_each(WRITABLE, settings, found, count_topics(there))
 
 
-def configured(rule: Rule, there: list[TopicState], settings: Settings) -> Iterator[CheckResult]:
-    """Each topic that is not right; the others in one."""
+def judge_rule(rule: Rule, there: list[TopicState], settings: Settings) -> Iterator[CheckResult]:
+    """Yield a finding for each topic that breaks the rule, and one for all that keep it."""
     silent = {t.name: t.configuration for t in there if rule.names[0] not in t.configuration.values}
-    told = {t.name: t.configuration.values for t in there if t.name not in silent}
+    answered = {t.name: t.configuration.values for t in there if t.name not in silent}
     wrong = [
-        (name, rule.words(values))
-        for name, values in told.items()
+        (name, rule.describe(values))
+        for name, values in answered.items()
         if not rule.fine(values, settings)
     ]
     for reason in sorted({each.refused or "no such setting" for each in silent.values()}):
         yield from report_unanswered([rule.check], reason)
-    if told:
-        yield from judge_each(rule.check, settings, wrong, f"{len(told)} topics")
+    if answered:
+        yield from judge_each(rule.check, settings, wrong, f"{len(answered)} topics")
 
 
-def all_of(topics: Sequence[TopicState]) -> str:
+def count_topics(topics: Sequence[TopicState]) -> str:
     return f"{len(topics)} topics"

@@ -1,6 +1,7 @@
-"""Transactions: the ones that have written and do not end. They delay no other key's messages.
+"""Checks of transactions: which have written and do not end.
 
-But their own messages wait for them, row locks too, and nothing that they still see can be cleaned.
+They delay no other key's messages. But their own messages wait, so does whoever needs a row that
+they have locked, and VACUUM removes nothing that they may still see.
 """
 
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ PREPARED = Check(
 )
 CHECKS = (OPEN, PREPARED)
 
-# A transaction has an id from its first write on. Never the query: it may hold what is nobody's
-# business. Who lacks pg_read_all_stats sees the sessions of others without their transactions.
+# A transaction has an id from its first write on. The query is never read: it may hold secrets. A
+# role without pg_read_all_stats sees the sessions of others without their transactions.
 READ_OPEN = """
 SELECT pid, coalesce(datname, '') AS database, coalesce(application_name, '') AS application,
        extract(epoch FROM clock_timestamp() - xact_start)::double precision AS seconds
@@ -48,7 +49,7 @@ MAY_SEE_ALL = "SELECT pg_has_role('pg_read_all_stats', 'USAGE')"
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenTransaction:
     """A session whose transaction has written."""
 
     pid: int
@@ -56,12 +57,12 @@ class Open:
     application: str
     seconds: float
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"open for {self.seconds:.0f} s, {self.application!r} in {self.database}"
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedTransaction:
     """A transaction that waits for its COMMIT PREPARED."""
 
     gid: str
@@ -69,34 +70,37 @@ class Prepared:
     owner: str
     seconds: float
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"prepared {self.seconds:.0f} s ago by {self.owner} in {self.database}"
 
 
 @dataclass(frozen=True, slots=True)
 class Transactions:
-    """Of all databases of the server, the oldest ones first, at most 20 of each."""
+    """The transactions of all databases of the server: the oldest first, at most 20 of each kind.
+
+    `sees_all` is false where this role may not see those of other roles.
+    """
 
     sees_all: bool
-    open: list[Open]
-    prepared: list[Prepared]
+    open: list[OpenTransaction]
+    prepared: list[PreparedTransaction]
 
 
 async def read(connection: psycopg.AsyncConnection[Any]) -> Transactions:
     row = await (await connection.execute(MAY_SEE_ALL)).fetchone()
-    async with connection.cursor(row_factory=class_row(Open)) as cursor:
+    async with connection.cursor(row_factory=class_row(OpenTransaction)) as cursor:
         opened = await (await cursor.execute(READ_OPEN)).fetchall()
-    async with connection.cursor(row_factory=class_row(Prepared)) as cursor:
+    async with connection.cursor(row_factory=class_row(PreparedTransaction)) as cursor:
         prepared = await (await cursor.execute(READ_PREPARED)).fetchall()
     return Transactions(bool(row and row[0]), opened, prepared)
 
 
 def judge(transactions: Transactions, settings: Settings) -> Iterator[CheckResult]:
     limit = settings.doctor_transaction_seconds
-    old = [(f"pid {o.pid}", o.words()) for o in transactions.open if o.seconds > limit]
+    old = [(f"pid {o.pid}", o.describe()) for o in transactions.open if o.seconds > limit]
     if transactions.sees_all or old:
         yield from judge_each(OPEN, settings, old, f"none for {limit:g} s")
     if not transactions.sees_all:
         yield OPEN.warning("not answered for the sessions of other roles: GRANT pg_monitor TO us")
-    orphans = [(p.gid, p.words()) for p in transactions.prepared if p.seconds > limit]
+    orphans = [(p.gid, p.describe()) for p in transactions.prepared if p.seconds > limit]
     yield from judge_each(PREPARED, settings, orphans, f"none for {limit:g} s")

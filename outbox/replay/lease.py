@@ -1,8 +1,9 @@
-"""ReplayTurn: which process is at a replay, and the one statement that moves its checkpoint.
+"""ReplayLease: which process runs a replay, and the one statement that moves its checkpoint.
 
-As outbox.cursor.lease: the row's clock is the database's, ours counts from before the request, to
-half of the lease. A process that was stopped past its turn can only have repeated a batch of
-duplicates.
+The lease of a row of outbox.replays works like the relay's in outbox.cursor.lease. The row's
+deadline is on the database's clock. Ours is monotonic, counts from before the request was sent, and
+lies at half of the lease, so it is always the earlier one. A process that was stopped past its
+deadline notices before its next batch; the batch that it may have sent already is all duplicates.
 """
 
 from collections.abc import Callable
@@ -13,8 +14,8 @@ import psycopg
 
 from outbox.errors import LeaseLost
 
-# Free, or run out, or ending later than any that began by this clock (outbox.cursor.lease says
-# why).
+# A lease is taken where there is none, where it has run out, or where it ends later than any that
+# began by this clock: then the clock has stepped back since (outbox.cursor.lease says why).
 TAKE = """
 UPDATE outbox.replays
 SET owner = %(owner)s, term = term + 1,
@@ -25,7 +26,8 @@ WHERE id = %(id)s AND status = 'running'
                              AND clock_timestamp() + make_interval(secs => 2 * %(seconds)s))
 RETURNING term
 """
-# Guarded by the term alone: what was sent is recorded though it was paused or cancelled meanwhile.
+# The term alone guards it: what was sent is recorded although the replay was paused or cancelled
+# meanwhile.
 KEEP = """
 UPDATE outbox.replays
 SET position = greatest(position, %(position)s), sent = sent + %(sent)s,
@@ -34,7 +36,8 @@ SET position = greatest(position, %(position)s), sent = sent + %(sent)s,
 WHERE id = %(id)s AND term = %(term)s
 RETURNING status
 """
-# All of it was sent: whoever paused it a moment ago was too late, and whoever cancelled it was not.
+# All of it was sent. A pause of a moment ago came too late, and is overwritten; a cancellation is
+# not.
 FINISH = """
 UPDATE outbox.replays
 SET status = CASE status WHEN 'cancelled' THEN status ELSE 'done' END,
@@ -48,7 +51,7 @@ UPDATE outbox.replays SET owner = NULL, expires_at = NULL WHERE id = %(id)s AND 
 
 
 class ReplayLease:
-    """A term of one process at one replay; `status` is the replay's, as it was last written."""
+    """One process's term at one replay. `status` is the replay's, as it was read last."""
 
     def __init__(
         self,
@@ -67,44 +70,55 @@ class ReplayLease:
         self._until = since + seconds / 2
 
     def remaining(self) -> float:
+        """Return the seconds until our deadline, which is at half of the lease."""
         return self._until - self._clock()
 
     def require(self) -> None:
-        """Raise LeaseLost unless this turn provably goes on."""
+        """Raise LeaseLost unless this term provably goes on."""
         if self.remaining() <= 0:
-            raise LeaseLost("the turn at this replay may have ended")
+            raise LeaseLost("the lease of this replay may have ended")
 
     async def renew(self) -> None:
-        """Once half of the time is gone."""
+        """Extend the lease once half of the time to our deadline is gone."""
         if self.remaining() <= self._seconds / 4:
             await self.checkpoint(0)
 
     async def checkpoint(self, position: int, sent: int = 0, refused: int = 0) -> None:
-        """All up to `position` is done; LeaseLost where another process is at it."""
+        """Record that all up to `position` is done, read `status`, and extend the lease.
+
+        `sent` and `refused` are added to the counts of the row. Raises LeaseLost where another
+        process has taken the replay over.
+        """
         since = self._clock()
         values = self._held | {"position": position, "sent": sent, "refused": refused}
         row = await (await self._connection.execute(KEEP, values)).fetchone()
         if row is None:
-            raise LeaseLost("another process is at this replay")
+            raise LeaseLost("another process runs this replay")
         (self.status,) = row
         self._until = since + self._seconds / 2
 
     async def finish(self) -> None:
-        """All of it was sent; `status` is what it is then. LeaseLost where another is at it."""
+        """Record that all of it was sent: `status` becomes `done`, or stays `cancelled`.
+
+        Raises LeaseLost where another process has taken the replay over.
+        """
         row = await (await self._connection.execute(FINISH, self._held)).fetchone()
         if row is None:
-            raise LeaseLost("another process is at this replay")
+            raise LeaseLost("another process runs this replay")
         (self.status,) = row
 
     async def release(self) -> None:
-        """Let the next process start at once."""
+        """Give the lease up, so that the next process may start at once."""
         await self._connection.execute(RELEASE, self._held)
 
 
 async def take_lease(
     connection: psycopg.AsyncConnection[Any], replay_id: int, owner: str, seconds: float
 ) -> ReplayLease | None:
-    """A turn for `owner`; None while another process has it, or the replay is not to be run."""
+    """Take the replay's lease for `owner`.
+
+    Returns None while another process holds it, and where the replay is not `running`.
+    """
     since = monotonic()
     values = {"id": replay_id, "owner": owner, "seconds": seconds}
     row = await (await connection.execute(TAKE, values)).fetchone()

@@ -1,9 +1,10 @@
-"""Replayer: says published messages again, in the order of their positions, at a bounded rate.
+"""Replayer: publishes messages once more, in the order of their positions, at a bounded rate.
 
-At least once, in order per key: a batch is acknowledged before its checkpoint is written, and the
-next one is sent after that. So a process that dies repeats a batch at most. Weaknesses: a record
-gets the time at which it is sent, its own is in `ce_time`; where Kafka's retention has removed the
-first ones, a reader of the topic sees a key's older versions behind newer ones.
+Delivery is at least once and in order per key: Kafka acknowledges a batch, then its checkpoint is
+written, and only then the next batch is sent. So a process that dies repeats one batch at most.
+Weaknesses: a record's timestamp is the time at which it is sent (the message's own time is in
+`ce_time`); and where Kafka's retention has removed a key's first records, a reader of the topic
+sees older versions of the key behind newer ones.
 """
 
 import asyncio
@@ -34,39 +35,44 @@ from outbox.settings import Settings
 
 log = structlog.get_logger()
 
-NOBODYS_TERM = 0
+REPLAY_TERM = 0  # in the headers of replayed records, which belong to no relay's term
 
 
-def quiet(_: int) -> None:
-    """Whom nobody has to tell."""
+def ignore_progress(_: int) -> None:
+    """Do nothing with the number of messages sent."""
 
 
 class Replayer:
-    """Runs one replay to its end; outages of PostgreSQL and Kafka are waited out.
+    """Runs one replay to its end, and waits while PostgreSQL or Kafka is down.
 
-    `run` returns early after `stop()`, and where the replay is paused or cancelled. While another
-    process is at the same replay it stands by. `tell` hears how many were sent, after each batch.
+    `run` returns early after `stop()`, and when the replay is paused or cancelled. While another
+    process runs the same replay, this one stands by. `on_progress` gets the number of messages sent
+    so far, after each batch.
     """
 
     def __init__(
-        self, settings: Settings, replay_id: int, on_progress: Callable[[int], None] = quiet
+        self,
+        settings: Settings,
+        replay_id: int,
+        on_progress: Callable[[int], None] = ignore_progress,
     ) -> None:
         self._settings = settings
         self._id = replay_id
-        self._report = on_progress
+        self._on_progress = on_progress
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
         self._stopping = asyncio.Event()
-        self._behind: str | None = None
+        self._standing_by_for: str | None = None
 
     def stop(self) -> None:
-        """Finish the batch in flight, keep its checkpoint and return from `run`."""
+        """Let `run` finish the batch in flight, write its checkpoint and return."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Until it is done, paused or cancelled, or this process is told to stop.
+        """Replay until all is done, the replay is paused or cancelled, or `stop()` is called.
 
-        Halted where it came here with a copy of its database: it may go on where it was asked for;
-        and where PostgreSQL does not take this client: a person has started it, and is there.
+        Raises Halted where this database is a copy (the replay may be going on in the original),
+        and where PostgreSQL refuses this client (the operator who started it can repair that).
+        Every other failure of PostgreSQL or Kafka is logged and tried again.
         """
         backoff = Backoff()
         while not self._stopping.is_set():
@@ -84,7 +90,7 @@ class Replayer:
                 await self._pause(backoff.failed())
 
     async def _connect_and_replay(self) -> bool:
-        """Whether there is nothing left to do here."""
+        """Return whether there is nothing left to do for this process."""
         with translate_errors():
             async with await connect_command(self._settings, "replay") as connection:
                 await require_current(connection, outbox_migrations())
@@ -93,93 +99,103 @@ class Replayer:
                 if replay.status != "running":
                     return True
                 seconds = self._settings.lease_seconds
-                turn = await take_lease(connection, self._id, self._owner, seconds)
-                if turn is None:
+                lease = await take_lease(connection, self._id, self._owner, seconds)
+                if lease is None:
                     await self._stand_by(replay)
                     return False
-                await self._replay(connection, turn, await find(connection, self._id))
+                await self._replay(connection, lease, await find(connection, self._id))
                 return True
 
     async def _stand_by(self, replay: Replay) -> None:
-        if replay.owner != self._behind:
+        """Wait a moment; log once for each process that we stand by for."""
+        if replay.owner != self._standing_by_for:
             log.info("replay stands by", replay=self._id, owner=replay.owner)
-            self._behind = replay.owner
+            self._standing_by_for = replay.owner
         await self._pause(self._settings.lease_seconds / 10)
 
     async def _replay(
-        self, connection: psycopg.AsyncConnection[Any], turn: ReplayLease, replay: Replay
+        self, connection: psycopg.AsyncConnection[Any], lease: ReplayLease, replay: Replay
     ) -> None:
+        """Send page after page while we hold the lease and the replay is `running`."""
         log.info("replaying", replay=replay.id, position=replay.position, owner=self._owner)
         counts = await read_topics(connection)
         source = ReplaySource(
             connection, replay.selection, replay.position, self._settings.page_bytes
         )
         rate = _Rate(replay.messages_per_second)
-        limit = min(self._settings.page_messages, rate.a_second)
-        async with Sender(self._settings, turn, counts, turn.renew) as carrier:
-            sender = _Sender(carrier, turn, replay, self._report)
-            while turn.status == "running" and not self._stopping.is_set():
-                page = await source.page(limit)
+        limit = min(self._settings.page_messages, rate.messages_per_page)
+        async with Sender(self._settings, lease, counts, lease.renew) as sender:
+            pages = _PageSender(sender, lease, replay, self._on_progress)
+            while lease.status == "running" and not self._stopping.is_set():
+                page = await source.read_page(limit)
                 failpoint(Failpoint.REPLAY_READ)
                 if page is None:
-                    await turn.finish()
+                    await lease.finish()
                     break
-                await sender.send(page)
-                await self._rest(turn, rate.after(len(page.rows)))
-        await turn.release()
-        log.info("replay stopped", replay=replay.id, status=turn.status)
+                await pages.send(page)
+                await self._rest(lease, rate.delay_after(len(page.rows)))
+        await lease.release()
+        log.info("replay stopped", replay=replay.id, status=lease.status)
 
-    async def _rest(self, turn: ReplayLease, seconds: float) -> None:
-        """Keep to the rate; a replay that is paused meanwhile is noticed at the next renewal."""
+    async def _rest(self, lease: ReplayLease, seconds: float) -> None:
+        """Wait so long and renew the lease meanwhile, which also shows a pause of the replay."""
         until = monotonic() + seconds
-        while turn.status == "running" and not self._stopping.is_set():
+        while lease.status == "running" and not self._stopping.is_set():
             left = until - monotonic()
             if left <= 0:
                 return
             await self._pause(min(left, self._settings.lease_seconds / 8))
-            await turn.renew()
+            await lease.renew()
 
     async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until `stop()` is called."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
 
-class _Sender:
-    """Takes pages to Kafka and keeps the checkpoint."""
+class _PageSender:
+    """Sends pages to Kafka and writes the checkpoint behind each of them."""
 
     def __init__(
-        self, carrier: Sender, turn: ReplayLease, replay: Replay, on_progress: Callable[[int], None]
+        self,
+        sender: Sender,
+        lease: ReplayLease,
+        replay: Replay,
+        on_progress: Callable[[int], None],
     ) -> None:
-        self._carrier = carrier
-        self._turn = turn
-        self._report = on_progress
+        self._sender = sender
+        self._lease = lease
+        self._on_progress = on_progress
         self._sent = replay.sent
-        self._renderer = Renderer(NOBODYS_TERM, replay_headers(replay))
+        self._renderer = Renderer(REPLAY_TERM, build_replay_headers(replay))
 
     async def send(self, page: ReplayPage) -> None:
-        """Durable in Kafka, then in the row; a page without rows only moves the checkpoint."""
+        """Have Kafka acknowledge the page, then move the checkpoint behind it.
+
+        A page without rows only moves the checkpoint.
+        """
         sent = refused = 0
         if page.rows:
-            carried = await self._send_all(page)
-            sent = sum(delivery.messages for delivery in carried.deliveries)
+            result = await self._send_rows(page)
+            sent = sum(delivery.messages for delivery in result.deliveries)
             refused = len(page.rows) - sent
-        await self._turn.checkpoint(page.position, sent, refused)
+        await self._lease.checkpoint(page.position, sent, refused)
         failpoint(Failpoint.REPLAY_KEPT)
         self._sent += sent
-        self._report(self._sent)
+        self._on_progress(self._sent)
 
-    async def _send_all(self, page: ReplayPage) -> SendResult:
-        packed = await self._carrier.pack(map(self._renderer.record, page.rows))
-        carried = await while_waiting(Failpoint.REPLAY_SENT, self._carrier.send_all(packed))
+    async def _send_rows(self, page: ReplayPage) -> SendResult:
+        packed = await self._sender.pack(map(self._renderer.record, page.rows))
+        result = await while_waiting(Failpoint.REPLAY_SENT, self._sender.send_all(packed))
         failpoint(Failpoint.REPLAY_ACKNOWLEDGED)
-        for stream, refusal in carried.refused.items():
+        for stream, refusal in result.refused.items():
             log.error("replay refused", key=stream.key.decode(), reason=refusal.reason)
-        return carried
+        return result
 
 
-def replay_headers(replay: Replay) -> list[tuple[str, bytes]]:
-    """What tells a replay's records from the relay's, beside their term."""
+def build_replay_headers(replay: Replay) -> list[tuple[str, bytes]]:
+    """Return the headers that mark a record as replayed, and for which consumer it is meant."""
     named = [("replay", str(replay.id).encode())]
     if replay.consumer is not None:
         named.append(("replayfor", replay.consumer.encode()))
@@ -187,15 +203,15 @@ def replay_headers(replay: Replay) -> list[tuple[str, bytes]]:
 
 
 class _Rate:
-    """When the next batch may go: what was sent, over the rate, since the first one."""
+    """Says when the next page may be sent; `messages_per_page` is what one second allows."""
 
     def __init__(self, messages_per_second: float, clock: Callable[[], float] = monotonic) -> None:
-        self.a_second = max(1, int(messages_per_second))
+        self.messages_per_page = max(1, int(messages_per_second))
         self._rate = messages_per_second
         self._clock = clock
         self._due = clock()
 
-    def after(self, messages: int) -> float:
-        """Seconds to wait; what an outage took is not made up for."""
+    def delay_after(self, messages: int) -> float:
+        """Return the seconds to wait after so many messages; an outage is not made up for."""
         self._due = max(self._due, self._clock() - 1.0) + messages / self._rate
         return max(0.0, self._due - self._clock())

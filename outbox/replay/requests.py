@@ -1,16 +1,18 @@
-"""Replays: what a person asked to be said again, as rows; each change of one is an operation.
+"""Replays that operators asked for, as rows; each change of one is recorded as an operation.
 
     running ⇄ paused
        │  ╲    │
      done  cancelled
 
 A replay never disturbs the live order of a key. Each of its records is a duplicate of one that the
-broker has acknowledged: the same id, payload and version, on the same topic and partition. So no
-first occurrence comes from a replay, and none has to wait for one. A replay for one consumer is on
-the topic of all, too: the header `replayfor` names the consumer, and the others pass it over. On a
-topic of its own it would run beside the live one, in another lane, past a key that is parked, and
-past readers that nobody told to subscribe. The price: everybody fetches it. Consumers that do not
-know the header handle a duplicate, as they must anyway.
+broker has acknowledged: the same id, payload and version, on the same topic and partition. So the
+first occurrence of a message never comes from a replay, and never has to wait for one.
+
+A replay for one consumer is on the topic of all, too: the header `replayfor` names the consumer,
+and the others skip such a record. A topic of its own would be read beside the live one: in another
+key queue, past a key that is parked, and not at all by a consumer that does not subscribe to it.
+The price is that everybody fetches the records. A consumer that does not know the header handles a
+duplicate, as it must anyway.
 """
 
 from dataclasses import asdict, dataclass
@@ -40,7 +42,7 @@ VALUES (%(consumer)s, %(aggregates)s, %(keys)s, %(types)s, %(topics)s, %(since)s
         %(operator)s, %(reason)s)
 RETURNING {COLUMNS}
 """  # noqa: S608 - constants
-# The row lock makes two people, and the process that replays, take turns.
+# The row lock makes two operators, and the process that replays, take turns.
 CHANGE = f"""
 UPDATE outbox.replays
 SET status = %(to)s,
@@ -53,7 +55,10 @@ RETURNING {COLUMNS}
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A replay and how far it is; `consumer` None is all, `owner` the process that is at it now."""
+    """A replay and how far it is.
+
+    `consumer` is None for all of them; `owner` is the process that runs it now, or None.
+    """
 
     id: int
     status: str
@@ -94,7 +99,10 @@ async def start(
     messages_per_second: float,
     operation: Operation,
 ) -> Replay:
-    """Record it, to be run; MessageRejected where nothing is selected, or no reason is said."""
+    """Record a replay of what `found` has counted, which a Replayer may run from now on.
+
+    Raises MessageRejected where nothing is selected, or the operation has no reason.
+    """
     operation.require_reason()
     if not found.messages:
         raise build_rejection("replay", "selection", "must select a message that is published")
@@ -104,19 +112,19 @@ async def start(
         "reason": operation.reason.strip(),
     }  # fmt: skip
     async with connection.transaction():
-        replay = await _one(connection, START, values)
-        await _record(connection, operation, replay)
+        replay = await _fetch_one(connection, START, values)
+        await _record_operation(connection, operation, replay)
     return replay
 
 
 async def list_replays(connection: psycopg.AsyncConnection[Any], limit: int) -> list[Replay]:
-    """The newest first."""
-    return await _all(connection, LIST, {"id": None, "limit": limit})
+    """Return at most `limit` replays, the newest first."""
+    return await _fetch_all(connection, LIST, {"id": None, "limit": limit})
 
 
 async def find(connection: psycopg.AsyncConnection[Any], replay_id: int) -> Replay:
-    """MessageRejected where there is none."""
-    found = await _all(connection, LIST, {"id": replay_id, "limit": 1})
+    """Return the replay of this id; raise MessageRejected where there is none."""
+    found = await _fetch_all(connection, LIST, {"id": replay_id, "limit": 1})
     if not found:
         raise build_rejection("replay", "id", "must be that of a replay; see `outbox replay list`")
     return found[0]
@@ -125,7 +133,10 @@ async def find(connection: psycopg.AsyncConnection[Any], replay_id: int) -> Repl
 async def pause(
     connection: psycopg.AsyncConnection[Any], replay_id: int, operation: Operation
 ) -> Replay:
-    """Whoever is at it ends after the batch in flight."""
+    """Pause a running replay; a process that runs it stops after the batch in flight.
+
+    Raises MessageRejected where it is not running.
+    """
     return await _change(connection, replay_id, operation, ("running",), "paused")
 
 
@@ -135,7 +146,7 @@ async def resume(
     operation: Operation,
     messages_per_second: float | None = None,
 ) -> Replay:
-    """It may be run again, perhaps at another rate."""
+    """Let a paused replay be run again, perhaps at another rate; MessageRejected if not paused."""
     return await _change(
         connection, replay_id, operation, ("paused",), "running", messages_per_second
     )
@@ -144,7 +155,10 @@ async def resume(
 async def cancel(
     connection: psycopg.AsyncConnection[Any], replay_id: int, operation: Operation
 ) -> Replay:
-    """For good; what was sent stays sent, and is harmless."""
+    """End a running or paused replay for good; what was sent stays, and is harmless.
+
+    Raises MessageRejected where it has ended already.
+    """
     return await _change(connection, replay_id, operation, ("running", "paused"), "cancelled")
 
 
@@ -152,40 +166,41 @@ async def _change(
     connection: psycopg.AsyncConnection[Any],
     replay_id: int,
     operation: Operation,
-    of: tuple[str, ...],
-    to: str,
+    before: tuple[str, ...],
+    after: str,
     rate: float | None = None,
 ) -> Replay:
-    values = {"id": replay_id, "of": list(of), "to": to, "rate": rate}
+    """Change the status to `after` where it is one of `before`, and record the operation."""
+    values = {"id": replay_id, "of": list(before), "to": after, "rate": rate}
     async with connection.transaction():
-        changed = await _all(connection, CHANGE, values)
+        changed = await _fetch_all(connection, CHANGE, values)
         if not changed:
             found = await find(connection, replay_id)
             raise build_rejection(
-                "replay", "status", f"must be {' or '.join(of)}; it is {found.status}"
+                "replay", "status", f"must be {' or '.join(before)}; it is {found.status}"
             )
-        await _record(connection, operation, changed[0])
+        await _record_operation(connection, operation, changed[0])
     return changed[0]
 
 
-async def _record(
+async def _record_operation(
     connection: psycopg.AsyncConnection[Any], operation: Operation, replay: Replay
 ) -> None:
-    said = asdict(replay)
-    told = ("id", "consumer", "position", "messages_per_second", "selected", "sent", "refused")
-    operation.details.update({name: said[name] for name in told})
+    values = asdict(replay)
+    names = ("id", "consumer", "position", "messages_per_second", "selected", "sent", "refused")
+    operation.details.update({name: values[name] for name in names})
     operation.details["selection"] = asdict(replay.selection)
     await operation.record(connection)
 
 
-async def _one(
+async def _fetch_one(
     connection: psycopg.AsyncConnection[Any], statement: str, values: dict[str, Any]
 ) -> Replay:
-    (row,) = await _all(connection, statement, values)
+    (row,) = await _fetch_all(connection, statement, values)
     return row
 
 
-async def _all(
+async def _fetch_all(
     connection: psycopg.AsyncConnection[Any], statement: str, values: dict[str, Any]
 ) -> list[Replay]:
     async with connection.cursor(row_factory=class_row(Replay)) as cursor:

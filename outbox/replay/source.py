@@ -1,13 +1,14 @@
-"""ReplaySource: the messages that a replay says again, in the order of their positions.
+"""ReplaySource: the messages that a replay publishes once more, in the order of their positions.
 
-Only what is published: the relay's cursor shows it, so its broker has acknowledged it, and a
-repetition is a duplicate by id. What the relay has not published yet is on its way by itself; what
-it has parked waits; what a person has discarded was never said, and must not be said late. Messages
-come from outbox.messages, and from outbox.kept where retention has dropped their day: of such days
-only each key's latest message is left.
+It yields published messages only: the relay's cursor shows them, so the broker has acknowledged
+them, and a repetition is a duplicate by id. Other messages are left out: one that the relay has not
+published yet will be published anyway, a parked one waits, and one that an operator has discarded
+was never published and must not appear now. Messages come from outbox.messages, and from
+outbox.kept where retention has dropped their daily partition: of such days only each key's latest
+message is left.
 
-Weakness: nothing but positions has an index, so a selection by key, type or time reads the whole
-range of positions, a chunk at a time.
+Weakness: only positions have an index, so a selection by key, type or time reads the whole range of
+positions, a chunk at a time.
 """
 
 from collections import Counter
@@ -33,16 +34,22 @@ SELECTED = """
     AND (%(since)s::timestamptz IS NULL OR message.created_at >= %(since)s)
     AND (%(before)s::timestamptz IS NULL OR message.created_at < %(before)s)
 """
-# What a person discarded was parked before, and is nowhere now but in the operation's details.
+# A message that an operator discarded was parked before; now only the operation's details name it.
 DISCARDED = """
     SELECT (key->>'position')::bigint
     FROM outbox.operations, jsonb_array_elements(details->'keys') AS key
     WHERE action = 'parked discard'
 """
-# One statement, so that all of it is true at one moment: the relay moves its cursor and parks what
-# was refused in one transaction, and so does a person who discards. LIMITED stands where a page
-# says how much it takes of either: so an index gives the rows in order, and no chunk is sorted.
-PUBLISHED = f"""
+
+
+def _select_published(limit: str) -> str:
+    """Return the statement that selects published messages, with `limit` in each of its halves.
+
+    It is one statement, so that all of it is true at one moment: the relay moves its cursor and
+    parks what was refused in one transaction, and `discard` changes both in one, too. Where a page
+    limits each half, an index gives the rows in order and no chunk is sorted.
+    """
+    return f"""
 (SELECT message.position, topic, aggregateid, aggregatetype, id, type, version, payload, headers,
         created_at
  FROM outbox.messages AS message JOIN outbox.relay ON relay.name = 'main'
@@ -54,18 +61,20 @@ PUBLISHED = f"""
                    WHERE waiting.aggregatetype = message.aggregatetype
                      AND waiting.aggregateid = message.aggregateid
                      AND waiting.position = message.position)
-   AND message.position NOT IN ({DISCARDED}) LIMITED)
+   AND message.position NOT IN ({DISCARDED}) {limit})
 UNION ALL
 (SELECT message.position, topic, aggregateid, aggregatetype, id, type, version, payload, headers,
         created_at
  FROM outbox.kept AS message
  WHERE {SELECTED}
    AND NOT EXISTS (SELECT FROM outbox.messages AS same WHERE same.position = message.position)
-   AND message.position NOT IN ({DISCARDED}) LIMITED)
+   AND message.position NOT IN ({DISCARDED}) {limit})
 """  # noqa: S608 - constants
-WHOLE = PUBLISHED.replace("LIMITED", "")
-LIMITED = PUBLISHED.replace("LIMITED", "ORDER BY message.position LIMIT %(limit)s")
-# Where a chunk ends: so many rows on, whether they are selected or not.
+
+
+WHOLE = _select_published("")
+LIMITED = _select_published("ORDER BY message.position LIMIT %(limit)s")
+# A chunk ends so many rows further on, whether they are selected or not.
 END = """
 SELECT position FROM (
     (SELECT position FROM outbox.messages
@@ -75,7 +84,7 @@ SELECT position FROM (
      WHERE position > %(behind)s AND position <= %(last)s ORDER BY position LIMIT %(rows)s)
 ) AS row ORDER BY position OFFSET %(rows)s - 1 LIMIT 1
 """
-# As a cut's page: it ends at the row that fills it.
+# A page ends at the row that fills it, like a page of a cut.
 PAGE = f"""
 SELECT {COLUMNS} FROM (
     SELECT *, sum(octet_length(coalesce(payload, ''))) OVER (ROWS UNBOUNDED PRECEDING) AS bytes
@@ -96,7 +105,10 @@ PASSED = "SELECT highest_position FROM outbox.relay WHERE name = 'main'"
 
 @dataclass(frozen=True, slots=True)
 class ReplaySelection:
-    """Which messages: all that fit every part; a part that is None fits any."""
+    """Which messages are meant: those that match every field. A field that is None matches any.
+
+    `since` is included and `before` is not; both positions are included.
+    """
 
     aggregates: list[str] | None = None
     keys: list[str] | None = None
@@ -108,7 +120,7 @@ class ReplaySelection:
     last_position: int = HIGHEST
 
     def parameters(self, behind: int, upto: int) -> dict[str, Any]:
-        """Of the statements above, for positions above `behind`, up to `upto`."""
+        """Return the parameters of the statements above, for `behind` < position <= `upto`."""
         return {
             "aggregates": self.aggregates, "keys": self.keys, "types": self.types,
             "topics": self.topics, "since": self.since, "before": self.before,
@@ -125,7 +137,7 @@ class RangeKind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReplayPreview:
-    """What a selection holds now, and up to which position; times are those of the messages."""
+    """What a selection holds now, up to `last_position`; the times are those of the messages."""
 
     counts: dict[RangeKind, int]
     last_position: int
@@ -143,7 +155,7 @@ class ReplayPreview:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPage:
-    """Rows in order, perhaps none; all that is selected up to `position` is done with them."""
+    """Rows in order, perhaps none. With them, all that is selected up to `position` is done."""
 
     rows: list[Row]
     position: int
@@ -153,9 +165,9 @@ OnProgress = Callable[[int, int], None]
 
 
 class ReplaySource:
-    """Reads one selection over one connection in autocommit, from behind `position` on.
+    """Reads one selection over one connection in autocommit, from above `position` on.
 
-    A page has at most `messages` rows, and but for its last row less than `page_bytes`.
+    The payloads of a page have less than `page_bytes`, its last row not counted.
     """
 
     def __init__(
@@ -165,27 +177,30 @@ class ReplaySource:
         position: int,
         page_bytes: int,
     ) -> None:
-        connection.adapters.register_loader("text", ByteaBinaryLoader)  # as the relay reads them
+        connection.adapters.register_loader("text", ByteaBinaryLoader)  # the renderer wants bytes
         self._connection = connection
         self._selection = selection
         self._position = position
         self._bytes = page_bytes
         self._chunk_end = position
 
-    async def page(self, messages: int) -> ReplayPage | None:
-        """What comes next; None at the end. A page without rows is one chunk of other messages."""
+    async def read_page(self, messages: int) -> ReplayPage | None:
+        """Read the next page of at most `messages` rows; return None at the end.
+
+        A page without rows means that a chunk had no message of the selection.
+        """
         if self._position >= self._selection.last_position:
             return None
         if self._position >= self._chunk_end:
             self._chunk_end = await find_chunk_end(
                 self._connection, self._selection, self._position
             )
-        rows = await self._rows(messages)
+        rows = await self._read_rows(messages)
         whole = len(rows) < messages and sum(len(r.payload or b"") for r in rows) < self._bytes
         self._position = self._chunk_end if whole else rows[-1].position
         return ReplayPage(rows, self._position)
 
-    async def _rows(self, messages: int) -> list[Row]:
+    async def _read_rows(self, messages: int) -> list[Row]:
         selected = self._selection.parameters(self._position, self._chunk_end)
         bounds = {"limit": messages, "bytes": self._bytes}
         async with (
@@ -199,11 +214,11 @@ class ReplaySource:
 async def preview_replay(
     connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, on_progress: OnProgress
 ) -> ReplayPreview:
-    """Count it, chunk by chunk; `tell` hears the position and the last one."""
+    """Count the selection, chunk by chunk; `on_progress` gets positions read, and of how many."""
     counts: Counter[RangeKind] = Counter()
     times: list[datetime] = []
     selection = await end_at_relay(connection, selection)
-    async for rows in _chunks(connection, selection, COUNT, on_progress):
+    async for rows in _read_chunks(connection, selection, COUNT, on_progress):
         for topic, type_, messages, first, last in rows:
             counts[RangeKind(topic, type_)] += messages
             times += [first, last]
@@ -214,9 +229,9 @@ async def preview_replay(
 async def read_selected_keys(
     connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, on_progress: OnProgress
 ) -> dict[tuple[str, str], int]:
-    """The highest selected version of each key; about 300 bytes a key in memory."""
+    """Return the highest selected version of each (aggregate, key); about 300 bytes a key."""
     found: dict[tuple[str, str], int] = {}
-    async for rows in _chunks(
+    async for rows in _read_chunks(
         connection, await end_at_relay(connection, selection), KEYS, on_progress
     ):
         for aggregate, key, version in rows:
@@ -227,7 +242,7 @@ async def read_selected_keys(
 async def end_at_relay(
     connection: psycopg.AsyncConnection[Any], selection: ReplaySelection
 ) -> ReplaySelection:
-    """The same, ended where the relay is: what comes later is not said again."""
+    """Return the selection, ended at the relay's position: what comes later is not replayed."""
     row = await (await connection.execute(PASSED)).fetchone()
     passed = row[0] if row else 0
     return replace(selection, last_position=min(selection.last_position, passed))
@@ -236,18 +251,20 @@ async def end_at_relay(
 async def find_chunk_end(
     connection: psycopg.AsyncConnection[Any], selection: ReplaySelection, behind: int
 ) -> int:
+    """Return the position CHUNK_ROWS rows above `behind`, or the selection's last one."""
     parameters = {"behind": behind, "last": selection.last_position, "rows": CHUNK_ROWS}
     async with planned_transaction(connection):
         row = await (await connection.execute(END, parameters)).fetchone()
     return int(row[0]) if row else selection.last_position
 
 
-async def _chunks(
+async def _read_chunks(
     connection: psycopg.AsyncConnection[Any],
     selection: ReplaySelection,
     statement: str,
     on_progress: OnProgress,
 ) -> AsyncGenerator[list[Any], None]:
+    """Yield the statement's rows of one chunk of positions after another."""
     behind = selection.first_position - 1
     while behind < selection.last_position:
         upto = await find_chunk_end(connection, selection, behind)

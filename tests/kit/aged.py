@@ -1,4 +1,4 @@
-"""Aged: messages of days that lie behind, and a cursor as the relay would leave it."""
+"""Messages of past days, and a cursor as a relay would have left it."""
 
 import psycopg
 
@@ -7,7 +7,7 @@ from outbox.cursor.database_identity import require_same
 PUBLISH = "SELECT outbox.publish(%s, %s, 'test.noted.v1', jsonb_build_object('said', %s::text), %s)"
 AGGREGATE = "test.note"
 
-# As outbox.create_partitions makes the days from today on.
+# This makes a past day's partition as outbox.create_partitions makes those from today on.
 PAST_DAY = """
 DO $$ DECLARE
     day date := (now() AT TIME ZONE 'UTC')::date - {ago};
@@ -19,7 +19,7 @@ BEGIN
     EXECUTE format('ALTER TABLE outbox.%I REPLICA IDENTITY FULL', name);
 END $$
 """
-# A row moves to the partition where it belongs then, as it is.
+# PostgreSQL moves the row to the partition where it then belongs.
 AGE = """
 UPDATE outbox.messages SET created_at = created_at - make_interval(days => %s)
 WHERE created_at >= date_trunc('day', now(), 'UTC')
@@ -34,7 +34,7 @@ Connection = psycopg.AsyncConnection
 
 
 async def past_day(connection: Connection, ago: int) -> str:
-    """Make the partition of that day; its name."""
+    """Make the partition of so many days ago; return its name."""
     await connection.execute(PAST_DAY.replace("{ago}", str(ago)).encode())
     row = await (await connection.execute(NAME, [ago])).fetchone()
     assert row is not None
@@ -44,19 +44,19 @@ async def past_day(connection: Connection, ago: int) -> str:
 async def publish(
     connection: Connection, *keys: str, said: str = "so", deletes: bool = False
 ) -> None:
-    """A message of each of these keys, each in a transaction of its own, today."""
+    """Publish a message of each of these keys today, each in a transaction of its own."""
     for key in keys:
         await connection.execute(PUBLISH, [AGGREGATE, key, said, deletes])
 
 
 async def publish_aged(connection: Connection, ago: int, *keys: str, deletes: bool = False) -> None:
-    """The same, as if it had been said so many days ago; nothing of today may be there."""
+    """Publish them as if it were so many days ago; no message of today may be there."""
     await publish(connection, *keys, deletes=deletes)
     await connection.execute(AGE, [ago])
 
 
 async def all_published(connection: Connection) -> None:
-    """As if a relay had published all that is committed."""
+    """Move the cursor as if a relay had published all that is committed."""
     await require_same(connection)
     await connection.execute(ALL_PUBLISHED)
 
@@ -66,7 +66,7 @@ async def fetch(connection: Connection, statement: str) -> list[tuple[object, ..
 
 
 async def days_there(connection: Connection) -> list[str]:
-    """The names of the partitions that lie behind today."""
+    """Return the names of the partitions of past days."""
     found = await fetch(
         connection,
         "SELECT inhrelid::regclass::text FROM pg_inherits"
@@ -78,7 +78,7 @@ async def days_there(connection: Connection) -> list[str]:
     return [str(name).removeprefix("outbox.") for (name,) in found]
 
 
-# One row a head, with the message that the head speaks of; everything else is wrong.
+# Each head must have one row here, with the message that the head names; these rows break that.
 WRONG = """
 SELECT latest.aggregateid, head.version, latest.id FROM outbox.streams AS head
 FULL JOIN outbox.latest AS latest USING (aggregatetype, aggregateid)
@@ -92,6 +92,6 @@ SELECT (SELECT count(*) FROM outbox.latest) = (SELECT count(*) FROM outbox.strea
 
 
 async def require_latest(connection: Connection) -> None:
-    """outbox.latest has exactly one row a head, with the head's version, position and digest."""
+    """Assert that outbox.latest has one row a head, with its version, position and digest."""
     assert await fetch(connection, WRONG) == []
     assert await fetch(connection, ONE_EACH) == [(True, True)]

@@ -1,4 +1,4 @@
-"""What a module logs, in a list; the tests' own configuration drops warnings before that."""
+"""Captures what a module logs; the tests' own configuration would drop warnings."""
 
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from structlog.testing import LogCapture
 
 @contextmanager
 def captured(module: ModuleType) -> Iterator[list[MutableMapping[str, Any]]]:
-    """The entries of `module.log` for the length of the block."""
+    """Yield a list that gets the entries of `module.log` for the length of the block."""
     capture = LogCapture()
     with pytest.MonkeyPatch.context() as patch:
         everything = structlog.make_filtering_bound_logger(0)

@@ -1,8 +1,8 @@
-"""Defaults: what a database may have been told to give every session, and we must not notice.
+"""Odd defaults that an administrator may give a database, and that must change nothing for us.
 
 With TEST_DATABASE_DEFAULTS=odd each database and cluster of a test has them (`make test-defaults`).
-The sessions of the product fix what they need by themselves, in outbox.postgres.connection. What a
-test asks with psycopg itself is nobody's product: it is asked as in any other run.
+The sessions of the product fix what they need in outbox.postgres.connection. Sessions that a test
+opens with psycopg itself keep the usual values, as in any other run.
 """
 
 import os
@@ -31,7 +31,7 @@ def are_odd() -> bool:
 
 
 def odd() -> dict[str, str]:
-    """Settings of a server, where this run wants them."""
+    """Return the odd settings of a server, if this run wants them."""
     return ODD if are_odd() else {}
 
 
@@ -41,7 +41,7 @@ def alter(connection: psycopg.Connection, database: str) -> None:
 
 
 def keep_the_tests_own_sessions_usual() -> None:
-    """Of those that are opened with psycopg's own classes, and none of ours."""
+    """Patch psycopg's own connection classes so that their sessions keep the usual values."""
     for kind in (psycopg.Connection, psycopg.AsyncConnection):
         original = kind.__dict__["connect"].__func__
         setattr(kind, "connect", classmethod(partial(_connect, original)))  # noqa: B010 - a method

@@ -8,7 +8,7 @@ from schemas.wire import Headers
 
 
 def headers_of(record: Record) -> Headers:
-    """Of a record with encoded headers, through a batch and aiokafka's parser."""
+    """Return the headers of a record, as aiokafka's parser reads them from a batch."""
     assert isinstance(record.headers, bytes)
     batch = RecordBatch(1 << 20)
     batch.add(record.key, record.value, record.headers)

@@ -1,7 +1,7 @@
 """Skips: which tests were skipped, why, and whether that is allowed; a plugin of pytest.
 
 With STRICT_SKIPS=1, as in CI, a skip that tests/allowed_skips.txt does not list fails the run.
-INSTALLED names what .ci/run has installed: a test that says it is not there is not excused.
+INSTALLED names the packages that .ci/run has installed; a skip for want of one is not allowed.
 """
 
 import os
@@ -38,7 +38,7 @@ class Entry:
 
 
 def entries(text: str) -> Iterator[Entry]:
-    """One a line; `#` begins a line of words."""
+    """Yield the entries of the list, one a line; a line that begins with `#` is a comment."""
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
             yield Entry(*(column.strip() for column in line.split("|")))
@@ -47,13 +47,13 @@ def entries(text: str) -> Iterator[Entry]:
 def forbidden(
     skips: Iterable[Skip], allowed: Iterable[Entry], installed: Iterable[str]
 ) -> list[Skip]:
-    """The skips that no entry allows."""
+    """Return the skips that no entry allows."""
     known, there = list(allowed), list(installed)
     return [skip for skip in skips if not any(entry.allows(skip, there) for entry in known)]
 
 
 def skipped(config: pytest.Config) -> list[Skip]:
-    """All of this run, those of its worker processes too."""
+    """Return all skips of this run, those of its worker processes too."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         return []
@@ -75,7 +75,7 @@ def not_allowed(config: pytest.Config) -> list[Skip]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where the report is written: in the one process, or in that above the workers."""
+    """Fail the run, in the process that writes the report, where a skip is not allowed."""
     is_worker = hasattr(session.config, "workeroutput")
     if not is_worker and session.exitstatus == pytest.ExitCode.OK and not_allowed(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

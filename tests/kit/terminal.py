@@ -1,4 +1,4 @@
-"""A terminal of so many columns, and what a program shows there."""
+"""A terminal of a given width, and what a program shows there."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def shown_on_terminal(command: Sequence[str], columns: int, **variables: str) -> str:
-    """All that it writes to both streams until it ends; AssertionError where it fails."""
+    """Return all that it writes to both streams; AssertionError where its exit code is not 0."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}

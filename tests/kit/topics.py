@@ -1,4 +1,4 @@
-"""The topics of a real broker that tests share: each test gets new, empty ones."""
+"""The topics of a real broker that all tests share: each test gets new, empty ones."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ OF_TESTS = ("faults.thing.events", "test.note.events", "test.theirs", "test.ours
 
 
 def emptied(bootstrap: str) -> str:
-    """The same broker without the topics and the idle groups of earlier tests.
+    """Remove the topics and the idle groups of earlier tests; return the same address.
 
     A group whose member was killed a moment ago stays until its session ends; its offsets do not,
     because they go with their topics.
@@ -39,7 +39,7 @@ def emptied(bootstrap: str) -> str:
 
 
 def topics(admin: AdminClient) -> list[str]:
-    """Those that are not the broker's own."""
+    """Return the topics that are not the broker's own."""
     there = admin.list_topics(timeout=WITHIN_SECONDS).topics
     return [name for name in there if not name.startswith("__")]
 

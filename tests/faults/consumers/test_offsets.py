@@ -18,11 +18,11 @@ from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import Halted
 from outbox.kafka import count_unread, has_committed, partition_of
-from tests.integration.operations.test_command_line import run
 from tests.kit.consumers.effects import Effects, verdict
 from tests.kit.consumers.groups import OPTIONS, WITHIN_SECONDS, Connection, Held, consume, send
 from tests.kit.load.role import Role
 from tests.kit.load.stream import event
+from tests.kit.operations.command_line import run
 from tests.kit.topics import PARTITIONS
 from tests.kit.verdicts.history import TOPIC
 

@@ -18,7 +18,7 @@ from tests.kit.load.commander import Orders
 from tests.kit.load.roles import running
 from tests.kit.load.stream import event
 from tests.kit.load.writer import TABLE
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.planted.planted_consumers import (
     auto_commit,
     committed_before_the_effect,

@@ -18,7 +18,7 @@ from consumers.qdrant.projection import QdrantProjection
 from tests.kit.planted.planted_stores import no_tombstone, no_version_guard, nothing_waited_for
 from tests.kit.projections.projection_suite import CountingEmbedder
 from tests.kit.projections.qdrant_stores import over_http, scripted
-from tests.kit.servers.qdrant_server import QdrantServer
+from tests.kit.qdrant.server import QdrantServer
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +89,7 @@ async def test_a_delete_without_a_tombstone_is_caught_resurrecting(
 async def lost(projection: QdrantProjection, server: QdrantServer) -> set[StreamKey]:
     """Return what counts as applied and is not there, once the server has lost what it may lose."""
     await projection.apply(BATCH)
-    server.lose_what_nobody_waited_for()
+    server.lose_unwaited_batches()
     streams = [change.stream for change in BATCH]
     return set(streams) - set(await projection.versions(streams))
 

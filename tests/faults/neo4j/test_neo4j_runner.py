@@ -18,7 +18,7 @@ from consumers.settings import Settings
 from outbox.kafka import count_unread
 from stack.part import GraphPart
 from tests.kit.load.roles import projecting, running
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.projections.changes import send_changes
 from tests.kit.waiting import until
 

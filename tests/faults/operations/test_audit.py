@@ -21,7 +21,7 @@ from outbox.status import read_status
 from tests.conftest import Servers
 from tests.kit.load.role import environment
 from tests.kit.load.roles import running
-from tests.kit.planted_records import TOPIC, passed, read, write
+from tests.kit.operations.planted_records import TOPIC, move_cursor, read, write
 from tests.kit.proxies.kafka_proxy import KafkaProxy
 from tests.kit.proxies.toxics import Timeout
 from tests.kit.waiting import until
@@ -110,7 +110,7 @@ async def test_what_the_topic_has_dropped_is_expired_and_not_lost(
     counts = found.counts
     assert (counts.expired, counts.in_topics, counts.committed) == (4 * 33, 400 - 4 * 33, 400)
     lost = await write(postgres, "k1")
-    await passed(postgres)
+    await move_cursor(postgres)
     found = await audited(settings)
     assert [(each.kind, each.position) for each in found.findings] == [
         (FindingKind.LOST, lost.position)

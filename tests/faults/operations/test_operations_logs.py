@@ -14,7 +14,7 @@ import pytest
 
 from consumers.settings import Settings
 from stack.servers.port import LOOPBACK, free_ports
-from tests.kit.load.caller import ask
+from tests.kit.http.caller import ask
 from tests.kit.load.load import commit_events
 from tests.kit.load.role import Role
 from tests.kit.proxies.mute import mute_pipe

@@ -27,9 +27,9 @@ from outbox.write.database import Database
 from schemas.catalog import CreateCatalog
 from stack.demo.upstream import envelope_of
 from stack.servers.postgres import ask
-from tests.integration.operations.test_command_line import PARK, run
 from tests.kit.load.roles import Collector, catalog_api, running, send
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.command_line import PARK, run
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.servers.cluster import Cluster, at, running_cluster
 from tests.kit.verdicts.history import Happened
 from tests.kit.verdicts.witness import Witness

@@ -12,7 +12,7 @@ from consumers.qdrant.projection import QdrantProjection
 from tests.kit.projections.projection_suite import CountingEmbedder
 from tests.kit.projections.qdrant_stores import ENGINES, over_http, scripted
 from tests.kit.proxies.proxy import Proxy
-from tests.kit.servers.qdrant_server import QdrantServer
+from tests.kit.qdrant.server import QdrantServer
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.kit.projections.changes import BATCH, SAMPLE
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder
 from tests.kit.projections.qdrant_stores import IN_LOCAL_MODE, over_http
 from tests.kit.proxies.proxy import Proxy
-from tests.kit.servers.qdrant_server import QdrantServer
+from tests.kit.qdrant.server import QdrantServer
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ from tests.kit.projections.projection_suite import CountingEmbedder
 from tests.kit.projections.qdrant_stores import IN_LOCAL_MODE
 from tests.kit.proxies.proxy import DOWN, UP, Direction, Proxy
 from tests.kit.proxies.toxics import Latency, LimitData, ResetPeer, Slicer, Timeout, Toxic
-from tests.kit.servers.qdrant_server import QdrantServer
-from tests.kit.servers.qdrant_twists import (
+from tests.kit.qdrant.server import QdrantServer
+from tests.kit.qdrant.twists import (
     BUSY,
     DISK_FULL,
     QUESTIONS,

@@ -45,7 +45,7 @@ class Supervised:
         folder.mkdir(exist_ok=True)
         (self.port,) = free_ports(1)
         self._command = [
-            sys.executable, "-m", "tests.kit.servers.qdrant_server", str(folder), str(self.port),
+            sys.executable, "-m", "tests.kit.qdrant.server", str(folder), str(self.port),
         ]  # fmt: skip
         self._process = self._begin()
 

@@ -13,8 +13,8 @@ from tests.kit.projections.changes import BATCH, MANY
 from tests.kit.projections.projection_suite import StumblingEmbedder
 from tests.kit.projections.qdrant_stores import IN_LOCAL_MODE, over_http
 from tests.kit.proxies.proxy import Proxy
-from tests.kit.servers.qdrant_server import QdrantServer
-from tests.kit.servers.qdrant_twists import WRITES, Twist, page, refusal
+from tests.kit.qdrant.server import QdrantServer
+from tests.kit.qdrant.twists import WRITES, Twist, page, refusal
 
 pytestmark = pytest.mark.anyio
 

@@ -18,12 +18,12 @@ from outbox.errors import SchemaBehind
 from outbox.kafka import count_unread
 from schemas.catalog import COLLECTION, ItemEvent
 from tests.kit.load.roles import running
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.projections.changes import send_changes
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder
 from tests.kit.projections.qdrant_stores import over_http, scripted
-from tests.kit.servers.qdrant_server import QdrantServer
-from tests.kit.servers.qdrant_twists import (
+from tests.kit.qdrant.server import QdrantServer
+from tests.kit.qdrant.twists import (
     BUSY,
     DISK_FULL,
     QUESTIONS,

@@ -16,7 +16,7 @@ from outbox.runtime.failpoints import Failpoint
 from tests.faults.relay.test_failpoint_kills import points, writing
 from tests.kit.load.kills import KILLS, Killer, reported
 from tests.kit.load.roles import running
-from tests.kit.replaying import Seen, on_topic, recorded, relayed, replayed
+from tests.kit.operations.replaying import Seen, read_topic, record_replay, relay_all, run_replay
 from tests.kit.verdicts.history import TOPIC
 from tests.kit.verdicts.witness import Witness
 
@@ -45,16 +45,16 @@ async def test_a_replay_that_is_killed_there_goes_on_from_its_checkpoint(
 ) -> None:
     """O2: all is replayed in order, at most a batch twice; the live messages keep their order."""
     await postgres.execute(BEFORE, [MESSAGES])
-    await relayed(quick, postgres)
-    replay = await recorded(postgres)
+    await relay_all(quick, postgres)
+    replay = await record_replay(postgres)
     killer = Killer(point, quick)
     with reported(killer) as counted:
         async with running(Relay(quick)):
             async with writing(quick, pause_seconds=0.02):
                 await kill_replays(killer, str(replay.id))
-                ended = await replayed(quick, postgres, await find(postgres, replay.id))
+                ended = await run_replay(quick, postgres, await find(postgres, replay.id))
             verdict = await witness.saw_all()
-        again = [each for each in await on_topic(quick, TOPIC) if each.is_replayed]
+        again = [each for each in await read_topic(quick, TOPIC) if each.is_replayed]
         counted["repeated"] = len(again) - MESSAGES
     assert verdict.at_least_once, verdict
     assert verdict.committed > MESSAGES, "there was no live traffic"

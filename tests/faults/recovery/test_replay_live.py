@@ -24,7 +24,7 @@ from tests.kit.load.kills import SEED
 from tests.kit.load.length import seconds
 from tests.kit.load.roles import projecting, running
 from tests.kit.load.writer import ended
-from tests.kit.replaying import FAST, recorded, replayed
+from tests.kit.operations.replaying import FAST, record_replay, run_replay
 from tests.kit.verdicts.witness import Witness
 from tests.kit.waiting import until
 
@@ -96,9 +96,11 @@ async def replays(
     for _ in range(ROUNDS):
         some = [stream.key for stream in rng.sample(KEYS, 3)]
         each = [
-            await recorded(connection),
-            await recorded(connection, ReplaySelection(keys=some), consumer="neo4j"),
-            await recorded(connection, ReplaySelection(types=[ItemUpserted.type]), rate=FAST / 2),
+            await record_replay(connection),
+            await record_replay(connection, ReplaySelection(keys=some), consumer="neo4j"),
+            await record_replay(
+                connection, ReplaySelection(types=[ItemUpserted.type]), rate=FAST / 2
+            ),
         ]
         done = await asyncio.gather(*(_run(settings, replay) for replay in each))
         assert {replay.status for replay in done} == {"done"}
@@ -110,7 +112,7 @@ async def _run(settings: Settings, replay: Any) -> Any:
     async with await psycopg.AsyncConnection.connect(
         settings.libpq_url(), autocommit=True
     ) as connection:
-        return await replayed(settings, connection, replay)
+        return await run_replay(settings, connection, replay)
 
 
 async def test_replays_beside_live_traffic_disturb_no_store_and_no_order(

@@ -22,7 +22,7 @@ from outbox.runtime.failpoints import Failpoint
 from outbox.write.database import Database
 from schemas.catalog import ItemUpserted
 from stack.servers.port import free_ports
-from tests.kit.load.caller import Caller
+from tests.kit.http.caller import Caller
 from tests.kit.load.kills import KILLS, WITHIN_SECONDS, Killer, reported
 from tests.kit.load.role import Role
 from tests.kit.load.roles import running

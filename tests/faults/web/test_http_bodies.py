@@ -10,8 +10,8 @@ import pytest
 
 from consumers.settings import Settings
 from stack.servers.port import free_ports
+from tests.kit.http.served import RawClient, created, creation, lives, request, served
 from tests.kit.load.role import Role
-from tests.kit.load.served import RawClient, created, creation, lives, request, served
 
 pytestmark = pytest.mark.anyio
 

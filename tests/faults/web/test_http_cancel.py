@@ -18,8 +18,8 @@ from consumers.settings import Settings
 from outbox.errors import AlreadyHandled
 from outbox.write.database import Database
 from schemas.envelope import Envelope
-from tests.kit.load.cancelling import Moment, cancelled_at
-from tests.kit.load.served import CREATE, Served, created, served
+from tests.kit.http.cancelling import Moment, cancelled_at
+from tests.kit.http.served import CREATE, Served, created, served
 from tests.kit.load.writer import disagreeing, make_things
 from tests.kit.verdicts.history import Happened
 from tests.kit.waiting import until

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from consumers.settings import Settings
 from stack.servers.port import LOOPBACK, free_ports
-from tests.kit.load.caller import ask
+from tests.kit.http.caller import ask
+from tests.kit.http.served import RawClient, created, creation, lives
 from tests.kit.load.length import times
 from tests.kit.load.role import Role
-from tests.kit.load.served import RawClient, created, creation, lives
 from tests.kit.proxies.balancer import Balancer
 from tests.kit.proxies.postgres_proxy import PostgresProxy, address_of, url_through
 from tests.kit.proxies.toxics import Flow, Timeout

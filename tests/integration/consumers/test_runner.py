@@ -14,7 +14,7 @@ from outbox.errors import SchemaBehind
 from outbox.kafka import count_unread
 from tests.kit.consumers.item_store import TOPIC, Store, event
 from tests.kit.load.roles import running, send_records
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio

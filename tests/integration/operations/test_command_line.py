@@ -1,8 +1,6 @@
-"""The commands as a person meets them: `--json`, exit codes, one line when nothing can be told."""
+"""The commands as an operator meets them: `--json`, exit codes, one line for what is not known."""
 
 import json
-import subprocess
-import sys
 from contextlib import closing
 
 import psycopg
@@ -11,20 +9,7 @@ from qdrant_client import QdrantClient
 
 from consumers.settings import Settings
 from tests.kit.aged import all_published, days_there, fetch, past_day, publish_aged
-from tests.kit.load.role import environment
-
-NOWHERE = "postgresql://postgres@127.0.0.1:1/aftercommit"
-
-
-def run(settings: Settings, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env=environment(settings) | variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from tests.kit.operations.command_line import NOWHERE, PARK, run
 
 
 def test_status_counts_what_is_pending(settings: Settings, postgres_url: str) -> None:
@@ -72,7 +57,7 @@ def test_a_store_that_cannot_be_compared_is_an_error_beside_the_others(settings:
 
 
 def test_drift_check_compares_the_services_rows_too(settings: Settings, postgres_url: str) -> None:
-    """FB2: exit code 1, and each key by its kind; not where one store is asked for."""
+    """FB2: exit code 1, and each key with its kind; not where `--projection` names one store."""
     with psycopg.connect(postgres_url) as connection:
         connection.execute("INSERT INTO catalog.catalogs VALUES ('c', 'by hand')")
         connection.execute("INSERT INTO catalog.items VALUES ('c', 'i', 'i', 't', '{}')")
@@ -91,7 +76,7 @@ def test_drift_check_compares_the_services_rows_too(settings: Settings, postgres
 
 
 def test_a_folder_that_another_process_holds_is_one_line(settings: Settings) -> None:
-    """FD3: for whoever checks, and for the role that needs it."""
+    """FD3: this holds for commands that check, and for the role that needs the folder."""
     with closing(QdrantClient(path=settings.qdrant_url.removeprefix("file:"))):
         for command, code in (
             (("drift", "check", "--projection", "qdrant"), 2),
@@ -109,7 +94,7 @@ def test_a_folder_that_another_process_holds_is_one_line(settings: Settings) -> 
 
 
 def test_rebuild_status_says_which_stores_did_not_answer(settings: Settings) -> None:
-    """FD4: exit code 2, one line a store, and in JSON too."""
+    """FD4: exit code 2, and one line for each store; JSON has the errors, too."""
     nowhere = {"QDRANT_URL": "http://127.0.0.1:1", "NEO4J_URL": "bolt://127.0.0.1:1"}
     told = run(settings, "consumers", "rebuild", "status", "--json", **nowhere)
     assert told.returncode == 2
@@ -167,18 +152,10 @@ def test_what_cannot_be_told_is_one_line_and_exit_code_2(
     assert len(told.stderr.splitlines()) == 1
 
 
-PARK = """
-    INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)
-    VALUES ('a.b', 'k', 'a.b.events', 1000, 'too-large');
-    INSERT INTO outbox.parked_messages (aggregatetype, aggregateid, position)
-    VALUES ('a.b', 'k', 1000), ('a.b', 'k', 2000)
-"""
-
-
 def test_parked_keys_are_listed_and_released_or_discarded_with_a_reason(
     settings: Settings, postgres_url: str
 ) -> None:
-    """R7: audited, and everything only where it is said in so many words."""
+    """R7: each is recorded as an operation, and all keys are touched only with `--all`."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(PARK)
         listed = json.loads(run(settings, "outbox", "parked", "list", "--json").stdout)
@@ -237,7 +214,10 @@ async def test_partitions_are_listed_made_and_dropped_with_a_reason(
     ]
     await all_published(postgres)
     assert run(settings, *prune, "full").returncode == 0
-    assert "late messages deleted" in run(settings, *prune[:3], "--reason", "full").stdout
+    assert (
+        "rows of the default partition deleted"
+        in run(settings, *prune[:3], "--reason", "full").stdout
+    )
 
 
 @pytest.mark.parametrize("package", ["outbox", "services", "consumers"])

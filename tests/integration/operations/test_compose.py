@@ -86,7 +86,7 @@ def test_its_variables_are_settings_of_ours_and_give_what_they_say(
 
 
 def known() -> set[str]:
-    """The variable of every setting."""
+    """Return the environment variable of every setting."""
     prefix = Settings.model_config["env_prefix"]
     return {
         str(field.validation_alias or f"{prefix}{name.upper()}")
@@ -134,7 +134,7 @@ def test_every_service_shows_its_health_or_ends() -> None:
 
 
 def test_what_a_service_waits_for_is_healthy_or_done() -> None:
-    """And the roles, that PostgreSQL is migrated and Kafka has its topics."""
+    """Roles also wait until PostgreSQL is migrated and Kafka has its topics."""
     for service in ALL.values():
         for name, condition in service.needs.items():
             done = "service_completed_successfully" if name in ONE_SHOT else "service_healthy"
@@ -160,7 +160,7 @@ def test_the_http_role_is_asked_at_its_port_for_a_route_that_it_has() -> None:
 
 
 def test_no_password_is_written_down() -> None:
-    """Each is a variable without a default: what is missing is named, and nothing starts."""
+    """Each is a variable without a default: without it, nothing starts, and the error names it."""
     secret = [
         value
         for service in services({}).values()
@@ -180,7 +180,7 @@ def test_the_image_holds_every_module_that_is_run() -> None:
 
 
 def check(service: Service, settings: Settings) -> int:
-    """The exit code of its health check, run here as the engine would run it there."""
+    """Return the exit code of its health check, run here as the engine would run it there."""
     kind, *command = service.health
     told = ["sh", "-c", *command] if kind == "CMD-SHELL" else command
     folder = Path(sys.executable).parent

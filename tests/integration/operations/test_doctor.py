@@ -1,8 +1,7 @@
-"""Doctor as a person meets it: a sound stack, parts that do not answer, exit codes.
+"""Doctor as an operator meets it: a sound stack, parts that do not answer, exit codes.
 
-The pure part of each check is in tests/unit/outbox/doctor/test_doctor.py; what is planted for real
-is in test_doctor_postgres.py and test_doctor_kafka.py, and a standby and a pooler are in
-tests/faults.
+The judgement of each check is tested in tests/unit/outbox/doctor. What is planted in real servers
+is in test_doctor_postgres.py and test_doctor_kafka.py; a standby and a pooler are in tests/faults.
 """
 
 import asyncio
@@ -16,8 +15,8 @@ from outbox.doctor import CHECKS, Severity, diagnose
 from outbox.relay.relay import Relay
 from outbox.status import read_status
 from tests.conftest import Servers
-from tests.integration.operations.test_command_line import NOWHERE, run
 from tests.kit.load.roles import running
+from tests.kit.operations.command_line import NOWHERE, run
 from tests.kit.proxies.kafka_proxy import KafkaProxy
 from tests.kit.proxies.toxics import Timeout
 from tests.kit.waiting import until
@@ -43,7 +42,7 @@ async def published(settings: Settings) -> bool:
 async def test_a_sound_stack_has_no_failure_and_is_asked_every_check(
     settings: Settings, servers: Servers, postgres: psycopg.AsyncConnection
 ) -> None:
-    """On a stand-in, what it cannot be asked is a warning."""
+    """On a stand-in broker, what it cannot be asked is a warning."""
     await postgres.execute(PUBLISH)
     async with running(Relay(settings)):
         await until(lambda: published(settings), 30)

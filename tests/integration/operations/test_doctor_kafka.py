@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
 
 from consumers.settings import Settings
 from outbox.doctor import CheckResult, Severity
-from outbox.doctor.examination import Examined, examine_kafka
+from outbox.doctor.examination import PostgresExamination, examine_kafka
 from outbox.kafka import describe_cluster
 from outbox.relay.partition_counts import read_topics, record_topics
 from schemas.registry import REGISTRY
@@ -62,7 +62,7 @@ FOUND = {
 
 @pytest.fixture(autouse=True)
 def admin(servers: Servers, kafka_url: str) -> AdminClient:
-    """`emptied` removes the topics before the next test."""
+    """An admin client; its topics are removed before the next test."""
     if not servers.real_kafka:
         pytest.skip("the mock broker has no settings")
     return AdminClient({"bootstrap.servers": kafka_url})
@@ -72,12 +72,12 @@ async def examined(
     settings: Settings, recorded: Mapping[str, int], profile: str = "development"
 ) -> list[CheckResult]:
     return await examine_kafka(
-        settings.model_copy(update={"profile": profile}), Examined([], recorded)
+        settings.model_copy(update={"profile": profile}), PostgresExamination([], recorded)
     )
 
 
 async def make(settings: Settings, admin: AdminClient, *new: NewTopic) -> None:
-    """Return once the broker shows them, with their leaders."""
+    """Create topics; return once the broker shows them with their leaders."""
     all_done(admin.create_topics(list(new)).values())
 
     async def there() -> bool:
@@ -98,7 +98,7 @@ def of(findings: list[CheckResult], name: str, subject: str) -> CheckResult:
 async def test_each_setting_of_a_topic_that_loses_refuses_or_forgets_is_found(
     settings: Settings, admin: AdminClient, profile: str
 ) -> None:
-    """R14, F11: also what refuses a record in every profile."""
+    """R14, F11: what would refuse a record is a failure in every profile."""
     await make(settings, admin, NewTopic(SICK, 4, 1, config=CONFIGURATION))
     findings = await examined(settings, {SICK: 4}, profile)
     for name, (development, production, words) in FOUND.items():
@@ -136,7 +136,7 @@ DENIED = {
 async def test_what_a_broker_does_not_let_us_see_is_not_called_right(
     settings: Settings, admin: AdminClient, operation: str
 ) -> None:
-    """Its settings; or that there is such a topic at all."""
+    """It may hide a topic's settings, or that there is such a topic at all."""
     name, severity, subject, words = DENIED[operation]
     await make(settings, admin, NewTopic(SICK, 4, 1))
 
@@ -153,7 +153,7 @@ async def test_what_a_broker_does_not_let_us_see_is_not_called_right(
 
 @contextmanager
 def denied(admin: AdminClient, operation: AclOperation) -> Iterator[None]:
-    """Nobody may do this to the topic, within the block, but everything else."""
+    """Deny everybody this operation on the topic, and no other one, for the length of the block."""
     everybody = (ResourceType.TOPIC, SICK, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*")
     rules = (
         (*everybody, AclOperation.ALL, AclPermissionType.ALLOW),
@@ -168,7 +168,7 @@ def denied(admin: AdminClient, operation: AclOperation) -> Iterator[None]:
 
 
 class AutoCreating(KafkaServer):
-    """Makes each topic that a client names."""
+    """A broker that creates each topic that a client names."""
 
     def properties(self, data: Path, ports: tuple[int, ...]) -> dict[str, object]:
         return super().properties(data, ports) | {"auto.create.topics.enable": "true"}
@@ -183,7 +183,7 @@ async def auto_creating(tmp_path: Path) -> AsyncIterator[KafkaServer]:
 async def test_a_broker_that_makes_topics_by_itself_is_found_and_makes_none_for_doctor(
     settings: Settings, auto_creating: KafkaServer
 ) -> None:
-    """D9; were the topics asked for by name, all of them would be there now."""
+    """D9: had doctor asked for topics by name, the broker would have created all of them."""
     own = settings.model_copy(update={"kafka_url": auto_creating.url})
     for profile, severity in (("development", WARNING), ("production", FAILURE)):
         findings = await examined(own, {}, profile)

@@ -55,7 +55,7 @@ PLANTED = {
         "the system identifier was 7",
     ),
     "outbox-backlog": (OLD, FAILURE, "1 messages wait"),
-    "outbox-parked-keys": (PARK, WARNING, "1 keys wait for a person"),
+    "outbox-parked-keys": (PARK, WARNING, "1 keys wait for an operator"),
     "outbox-relay": ("DELETE FROM outbox.relay", WARNING, "no row 'main'"),
 }
 
@@ -78,7 +78,7 @@ async def test_what_is_planted_in_a_database_is_found(
 async def test_a_long_write_transaction_is_named_by_pid_age_and_program(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """P4; whose it is, and never what it says."""
+    """P4: the finding names whose it is, and never shows its query."""
     settings = settings.model_copy(update={"doctor_transaction_seconds": 0.2})
     name, secret = "postgres-open-transactions", "'a secret'"
     connecting = psycopg.AsyncConnection.connect(
@@ -102,7 +102,7 @@ async def test_a_long_write_transaction_is_named_by_pid_age_and_program(
 async def test_an_orphan_prepared_transaction_is_listed_with_its_gid(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """P6: no session shows it."""
+    """P6: no session shows such a transaction."""
     settings = settings.model_copy(update={"doctor_transaction_seconds": 0.001})
     name, gid = "postgres-prepared-transactions", f"orphan of {postgres.info.dbname}"
     assert [f.severity for f in await found(settings, name)] == [OK]
@@ -118,7 +118,7 @@ async def test_an_orphan_prepared_transaction_is_listed_with_its_gid(
 
 
 async def test_a_server_that_does_not_sync_is_a_failure_in_production(settings: Settings) -> None:
-    """P12, and what else a server can be told."""
+    """P12, and other settings of a server."""
     values = {
         "fsync": "off", "full_page_writes": "off", "autovacuum": "off", "synchronous_commit": "off",
         "max_connections": "12",
@@ -146,7 +146,7 @@ async def test_a_server_that_does_not_sync_is_a_failure_in_production(settings: 
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
-    """With a role that may log in and nothing else, and one with the rights of a relay."""
+    """One role may log in and nothing else; another one has the rights of a relay."""
     async with running_cluster() as cluster:
         for statement in ROLES:
             await ask(cluster.url, statement)
@@ -169,7 +169,7 @@ ROLES = (
 async def test_rights_that_a_relay_lacks_are_named_and_keep_no_other_check_from_its_answer(
     settings: Settings, cluster: Cluster
 ) -> None:
-    """The role that looks is the role that is asked about."""
+    """Doctor asks about the role with which it has connected."""
     relay, bare = (
         at(settings, cluster.url.replace("postgres@", f"{role}@")) for role in ("relay", "bare")
     )
@@ -216,9 +216,9 @@ async def test_a_clock_that_differs_from_the_database_s_is_told(
     severity: Severity,
     words: str,
 ) -> None:
-    """Ours is the one that is wrong here, by hours."""
+    """In this test it is our own clock that is wrong, by hours."""
     session = await server.read(postgres, lambda: time() + 3600 * hours)
-    finding = server.clock(session, settings)
+    finding = server.judge_clock(session, settings)
     assert (finding.severity, words in finding.found) == (severity, True), finding
 
 
@@ -266,7 +266,7 @@ async def found(settings: Settings, name: str) -> list[CheckResult]:
 
 
 async def look(settings: Settings) -> list[CheckResult]:
-    """At PostgreSQL only."""
+    """Only PostgreSQL is asked."""
     return (await examine_postgres(settings)).findings
 
 

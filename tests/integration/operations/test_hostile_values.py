@@ -1,4 +1,4 @@
-"""FD3, FC7: whatever a person types or a record holds, a command ends in a line and in order."""
+"""FD3, FC7: any input of an operator and any record: a command ends in order, with a line."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
 
 @pytest.fixture
 def asked(command: Say, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Say:
-    """The same, with servers."""
+    """Run one in this process, with servers to ask."""
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AFTERCOMMIT_LOG_FORMAT", "console")
@@ -107,7 +107,7 @@ CASES = [
 
 
 def call(path: tuple[str, ...], parameter: Any, params: list[Any], value: str) -> list[str]:
-    """Its arguments, with what else is required."""
+    """Return the command's arguments: this parameter with this value, and what else is required."""
     said = [*path]
     for each in params:
         option = each.opts[0]
@@ -128,7 +128,7 @@ def test_no_number_is_taken_that_nothing_can_hold(
     command: Say, capsys: pytest.CaptureFixture[str],
     package: str, path: tuple[str, ...], parameter: Any, params: list[Any],
 ) -> None:  # fmt: skip
-    """It is refused where it is read: nothing is started, asked or changed, and no role runs."""
+    """It is refused when it is parsed: nothing is started, asked or changed, and no role runs."""
     for value in NUMBERS:
         if (parameter.name, value) == ("seed", "-1"):
             continue  # any whole number is one
@@ -143,7 +143,7 @@ def test_no_number_is_taken_that_nothing_can_hold(
 
 
 def test_there_are_as_many_numbers_as_are_known() -> None:
-    """The walk over the commands does find them."""
+    """The walk over the commands finds their numbers."""
     assert len(CASES) > 40
 
 

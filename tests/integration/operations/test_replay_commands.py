@@ -1,4 +1,4 @@
-"""`outbox replay` and `consumers replay-preview` as a person meets them."""
+"""`outbox replay` and `consumers replay-preview` as an operator meets them."""
 
 import json
 import subprocess
@@ -13,8 +13,8 @@ from consumers.projections.projection import Entry, StreamKey
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
 from schemas.catalog import ItemEvent
-from tests.integration.operations.test_command_line import run
-from tests.kit.replaying import TOPIC, on_topic, publish, relayed, said_again
+from tests.kit.operations.command_line import run
+from tests.kit.operations.replaying import TOPIC, list_replayed, publish, read_topic, relay_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
@@ -22,7 +22,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 def told(settings: Settings, *arguments: str, code: int = 0) -> Any:
-    """The one line of JSON that `outbox replay` prints."""
+    """Run `outbox replay` and return the line of JSON that it prints."""
     ran = run(settings, "outbox", "replay", *arguments, "--json")
     assert ran.returncode == code, ran.stderr
     return json.loads(ran.stdout)
@@ -38,7 +38,7 @@ async def test_a_replay_from_its_preview_to_its_end(
     settings: Settings, postgres: Connection
 ) -> None:
     await publish(postgres, 40)
-    await relayed(settings, postgres)
+    await relay_all(settings, postgres)
     found = told(settings, "preview", "--key", "k1", "--key", "k2", "--rate", "2")
     assert (found["messages"], found["seconds"]) == (8, 4.0)
     assert found["counts"] == [
@@ -54,7 +54,7 @@ async def test_a_replay_from_its_preview_to_its_end(
     done = told(settings, "resume", number, *why)
     assert (done["status"], done["sent"], done["reason"]) == ("done", 4, "ticket 7")
     assert told(settings, "start", "--key", "k2", "--since", "1h", *why)["sent"] == 4
-    seen = said_again(await on_topic(settings))
+    seen = list_replayed(await read_topic(settings))
     assert seen == [(key, version) for key in ("k1", "k2") for version in (1, 2, 3, 4)]
     assert told(settings, "show", number)["operator"] == settings.operator
     assert [each["status"] for each in told(settings, "list")] == ["done", "done"]
@@ -63,9 +63,9 @@ async def test_a_replay_from_its_preview_to_its_end(
 
 
 async def test_what_cannot_be_meant_is_refused(settings: Settings, postgres: Connection) -> None:
-    """O1: nothing said, nothing there, a consumer that nobody is, a replay that is not."""
+    """O1: no selection, nothing selected, an unknown consumer, a replay that does not exist."""
     await publish(postgres, 5)
-    await relayed(settings, postgres)
+    await relay_all(settings, postgres)
     why = ("--reason", "ticket 7")
     assert "--all" in refused(settings, "start", *why)
     assert "must select a message" in refused(settings, "start", "--key", "none", *why)
@@ -89,7 +89,7 @@ def item(number: int) -> StreamKey:
 
 
 class Shows(MemoryProjection):
-    """A store that shows what a test says."""
+    """A store that holds what a test gives it."""
 
     def __init__(self, *entries: Entry) -> None:
         super().__init__([ItemEvent.aggregate], [ItemEvent.topic])
@@ -121,10 +121,10 @@ async def test_the_preview_of_the_live_stores_sends_nothing(
     settings: Settings, postgres: Connection
 ) -> None:
     await postgres.execute(UPSERT)
-    await relayed(settings, postgres)
-    before = len(await on_topic(settings, ItemEvent.topic))
+    await relay_all(settings, postgres)
+    before = len(await read_topic(settings, ItemEvent.topic))
     ran = run(settings, "consumers", "replay-preview", "--all", "--for", "neo4j", "--json")
     assert ran.returncode == 0, ran.stderr
     (found,) = json.loads(ran.stdout)
     assert (found["store"], found["keys"], found["missing"], found["mended"]) == ("neo4j", 4, 4, 4)
-    assert len(await on_topic(settings, ItemEvent.topic)) == before
+    assert len(await read_topic(settings, ItemEvent.topic)) == before

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from consumers.settings import Settings
 from tests.conftest import Servers
-from tests.integration.operations.test_command_line import run
+from tests.kit.operations.command_line import run
 
 FOREIGN = {
     "tables of its own": "CREATE SCHEMA outbox; CREATE TABLE outbox.letters (x int)",

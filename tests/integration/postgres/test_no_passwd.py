@@ -13,8 +13,8 @@ import pytest
 from consumers.settings import Settings
 from outbox.environment import operator as module
 from outbox.environment.operator import name_operator
-from tests.integration.operations.test_command_line import PARK
 from tests.kit.load.role import environment
+from tests.kit.operations.command_line import PARK
 
 ROOT = Path(__file__).parents[3]
 UID = 54321

@@ -26,7 +26,7 @@ from outbox.postgres.connection import connect
 from outbox.runtime.logs import configure
 from outbox.secret import without_secrets
 from services.assembly import qdrant
-from tests.integration.operations.test_command_line import run as command
+from tests.kit.operations.command_line import run as command
 
 pytestmark = pytest.mark.anyio
 

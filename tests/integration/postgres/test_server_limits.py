@@ -24,9 +24,9 @@ from outbox.write.database import Database
 from schemas.catalog import CatalogCommandSucceeded, CreateCatalog, Item, UpsertItems
 from schemas.envelope import Envelope
 from stack.demo.upstream import envelope_of
-from tests.integration.operations.test_command_line import run
 from tests.kit.load.roles import Collector, catalog_api, running, send
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.command_line import run
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.waiting import until
 from web.app import application
 

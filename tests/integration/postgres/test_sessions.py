@@ -28,8 +28,8 @@ from outbox.relay.relay import Relay
 from outbox.retention.day_partitions import read_days
 from outbox.write.database import Database
 from services.assembly import all_migrations
-from tests.integration.operations.test_command_line import run
 from tests.kit.load.roles import Collector, running
+from tests.kit.operations.command_line import run
 from tests.kit.proxies.pooling import Answer, Pooling
 from tests.kit.servers.cluster import at
 from tests.kit.verdicts.history import TOPIC, Happened

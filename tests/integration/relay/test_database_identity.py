@@ -16,8 +16,8 @@ from outbox.postgres.connection import connect
 from outbox.relay.relay import Relay
 from outbox.status import read_status
 from schemas.envelope import Envelope
-from tests.integration.operations.test_command_line import run
 from tests.kit.load.roles import Collector, running
+from tests.kit.operations.command_line import run
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,8 @@ from outbox.relay.relay import Relay
 from outbox.status import read_status
 from schemas.registry import REGISTRY
 from tests.conftest import Servers
-from tests.integration.operations.test_command_line import run
 from tests.kit.load.roles import running
+from tests.kit.operations.command_line import run
 from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]

@@ -26,7 +26,7 @@ from services.catalog.embedder import WordLlamaEmbedder
 from services.catalog.routes import Api
 from services.catalog.where import conditions, parse_where
 from services.settings import Settings
-from tests.kit.servers.qdrant_engine import EdgeEngine
+from tests.kit.qdrant.engine import EdgeEngine
 from web.app import application
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.kit.load.over_http import ITEM, KEY, PATH, airports, catalog_service, problem
-from tests.kit.load.served import RawClient, Served, request
+from tests.kit.http.over_http import ITEM, KEY, PATH, airports, catalog_service, problem
+from tests.kit.http.served import RawClient, Served, request
 
 pytestmark = pytest.mark.anyio
 

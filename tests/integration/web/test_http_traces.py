@@ -18,7 +18,7 @@ from structlog.testing import LogCapture
 from outbox.errors import DependencyDown
 from outbox.runtime import logs
 from services.trace import Trace, tracing
-from tests.kit.load.over_http import (
+from tests.kit.http.over_http import (
     CATALOG,
     ITEM,
     PATH,
@@ -27,7 +27,7 @@ from tests.kit.load.over_http import (
     catalog_settings,
     problem,
 )
-from tests.kit.load.served import RawClient, Served, request, served
+from tests.kit.http.served import RawClient, Served, request, served
 from web.app import Mounted, create_app
 from web.draining import Draining
 from web.traced import AnswerCut

@@ -31,7 +31,7 @@ from services.prefer_wait import Why
 from stack.servers.port import free_ports
 from tests.kit.load.role import Role
 from tests.kit.load.roles import projecting, running
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.waiting import until
 from web.app import application
 

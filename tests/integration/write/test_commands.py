@@ -31,7 +31,7 @@ from tests.kit.load.roles import (
     send,
     send_records,
 )
-from tests.kit.open_letters import list_dead_letters
+from tests.kit.operations.open_letters import list_dead_letters
 
 pytestmark = pytest.mark.anyio
 

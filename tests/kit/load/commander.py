@@ -1,6 +1,6 @@
 """Commander: a command consumer over the writer's table, as a process that a test can kill.
 
-`python -m tests.kit.load.commander name 1000`; the second is the milliseconds of a session.
+`python -m tests.kit.load.commander name 1000`; the number is the session timeout in milliseconds.
 """
 
 import sys
@@ -18,7 +18,7 @@ from tests.kit.verdicts.history import TOPIC, Happened
 
 
 class Orders:
-    """Takes each message for an order to change the thing of its key; once, by its receipt."""
+    """Changes the row of a message's key, once for each message: its receipt sees to that."""
 
     batch_messages = 1
     parks_keys = False
@@ -29,7 +29,7 @@ class Orders:
         self._database = database
 
     async def prepare(self) -> None:
-        """The table is the test's."""
+        """Do nothing: the test has made the table."""
 
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
@@ -47,7 +47,7 @@ class Orders:
 
 
 class Commander:
-    """Until SIGTERM."""
+    """The consumer as a role, which runs until SIGTERM."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings

@@ -1,9 +1,9 @@
 """Interleavings: two writers of six steps and a relay that looks once, in every order there is.
 
-924 orders of the steps, and 13 moments for the look. Where a step needs the stream head that the
-other writer holds, it is sent and waits inside PostgreSQL; what follows of that writer is done once
-the other one has committed. So an order that the lock forbids becomes the nearest one that it
-allows, without any clock: who holds the head is known.
+There are 924 orders of the steps, and 13 moments for the look. Where a step needs the stream head
+that the other writer holds, it is sent and waits inside PostgreSQL; the later steps of that writer
+follow once the other one has committed. So an order that the lock forbids becomes the nearest one
+that it allows. No clock is needed: it is known who holds the head.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from tests.kit.load.schedules import MOMENTS, Schedule, Tally
 from tests.kit.load.units import SCHEMA, STEPS, Connection, Keys, Unit
 from tests.kit.verdicts.history import Seen, judge
 
-# One snapshot shows what a crash at this moment would leave: of the keys, those whose row, head and
-# messages do not say the same.
+# One snapshot shows what a crash at this moment would leave. It counts the keys whose row, head and
+# messages disagree.
 TORN = """
 SELECT count(*) FROM (
     SELECT key,
@@ -39,17 +39,17 @@ WAITS = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
 
 
 class Reader(Protocol):
-    """What is tested: publishes what it finds."""
+    """What is tested: it publishes what it finds."""
 
     async def poll(self) -> Iterable[Envelope]:
-        """Look once, while writers write; what was published, in its order."""
+        """Look once, while writers write; return what was published, in its order."""
 
     async def drain(self) -> Iterable[Envelope]:
-        """Look until nothing is left."""
+        """Look until nothing is left; return what was published, in its order."""
 
 
 class Writer:
-    """One of the two, and how far it is with its unit."""
+    """One of the two writers, and how far it is with its unit."""
 
     def __init__(self, connection: Connection, unit: Unit) -> None:
         self.connection = connection
@@ -70,14 +70,14 @@ class Writer:
         return self.done + 1 == self.unit.locks
 
     def send(self) -> asyncio.Task[object]:
-        """The next step, to wait for; the one that waits already, if one does."""
+        """Send the next step, or return the one that is waiting already."""
         if self.waiting is None:
             step = self.unit.steps[self.done]
             self.waiting = asyncio.ensure_future(step(self.connection, self.keys))
         return self.waiting
 
     async def step(self) -> None:
-        """The next step; all of them from the first on, where PostgreSQL ends the unit."""
+        """Do the next step; begin anew where PostgreSQL cannot serialize the unit."""
         try:
             await self.send()
             self.done += 1
@@ -99,7 +99,7 @@ class Turns:
         self.order = ""
 
     async def turn(self, number: int) -> None:
-        """The writer's next step is due; and the other one goes on, if that has let it."""
+        """Let this writer do its next step, then the other one what it has been waiting for."""
         self._writers[number].due += 1
         await self._go_on(number)
         await self._go_on(1 - number)
@@ -136,7 +136,7 @@ class Sweep:
     async def over(
         cls, url: str, units: tuple[Unit, Unit], reader: Reader, isolation: str = "read committed"
     ) -> AsyncIterator[Self]:
-        """Over a migrated database that nobody else writes to."""
+        """Yield a sweep over a migrated database that nobody else writes to."""
         async with (
             await psycopg.AsyncConnection.connect(url, autocommit=True) as observer,
             await psycopg.AsyncConnection.connect(url, autocommit=True) as a,
@@ -181,7 +181,7 @@ class Sweep:
         self._parameters = {"keys": keys, "shared": shared, "floor": row[0]}
 
     async def _look(self, seen: Seen, envelopes: Iterable[Envelope]) -> int:
-        """How many keys are torn."""
+        """Note what was published, and return how many keys are torn."""
         for envelope in envelopes:
             seen.add(envelope, partition=0)
         row = await (await self._observer.execute(TORN, self._parameters, prepare=True)).fetchone()
@@ -198,7 +198,7 @@ class Sweep:
                 return
 
     def _truth(self) -> set[tuple[str, int]]:
-        """What two units that have committed have said, whatever the tables show."""
+        """Return what two committed units have published, whatever the tables show."""
         shared = sum(writer.unit.shared for writer in self._writers)
         truth = {(self._writers[0].keys.shared, n) for n in range(1, shared + 1)}
         for writer in self._writers:

@@ -1,4 +1,4 @@
-"""Kills: of one failpoint, so many, each at another moment that the seed decides."""
+"""Kills of processes at one failpoint, each at another moment, which the seed decides."""
 
 import os
 import random
@@ -16,15 +16,15 @@ KILLS = kills()
 SEED = int(os.environ.get("SEED") or secrets.randbelow(1_000_000))
 WITHIN_SECONDS = 180.0  # a process starts in one, or in fifty on a machine that is busy
 
-# The death comes at a time between the first and this one, counted in each life of the process.
+# A process dies when it reaches the point for the n-th time, and n is at most this.
 REACHES = 12
 REACHES_OF = {
-    Failpoint.LEASE_TAKEN: 1,  # once a life, as the drain
+    Failpoint.LEASE_TAKEN: 1,  # a process reaches it once, and the next two
     Failpoint.DRAINING: 1,
     Failpoint.REVOKING: 1,
     Failpoint.PARTITION_DROPPED: 1,
     Failpoint.LEASE_RENEWED: 3,  # needs half a second of rest each
-    Failpoint.RECORDS_RECEIVED: 4,  # one a turn, as the commit and often the batch
+    Failpoint.RECORDS_RECEIVED: 4,  # once a turn of the loop, like those below
     Failpoint.OFFSET_SENT: 4,
     Failpoint.EFFECT_SENT: 4,
     Failpoint.EFFECT_DONE: 4,
@@ -35,7 +35,7 @@ REACHES_OF = {
 
 
 class Killer:
-    """Makes processes that die at `point`; one object a test."""
+    """Makes processes that die at `point`; each test has a Killer of its own."""
 
     def __init__(self, point: Failpoint, settings: Settings) -> None:
         self.point = point
@@ -44,20 +44,20 @@ class Killer:
         self._settings = settings
 
     def victim(self, name: str, *arguments: str) -> Role:
-        """A role that will end by SIGKILL at the point, and nowhere else; not started yet."""
+        """Return a role, not started yet, that kills itself at the point and nowhere else."""
         at = self.rng.randint(1, REACHES_OF.get(self.point, REACHES))
         update = {"failpoints": f"{self.point}=kill@{at}"}
         return Role(name, self._settings.model_copy(update=update), *arguments)
 
     async def die(self, victim: Role) -> None:
-        """Return once it has; AssertionError where it does not get to its point."""
+        """Wait until it has died; AssertionError where it does not reach its point in time."""
         await victim.killed(WITHIN_SECONDS)
         self.kills += 1
 
 
 @contextmanager
 def reported(killer: Killer) -> Iterator[dict[str, int]]:
-    """One line of the report, with what the block has counted; also where the block fails."""
+    """Add a line with the block's counts to the report, also where the block fails."""
     counted: dict[str, int] = {}
     try:
         yield counted

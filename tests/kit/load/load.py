@@ -10,7 +10,7 @@ from tests.kit.verdicts.history import KEYS, Happened
 
 
 class Load:
-    """Commits events at a steady rate until the block ends, which raises what a writer was told."""
+    """Commits events at a steady rate until the block ends, which raises what failed meanwhile."""
 
     def __init__(self, settings: Settings, per_second: float) -> None:
         self.written = 0
@@ -37,13 +37,13 @@ class Load:
 
 
 async def commit_events(settings: Settings, count: int) -> None:
-    """So many, each on its own."""
+    """Commit so many events, each in a transaction of its own."""
     async with Database(settings, "load") as database:
         await write(database, count)
 
 
 async def write(database: Database, count: int, first: int = 0) -> None:
-    """So many events, over all keys in turn, each committed on its own."""
+    """Commit events `first` to `first + count - 1`, each on its own; the keys take turns."""
     for number in range(first, first + count):
         async with database.unit_of_work("load") as uow:
             uow.publish(Happened(thing=f"thing-{number % KEYS}"))

@@ -19,7 +19,7 @@ READY = {
     "commands": "consuming",
     "qdrant": "consuming",
     "neo4j": "consuming",
-    "http": "never said: it is ready when it answers",
+    "http": "no line says so: it is ready when it answers",
     "writer": "acknowledged",
     "replay": "replaying",
     "rebuild": "rebuild",
@@ -43,10 +43,10 @@ COMMANDS = {
 
 
 class Role:
-    """`python -m …` of one role; `async with` ends it by SIGTERM, `kill` by SIGKILL.
+    """A process `python -m …` of one role; `async with` ends it by SIGTERM, `kill` by SIGKILL.
 
-    `arguments` follow the command. A role that is paused when the block ends goes on first, to
-    hear the SIGTERM. Its log is read, unless its `standard_error` is another file.
+    `arguments` follow the command. A role that is paused when the block ends is resumed first, so
+    that it gets the SIGTERM. Its log is read, unless `standard_error` is another file.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Role:
             self._reading = asyncio.create_task(self._read(self._process.stderr))
 
     async def ready(self) -> None:
-        """It leads, or consumes."""
+        """Return once it leads, or consumes; AssertionError where it does not in time."""
         try:
             await asyncio.wait_for(self._ready.wait(), READY_SECONDS)
         except TimeoutError:
@@ -105,7 +105,7 @@ class Role:
         await self._read_rest()
 
     async def ended(self, within_seconds: float) -> int:
-        """Its exit code, once it has ended by itself; TimeoutError otherwise."""
+        """Return its exit code once it has ended by itself; TimeoutError otherwise."""
         assert self._process is not None
         code = await asyncio.wait_for(self._process.wait(), within_seconds)
         self._process = None
@@ -126,7 +126,7 @@ class Role:
         await self._read_rest()
 
     def pause(self) -> None:
-        """SIGSTOP: it stands still, and its connections stay as they are."""
+        """Stop it by SIGSTOP; its connections stay as they are."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -135,7 +135,7 @@ class Role:
 
     @property
     def running(self) -> bool:
-        """As far as we have neither ended it nor killed it."""
+        """Whether it was started and neither `kill` nor another method here has seen it end."""
         return self._process is not None
 
     @property
@@ -144,19 +144,19 @@ class Role:
         return self._process.pid
 
     async def paused(self) -> bool:
-        """Whether it stands still, by whoever's signal."""
+        """Return whether it is stopped by a signal, no matter whose."""
         return self._status("State").startswith("T")
 
     def rss_bytes(self) -> int:
-        """What it holds in memory."""
+        """Return the size of its memory that is in use."""
         return int(self._status("VmRSS").split()[0]) * 1024
 
     def virtual_bytes(self) -> int:
-        """What it has of addresses, used or not."""
+        """Return the size of its address space, used or not."""
         return int(self._status("VmSize").split()[0]) * 1024
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The lines of its log that say so."""
+        """Return the lines of its log with this event."""
         lines = [json.loads(line) for line in self.lines if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
@@ -183,7 +183,7 @@ class Role:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables from which a role reads the same settings."""
+    """Return the environment from which a role reads these settings."""
     return os.environ | {
         "POSTGRES_URL": settings.libpq_url(),
         "KAFKA_URL": settings.kafka_url,

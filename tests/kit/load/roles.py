@@ -1,4 +1,4 @@
-"""Roles in the test's own process, and what tests do with them."""
+"""Roles in the test's own process, and what tests send to them and get from them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -44,14 +44,14 @@ async def running(*roles: Runs) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def catalog_api(settings: Settings) -> AsyncIterator[Api]:
-    """The catalog service over the test's database."""
+    """Yield the catalog service over the test's database."""
     async with Database(settings, "catalog") as database:
         yield catalog(database, lambda: qdrant(settings), WordLlamaEmbedder())
 
 
 @asynccontextmanager
 async def command_side(settings: Settings) -> AsyncIterator[Api]:
-    """The relay and the command consumer, running."""
+    """Run the relay and the command consumer for the length of the block."""
     async with catalog_api(settings) as api:
         commands = Runner(settings, CommandReaction("catalog", api.dispatcher))
         async with running(Relay(settings), commands):
@@ -91,9 +91,9 @@ class Collector:
                     self.envelopes += [decode(r.key, r.value, r.headers) for r in records]
 
     async def collected(self, count: int, within_seconds: float = 30.0) -> list[Envelope]:
-        """At least `count` envelopes; TimeoutError where they do not come."""
+        """Return at least `count` envelopes; TimeoutError where they do not come."""
         async with asyncio.timeout(within_seconds):
-            while len(self.envelopes) < count:  # noqa: ASYNC110 - the broker's doing, not ours
+            while len(self.envelopes) < count:  # noqa: ASYNC110 - what waits is in `run`
                 await asyncio.sleep(0.02)
         return self.envelopes
 

@@ -1,4 +1,4 @@
-"""Schedule: who takes the next of twelve steps, and when the relay looks; and a tally of many."""
+"""Schedules of twelve steps of two writers and one look of the relay, and a tally of many."""
 
 import random
 from collections import Counter
@@ -20,11 +20,12 @@ class Schedule:
 
 
 def all_schedules() -> list[Schedule]:
+    """Return every order with every moment."""
     return [Schedule(order, moment) for order in orders() for moment in range(MOMENTS)]
 
 
 def orders() -> list[str]:
-    """Every order of six steps of A and six of B."""
+    """Return every order of six steps of A and six of B."""
     steps = range(2 * STEPS)
     chosen = combinations(steps, STEPS)
     return ["".join("A" if step in of_a else "B" for step in steps) for of_a in chosen]

@@ -1,4 +1,4 @@
-"""Stream: versions of some keys into a topic, a few at a time, until it is stopped."""
+"""Stream: sends versions of some keys to a topic, a few at a time, until it is stopped."""
 
 import asyncio
 from typing import Self
@@ -45,7 +45,7 @@ class Stream:
         await self.stop()
 
     async def stop(self) -> None:
-        """Return when the broker has acknowledged the last of it."""
+        """Stop, and return when the broker has acknowledged everything that was sent."""
         self._stopping.set()
         assert self._sending is not None
         await self._sending

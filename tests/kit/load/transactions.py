@@ -1,4 +1,4 @@
-"""Transactions: another program's producer that commits and aborts, from another library."""
+"""Transactions of Kafka, by the producer of another library, as another program might use them."""
 
 import asyncio
 from typing import Any, Self
@@ -13,7 +13,7 @@ WITHIN_SECONDS = 60.0
 
 
 class Transactions:
-    """`async with` begins nothing; what is open at the end is aborted."""
+    """A transactional producer. `send` begins a transaction; one that is left open is aborted."""
 
     def __init__(self, settings: Settings) -> None:
         self._producer = Producer(
@@ -34,7 +34,7 @@ class Transactions:
             await self.abort()
 
     async def send(self, *records: Record) -> None:
-        """In the open transaction, which begins with it; acknowledged, and not committed."""
+        """Send in the open transaction, or begin one; return once it is acknowledged."""
         if not self._open:
             self._producer.begin_transaction()
             self._open = True

@@ -1,7 +1,7 @@
-"""Units: what a writer does in one transaction, in six steps that another writer can come between.
+"""Units: what a writer does in one transaction, in six steps between which another writer can act.
 
-Every unit takes its transaction id early, says events of a key of its own, says one of a key that
-both writers share, and commits. The statements are the product's own.
+Every unit takes its transaction id early, publishes events of a key of its own, publishes one of a
+key that both writers share, and commits. The statements are the product's own.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,8 +16,8 @@ from tests.kit.verdicts.history import Happened
 
 STEPS = 6
 
-# `said` is how many events the change says; UNDONE is a savepoint with an event, rolled back. (By
-# the server: after a ROLLBACK of the client's, psycopg would prepare every statement anew.)
+# `said` is how many events the unit publishes. undone() is a savepoint with an event that is rolled
+# back by the server: after a ROLLBACK by the client, psycopg would prepare every statement anew.
 SCHEMA = """
 CREATE TABLE things (id text PRIMARY KEY, said integer NOT NULL);
 CREATE FUNCTION undone(key text) RETURNS void LANGUAGE plpgsql AS $$
@@ -40,7 +40,7 @@ Connection = psycopg.AsyncConnection
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Of one writer: its own, and the one that both share. Others in every schedule."""
+    """The keys of one writer: its own, and the one that both share; new ones in every schedule."""
 
     own: str
     shared: str
@@ -50,7 +50,7 @@ class Keys:
 class Unit:
     """Six steps, the last of which commits; `locks` is the one that locks the shared key's head.
 
-    It says so many events of its `own` key, and of the `shared` one.
+    `own` and `shared` are how many events it publishes of its own key and of the shared one.
     """
 
     steps: tuple[Callable[[Connection, Keys], Awaitable[object]], ...]
@@ -64,7 +64,7 @@ async def begin(connection: Connection, _: Keys) -> None:
 
 
 async def begin_with_receipt(connection: Connection, keys: Keys) -> None:
-    """As a unit of work with a cause does."""
+    """Begin as a unit of work with a cause does: with its receipt."""
     async with connection.pipeline():
         await connection.execute("BEGIN")
         await connection.execute(TAKE_RECEIPT, ["units", keys.own, "digest"], prepare=True)
@@ -75,20 +75,20 @@ def change(own: int) -> Callable[[Connection, Keys], Awaitable[object]]:
     return lambda connection, keys: connection.execute(CHANGE, [keys.own, own], prepare=True)
 
 
-async def say_in_savepoint(connection: Connection, keys: Keys) -> None:
+async def write_in_savepoint(connection: Connection, keys: Keys) -> None:
     said = publish([Happened(thing=keys.own)], None)
     await at_once(connection, [SAVEPOINT, said, RELEASE])
 
 
-async def say_own(connection: Connection, keys: Keys) -> None:
+async def write_own(connection: Connection, keys: Keys) -> None:
     await at_once(connection, [publish([Happened(thing=keys.own)], None)])
 
 
-async def say_shared(connection: Connection, keys: Keys) -> None:
+async def write_shared(connection: Connection, keys: Keys) -> None:
     await at_once(connection, [publish([Happened(thing=keys.shared)], None)])
 
 
-async def say_both(connection: Connection, keys: Keys) -> None:
+async def write_both(connection: Connection, keys: Keys) -> None:
     """Several messages in one statement, as most units of work end."""
     events = [Happened(thing=keys.own), Happened(thing=keys.shared)]
     await at_once(connection, [publish(events, None)])
@@ -111,13 +111,17 @@ async def commit(connection: Connection, _: Keys) -> None:
 
 
 # A unit of work whose last statement has several messages, or one; and a program in SQL.
-SEVERAL = Unit((begin_with_receipt, change(3), say_in_savepoint, say_own, say_both, commit), own=3)
-ONE = Unit((begin_with_receipt, change(2), say_in_savepoint, say_own, say_shared, commit), own=2)
+SEVERAL = Unit(
+    (begin_with_receipt, change(3), write_in_savepoint, write_own, write_both, commit), own=3
+)
+ONE = Unit(
+    (begin_with_receipt, change(2), write_in_savepoint, write_own, write_shared, commit), own=2
+)
 SQL = Unit((begin, change(1), undo, publish_own, publish_shared, commit), own=1)
 
-# It says the shared key again while the other writer waits for that key's head.
+# It publishes the shared key once more while the other writer waits for that key's head.
 TWICE = Unit(
-    (begin_with_receipt, change(2), say_in_savepoint, say_shared, say_both, commit),
+    (begin_with_receipt, change(2), write_in_savepoint, write_shared, write_both, commit),
     own=2,
     shared=2,
     locks=STEPS - 2,

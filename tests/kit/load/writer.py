@@ -1,4 +1,4 @@
-"""Writer: changes a row and says so, again and again, whatever befalls its database.
+"""Writer: changes a row and publishes an event of it, again and again, also after outages.
 
 `python -m tests.kit.load.writer 17` does so from unit 17 on until it is ended, as a process that a
 test can kill; a line of JSON names each unit that was acknowledged.
@@ -28,15 +28,15 @@ TABLE = "CREATE TABLE things (id text PRIMARY KEY, n int NOT NULL)"
 CHANGE = text("INSERT INTO things VALUES (:id, 1) ON CONFLICT (id) DO UPDATE SET n = things.n + 1")
 
 
-def quiet(_: int) -> None:
-    """Whom nobody has to tell."""
+def ignore_progress(_: int) -> None:
+    """Do nothing with the number of an acknowledged unit."""
 
 
 class Writer:
-    """One unit of work after another; what may or may not have happened is repeated.
+    """Does one unit of work after another, and repeats one whose outcome is not known.
 
-    Its units are `<name>-<number>`, from `done` on; `told` hears each number that is acknowledged,
-    and `refused` counts how often the database was down or chose us as its victim.
+    Its units are `<name>-<number>`, from `done` on. `on_progress` gets each number that is
+    acknowledged, and `refused` counts how often the database was down or chose us as its victim.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class Writer:
         done: int = 0,
         *,
         pause_seconds: float = 0.0,
-        told: Callable[[int], None] = quiet,
+        on_progress: Callable[[int], None] = ignore_progress,
     ) -> None:
         self._database = database
         self._name = name
         self._pause_seconds = pause_seconds
-        self._told = told
+        self._on_progress = on_progress
         self.done = done
         self.refused = 0
 
     @classmethod
     async def prepared(cls, database: Database, url: str) -> Self:
-        """With the table that it changes."""
+        """Return a writer, with the table that it changes in place."""
         await make_things(url)
         return cls(database)
 
@@ -68,11 +68,11 @@ class Writer:
             await asyncio.sleep(self._pause_seconds)
 
     async def repeat(self, units: int) -> None:
-        """So many units; those that were done before are left as they are."""
+        """Do so many units; one that was done before is left as it is."""
         for _ in range(units):
             with suppress(AlreadyHandled):
                 await self._unit()
-            self._told(self.done)
+            self._on_progress(self.done)
             self.done += 1
 
     async def _unit(self) -> None:
@@ -91,19 +91,19 @@ class Writer:
 
 
 async def make_things(url: str) -> None:
-    """The table that writers change."""
+    """Create the table that writers change."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute(TABLE)
 
 
 async def things(url: str) -> dict[str, int]:
-    """How often each row says that it was changed."""
+    """Return how often each row says that it was changed."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
         rows = await connection.execute("SELECT id, n FROM things")
         return dict(await rows.fetchall())
 
 
-# A row that was changed as often as its key has messages, numbered from 1, up to its head, agrees.
+# A row agrees if it was changed as often as its key has messages, numbered from 1 to its head.
 DISAGREE = """
     SELECT coalesce(things.id, said.id, head.id)
     FROM things
@@ -116,30 +116,31 @@ DISAGREE = """
 
 
 async def disagreeing(url: str) -> list[str]:
-    """I1: the things whose row, messages and head do not say the same number of changes."""
+    """I1: return the keys whose row, messages and head do not say the same number of changes."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
         return [row[0] for row in await (await connection.execute(DISAGREE)).fetchall()]
 
 
 async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel the task and return once it has ended."""
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 
 
-def tell(unit: int) -> None:
-    """At once: lines of the log would wait, and die with us."""
+def report(unit: int) -> None:
+    """Write at once: lines of the log would wait in a queue, and die with this process."""
     line = json.dumps({"event": "acknowledged", "unit": unit})
     os.write(sys.stderr.fileno(), f"{line}\n".encode())
 
 
 async def main(first: int) -> None:
-    """This process, until somebody ends it."""
+    """Write until this process is ended."""
     settings = Settings()
     logs.configure("json", "info")
     arm(settings.failpoints)
     async with Database(settings, "writer") as database:
-        writer = Writer(database, done=first, told=tell)
+        writer = Writer(database, done=first, on_progress=report)
         await writer.run()
 
 

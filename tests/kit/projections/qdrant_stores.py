@@ -10,9 +10,9 @@ from qdrant_client import AsyncQdrantClient
 from consumers.mappings.catalog import catalog_qdrant
 from consumers.qdrant.projection import QdrantProjection
 from tests.kit.projections.projection_suite import CountingEmbedder
-from tests.kit.servers.qdrant_engine import EdgeEngine, Engine
-from tests.kit.servers.qdrant_local import LocalEngine
-from tests.kit.servers.qdrant_server import QdrantServer, serving
+from tests.kit.qdrant.engine import EdgeEngine, Engine
+from tests.kit.qdrant.local import LocalEngine
+from tests.kit.qdrant.server import QdrantServer, serving
 
 ENGINES = ("local mode", "own engine")
 NO_ENGINE = "Qdrant's own engine is in the wheel qdrant-edge-py, which is not installed"

@@ -12,9 +12,9 @@ needs_libfaketime = pytest.mark.skipif(
 
 
 class Clock:
-    """Right until it is stepped; the monotonic clock of the same programs stays as it is.
+    """A wall clock that is right until it is stepped. The monotonic clock is never touched.
 
-    `environment` is for the programs. The file is below a folder that all of them may read.
+    Programs that are started with `environment` have it. Its file is in a folder that all may read.
     Weakness: a program that is killed leaves two small files of the library in shared memory.
     """
 

@@ -1,4 +1,4 @@
-"""Clusters of a test's own: to kill, to fill, to copy, to promote."""
+"""PostgreSQL clusters of a test's own, which it may kill, fill, copy and promote."""
 
 import shutil
 import tempfile
@@ -25,8 +25,8 @@ SMALL = {"shared_buffers": "32MB", "max_connections": "60"}
 class Cluster(PostgresServer):
     """A server below a folder of its own, always started by us, whatever POSTGRES_URL says.
 
-    `values` are server settings; `environment` is added to the server's. fsync is off: what tests
-    do here is kill processes, and what those have written, the kernel keeps.
+    `values` are server settings; `environment` is added to the server's. fsync is off: tests here
+    kill processes, not the machine, and the kernel keeps what those have written.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Cluster(PostgresServer):
         await Process.run(program, self._settings)
 
     async def dump(self, database: str, file: Path, *options: str) -> None:
-        """A logical dump, as SQL."""
+        """Write a logical dump, as SQL, to the file."""
         url = self._url(database)
         await Process.run(
             self._program("pg_dump", "-d", url, "-f", str(file), *options), self._settings
         )
 
     async def restore(self, database: str, file: Path) -> None:
-        """Run a dump into a new database."""
+        """Create the database and run a dump in it."""
         await ask(self._url("postgres"), f"CREATE DATABASE {database} TEMPLATE template0")
         options = ("-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null")
         psql = self._program("psql", *options, "-d", self._url(database), "-f", str(file))
@@ -73,7 +73,7 @@ class Cluster(PostgresServer):
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     async def caught_up(self, primary: "Cluster") -> None:
-        """Return once this standby shows all that is durable on the primary by now."""
+        """Return once this standby shows all that is durable on the primary at the call."""
         at = await ask(primary.url, "SELECT pg_current_wal_flush_lsn()::text")
         replayed = f"SELECT pg_last_wal_replay_lsn() >= '{at}'"
 
@@ -95,7 +95,7 @@ class Cluster(PostgresServer):
 
 @contextmanager
 def cluster_folder() -> Iterator[Path]:
-    """Not pytest's tmp_path: root's is closed to the account that PostgreSQL runs as."""
+    """Yield a folder that PostgreSQL's account may enter; pytest's tmp_path is closed to it."""
     path = Path(tempfile.mkdtemp(prefix="faults-"))
     path.chmod(0o777)  # the same account writes dumps into it
     try:
@@ -108,7 +108,7 @@ def cluster_folder() -> Iterator[Path]:
 async def running_cluster(
     values: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Cluster]:
-    """A migrated one for the length of the block."""
+    """Run a migrated cluster for the length of the block."""
     with cluster_folder() as folder:
         async with Cluster(folder, values, environment) as cluster:
             await migrate(cluster.url, all_migrations())
@@ -116,5 +116,5 @@ async def running_cluster(
 
 
 def at(settings: Settings, url: str) -> Settings:
-    """The same settings at another PostgreSQL."""
+    """Return the same settings with another PostgreSQL."""
     return settings.model_copy(update={"postgres_url": SecretStr(url)})

@@ -15,13 +15,14 @@ ONE_SHOT = ("migrate", "topics")
 
 @dataclass(frozen=True)
 class Service:
-    """One service; what it does not say is empty."""
+    """One service of the file; what it does not set is empty."""
 
     name: str
     said: dict[str, Any]
 
     @property
     def ours(self) -> bool:
+        """Whether we build its image."""
         return "build" in self.said
 
     @property
@@ -30,7 +31,7 @@ class Service:
 
     @property
     def needs(self) -> dict[str, str]:
-        """Service to condition."""
+        """The condition that it waits for, of each service that it depends on."""
         return {name: it["condition"] for name, it in self.said.get("depends_on", {}).items()}
 
     @property
@@ -41,12 +42,12 @@ class Service:
 
     @property
     def mounts(self) -> dict[str, str]:
-        """Volume to the folder inside."""
+        """The folder inside, of each volume."""
         return dict(mount.split(":", 1) for mount in self.said.get("volumes", ()))
 
 
 def document(given: Mapping[str, str] = GIVEN) -> dict[str, Any]:
-    """The whole file with these variables filled in; others stay as they are."""
+    """Return the whole file with these variables filled in; other variables stay as they are."""
     filled = re.sub(
         r"\$\{(\w+)[^}]*\}",
         lambda each: given.get(each[1], each[0]),

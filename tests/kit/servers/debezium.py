@@ -1,4 +1,4 @@
-"""Debezium beside our relay: what its router documents, and a Connect worker that runs it."""
+"""Debezium in the place of our relay: its router as documented, and a Connect worker to run it."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from stack.settings import StackSettings
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "debezium"
 POM = Path(__file__).with_name("debezium.pom.xml")
 MAIN = "org.apache.kafka.connect.cli.ConnectStandalone"
-CONTEXT = "__debezium."  # its own headers, for lineage
+CONTEXT = "__debezium."  # how the names of its own headers begin
 
 Row = Mapping[str, str | None]
 
@@ -38,27 +38,30 @@ class Routed:
 
 
 def connector() -> dict[str, str]:
-    """The configuration that we ship."""
+    """Return the connector's configuration that we ship."""
     document = json.loads((DEPLOYED / "connector.json").read_text(encoding="utf-8"))
     config: dict[str, str] = document["config"]
     return config
 
 
 def statements() -> list[str]:
-    """Those of publication.sql."""
+    """Return the statements of publication.sql."""
     text = (DEPLOYED / "publication.sql").read_text(encoding="utf-8")
     return [each for each in text.split(";") if each.strip()]
 
 
 def transforms(config: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """The options of each transform, in the order of their work."""
+    """Yield the options of each transform, in the order in which they are applied."""
     for name in config["transforms"].split(","):
         prefix = f"transforms.{name}."
         yield {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
 
 
 def routed(row: Row, config: Mapping[str, str]) -> Routed:
-    """What the documentation says becomes of an inserted row; every column as PostgreSQL's text."""
+    """Return the record that an inserted row becomes, by Debezium's documentation.
+
+    The values of the row are PostgreSQL's texts.
+    """
     router = next(each for each in transforms(config) if each["type"].endswith(".EventRouter"))
     payload = row[router["table.field.event.payload"]]
     tombstones = router["route.tombstone.on.empty.payload"] == "true"
@@ -75,7 +78,7 @@ def _topic(router: Mapping[str, str], value: str) -> str:
 
 
 def _placed(router: Mapping[str, str], row: Row) -> dict[str, bytes]:
-    """`id`, and the columns that are placed as headers: `column:header:alias`."""
+    """Return the headers `id` and those that are configured as `column:header:alias`."""
     placed = {"id": row[router["table.field.event.id"]]}
     for trio in router["table.fields.additional.placement"].split(","):
         column, placement, alias = trio.split(":")
@@ -85,7 +88,7 @@ def _placed(router: Mapping[str, str], row: Row) -> dict[str, bytes]:
 
 
 def _fixed(config: Mapping[str, str]) -> dict[str, bytes]:
-    """Headers of a fixed text; a field that is inserted and then moved to a header keeps its."""
+    """Return the headers with a fixed text, be they inserted as a header or moved from a field."""
     inserted: dict[str, str] = {}
     headers: dict[str, str] = {}
     for each in transforms(config):
@@ -105,7 +108,7 @@ def _fixed(config: Mapping[str, str]) -> dict[str, bytes]:
 async def connect(
     folder: Path, jars: Path, postgres_url: str, kafka_url: str, settings: StackSettings
 ) -> AsyncIterator[None]:
-    """A Kafka Connect worker with our connector, which runs when the block begins."""
+    """Run a Kafka Connect worker; its connector runs when the block begins."""
     (port,) = free_ports(1)
     rest = f"http://{LOOPBACK}:{port}"
     worker = folder / "worker.properties"
@@ -131,7 +134,7 @@ def _connector_file() -> str:
 
 
 def _properties(folder: Path, kafka_url: str, rest: str) -> list[str]:
-    """What a worker is told; the converters are the connector's own business."""
+    """Return the worker's properties; the connector names converters of its own."""
     providers = "org.apache.kafka.common.config.provider"
     return [
         f"bootstrap.servers={kafka_url}",

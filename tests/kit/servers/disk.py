@@ -1,4 +1,4 @@
-"""Disk: a small one in the place of a folder, to be filled and freed."""
+"""A small disk in the place of a folder, which a test can fill and free."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ PIECE = bytes(64 * 1024)
 
 
 class Disk:
-    """What lies at `folder`; `fill` leaves not a byte."""
+    """The disk that is mounted at `folder`; `fill` leaves no byte free."""
 
     def __init__(self, folder: Path) -> None:
         self._ballast = folder / "ballast"
@@ -32,9 +32,10 @@ class Disk:
 
 @contextmanager
 def small_disk(folder: Path, mebibytes: int) -> Iterator[Disk]:
-    """A tmpfs with what the folder held; skips the test where none may be mounted.
+    """Mount a tmpfs with what the folder held; skip the test where that is not allowed.
 
-    For a folder of a server that is stopped; with the block, the disk and all on it are gone.
+    The folder must belong to a server that is stopped. The block's end removes the disk and all
+    that is on it.
     """
     held = folder.with_name(f"{folder.name}.before")
     subprocess.run(["/bin/cp", "-a", str(folder), str(held)], check=True)

@@ -1,4 +1,4 @@
-"""A stand-in for a Docker engine: it says yes to everything, and runs nothing."""
+"""A stand-in for a Docker engine, which accepts every request and runs nothing."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ CONTAINER = {"Id": "c1", "Name": "/c1", "Config": {}, "State": {"Status": "runni
 
 @dataclass
 class Engine:
-    """What it was asked: the bodies of `create`, and the containers that were removed."""
+    """What was asked of it: the bodies of `create`, and the containers that were removed."""
 
     refuses_to_start: bool = False
     url: str = ""
@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(204)
 
     def log_message(self, *arguments: object) -> None:
-        """Nothing to the terminal."""
+        """Write nothing to the terminal."""
 
     def _answer(self, status: int, document: object = None) -> None:
         body = b"" if document is None else json.dumps(document).encode()
@@ -59,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def engine() -> Iterator[Engine]:
-    """It listens on the loopback interface for the length of the block."""
+    """Listen on the loopback interface for the length of the block."""
     standing = Engine()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, standing)) as server:
         standing.url = f"tcp://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""Graphs of a test's own, to kill and to stop; and one who looks whether a version ever falls."""
+"""Graph servers of a test's own, and a watch that notices when a key's version falls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -16,7 +16,7 @@ PAUSE_SECONDS = 0.05
 
 
 async def own_graph(folder: Path) -> ArcadeServer | Neo4jServer:
-    """Not started yet: Neo4j where STACK_GRAPH means it and the jars can be had, else ArcadeDB."""
+    """Return a server, not started yet: Neo4j if STACK_GRAPH means it and jars are, or ArcadeDB."""
     settings = StackSettings(neo4j_url=None)
     real = await choose_provider(settings) != "arcadedb" and await has_means(settings)
     return (Neo4jServer if real else ArcadeServer)(folder, settings)
@@ -25,7 +25,7 @@ async def own_graph(folder: Path) -> ArcadeServer | Neo4jServer:
 class Watch:
     """Looks at keys again and again; `fell` are those whose version was lower than before.
 
-    `shown` is what it saw last; what a server that is down would have shown, it does not know.
+    `shown` is what it saw last. It sees nothing while the server is down.
     """
 
     def __init__(self, projection: Projection, streams: Iterable[StreamKey]) -> None:

@@ -1,6 +1,6 @@
-"""Jars that a test needs: they are there, or it is skipped, or it fails where they were meant.
+"""Jars that a test needs: without them it is skipped, or fails where they were asked for.
 
-STACK_KAFKA=maven, or STACK_GRAPH=maven for Neo4j's, means them; `best`, as in CI, means them
+STACK_KAFKA=maven, or STACK_GRAPH=maven for Neo4j's, asks for them; `best`, as in CI, asks for them
 wherever Java and Maven are.
 """
 
@@ -22,7 +22,7 @@ ABSENT: dict[Path, str] = {}  # why the jars of a pom are not here; looked for o
 
 
 async def required_jars(pom: Path, settings: StackSettings) -> Path:
-    """The folder with the jars of `pom`, so that no test waits for a download."""
+    """Return the folder with the jars of `pom`; skip the test where they cannot be had."""
     if pom not in ABSENT:
         try:
             await find_java(settings.java_home, OLDEST_JAVA)

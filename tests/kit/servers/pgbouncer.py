@@ -1,4 +1,4 @@
-"""PgBouncer: a pooler between clients and PostgreSQL, from the system's package where it is."""
+"""PgBouncer, a pooler between clients and PostgreSQL, from the system's package if installed."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ def version() -> tuple[int, ...]:
 
 
 class PgBouncer(Server):
-    """In front of the server of `url`, with `mode` pooling over two server connections."""
+    """A pooler in front of the server of `url`, with `mode` pooling over two connections to it."""
 
     def __init__(self, folder: Path, url: str, mode: str) -> None:
         self._folder = folder

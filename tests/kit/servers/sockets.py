@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def listeners(pid: int) -> set[str]:
-    """The addresses that the process listens on, as /proc writes them (IPv4 in the last 8)."""
+    """Return the addresses the process listens on, as the last 8 hexadecimal digits in /proc."""
     sockets = {
         Path(link).readlink().name
         for link in Path(f"/proc/{pid}/fd").iterdir()

@@ -7,7 +7,15 @@ import pytest
 from typer.testing import CliRunner
 
 from scripts import fault_rows
-from scripts.fault_rows import SECTIONS, counted, filled, known_rows, mentions_in, rows_in, wrong
+from scripts.fault_rows import (
+    SECTIONS,
+    count_rows,
+    fill,
+    find_mentions,
+    find_problems,
+    known_rows,
+    rows_in,
+)
 
 PATH = "tests/faults/test_thing.py"
 TESTS = '''"""P1: of the module."""
@@ -30,7 +38,7 @@ EMPTY = "# Faults\n\n## 5.1 One\n\n\nWords.\n\n" + "".join(
 
 def page(*reasons: str) -> str:
     """Return a page without tests, where these rows have a reason."""
-    document = filled(EMPTY, [])
+    document = fill(EMPTY, [])
     for row in reasons:
         document = document.replace(f"| {row} | | | | |", f"| {row} | a fault | | | because |")
     return document
@@ -53,39 +61,41 @@ def test_a_planted_bug_is_not_taken_for_a_row() -> None:
 
 
 def test_tests_and_modules_are_found_with_the_rows_they_name_and_what_they_stand_on() -> None:
-    found = {(each.row, each.test, each.on) for each in mentions_in(TESTS, PATH)}
+    found = {(each.row, each.test, each.on) for each in find_mentions(TESTS, PATH)}
     survives = f"{PATH}::test_it_survives_r6_and_says_so"
     assert found == {
         ("P1", PATH, "real"),
         *((row, survives, "real") for row in ("R6", "P4", "P5", "P6", "P7")),
         ("R17", f"{PATH}::test_a_stand_in", "stand-in"),
     }
-    (unit,) = mentions_in('"""R11."""', "tests/unit/test_x.py")
+    (unit,) = find_mentions('"""R11."""', "tests/unit/test_x.py")
     assert unit.on == "unit"
 
 
 def test_what_people_wrote_is_kept_and_the_rest_renewed() -> None:
     before = page("R6", "P2")
-    once = filled(before, mentions_in(TESTS, PATH))
+    once = fill(before, find_mentions(TESTS, PATH))
     assert f"| R6 | a fault | `{PATH}::test_it_survives_r6_and_says_so` | real | because |" in once
     assert "| P2 | a fault | | | because |" in once
     assert "Words." in once
-    assert filled(once, mentions_in(TESTS, PATH)) == once
-    assert filled(once, []) == before
+    assert fill(once, find_mentions(TESTS, PATH)) == once
+    assert fill(once, []) == before
 
 
 def test_a_row_needs_a_test_or_a_reason() -> None:
-    found = list(mentions_in(TESTS, PATH))
+    found = list(find_mentions(TESTS, PATH))
     reasons = [row for row in known_rows() if row not in {each.row for each in found} | {"P9"}]
-    problems = wrong(filled(page(*reasons), found), found, stale=False)
+    problems = find_problems(fill(page(*reasons), found), found, stale=False)
     assert problems == ["neither a test nor a reason: P9"]
-    assert wrong(filled(page(*reasons, "P9"), found), found, stale=False) == []
-    assert counted(page("P9"), found)["5.2"]["tested"] == ["R6", "R17"]
+    assert find_problems(fill(page(*reasons, "P9"), found), found, stale=False) == []
+    assert count_rows(page("P9"), found)["5.2"]["tested"] == ["R6", "R17"]
 
 
 def test_a_row_that_there_is_not_is_named() -> None:
-    found = list(mentions_in('"""R18."""', PATH))
-    assert wrong(page(*known_rows()), found, stale=False) == [f"{PATH} names R18, which is no row"]
+    found = list(find_mentions('"""R18."""', PATH))
+    assert find_problems(page(*known_rows()), found, stale=False) == [
+        f"{PATH} names R18, which is no row"
+    ]
 
 
 def test_the_command_compares_or_writes_and_answers_in_json(

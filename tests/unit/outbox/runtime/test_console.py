@@ -3,7 +3,7 @@
 import pytest
 
 from outbox.cli.console import print_table
-from outbox.cli.doctor import _words
+from outbox.cli.doctor import _describe
 from outbox.doctor import Check, CheckResult, Severity, SeverityPolicy
 
 
@@ -17,4 +17,4 @@ def test_a_table_shows_brackets_as_they_are(key: str, capsys: pytest.CaptureFixt
 def test_a_finding_cannot_write_to_the_terminal_but_for_words() -> None:
     check = Check("a-check", SeverityPolicy.MILD, "nothing", "nothing")
     finding = CheckResult(check, Severity.WARNING, "by \x1b[2Jmönch\n", subject="gid\u202e")
-    assert _words(finding) == "gid\\u202e: by \\x1b[2Jmönch\\n"
+    assert _describe(finding) == "gid\\u202e: by \\x1b[2Jmönch\\n"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from qdrant_client import AsyncQdrantClient, models
 
-from tests.kit.servers.qdrant_engine import Json, Record, WrongInputError
+from tests.kit.qdrant.engine import Json, Record, WrongInputError
 
 
 class LocalEngine:

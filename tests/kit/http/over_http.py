@@ -1,4 +1,4 @@
-"""Over HTTP: the real service on a port of its own, its callers, and what a problem must be."""
+"""What tests of answers share: a service with its stores, a caller, and the check of a problem."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from consumers.assembly import live_vectors
 from consumers.settings import Settings
 from services.assembly import embedder_of
-from tests.kit.load.served import Served, served
+from tests.kit.http.served import Served, served
 
 KEY = {"Idempotency-Key": "1"}
 CATALOG = {"catalog_id": "airports", "name": "Airports"}
@@ -26,7 +26,7 @@ def catalog_settings(postgres_url: str, folder: Path) -> Settings:
 
 @asynccontextmanager
 async def catalog_service(postgres_url: str, folder: Path) -> AsyncIterator[Served]:
-    """All of it is there: PostgreSQL, and a search store with its collection."""
+    """Run the service with PostgreSQL and a search store whose collection is there."""
     settings = catalog_settings(postgres_url, folder)
     async with served(settings) as service:
         await live_vectors(service.api.search._client, embedder_of(settings)).prepare()
@@ -35,7 +35,7 @@ async def catalog_service(postgres_url: str, folder: Path) -> AsyncIterator[Serv
 
 @asynccontextmanager
 async def airports(service: Served) -> AsyncIterator[httpx.AsyncClient]:
-    """A caller, where the catalog `airports` exists and is empty."""
+    """Yield a caller of a service in which the catalog `airports` exists and is empty."""
     async with httpx.AsyncClient(base_url=service.url) as client:
         created = await client.post("/catalogs", json=CATALOG, headers=KEY)
         assert created.status_code == 201
@@ -44,7 +44,7 @@ async def airports(service: Served) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def problem(response: httpx.Response, status: int, reason: str) -> dict[str, Any]:
-    """The problem document, which is as RFC 9457 and our document want it."""
+    """Return the problem document; AssertionError unless it is what RFC 9457 and our API say."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = response.json()

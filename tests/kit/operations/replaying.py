@@ -1,4 +1,4 @@
-"""Replaying: what tests of replays share: messages on a topic, and what a replay adds to it."""
+"""What tests of replays share: messages on a topic, and what a replay adds to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +32,11 @@ FROM generate_series(0, %(messages)s - 1) AS n
 """
 
 
+MESSAGES = 60
+KEYS = 10
+ALL = [(f"k{n % KEYS}", n // KEYS + 1) for n in range(MESSAGES)]  # each key with each version
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A record as a reader of the topic gets it."""
@@ -47,13 +52,18 @@ class Seen:
         return "replay" in self.headers
 
 
-async def publish(connection: Connection, messages: int, keys: int = 10) -> None:
-    """In one transaction; the keys take turns, and two types from version to version."""
+def why(action: str = "replay") -> Operation:
+    """An operation with an operator and a reason."""
+    return Operation("somebody", action, "notes", "a test")
+
+
+async def publish(connection: Connection, messages: int, keys: int = KEYS) -> None:
+    """Publish so many in one transaction. The keys take turns, and versions of a key two types."""
     await connection.execute(PUBLISH, {"messages": messages, "keys": keys})
 
 
-async def relayed(settings: Settings, connection: Connection) -> None:
-    """All that is committed is on its topic."""
+async def relay_all(settings: Settings, connection: Connection) -> None:
+    """Run a relay until all that is committed is on its topic."""
 
     async def nothing_is_pending() -> bool:
         return (await read_status(connection)).pending == 0
@@ -62,32 +72,32 @@ async def relayed(settings: Settings, connection: Connection) -> None:
         await until(nothing_is_pending, LONG)
 
 
-async def recorded(
+async def record_replay(
     connection: Connection,
     selection: ReplaySelection | None = None,
     consumer: str | None = None,
     rate: float = FAST,
     reason: str = "a test",
 ) -> Replay:
-    """A replay that is started and not run."""
+    """Record a replay, which is not run yet."""
     selection = selection or ReplaySelection()
     operation = Operation("somebody", "replay start", "notes", reason)
-    found = await counted(connection, selection)
+    found = await preview(connection, selection)
     return await start(connection, selection, found, consumer, rate, operation)
 
 
-async def counted(connection: Connection, selection: ReplaySelection) -> ReplayPreview:
+async def preview(connection: Connection, selection: ReplaySelection) -> ReplayPreview:
     return await preview_replay(connection, selection, lambda _done, _of: None)
 
 
-async def replayed(settings: Settings, connection: Connection, replay: Replay) -> Replay:
-    """Run it to its end."""
+async def run_replay(settings: Settings, connection: Connection, replay: Replay) -> Replay:
+    """Run it until it ends, is paused or cancelled; return what it is then."""
     await Replayer(settings, replay.id).run()
     return await find(connection, replay.id)
 
 
-async def on_topic(settings: Settings, topic: str = TOPIC) -> list[Seen]:
-    """Everything that the topic holds, of each partition in the order of its offsets."""
+async def read_topic(settings: Settings, topic: str = TOPIC) -> list[Seen]:
+    """Return everything that the topic holds, of each partition in the order of its offsets."""
     seen: list[Seen] = []
     async with Reader(settings.kafka_url, [topic], 30.0) as reader:
         async for (_, partition), records in reader.read(await reader.read_ranges()):
@@ -100,13 +110,13 @@ def _seen(partition: int, record: Any) -> Seen:
     return Seen(partition, record.offset, envelope, dict(record.headers), record.timestamp)
 
 
-def said_again(seen: Sequence[Seen]) -> list[tuple[str, int]]:
-    """Key and version of what was replayed, sorted."""
+def list_replayed(seen: Sequence[Seen]) -> list[tuple[str, int]]:
+    """Return key and version of each replayed record, sorted."""
     return sorted(
         (each.envelope.key, each.envelope.sequence or 0) for each in seen if each.is_replayed
     )
 
 
-async def times(connection: Connection) -> list[datetime]:
+async def read_times(connection: Connection) -> list[datetime]:
     rows = await connection.execute("SELECT created_at FROM outbox.messages ORDER BY position")
     return [time for (time,) in await rows.fetchall()]

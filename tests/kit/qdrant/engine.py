@@ -1,7 +1,7 @@
-"""Engine: what stores points behind the scripted server; and Qdrant's own one.
+"""Engine: stores points behind the scripted server. EdgeEngine is Qdrant's own.
 
-It comes from the wheel `qdrant-edge-py`: the same segments, filters and write-ahead log as the
-server's. This module imports little, so that a process with it starts quickly.
+The latter comes from the wheel `qdrant-edge-py`: the same segments, filters and write-ahead log as
+the server's. This module imports little, so that a process with it starts quickly.
 """
 
 import importlib
@@ -17,7 +17,7 @@ Record = tuple[str, Json, list[float]]  # id, payload, vector
 
 
 class WrongInputError(Exception):
-    """What Qdrant answers with a status of 4xx."""
+    """What Qdrant answers with a 4xx status."""
 
     def __init__(self, said: str, status: int = 400) -> None:
         super().__init__(said)
@@ -25,7 +25,7 @@ class WrongInputError(Exception):
 
 
 class Engine(Protocol):
-    """Raises WrongInputError for what it does not take."""
+    """A store of points. It raises WrongInputError for what it does not accept."""
 
     async def size(self, collection: str) -> int | None:
         """The dimension of a collection; None where it is not there."""
@@ -35,15 +35,15 @@ class Engine(Protocol):
     async def drop(self, collection: str) -> None: ...
 
     async def upsert(self, collection: str, points: Sequence[Json], fence: Json | None) -> None:
-        """Each inserted, or updated where it matches the filter."""
+        """Insert each point, or update the one that is there if it matches the filter `fence`."""
 
     async def delete(self, collection: str, condition: Json) -> None:
-        """Every point that matches."""
+        """Delete every point that matches."""
 
     async def retrieve(
         self, collection: str, ids: Sequence[str], fields: list[str] | None, *, vectors: bool
     ) -> list[Record]:
-        """With these fields of the payload, or all; without `vectors` a record's is empty."""
+        """Return these points with these payload fields (None: all), and vectors if asked for."""
 
     async def scroll(
         self, collection: str, limit: int, offset: str | None
@@ -53,9 +53,10 @@ class Engine(Protocol):
 
 
 class EdgeEngine:
-    """Qdrant's own, a shard a collection below an existing `folder`; what is there is loaded.
+    """Qdrant's own engine, with a shard for each collection in an existing `folder`.
 
-    An update is in the write-ahead log when it returns, as on the server.
+    Shards that are there are loaded. An update is in the write-ahead log when it returns, as on the
+    server.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -94,7 +95,7 @@ class EdgeEngine:
             raise WrongInputError(str(error)) from error
 
     async def delete(self, collection: str, condition: Json) -> None:
-        """Judged here: the wheel looks for 0 where it should look for false."""
+        """Delete what matches, judged here: the wheel looks for 0 instead of false."""
         wanted = [each["has_id"] for each in condition["must"] if "has_id" in each]
         ids = [point for some in wanted for point in some]
         found = await self.retrieve(collection, ids, None, vectors=False)
@@ -118,7 +119,7 @@ class EdgeEngine:
         return records, None if after is None else str(after)
 
     async def filtered(self, collection: str, condition: Json) -> list[Record]:
-        """All that its own filter lets through."""
+        """Return all points that the engine's own filter lets through."""
         request = self._edge.ScrollRequest(
             limit=100_000,
             filter=self._filter(collection, condition),
@@ -133,7 +134,7 @@ class EdgeEngine:
             shard.close()
 
     def _filter(self, collection: str, condition: Json) -> Any:
-        """A filter of the REST interface as the wheel takes it."""
+        """Return a filter of the REST interface as the wheel takes it."""
         clauses = {
             name: [self._condition(collection, each) for each in condition[name]]
             for name in ("must", "should", "must_not")
@@ -159,21 +160,21 @@ class EdgeEngine:
         return self._edge.FieldCondition(key=condition["key"], match=self._edge.MatchValue(value))
 
     def _with_bool(self, collection: str, key: str, value: bool) -> set[Any]:
-        """The points that have it: the wheel looks for 0 and 1 where it should look for a bool."""
+        """Return the points with this bool; the wheel looks for 0 and 1 instead."""
         request = self._edge.ScrollRequest(limit=100_000, with_payload=True, with_vector=False)
         found, _ = self._shards[collection].scroll(request)
         return {record.id for record in found if _at(record.payload, key) is value}
 
 
 def _at(payload: Any, path: str) -> Any:
-    """The value at `fields.attributes.name`; None where there is none."""
+    """Return the value at a path like `fields.attributes.name`; None where there is none."""
     for name in path.split("."):
         payload = payload.get(name) if isinstance(payload, dict) else None
     return payload
 
 
 def matches(condition: Json, record: Record) -> bool:
-    """Whether a filter of ids and equal values, nested or not, lets the record through."""
+    """Return whether a filter of ids and equal values, nested or not, lets the record through."""
     point, payload, _ = record
     if "has_id" in condition:
         return point in condition["has_id"]

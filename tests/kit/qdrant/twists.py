@@ -1,4 +1,4 @@
-"""Twists: what a scripted Qdrant answers instead of the usual.
+"""Twists: answers that a scripted Qdrant gives in place of its usual ones.
 
 The shapes of the answers are those of Qdrant's REST interface, or of a proxy that stands before it.
 """
@@ -24,10 +24,10 @@ class Answer:
 
 @dataclass(eq=False)
 class Twist:
-    """What becomes of the next `times` requests whose path ends so.
+    """The answer to the next `times` requests whose path ends with `path`.
 
-    `done` is how many of its operations are carried out before the answer, None for all. Without
-    an answer there is silence for as long as the caller waits.
+    `done` is how many of a request's operations are carried out before the answer, None for all.
+    Without an answer there is silence for as long as the caller waits.
     """
 
     answer: Answer | None
@@ -38,24 +38,24 @@ class Twist:
 
 
 def result(body: Any) -> Answer:
-    """Qdrant's yes."""
+    """Return an answer of success with this result."""
     return Answer(200, orjson.dumps({"result": body, "status": "ok", "time": 0.0}))
 
 
 def refusal(status: int, said: str, *headers: tuple[str, str]) -> Answer:
-    """Qdrant's no."""
+    """Return an answer of failure with this text."""
     body = orjson.dumps({"status": {"error": said}, "time": 0.0})
     return Answer(status, body, (("content-type", "application/json"), *headers))
 
 
 def page(status: int) -> Answer:
-    """What a proxy says in Qdrant's place."""
+    """Return the HTML page that a proxy may answer with in Qdrant's place."""
     body = b"<html><body><h1>The request could not be satisfied</h1></body></html>"
     return Answer(status, body, (("content-type", "text/html"),))
 
 
 def unfinished(status: str, operations: int = 1) -> Answer:
-    """`acknowledged` or `wait_timeout`: a yes that says nothing of the write."""
+    """Return a success that says nothing of the write: `acknowledged` or `wait_timeout`."""
     return result([{"operation_id": n, "status": status} for n in range(operations)])
 
 
@@ -66,7 +66,7 @@ BUSY = refusal(429, "Too many requests", ("retry-after", "1"))
 
 
 def described(size: int, metadata: dict[str, Any] | None) -> dict[str, Any]:
-    """What a collection's own page says."""
+    """Return the description of a collection."""
     optimizer = {
         "deleted_threshold": 0.2, "vacuum_min_vector_number": 1, "default_segment_number": 0,
         "flush_interval_sec": 5,

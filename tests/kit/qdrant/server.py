@@ -1,9 +1,9 @@
-"""QdrantServer: a stand-in for Qdrant's REST interface, over an engine, that a test can script.
+"""QdrantServer: a stand-in for Qdrant's REST interface over an engine, which a test can script.
 
 It has the routes that the projection needs and no others. A batch is carried out operation by
 operation; one that is refused leaves those before it done, as on the server (qdrant #9364).
-`python -m tests.kit.servers.qdrant_server FOLDER PORT` serves Qdrant's own engine until it is
-killed, or whoever started it is gone: its standard input ends.
+`python -m tests.kit.qdrant.server FOLDER PORT` serves Qdrant's own engine until it is
+killed, or until its standard input ends because the process that started it is gone.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
-from tests.kit.servers.qdrant_engine import (
+from tests.kit.qdrant.engine import (
     EdgeEngine,
     Engine,
     Json,
@@ -24,7 +24,7 @@ from tests.kit.servers.qdrant_engine import (
     WrongInputError,
     matches,
 )
-from tests.kit.servers.qdrant_twists import Answer, Twist, described, refusal, result, unfinished
+from tests.kit.qdrant.twists import Answer, Twist, described, refusal, result, unfinished
 
 LOOPBACK = "127.0.0.1"
 COMPLETED = "completed"
@@ -32,7 +32,7 @@ ALIASES = ("/aliases", "/collections/aliases")
 
 
 class Request(NamedTuple):
-    """What came in; `body` is empty where there was none."""
+    """A request as it came in; `body` is empty where there was none."""
 
     method: str
     path: str
@@ -45,7 +45,7 @@ class Request(NamedTuple):
 
     @property
     def json(self) -> Json:
-        """WrongInputError where it is not strictly JSON, or no object."""
+        """The body as JSON; WrongInputError where it is not strictly JSON."""
         try:
             body: Json = orjson.loads(self.body)
         except ValueError as error:
@@ -55,7 +55,7 @@ class Request(NamedTuple):
 
 @dataclass
 class QdrantServer:
-    """Serves an engine on a port of its own; `requests` is all that came."""
+    """Serves an engine on a port of its own; `requests` are all that came in."""
 
     engine: Engine
     version: str = "1.19.1"
@@ -73,7 +73,7 @@ class QdrantServer:
         return f"{LOOPBACK}:{self.port}"
 
     def twist(self, twist: Twist) -> Twist:
-        """In force for the next requests to its path, after those that were added before it."""
+        """Answer the next requests to its path with it, after the twists that were added before."""
         self.twists.append(twist)
         return twist
 
@@ -81,7 +81,7 @@ class QdrantServer:
         return [request for request in self.requests if request.path.endswith(path)]
 
     async def answer(self, request: Request) -> Answer | None:
-        """None: silence."""
+        """Return the answer to this request; None for silence."""
         self.requests.append(request)
         twist = self._next_twist(request)
         try:
@@ -133,7 +133,7 @@ class QdrantServer:
         return result(True)
 
     def _of_aliases(self, request: Request) -> Answer:
-        """All actions or none, as on the server."""
+        """List or change aliases; all actions are done or none, as on the server."""
         if request.method == "GET":
             shown = [{"alias_name": a, "collection_name": c} for a, c in self.aliases.items()]
             return result({"aliases": shown})
@@ -166,7 +166,7 @@ class QdrantServer:
         return await self._question(collection, rest, request.json)
 
     async def _question(self, collection: str, rest: str, body: Json) -> Answer:
-        await self._do_what_nobody_waited_for()
+        await self._do_unwaited_batches()
         if rest == "points":
             wanted = body.get("with_payload")
             found = await self.engine.retrieve(
@@ -175,29 +175,29 @@ class QdrantServer:
                 wanted if isinstance(wanted, list) else None,
                 vectors=bool(body.get("with_vector")),
             )
-            return result([_shown(record, body) for record in found])
+            return result([_render_record(record, body) for record in found])
         if rest == "points/scroll":
             found, after = await self.engine.scroll(collection, body["limit"], body.get("offset"))
-            points = [_shown(record, body) for record in found]
+            points = [_render_record(record, body) for record in found]
             return result({"points": points, "next_page_offset": after})
         if rest == "points/count":
             return result({"count": await self._count(collection, body.get("filter"))})
         raise WrongInputError(f"this stand-in does not serve {rest}")
 
     async def _write(self, collection: str, request: Request) -> Answer:
-        """What nobody waits for is done when it is asked for, unless it is lost before."""
+        """Do the batch; one without wait=true is only done before the next read, if not lost."""
         operations = request.json["operations"]
         if request.waits:
             return await self._batch(collection, operations)
         self.later.append((collection, operations))
         return unfinished("acknowledged", len(operations))
 
-    async def _do_what_nobody_waited_for(self) -> None:
+    async def _do_unwaited_batches(self) -> None:
         while self.later:
             await self._batch(*self.later.pop(0))
 
-    def lose_what_nobody_waited_for(self) -> None:
-        """As kill -9 may."""
+    def lose_unwaited_batches(self) -> None:
+        """Forget the batches without wait=true that were not done yet, as kill -9 may."""
         self.later.clear()
 
     async def _batch(self, collection: str, operations: Sequence[Json]) -> Answer:
@@ -217,7 +217,7 @@ class QdrantServer:
 
 @asynccontextmanager
 async def serving(server: QdrantServer) -> AsyncIterator[QdrantServer]:
-    """On loopback for the length of the block; the engine is closed with it."""
+    """Serve on loopback for the length of the block, and close the engine at its end."""
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -240,15 +240,15 @@ async def serving(server: QdrantServer) -> AsyncIterator[QdrantServer]:
 async def _serve(
     server: QdrantServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """One connection, request after request, until either side ends it."""
+    """Serve one connection, request after request, until either side ends it."""
     try:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 answer = await server.answer(await _read(reader))
                 if answer is None:
-                    await reader.read()  # until the caller has had enough
+                    await reader.read()  # until the caller gives up
                     break
-                writer.write(_rendered(answer))
+                writer.write(_render_answer(answer))
                 await writer.drain()
     finally:
         writer.close()
@@ -263,7 +263,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     return Request(method, path, body, query)
 
 
-def _rendered(answer: Answer) -> bytes:
+def _render_answer(answer: Answer) -> bytes:
     headers = [*answer.headers, ("content-length", str(len(answer.body)))]
     lines = [f"HTTP/1.1 {answer.status} Scripted", *(f"{k}: {v}" for k, v in headers), "", ""]
     return "\r\n".join(lines).encode() + answer.body
@@ -279,7 +279,7 @@ def _require_numbers(points: Sequence[Json]) -> None:
         raise WrongInputError("Format error in JSON body: invalid type: null, expected f32")
 
 
-def _shown(record: Record, body: Json) -> Json:
+def _render_record(record: Record, body: Json) -> Json:
     point, payload, vector = record
     wanted = body.get("with_payload")
     chosen = {k: v for k, v in payload.items() if wanted is True or k in (wanted or ())}

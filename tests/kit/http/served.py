@@ -1,4 +1,4 @@
-"""Served: the HTTP service on a port in the test's own process, to look inside, and raw clients."""
+"""The HTTP service in the test's own process, so that a test can look inside; and raw clients."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ CREATE = b'{"catalog_id": "%s", "name": "n"}'
 
 @dataclass(frozen=True)
 class Served:
-    """Where it answers, and what it stands on."""
+    """A running service: its address, and the objects behind it."""
 
     url: str
     api: Api
@@ -39,7 +39,7 @@ class Served:
         return self.api.database._engine.pool
 
     async def clean(self, connections: int) -> None:
-        """AssertionError unless so many connections are there to be had, none in a transaction."""
+        """Raise AssertionError unless the pool gives so many connections, none in a transaction."""
         assert self.pool.checkedout() == 0, self.pool.status()
         async with asyncio.timeout(30):
             held = [await self.api.database._engine.connect() for _ in range(connections)]
@@ -49,7 +49,7 @@ class Served:
 
 
 async def status(connection: AsyncConnection) -> TransactionStatus:
-    """Of a connection fresh from the pool, in which SQLAlchemy has begun nothing."""
+    """Return PostgreSQL's state of a connection fresh from the pool, before SQLAlchemy begins."""
     raw = await connection.get_raw_connection()
     assert raw.driver_connection is not None
     found: TransactionStatus = raw.driver_connection.pgconn.transaction_status
@@ -58,7 +58,7 @@ async def status(connection: AsyncConnection) -> TransactionStatus:
 
 @asynccontextmanager
 async def served(settings: Settings, **changed: Any) -> AsyncIterator[Served]:
-    """For the length of the block, on a port of its own."""
+    """Run the service for the length of the block, on a free port, with `changed` settings."""
     own = settings.model_copy(update={"http_port": 0, "drain_seconds": 0.0, **changed})
     async with Database(own, "catalog") as database:
         api = catalog(database, lambda: qdrant(own), WordLlamaEmbedder())
@@ -72,7 +72,7 @@ async def served(settings: Settings, **changed: Any) -> AsyncIterator[Served]:
 
 
 class RawClient:
-    """One TCP connection, on which a test says whatever it likes."""
+    """One TCP connection, on which a test may send any bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -82,13 +82,13 @@ class RawClient:
         return cls(*await asyncio.open_connection(LOOPBACK, port))
 
     async def say(self, data: bytes) -> None:
-        """Whether or not it is still heard."""
+        """Send the bytes; it is no error when the server has gone."""
         with suppress(ConnectionError):
             self._writer.write(data)
             await self._writer.drain()
 
     async def hear(self) -> bytes:
-        """All that comes until the server ends the connection."""
+        """Return all that comes until the server ends the connection."""
         heard = b""
         with suppress(ConnectionError):
             while data := await self._reader.read(65_536):
@@ -96,14 +96,14 @@ class RawClient:
         return heard
 
     async def answer(self) -> tuple[int, bytes]:
-        """Status and body of one answer with a Content-Length."""
+        """Return status and body of one answer that has a Content-Length."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         lines = head.decode().lower().split("\r\n")
         length = next(int(line[15:]) for line in lines if line.startswith("content-length:"))
         return int(lines[0].split()[1]), await self._reader.readexactly(length)
 
     def reset(self) -> None:
-        """RST, as by a client that died."""
+        """End the connection with a RST, as a client that dies may."""
         lingering: socket.socket = self._writer.get_extra_info("socket")
         lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
@@ -115,14 +115,14 @@ class RawClient:
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """The bytes of a request; `Idempotency_Key="k"` is a header, an empty one is left out."""
+    """Return the bytes of a request. `Idempotency_Key="k"` adds that header; "" leaves one out."""
     given = {"Host": "test", "Content_Length": str(len(body)), **headers}
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in given.items() if value]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode() + body
 
 
 def creation(name: str, body: bytes = CREATE) -> bytes:
-    """Creates the catalog of this name, under this name as its key."""
+    """Return the request that creates this catalog, with its name as the Idempotency-Key."""
     return request(
         "POST", "/catalogs", body % name.encode(),
         Idempotency_Key=name, Content_Type="application/json",
@@ -146,7 +146,7 @@ async def lives(port: int, within_seconds: float = 60.0) -> None:
 
 
 async def created(connection: Any) -> dict[str, tuple[int, int]]:
-    """Of each catalog: how many events say so, and how many receipts answer it."""
+    """Return of each catalog how many events and how many receipts its creation has left."""
     rows = await connection.execute(
         """
         SELECT catalog_id,

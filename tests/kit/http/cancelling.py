@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Moment(Enum):
-    """Of an await: as it begins, or when what it waits for has come and was not taken yet."""
+    """When an await is cancelled: as it begins, or once its result is there but not yet taken."""
 
     BEGUN = "begun"
     OVER = "over"
@@ -20,8 +20,8 @@ class Moment(Enum):
 class Cancelled:
     """Runs `work` in the task that awaits it; `awaits` counts those that suspended.
 
-    A cancellation is asyncio's own: the task's `cancel` in the first moment; in the second what a
-    task meets that is cancelled between its wakeup and its turn.
+    At BEGUN the task's own `cancel` is called. At OVER a CancelledError is raised, as in a task
+    that is cancelled after it was woken and before it runs.
     """
 
     work: Callable[[], Awaitable[Any]]
@@ -54,7 +54,10 @@ class Cancelled:
 
 
 async def cancelled_at(work: Callable[[], Awaitable[Any]], at: int, moment: Moment) -> bool:
-    """Whether there was such an await; the work may catch its cancellation and go on."""
+    """Cancel the work at its `at`-th await; return whether there was one.
+
+    The work may catch the cancellation and go on. Any other error of it is raised.
+    """
     running = Cancelled(work, at, moment)
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""Caller: asks the HTTP service for one change after another, whatever befalls the service."""
+"""Caller: asks the HTTP service for one change after another, even while the service dies."""
 
 import asyncio
 from typing import Any
@@ -14,10 +14,10 @@ Answer = dict[str, Any]
 
 
 class Caller:
-    """Request 0 creates a catalog, each later one puts an item in a form that it never had.
+    """Request 0 creates a catalog; each later one gives an item a form that it never had before.
 
-    What gets no answer is repeated under the same Idempotency-Key until it gets one. `answers` are
-    in the order of the requests.
+    A request without an answer is repeated under the same Idempotency-Key until it has one.
+    `answers` are in the order of the requests.
     """
 
     def __init__(self, url: str) -> None:
@@ -26,7 +26,7 @@ class Caller:
         self._stopping = False
 
     async def run(self) -> None:
-        """Until `stop`, and at least until the request under way is answered."""
+        """Ask until `stop` is called; the last request is answered before it returns."""
         async with httpx.AsyncClient(base_url=self._url) as client:
             while not self._stopping:
                 self.answers.append(await answered(client, len(self.answers)))
@@ -36,13 +36,13 @@ class Caller:
         self._stopping = True
 
     async def all_again(self) -> list[Answer]:
-        """The answers to all requests of before."""
+        """Repeat all requests of before, and return their answers."""
         async with httpx.AsyncClient(base_url=self._url) as client:
             return [await answered(client, number) for number in range(len(self.answers))]
 
 
 async def answered(client: httpx.AsyncClient, number: int) -> Answer:
-    """Ask until there is an answer."""
+    """Ask until there is an answer; return its JSON. AssertionError where it is an error."""
     while True:
         try:
             response = await ask(client, number)

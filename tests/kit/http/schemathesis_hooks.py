@@ -1,4 +1,4 @@
-"""What a document cannot say, told to schemathesis: three rules about values beside each other.
+"""Hooks of schemathesis for three rules that an OpenAPI document cannot express.
 
 Each holds between requests or between the parts of one, where JSON Schema has no word for it. Only
 requests that are meant to be right are changed; each rule has tests of its own in test_http.py.

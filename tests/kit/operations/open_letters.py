@@ -1,4 +1,4 @@
-"""The letters that still need a person, over a connection of their own."""
+"""The dead letters that still need an operator."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +10,6 @@ from outbox.settings import Settings
 
 
 async def list_dead_letters(settings: Settings, limit: int) -> list[dict[str, Any]]:
-    """The oldest `limit` of all consumers, as `dead-letters list --json` shows them."""
+    """Return the oldest `limit` of all consumers, as `dead-letters list --json` shows them."""
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as connection:
         return [asdict(each) for each in await list_letters(connection, limit=limit)]

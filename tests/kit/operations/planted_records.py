@@ -1,4 +1,4 @@
-"""Records and rows that no relay would leave: what an audit must find."""
+"""Records and rows that no relay would leave, and that an audit must find."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ class Message:
 async def write(
     connection: psycopg.AsyncConnection[Any], key: str, headers: Mapping[str, str] | None = None
 ) -> Message:
-    """Commit one message."""
+    """Commit one message and return its row."""
     row = await (await connection.execute(WRITE, [key, json.dumps(headers or {})])).fetchone()
     assert row is not None
     return await read(connection, row[0])
@@ -74,15 +74,15 @@ async def read(connection: psycopg.AsyncConnection[Any], position: int) -> Messa
     return Message(*row)
 
 
-async def passed(connection: psycopg.AsyncConnection[Any]) -> None:
-    """As if a relay had published all that is committed."""
+async def move_cursor(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Move the cursor as if a relay had published all that is committed."""
     await connection.execute(MOVE_CURSOR)
 
 
-async def recorded(
+async def record_delivery(
     connection: psycopg.AsyncConnection[Any], messages: Sequence[Message], at: Partition, first: int
 ) -> None:
-    """As if a relay had them acknowledged at these offsets."""
+    """Record a delivery as if the broker had acknowledged these messages from this offset on."""
     positions = [message.position for message in messages]
     last = first + len(messages) - 1
     values = [*at, first, last, min(positions), max(positions), len(messages)]
@@ -90,7 +90,7 @@ async def recorded(
 
 
 async def send(settings: Settings, envelope: Envelope, at: Partition) -> int:
-    """Past the outbox; its offset."""
+    """Send it past the outbox; return its offset."""
     key, value, headers = encode(envelope)
     return await send_raw(settings, at, key, value, headers)
 
@@ -106,5 +106,5 @@ async def send_raw(
     return int(acknowledged.offset)
 
 
-def altered(envelope: Envelope, **changes: Any) -> Envelope:
+def alter(envelope: Envelope, **changes: Any) -> Envelope:
     return replace(envelope, **changes)
