@@ -66,7 +66,7 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
     ):
         await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         relay = await _one(cursor, RELAY, {})
-        pending = await _one(cursor, PENDING, pending_parameters(relay))
+        pending = await _one(cursor, PENDING, build_pending_parameters(relay))
         counts = await _one(cursor, COUNTS, {})
         identity = await read_identity(connection)
     return Status(
@@ -82,7 +82,7 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
         relay_leading=relay["leading"],
         relay_owner=relay["owner"],
         relay_term=relay["term"],
-        halted=identity.halted(),
+        halted=identity.explain_halt(),
     )
 
 
@@ -96,7 +96,7 @@ async def _one(
     return row
 
 
-def pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:
+def build_pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:
     cut = Cut(Snapshot.parse(relay["cursor"]), Snapshot.parse(relay["upto"] or relay["cursor"]))
     return {
         "xmax": str(cut.cursor.xmax),

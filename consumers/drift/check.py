@@ -42,7 +42,7 @@ from consumers.projections.projection import ForeignEntry, Projection
 from outbox.errors import Halted, translate_errors
 from outbox.runtime.rate_limit import RateLimit
 from outbox.streams.difference import Difference, DifferenceKind, Pair, merge
-from outbox.streams.heads import count_heads, heads_in_order
+from outbox.streams.heads import count_heads, read_heads_in_order
 
 TOLD_KEYS = 1_000
 
@@ -188,7 +188,7 @@ async def _suspect(
     heads = 0
     try:
         async for pair in merge(
-            heads_in_order(connection, projection.aggregates), read_entries(shown)
+            read_heads_in_order(connection, projection.aggregates), read_entries(shown)
         ):
             heads += pair.head is not None
             if pair.kind is not None:

@@ -21,7 +21,7 @@ import psycopg
 from consumers.drift.sorted_spool import SortedSpool, paginate, read_pairs, row_of_pair
 from consumers.projections.projection import Projection
 from outbox.streams.difference import DifferenceKind, Pair
-from outbox.streams.heads import StreamKey, heads_of
+from outbox.streams.heads import StreamKey, read_heads_of
 
 PAGE_KEYS = 1_000
 WAITS_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -43,7 +43,7 @@ async def read_pairs_now(
 ) -> dict[StreamKey, Pair]:
     """What both sides say of these keys now, the store first."""
     shown = await projection.versions(streams)
-    heads = await heads_of(connection, streams)
+    heads = await read_heads_of(connection, streams)
     return {stream: Pair(heads.get(stream), shown.get(stream)) for stream in streams}
 
 

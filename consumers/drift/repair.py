@@ -133,7 +133,7 @@ async def repair(
 
 async def _require_same_history(connection: Connection) -> None:
     """Heads of a database that was restored are behind the stores, which hold the truth then."""
-    if why := (await read_identity(connection)).halted():
+    if why := (await read_identity(connection)).explain_halt():
         raise Halted(why)
 
 

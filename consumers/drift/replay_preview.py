@@ -14,7 +14,7 @@ import psycopg
 
 from consumers.projections.projection import Entry, Projection, StreamKey
 from outbox.streams.difference import Difference, compare
-from outbox.streams.heads import heads_of
+from outbox.streams.heads import read_heads_of
 
 KEYS_AT_ONCE = 500
 SHOWN_KEYS = 100
@@ -71,7 +71,7 @@ async def find_difference(
     own = sorted(stream for stream in selected if stream.aggregate in projection.aggregates)
     for some in _parts(own, KEYS_AT_ONCE):
         shown = await projection.versions(some)  # first, so that it cannot be ahead of the heads
-        heads = await heads_of(connection, some)
+        heads = await read_heads_of(connection, some)
         found.add(list(heads.values()), shown, selected)
     return found
 

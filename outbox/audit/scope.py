@@ -162,7 +162,7 @@ async def read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> 
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         identity = await read_identity(connection)
         if identity.foreign_ids:
-            raise Halted(str(identity.halted()))
+            raise Halted(str(identity.explain_halt()))
         return await _read_scope(connection, asked)
 
 

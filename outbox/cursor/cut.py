@@ -17,7 +17,7 @@ from psycopg.generators import fetch_many
 from psycopg.pq import ExecStatus
 from psycopg.types.string import ByteaBinaryLoader
 
-from outbox.postgres.pipeline import Request, Statement, at_once, is_readable
+from outbox.postgres.pipeline import Request, Statement, execute_at_once, is_readable
 from outbox.runtime.cancellation import wait_until_ended
 
 PATIENCE_SECONDS = 1.0
@@ -53,7 +53,7 @@ class Snapshot:
         _, xmax, running = text.split(":")
         return cls(text, int(xmax), tuple(int(xid) for xid in running.split(",") if xid))
 
-    def same(self, other: "Snapshot") -> bool:
+    def is_same_as(self, other: "Snapshot") -> bool:
         """No transaction has begun or ended in between: there can be nothing new."""
         return (self.xmax, self.running) == (other.xmax, other.running)
 
@@ -157,7 +157,7 @@ class CutReader:
         self._connection.adapters.register_loader("text", ByteaBinaryLoader)
         await self._connection.execute(PLANS)
 
-    async def snapshot(self) -> Snapshot:
+    async def read_snapshot(self) -> Snapshot:
         """Asked twenty times a second at rest, where little else but its cost is left.
 
         A quick answer is waited for here and now: it takes less time than to be told of it by the
@@ -179,7 +179,7 @@ class CutReader:
         row = await cursor.fetchone()
         return Extent(*row) if row else Extent(0, None)
 
-    async def small(self, cut: Cut) -> list[Row] | None:
+    async def read_small_cut(self, cut: Cut) -> list[Row] | None:
         """The whole cut in order, or None when it is larger than a page."""
         rows = await self._fetch(SMALL, _parameters(cut) | {"limit": self._limit + 1})
         if len(rows) > self._limit or _size(rows) >= self._bytes:
@@ -187,7 +187,7 @@ class CutReader:
         rows.sort()
         return rows
 
-    async def pages(self, cut: Cut) -> AsyncGenerator[list[Row], None]:
+    async def read_pages(self, cut: Cut) -> AsyncGenerator[list[Row], None]:
         """The rows of a cut of any size, in order; PostgreSQL makes the next page meanwhile."""
         fetching = asyncio.create_task(self._page(cut, cut.after))
         try:
@@ -205,7 +205,7 @@ class CutReader:
 
     async def _fetch(self, statement: Statement, parameters: dict[str, Any]) -> list[Row]:
         request = Request(statement, parameters | {"page_bytes": self._bytes})
-        (rows,) = await at_once(self._connection, [request])
+        (rows,) = await execute_at_once(self._connection, [request])
         return [Row._make(row) for row in rows]
 
 

@@ -86,7 +86,7 @@ class DatabaseIdentity:
         """Transaction ids of another history: they must be replaced before anything is read."""
         return self.copied or self.cursor_ahead or self.messages_ahead
 
-    def changes(self) -> list[str]:
+    def describe_changes(self) -> list[str]:
         """What is not as it was recorded, in words; nothing on a first start, or a standby."""
         known, timeline = self.known_system_identifier, self.known_timeline
         said = {
@@ -114,9 +114,9 @@ class DatabaseIdentity:
         was = f"the database's oid was {known}" if known else "the database was another one"
         return f"{was} and is {self.database_oid}: this is a copy, whose original may publish, too"
 
-    def halted(self) -> str | None:
+    def explain_halt(self) -> str | None:
         """Why a relay halts here, and what a person can do; None where it does not."""
-        changes = self.changes()
+        changes = self.describe_changes()
         return f"{'; '.join(changes)}: run `{REPAIR}`" if changes else None
 
 
@@ -146,10 +146,10 @@ async def require_original(connection: psycopg.AsyncConnection[Any]) -> None:
     """Halted in a copy: what its original was about to do is not to be done twice."""
     identity = await read_identity(connection)
     if identity.of_another_database:
-        raise Halted(identity.halted() or "")
+        raise Halted(identity.explain_halt() or "")
 
 
-async def require_same(connection: psycopg.AsyncConnection[Any]) -> None:
+async def require_same_identity(connection: psycopg.AsyncConnection[Any]) -> None:
     """Before a lease is taken: Halted where the history changed, DependencyDown on a standby.
 
     The first relay of a database records what it finds.
@@ -157,7 +157,7 @@ async def require_same(connection: psycopg.AsyncConnection[Any]) -> None:
     identity = await read_identity(connection)
     if identity.standby:
         raise DependencyDown("postgres", "this server is a standby, which takes no writes")
-    if why := identity.halted():
+    if why := identity.explain_halt():
         raise Halted(why)
     if not identity.recorded:
         await record_identity(connection, identity)

@@ -64,7 +64,7 @@ class Lease:
     ) -> None:
         self.owner, self.term, self.seconds, self.place = owner, term, seconds, place
         self._clock = clock
-        self.extended(since)
+        self.extend(since)
 
     async def write(
         self,
@@ -86,11 +86,11 @@ class Lease:
                 row = await rows.fetchone()
             if row:
                 (self.place,) = row
-                self.extended(since)
+                self.extend(since)
                 return
         raise LeaseLost(f"term {self.term} has ended")
 
-    def extended(self, since: float) -> None:
+    def extend(self, since: float) -> None:
         """The database has extended the lease by a statement sent at `since`."""
         self.until = since + self.seconds / 2
 
@@ -114,7 +114,7 @@ class Lease:
         await connection.execute(RELEASE, [self.term])
 
 
-async def take(
+async def take_lease(
     connection: psycopg.AsyncConnection[Any],
     owner: str,
     seconds: float,

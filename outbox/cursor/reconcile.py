@@ -220,7 +220,7 @@ async def _remedy(connection: psycopg.AsyncConnection[Any], identity: DatabaseId
     if identity.standby:
         raise DependencyDown("postgres", "this server is a standby, which takes no writes")
     if not identity.foreign_ids:
-        return Remedy.FOLLOW if identity.changes() else Remedy.NOTHING
+        return Remedy.FOLLOW if identity.describe_changes() else Remedy.NOTHING
     (drawn_again,) = await _one(connection, DRAWN_AGAIN)
     return Remedy.REPUBLISH if drawn_again else Remedy.RENUMBER
 
@@ -228,7 +228,7 @@ async def _remedy(connection: psycopg.AsyncConnection[Any], identity: DatabaseId
 async def _count(
     connection: psycopg.AsyncConnection[Any], identity: DatabaseIdentity, remedy: Remedy
 ) -> Reconciliation:
-    found = Reconciliation(identity.changes(), remedy)
+    found = Reconciliation(identity.describe_changes(), remedy)
     if remedy is Remedy.NOTHING:
         return found
     published, rest = await _one(connection, COUNT)

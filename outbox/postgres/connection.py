@@ -100,16 +100,16 @@ class Session(psycopg.AsyncConnection[Any]):
                 raise psycopg.errors.error_from_result(result)
         return None
 
-    def hold(self, settings: Mapping[str, str]) -> None:
+    def set_in_each_transaction(self, settings: Mapping[str, str]) -> None:
         """From now on each transaction begins with these."""
         levels = (LEVEL,) if self.isolation_level is None else ()
         local = (f"SET LOCAL {name} = {_literal(name, value)}" for name, value in settings.items())
         self.each_begin = (*levels, *(statement.encode() for statement in local))
-        self.cursor_factory = InTransaction
+        self.cursor_factory = ExplicitTransactionCursor
         self.turn = Lock()
 
 
-class InTransaction(AsyncCursor[Any]):
+class ExplicitTransactionCursor(AsyncCursor[Any]):
     """A statement in autocommit is a transaction of its own: here it is so in so many words."""
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
@@ -188,7 +188,7 @@ async def open_session(
     if session.each_begin:
         return session
     if session.pgconn.parameter_status(b"application_name") != shown.encode():
-        session.hold(fixed)
+        session.set_in_each_transaction(fixed)
     elif differing := _find_differing(session, fixed):
         await _insist(session, differing, fixed)
     return session
@@ -218,7 +218,7 @@ async def _open_with(
             raise
     bare = address.conninfo(**told, options=given, application_name=name)
     session = await kind.connect(bare, **options)
-    session.hold(fixed)
+    session.set_in_each_transaction(fixed)
     return session
 
 
@@ -235,7 +235,7 @@ async def _insist(session: Session, differing: list[str], fixed: Mapping[str, st
         await session.close()
         raise
     if _find_differing(session, fixed):
-        session.hold(fixed)
+        session.set_in_each_transaction(fixed)
 
 
 def _find_differing(session: Session, fixed: Mapping[str, str]) -> list[str]:

@@ -54,7 +54,7 @@ class Migration:
         return sha256(self.sql.encode()).hexdigest()
 
 
-def read(component: str, folder: Path) -> list[Migration]:
+def read_migrations(component: str, folder: Path) -> list[Migration]:
     """The migrations in `folder`, numbered from 1 without a gap; ValueError otherwise."""
     found = []
     for number, path in enumerate(sorted(folder.glob("*.sql")), start=1):
@@ -66,7 +66,7 @@ def read(component: str, folder: Path) -> list[Migration]:
 
 
 def outbox_migrations() -> list[Migration]:
-    return read("outbox", Path(outbox.__file__).parent / "migrations")
+    return read_migrations("outbox", Path(outbox.__file__).parent / "migrations")
 
 
 # What a migration locks is locked until its commit has ended, which so waits for the disk, and for

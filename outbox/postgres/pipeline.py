@@ -55,7 +55,9 @@ class Request:
 COMMIT = Request(Statement.of("COMMIT"), prepare=False)
 
 
-async def at_once(driver: psycopg.AsyncConnection[Any], requests: Sequence[Request]) -> list[Rows]:
+async def execute_at_once(
+    driver: psycopg.AsyncConnection[Any], requests: Sequence[Request]
+) -> list[Rows]:
     """The rows of each request, in the open transaction; the first error of one is raised.
 
     An error of the connection does not tell whether a COMMIT was done. Statements are prepared once

@@ -83,14 +83,14 @@ class ParkedKeys:
         streams = [Stream(row.aggregatetype, row.key) for row in waiting]
         return flowing, streams, [row.position for row in waiting]
 
-    async def released(self) -> list[Stream]:
+    async def find_released(self) -> list[Stream]:
         """Keys that a person has released; asked at most once every CHECK_SECONDS."""
         if not self.keys or self._clock() < self._due:
             return []
         self._due = self._clock() + CHECK_SECONDS
         return sorted(await self._streams(RELEASED))
 
-    async def waiting(self, stream: Stream, limit: int) -> list[Row]:
+    async def read_waiting(self, stream: Stream, limit: int) -> list[Row]:
         """What waits for the key, from its beginning."""
         parameters = {"aggregatetype": text(stream.aggregatetype), "key": text(stream.key)}
         async with self._connection.cursor(binary=True) as cursor:
@@ -103,7 +103,7 @@ class ParkedKeys:
             values = [*_texts(read_stream(record)), record.topic, record.position, each.reason]
             await self._connection.execute(PARK, values)
 
-    async def wait(self, streams: Iterable[Stream], positions: Iterable[int]) -> None:
+    async def add_waiting(self, streams: Iterable[Stream], positions: Iterable[int]) -> None:
         values = [
             [*_texts(stream), position] for stream, position in zip(streams, positions, strict=True)
         ]
@@ -115,10 +115,10 @@ class ParkedKeys:
         await self._connection.execute(FORGET, [*_texts(stream), list(done)])
         return (await self._connection.execute(UNPARK, _texts(stream))).rowcount == 1
 
-    def parked(self, streams: Iterable[Stream]) -> None:
+    def note_parked(self, streams: Iterable[Stream]) -> None:
         self.keys.update(streams)
 
-    def unparked(self, stream: Stream) -> None:
+    def note_unparked(self, stream: Stream) -> None:
         self.keys.discard(stream)
 
     async def _streams(self, statement: str) -> set[Stream]:

@@ -11,7 +11,7 @@ import structlog
 from psycopg.rows import dict_row
 
 from outbox.kafka.errors import TOPIC_MISSING
-from outbox.status import RELAY, pending_parameters
+from outbox.status import RELAY, build_pending_parameters
 
 log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ async def read_needed_topics(connection: psycopg.AsyncConnection[Any]) -> set[st
         relay = await (await cursor.execute(RELAY)).fetchone()
     if relay is None:
         raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    parameters = pending_parameters(relay) | {"most": LOOKED_AT_MESSAGES}
+    parameters = build_pending_parameters(relay) | {"most": LOOKED_AT_MESSAGES}
     rows = await connection.execute(NEEDED, parameters)
     return {_str(topic) for (topic,) in await rows.fetchall()}
 

@@ -16,8 +16,8 @@ from typing import Any
 import psycopg
 import structlog
 
-from outbox.cursor.database_identity import require_same
-from outbox.cursor.lease import Lease, take
+from outbox.cursor.database_identity import require_same_identity
+from outbox.cursor.lease import Lease, take_lease
 from outbox.errors import DependencyDown, OutboxError, translate_errors
 from outbox.postgres.connection import connect
 from outbox.postgres.deadline import Deadline
@@ -84,8 +84,8 @@ class Relay:
         await require_direct(connection)
         await connection.execute(LOCALLY)
         await require_current(connection, outbox_migrations())
-        await require_same(connection)
-        return await take(connection, self._owner, self._settings.lease_seconds)
+        await require_same_identity(connection)
+        return await take_lease(connection, self._owner, self._settings.lease_seconds)
 
     async def _lead(self, connection: psycopg.AsyncConnection[Any], lease: Lease) -> None:
         log.info("relay leads", term=lease.term, owner=lease.owner)

@@ -29,7 +29,7 @@ class Renderer:
         self._own = OWN + len(more)
         self._kinds: dict[tuple[bytes, bytes, bytes], tuple[str, bytes]] = {}
 
-    def record(self, row: Row) -> Record:
+    def render(self, row: Row) -> Record:
         """The record of one row; its headers carry everything that the payload does not."""
         position, topic, key, aggregatetype, id_, type_, version, payload, carried, time = row
         kind = self._kinds.get((topic, aggregatetype, type_))

@@ -85,11 +85,11 @@ class Term:
         await self._partitions.keep(self._connection)
         if self._progress.upto is not None:
             return await self._publish_large(self._progress.upto, stopping)
-        for stream in await self._parked.released():
+        for stream in await self._parked.find_released():
             await self._publish_released(stream)
         async with Deadline(self._lease.seconds):  # asked all the time, so the first to be unheard
-            upto = await self._reader.snapshot()
-        if upto.same(self._progress.cursor):
+            upto = await self._reader.read_snapshot()
+        if upto.is_same_as(self._progress.cursor):
             return False
         return await self._publish_upto(upto, stopping)
 
@@ -98,7 +98,7 @@ class Term:
 
     async def _publish_upto(self, upto: Snapshot, stopping: asyncio.Event) -> bool:
         cut = Cut(self._progress.cursor, upto)
-        rows = await self._reader.small(cut)
+        rows = await self._reader.read_small_cut(cut)
         if rows is None:
             first = (await self._reader.measure(cut)).first_position or 1
             await self._advance(Progress(cut.cursor, upto, first - 1), SendResult())
@@ -114,7 +114,7 @@ class Term:
         """Page by page: the next one is read and packed while the last one is in flight."""
         cut = Cut(self._progress.cursor, upto, self._progress.position)
         flight = _Flight()
-        async with aclosing(flight), aclosing(self._reader.pages(cut)) as pages:
+        async with aclosing(flight), aclosing(self._reader.read_pages(cut)) as pages:
             async for rows in pages:
                 page = await self._pack(rows)
                 if await self._land(flight, upto):
@@ -139,8 +139,8 @@ class Term:
     async def _publish_released(self, stream: Stream) -> None:
         """One page of what waited for this key; the rest comes after the next cut."""
         self._carrier.routes.forget_refusals()
-        rows = await self._parked.waiting(stream, self._settings.page_messages)
-        carried = await self._send_all(await self._carrier.pack(map(self._renderer.record, rows)))
+        rows = await self._parked.read_waiting(stream, self._settings.page_messages)
+        carried = await self._send_all(await self._carrier.pack(map(self._renderer.render, rows)))
         left = {record.position for record in collect_unacknowledged(carried)}
         async with self._connection.transaction():
             await self._advance(self._progress, carried)
@@ -148,13 +148,13 @@ class Term:
             done = [row.position for row in rows if row.position not in left]
             flows = await self._parked.unpark(stream, done)
         if flows:
-            self._parked.unparked(stream)
+            self._parked.note_unparked(stream)
             log.info("key flows again", key=stream.key.decode(), messages=len(done))
 
     async def _pack(self, rows: Sequence[Row]) -> Page:
         failpoint(Failpoint.ROWS_READ)
         flowing, streams, positions = self._parked.split(rows)
-        packed = await self._carrier.pack(map(self._renderer.record, flowing))
+        packed = await self._carrier.pack(map(self._renderer.render, flowing))
         return Page(rows, packed, streams, positions)
 
     async def _send_all(self, packed: Packed) -> SendResult:
@@ -171,9 +171,9 @@ class Term:
         async with self._connection.transaction():
             await self._advance(progress, carried)
             await self._parked.park(carried.refused.values())
-            await self._parked.wait(map(read_stream, refused), [r.position for r in refused])
-            await self._parked.wait(page.streams, page.positions)
-        self._parked.parked(carried.refused)
+            await self._parked.add_waiting(map(read_stream, refused), [r.position for r in refused])
+            await self._parked.add_waiting(page.streams, page.positions)
+        self._parked.note_parked(carried.refused)
         for stream, each in carried.refused.items():
             log.error("key parked", key=stream.key.decode(), reason=each.reason)
         return None

@@ -170,7 +170,7 @@ class _Sender:
         self._report(self._sent)
 
     async def _send_all(self, page: ReplayPage) -> SendResult:
-        packed = await self._carrier.pack(map(self._renderer.record, page.rows))
+        packed = await self._carrier.pack(map(self._renderer.render, page.rows))
         carried = await while_waiting(Failpoint.REPLAY_SENT, self._carrier.send_all(packed))
         failpoint(Failpoint.REPLAY_ACKNOWLEDGED)
         for stream, refusal in carried.refused.items():

@@ -65,7 +65,7 @@ THESE = """
 COUNT = "SELECT count(*) FROM outbox.streams WHERE aggregatetype = ANY (%s)"
 
 
-async def heads_in_order(
+async def read_heads_in_order(
     connection: psycopg.AsyncConnection[Any], aggregates: Iterable[str]
 ) -> AsyncIterator[Entry]:
     """Every head of these aggregates, a page at a time.
@@ -86,7 +86,7 @@ async def heads_in_order(
             after = page[-1].stream.key
 
 
-async def heads_of(
+async def read_heads_of(
     connection: psycopg.AsyncConnection[Any], streams: Iterable[StreamKey]
 ) -> dict[StreamKey, Entry]:
     """The heads of these keys; keys without one are left out."""

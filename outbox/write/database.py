@@ -102,7 +102,7 @@ class Database:
                     await connection.execute(PROBE, {"consumer": self.consumer})
                     await uow.commit()
 
-    async def retrying(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def retry_on_contention(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a unit of work again, with backoff, while PostgreSQL picks it as the victim."""
         attempts = self._settings.contention_attempts
         async for attempt in stamina.retry_context(on=Contention, attempts=attempts, wait_max=1.0):

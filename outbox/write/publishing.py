@@ -24,7 +24,7 @@ import orjson
 import psycopg
 
 from outbox.errors import build_rejection
-from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, at_once
+from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, execute_at_once
 from schemas.document import write_document
 from schemas.envelope import Envelope, Event, digest
 from schemas.limits import (
@@ -104,7 +104,7 @@ class Published:
     position: int
 
 
-def publish(events: Sequence[Event], cause: Envelope | None) -> Request:
+def build_publish_request(events: Sequence[Event], cause: Envelope | None) -> Request:
     """What inserts them in the open transaction; MessageRejected where one never could be sent."""
     _check_number(events)
     for event in events:
@@ -132,7 +132,7 @@ async def commit_messages(
     driver: psycopg.AsyncConnection[Any], events: Sequence[Event], cause: Envelope | None = None
 ) -> list[Published]:
     """Insert them and commit, for programs that use psycopg without UnitOfWork."""
-    rows, _ = await at_once(driver, [publish(events, cause), COMMIT])
+    rows, _ = await execute_at_once(driver, [build_publish_request(events, cause), COMMIT])
     return read_published(events, rows)
 
 

@@ -51,7 +51,7 @@ class Savepoints:
         self._said = said
         self._open: list[tuple[bytes, int]] = []
 
-    def heed(self, statement: bytes) -> None:
+    def follow(self, statement: bytes) -> None:
         """Follow what the statement is about to do to them."""
         if found := SETS.match(statement):
             self._open.append((_folded(found[1]), len(self._said)))

@@ -16,7 +16,7 @@ from psycopg._queries import PostgresQuery
 from psycopg.abc import Params, PQGen, Query
 from psycopg.pq import TransactionStatus
 
-from outbox.postgres.connection import InTransaction
+from outbox.postgres.connection import ExplicitTransactionCursor
 from outbox.postgres.connection import Session as PostgresSession
 from outbox.write.savepoints import Savepoints, ends_transaction, split_statements
 
@@ -33,14 +33,14 @@ class NotItsTransaction(RuntimeError):
         )
 
 
-class UnitCursor(InTransaction):
+class UnitCursor(ExplicitTransactionCursor):
     """A cursor through which nobody ends the transaction of a unit."""
 
     def _convert_query(self, query: Query, params: Params | None = None) -> PostgresQuery:
         """psycopg's way from what it was given to what it sends, for all that a cursor can do."""
         converted = super()._convert_query(query, params)
         if isinstance(self._conn, UnitConnection):
-            self._conn.heed(converted.query)
+            self._conn.check_text(converted.query)
         return converted
 
 
@@ -75,23 +75,23 @@ class UnitConnection(PostgresSession):
         async with super().transaction(savepoint_name, force_rollback) as transaction:
             yield transaction
 
-    def hold(self, settings: Any) -> None:
-        super().hold(settings)
+    def set_in_each_transaction(self, settings: Any) -> None:
+        super().set_in_each_transaction(settings)
         self.cursor_factory = UnitCursor
 
-    def heed(self, text: bytes) -> None:
+    def check_text(self, text: bytes) -> None:
         """Raise NotItsTransaction where what is about to be sent would end the unit's."""
         if not self.unit:
             return
         for statement in split_statements(text):
             if ends_transaction(statement):
                 raise NotItsTransaction(self.unit, "a statement was about to end its transaction")
-            self.savepoints.heed(statement)
+            self.savepoints.follow(statement)
 
     def _exec_command(self, command: Any, *arguments: Any, **options: Any) -> PQGen[Any]:
         """psycopg's way to begin a transaction, among others; it tells nobody else of it."""
         if command == self._get_tx_start_command():
             self.begun += 1
         elif self.unit and isinstance(command, bytes):
-            self.savepoints.heed(command)
+            self.savepoints.follow(command)
         return (yield from super()._exec_command(command, *arguments, **options))

@@ -11,9 +11,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.errors import AlreadyHandled, build_rejection
-from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, at_once
+from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, execute_at_once
 from outbox.runtime.failpoints import Failpoint, armed, failpoint, while_waiting
-from outbox.write.publishing import Published, check_key, publish, read_published
+from outbox.write.publishing import Published, build_publish_request, check_key, read_published
 from outbox.write.unit_transaction import UnitTransaction
 from schemas.envelope import Envelope, Event, digest
 
@@ -124,7 +124,7 @@ class UnitOfWork:
         rows = await self._write_and_commit(self._requests(reply))
         self._transaction.release()
         await self.connection.commit()  # SQLAlchemy's own; the transaction is over already
-        self._transaction.hold()  # what anybody writes after it has no event, and is not kept
+        self._transaction.guard()  # what anybody writes after it has no event, and is not kept
         self._committed = True
         failpoint(Failpoint.COMMIT_ANSWERED)
         self._log.info("committed", messages=len(self._events))
@@ -145,17 +145,20 @@ class UnitOfWork:
         if reply is not None and self._receipt_of is not None:
             receipt = {"consumer": self._consumer, "message_id": self._receipt_of.id}
             requests.append(Request(SET_REPLY, receipt | {"reply": _document(reply)}))
-        return [*requests, publish(self._events, self._cause) if self._events else DURABLE]
+        return [
+            *requests,
+            build_publish_request(self._events, self._cause) if self._events else DURABLE,
+        ]
 
     async def _write_and_commit(self, requests: list[Request]) -> Rows:
         """In one round trip, unless a test wants to stand between the two."""
         driver = await driver_connection(self.connection)
         if armed(Failpoint.BEFORE_COMMIT):
-            rows = (await at_once(driver, requests))[-1]
+            rows = (await execute_at_once(driver, requests))[-1]
             failpoint(Failpoint.BEFORE_COMMIT)
-            await at_once(driver, [COMMIT])
+            await execute_at_once(driver, [COMMIT])
             return rows
-        answering = at_once(driver, [*requests, COMMIT])
+        answering = execute_at_once(driver, [*requests, COMMIT])
         return (await while_waiting(Failpoint.COMMIT_SENT, answering))[-2]
 
     async def _take_receipt(self, cause: Envelope) -> None:

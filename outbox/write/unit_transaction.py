@@ -47,9 +47,9 @@ class UnitTransaction:
         sync = self._connection.sync_connection
         assert sync is not None  # noqa: S101 - it has just begun
         self._sessions = UnitSessions(sync, self._said)
-        self.hold()
+        self.guard()
 
-    def hold(self) -> None:
+    def guard(self) -> None:
         """From now on nobody else ends a transaction here."""
         if self._driver is not None and self._sessions is not None:
             self._driver.unit = self._name

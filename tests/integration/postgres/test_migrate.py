@@ -13,7 +13,13 @@ import pytest
 from sqlalchemy import make_url
 
 from outbox.errors import SchemaBehind
-from outbox.postgres.migrate import Migration, migrate, outbox_migrations, read, require_current
+from outbox.postgres.migrate import (
+    Migration,
+    migrate,
+    outbox_migrations,
+    read_migrations,
+    require_current,
+)
 from services.assembly import all_migrations
 from tests.conftest import Servers
 
@@ -127,11 +133,11 @@ def write(folder: Path, *names: str) -> Path:
 )
 def test_files_are_numbered_from_one_without_a_gap(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(ValueError, match="expected number"):
-        read("test", write(tmp_path, *names))
+        read_migrations("test", write(tmp_path, *names))
 
 
 def test_files_are_read_in_order(tmp_path: Path) -> None:
-    found = read("test", write(tmp_path, "0002_b_c.sql", "0001_a.sql", "notes.txt"))
+    found = read_migrations("test", write(tmp_path, "0002_b_c.sql", "0001_a.sql", "notes.txt"))
     assert [(m.number, m.name) for m in found] == [(1, "a"), (2, "b_c")]
 
 

@@ -249,7 +249,7 @@ async def test_a_lock_that_is_not_to_be_had_is_contention_and_runs_again_within_
     held = holding(postgres, "SELECT FROM things FOR UPDATE")
     async with Database(settings, "units") as database, held:
         with pytest.raises(Contention):
-            await database.retrying(touch)
+            await database.retry_on_contention(touch)
     assert attempts == settings.contention_attempts
 
 

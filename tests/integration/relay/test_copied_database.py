@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from consumers.settings import Settings
-from outbox.cursor.database_identity import require_same
+from outbox.cursor.database_identity import require_same_identity
 from outbox.cursor.reconcile import Remedy, reconcile
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
@@ -79,7 +79,7 @@ def copied(admin: psycopg.AsyncConnection, of: Settings):  # type: ignore[no-unt
 async def is_halted(settings: Settings) -> bool:
     async with await connect(settings) as connection:
         try:
-            await require_same(connection)
+            await require_same_identity(connection)
         except Halted as halted:
             assert "this is a copy" in str(halted)
             assert "reconcile" in str(halted)

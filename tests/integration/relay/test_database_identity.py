@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
-from outbox.cursor.database_identity import read_identity, require_same
+from outbox.cursor.database_identity import read_identity, require_same_identity
 from outbox.cursor.reconcile import Remedy, preview_reconcile, reconcile
 from outbox.errors import Contention, Halted, MessageRejected, translate_errors
 from outbox.operations import Operation
@@ -93,7 +93,7 @@ async def test_the_first_relay_records_where_it_is_and_later_ones_find_it_unchan
     postgres: Connection,
 ) -> None:
     for _ in range(2):
-        await require_same(postgres)
+        await require_same_identity(postgres)
     found = await fetch(postgres, "SELECT number, system_identifier, timeline FROM outbox.lineage")
     told = """SELECT 1, system_identifier::text, timeline_id
               FROM pg_control_system(), pg_control_checkpoint()"""
@@ -102,19 +102,19 @@ async def test_the_first_relay_records_where_it_is_and_later_ones_find_it_unchan
 
 
 async def test_rewriting_its_table_does_not_make_a_lineage_foreign(postgres: Connection) -> None:
-    await require_same(postgres)
+    await require_same_identity(postgres)
     await postgres.execute("VACUUM (FULL, FREEZE) outbox.lineage")
-    await require_same(postgres)
+    await require_same_identity(postgres)
 
 
 async def test_any_role_may_compare(postgres: Connection) -> None:
-    await require_same(postgres)
+    await require_same_identity(postgres)
     await postgres.execute("CREATE ROLE tester_of_lineage")
     try:
         await postgres.execute("GRANT USAGE ON SCHEMA outbox TO tester_of_lineage")
         await postgres.execute("GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO tester_of_lineage")
         await postgres.execute("SET ROLE tester_of_lineage")
-        await require_same(postgres)
+        await require_same_identity(postgres)
     finally:
         await postgres.execute("RESET ROLE")
         await postgres.execute("DROP OWNED BY tester_of_lineage; DROP ROLE tester_of_lineage")
@@ -127,12 +127,12 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
 
     async def counted(connection: Connection) -> None:
         try:
-            await require_same(connection)
+            await require_same_identity(connection)
         except Halted:
             halted.append(connection)
             raise
 
-    monkeypatch.setattr("outbox.relay.relay.require_same", counted)
+    monkeypatch.setattr("outbox.relay.relay.require_same_identity", counted)
     return halted
 
 
@@ -142,7 +142,7 @@ async def test_a_relay_of_another_history_publishes_nothing_and_goes_on_after_re
     async def looked_thrice() -> bool:
         return len(looks) >= 3
 
-    await require_same(postgres)
+    await require_same_identity(postgres)
     await another_identity(postgres)
     await publish(postgres, "k", "k")
     async with collecting(settings) as collector, running(Relay(settings)):
@@ -159,7 +159,7 @@ async def test_a_relay_of_another_history_publishes_nothing_and_goes_on_after_re
 async def test_the_command_tells_first_then_repairs_and_is_written_down(
     settings: Settings, postgres: Connection
 ) -> None:
-    await require_same(postgres)
+    await require_same_identity(postgres)
     await another_identity(postgres)
     looked = run(settings, "outbox", "reconcile", "--reason", "failover", "--dry-run", "--json")
     assert looked.returncode == 0, looked.stderr
@@ -203,13 +203,13 @@ async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones
         assert identity.cursor_ahead
         assert identity.messages_ahead
         with pytest.raises(Halted, match="outbox reconcile"):
-            await require_same(postgres)
+            await require_same_identity(postgres)
 
         assert await preview_reconcile(postgres) == (
             found := await reconcile(postgres, operation())
         )
         assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 3, 4)
-        await require_same(postgres)
+        await require_same_identity(postgres)
         await publish(postgres, "b")
         await published(settings, postgres)
         told = said(await collector.collected(8))

@@ -7,7 +7,7 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.cursor.cut import Snapshot
-from outbox.cursor.lease import Lease, take
+from outbox.cursor.lease import Lease, take_lease
 from outbox.cursor.progress import Progress, advance, read_progress
 from outbox.errors import LeaseLost
 from outbox.postgres.connection import connect
@@ -25,7 +25,7 @@ async def relay(settings: Settings) -> AsyncIterator[psycopg.AsyncConnection]:
 
 
 async def taken(connection: psycopg.AsyncConnection, owner: str) -> Lease:
-    lease = await take(connection, owner, SECONDS)
+    lease = await take_lease(connection, owner, SECONDS)
     assert lease is not None
     return lease
 

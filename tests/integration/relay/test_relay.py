@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from consumers.settings import Settings
-from outbox.cursor.lease import take
+from outbox.cursor.lease import take_lease
 from outbox.errors import LeaseLost
 from outbox.postgres.connection import connect
 from outbox.relay.relay import Relay
@@ -234,7 +234,7 @@ async def test_a_relay_that_was_replaced_moves_nothing(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
     async with await connect(settings) as connection:
-        lease = await take(connection, "old", seconds=60.0)
+        lease = await take_lease(connection, "old", seconds=60.0)
         assert lease is not None
         async with Term(settings, connection, lease) as term:
             await postgres.execute("UPDATE outbox.relay SET owner = 'new', term = term + 1")

@@ -67,7 +67,7 @@ def as_bytes(value: Any) -> Any:
 
 
 def read(row: Row) -> Envelope:
-    record = Renderer(term=1).record(row)
+    record = Renderer(term=1).render(row)
     headers = headers_of(record)
     size = len(record.key) + len(record.value or b"") + sum(len(n) + len(v) for n, v in headers)
     assert size < RECORD_BYTES

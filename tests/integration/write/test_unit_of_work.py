@@ -505,7 +505,7 @@ async def test_contention_is_run_again_and_leaves_one_event(
                 await contend(uow, postgres)
             await uow.commit()
 
-    await database.retrying(work)
+    await database.retry_on_contention(work)
     assert len(runs) == 2
     assert await stored(postgres) == {"messages": 1, "streams": 1, "receipts": 1 if cause else 0}
     assert await messages(postgres) == [("k", 1, Noted.type)]
@@ -523,7 +523,7 @@ async def test_contention_is_run_again_a_bounded_number_of_times(postgres_url: s
                 await uow.connection.execute(text(raised))
 
         with pytest.raises(Contention, match="chosen"):
-            await database.retrying(work)
+            await database.retry_on_contention(work)
     assert len(runs) == 2
 
 

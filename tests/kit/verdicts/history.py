@@ -171,7 +171,7 @@ async def _unit_of_work_writer(database: Database, transactions: int, seed: int)
     for number in range(transactions):
         cause = Envelope(f"{seed}-{number}", "/test", "faults.do.v1", "k", b"{}")
         with suppress(UndoneError):
-            await database.retrying(lambda: _unit(database, cause, rng))  # noqa: B023 - awaited at once
+            await database.retry_on_contention(lambda: _unit(database, cause, rng))  # noqa: B023 - awaited at once
 
 
 async def _unit(database: Database, cause: Envelope, rng: random.Random) -> None:

@@ -54,8 +54,8 @@ def test_what_is_no_snapshot_is_an_error(text: str) -> None:
 def test_snapshots_are_the_same_when_nothing_began_or_ended(
     one: str, other: str, same: bool
 ) -> None:
-    assert Snapshot.parse(one).same(Snapshot.parse(other)) is same
-    assert Snapshot.parse(other).same(Snapshot.parse(one)) is same
+    assert Snapshot.parse(one).is_same_as(Snapshot.parse(other)) is same
+    assert Snapshot.parse(other).is_same_as(Snapshot.parse(one)) is same
 
 
 def test_a_cut_starts_before_the_first_position_and_does_not_change() -> None:

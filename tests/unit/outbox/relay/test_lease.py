@@ -56,7 +56,7 @@ def test_an_extension_counts_from_when_it_was_asked_for() -> None:
     clock = Clock()
     held = lease(clock)
     clock.now = 109.0
-    held.extended(since=103.0)
+    held.extend(since=103.0)
     assert held.until == 108.0
     with pytest.raises(LeaseLost):
         held.require()

@@ -72,7 +72,7 @@ def sent(draw: st.DrawFn) -> tuple[Row, Envelope]:
 @given(sent())
 def test_a_row_renders_as_its_envelope_encodes(given: tuple[Row, Envelope]) -> None:
     row, envelope = given
-    record = Renderer(term=9).record(row)
+    record = Renderer(term=9).render(row)
     key, value, headers = encode(envelope)
     assert (record.key, record.value) == (key, value)
     assert sorted(headers_of(record)) == sorted(headers)
@@ -83,14 +83,14 @@ def test_a_row_renders_as_its_envelope_encodes(given: tuple[Row, Envelope]) -> N
 def test_the_attributes_come_first_and_in_the_same_order(given: tuple[Row, Envelope]) -> None:
     row, envelope = given
     attributes = 9  # all ce_* headers, content-type and id
-    rendered, encoded = headers_of(Renderer(term=9).record(row)), encode(envelope)[2]
+    rendered, encoded = headers_of(Renderer(term=9).render(row)), encode(envelope)[2]
     assert rendered[:attributes] == encoded[:attributes]
 
 
 @given(sent())
 def test_what_is_rendered_decodes(given: tuple[Row, Envelope]) -> None:
     row, envelope = given
-    record = Renderer(term=9).record(row)
+    record = Renderer(term=9).render(row)
     assert decode(record.key, record.value, headers_of(record)) == decode(*encode(envelope))
 
 
@@ -101,13 +101,13 @@ def test_a_renderer_remembers_topics_and_sources_of_its_rows_only() -> None:
     renderer = Renderer(term=1)
     other = ROW._replace(topic=b"u.events", aggregatetype=b"u.thing")
     for row in (ROW, other, ROW, other):
-        record = renderer.record(row)
+        record = renderer.render(row)
         assert record.topic.encode() == row.topic
         assert dict(headers_of(record))["ce_source"] == b"/" + row.aggregatetype[:1]
 
 
 def with_headers(document: bytes) -> Record:
-    return Renderer(term=1).record(ROW._replace(headers=document))
+    return Renderer(term=1).render(ROW._replace(headers=document))
 
 
 @pytest.mark.parametrize("name", CARRIED)

@@ -53,7 +53,7 @@ def said_after(*steps: str) -> list[str]:
             said.append(step[4:])
         else:
             for statement in split_statements(step.encode()):
-                savepoints.heed(statement)
+                savepoints.follow(statement)
     return said
 
 
