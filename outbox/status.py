@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from outbox.cursor.cut import Cut, Snapshot
 from outbox.cursor.database_identity import read_identity
+from outbox.cursor.relay_row import require_relay_row
 
 # What the cursor does not show and the present does; inside a large cut, only what follows the
 # last acknowledged position counts. Running transactions are probed one by one, as in a cut.
@@ -90,10 +91,7 @@ async def _one(
     cursor: psycopg.AsyncCursor[dict[str, Any]], statement: str, parameters: dict[str, Any]
 ) -> dict[str, Any]:
     await cursor.execute(statement.encode(), parameters)
-    row = await cursor.fetchone()
-    if row is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    return row
+    return require_relay_row(await cursor.fetchone())
 
 
 def build_pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 
 from outbox.cursor.cut import HIGHEST
 from outbox.cursor.database_identity import read_identity
+from outbox.cursor.relay_row import require_relay_row
 from outbox.errors import Halted, build_rejection
 from outbox.kafka import Partition
 from outbox.kafka.reader import OffsetRange
@@ -168,9 +169,7 @@ async def read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> 
 
 async def _read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> AuditScope:
     async with connection.cursor(row_factory=dict_row) as cursor:
-        relay = await (await cursor.execute(RELAY)).fetchone()
-    if relay is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
+        relay = require_relay_row(await (await cursor.execute(RELAY)).fetchone())
     lowest, highest = await _bounds(connection, asked, relay)
     values = {"lowest": lowest, "highest": highest, "topics": asked.topics and list(asked.topics)}
     topics = await (await connection.execute(TOPICS, values)).fetchall()

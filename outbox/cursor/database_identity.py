@@ -19,6 +19,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from outbox.cursor.cut import PLANS
+from outbox.cursor.relay_row import require_relay_row
 from outbox.errors import DependencyDown, Halted
 
 REPAIR = 'python -m outbox reconcile --reason "..."'
@@ -128,10 +129,7 @@ async def read_identity(connection: psycopg.AsyncConnection[Any]) -> DatabaseIde
     ):
         await cursor.execute(PLANS.replace("SET ", "SET LOCAL ").encode())
         await cursor.execute(INSPECT)
-        identity = await cursor.fetchone()
-    if identity is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    return identity
+        return require_relay_row(await cursor.fetchone())
 
 
 async def record_identity(

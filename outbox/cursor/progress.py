@@ -8,6 +8,7 @@ import psycopg
 
 from outbox.cursor.cut import Snapshot
 from outbox.cursor.lease import Lease
+from outbox.cursor.relay_row import require_relay_row
 from outbox.kafka import Delivery
 from outbox.runtime.failpoints import Failpoint, failpoint, while_waiting
 
@@ -48,9 +49,7 @@ class Progress:
 async def read_progress(connection: psycopg.AsyncConnection[Any]) -> Progress:
     """Where the last term left off; to be read after the lease is taken."""
     row = await (await connection.execute(READ)).fetchone()
-    if row is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    cursor, upto, position = row
+    cursor, upto, position = require_relay_row(row)
     return Progress(Snapshot.parse(cursor), Snapshot.parse(upto) if upto else None, position)
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import psycopg
 
 from outbox.cursor.database_identity import DatabaseIdentity, read_identity, record_identity
+from outbox.cursor.relay_row import require_relay_row
 from outbox.errors import DependencyDown, build_rejection
 from outbox.operations import Operation
 
@@ -253,6 +254,4 @@ async def _rewrite(
 
 async def _one(connection: psycopg.AsyncConnection[Any], statement: str) -> tuple[Any, ...]:
     row = await (await connection.execute(statement.encode())).fetchone()
-    if row is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    return tuple(row)
+    return tuple(require_relay_row(row))

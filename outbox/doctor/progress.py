@@ -8,6 +8,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from outbox.cursor.database_identity import REPAIR, DatabaseIdentity
+from outbox.cursor.relay_row import require_relay_row
 from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy
 from outbox.settings import Settings
 from outbox.status import PENDING, RELAY, build_pending_parameters
@@ -68,8 +69,7 @@ async def read(connection: psycopg.AsyncConnection[Any]) -> ProgressReading:
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(RELAY)
-            if (relay := await cursor.fetchone()) is None:
-                raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
+            relay = require_relay_row(await cursor.fetchone())
             await cursor.execute(PENDING.encode(), build_pending_parameters(relay))
             pending = await cursor.fetchone()
         async with connection.cursor(row_factory=class_row(ProgressReading)) as reading:

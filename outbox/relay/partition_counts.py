@@ -10,6 +10,7 @@ import psycopg
 import structlog
 from psycopg.rows import dict_row
 
+from outbox.cursor.relay_row import require_relay_row
 from outbox.kafka.errors import TOPIC_MISSING
 from outbox.status import RELAY, build_pending_parameters
 
@@ -44,9 +45,7 @@ SELECT topic, count(*) FROM outbox.parked WHERE reason = %s AND NOT released GRO
 async def read_needed_topics(connection: psycopg.AsyncConnection[Any]) -> set[str]:
     """Those that the outbox's messages go to, whether Kafka has them or not."""
     async with connection.cursor(row_factory=dict_row) as cursor:
-        relay = await (await cursor.execute(RELAY)).fetchone()
-    if relay is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
+        relay = require_relay_row(await (await cursor.execute(RELAY)).fetchone())
     parameters = build_pending_parameters(relay) | {"most": LOOKED_AT_MESSAGES}
     rows = await connection.execute(NEEDED, parameters)
     return {_str(topic) for (topic,) in await rows.fetchall()}
