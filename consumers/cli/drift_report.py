@@ -100,9 +100,9 @@ def _finding(pair: Pair) -> dict[str, Any]:
         "aggregate": pair.stream.aggregate,
         "key": pair.stream.key,
         "version": pair.head.version if pair.head else None,
-        "shown_version": pair.shown.version if pair.shown else None,
+        "shown_version": pair.stored.version if pair.stored else None,
         "digest": _content(pair.head),
-        "shown_digest": _content(pair.shown),
+        "shown_digest": _content(pair.stored),
     }
 
 

@@ -57,7 +57,7 @@ def judge_candidate(suspected: Pair, now: Pair) -> Verdict:
     if now.kind in (DifferenceKind.ORPHANED, DifferenceKind.DIFFERENT):
         return Verdict.CERTAIN
     missed = suspected.head or now.head
-    if now.shown and missed and now.shown.version >= missed.version:
+    if now.stored and missed and now.stored.version >= missed.version:
         return Verdict.SETTLED
     return Verdict.UNDER_WAY
 
@@ -97,7 +97,7 @@ class Recheck:
     def _judge(self, suspected: Pair, now: Pair, waiting: SortedSpool, *, patient: bool) -> None:
         verdict = judge_candidate(suspected, now)
         if verdict is Verdict.UNDER_WAY and patient:
-            waiting.add(row_of_pair(Pair(suspected.head or now.head, now.shown)))
+            waiting.add(row_of_pair(Pair(suspected.head or now.head, now.stored)))
         elif verdict is not Verdict.SETTLED and now.kind is not None:
             self.counts[now.kind] += 1
             self._found.add(row_of_pair(now))

@@ -214,5 +214,5 @@ def _unaccounted(pairs: Sequence[Pair], changes: Container[StreamKey]) -> Iterat
     """
     for pair in pairs:
         replaceable = pair.kind is DifferenceKind.DIFFERENT and pair.stream in changes
-        if pair.shown is not None and (replaceable or pair.kind is DifferenceKind.ORPHANED):
-            yield pair.shown
+        if pair.stored is not None and (replaceable or pair.kind is DifferenceKind.ORPHANED):
+            yield pair.stored

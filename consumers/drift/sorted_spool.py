@@ -144,7 +144,7 @@ def _writable(text: str) -> str:
 
 
 def row_of_pair(pair: Pair) -> Row:
-    return (*pair.stream, *_side(pair.head), *_side(pair.shown))
+    return (*pair.stream, *_side(pair.head), *_side(pair.stored))
 
 
 def read_pairs(spool: Iterable[Row]) -> Iterator[Pair]:

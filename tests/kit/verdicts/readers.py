@@ -72,7 +72,7 @@ class ListPublisher(Publisher):
 
 
 class TermReader:
-    """The real term, cut reader, carrier and renderer.
+    """The real term, cut reader, sender and renderer.
 
     With pages of one message, cuts are large ones: a look publishes a page and is then told to
     stop; the drain goes on within that cut, when writers have long written more.
