@@ -106,8 +106,8 @@ class Lease:
         if self.remaining() <= 0:
             raise LeaseLost(f"term {self.term} may have ended")
 
-    async def keep(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Renew the lease where half of the time to the deadline has passed."""
+    async def renew_when_due(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Renew the lease if half of the time to our deadline has passed."""
         if self.remaining() > self.seconds / 4:
             return
         await self.write(connection, RENEW, {})

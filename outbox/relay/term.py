@@ -102,7 +102,7 @@ class Term:
         return await self._publish_upto(upto, stopping)
 
     async def _renew_lease(self) -> None:
-        await self._lease.keep(self._connection)
+        await self._lease.renew_when_due(self._connection)
 
     async def _publish_upto(self, upto: Snapshot, stopping: asyncio.Event) -> bool:
         cut = Cut(self._progress.cursor, upto)

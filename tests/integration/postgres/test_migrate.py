@@ -1,4 +1,4 @@
-"""Migrations: once each, in order, under a lock; and readiness knows what is missing."""
+"""Migrations run once each, in order, under a lock; and readiness knows what is missing."""
 
 import asyncio
 import secrets
@@ -34,7 +34,7 @@ PUBLISH = "SELECT outbox.publish('test.thing', %s, 'test.done.v1', '{}')"
 
 @pytest.fixture
 def empty_url(servers: Servers) -> Iterator[str]:
-    """A database without anything."""
+    """Give an empty database."""
     name = f"empty_{secrets.token_hex(6)}"
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -184,7 +184,7 @@ async def test_a_day_is_one_of_utc_wherever_the_session_is(postgres_url: str, zo
 async def test_a_day_without_a_partition_is_kept_and_does_not_stop_later_days(
     postgres_url: str,
 ) -> None:
-    """Nobody made partitions for a while: the commits went into the default one."""
+    """Nobody had made partitions for a while, so the rows went into the default partition."""
     async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
         await connection.execute(
             "INSERT INTO outbox.messages (position, id, aggregatetype, aggregateid, type, version,"
@@ -206,7 +206,7 @@ BEFORE_THE_LIMITS = """
 async def test_messages_from_before_the_limits_stay_and_move_and_are_not_joined_by_others(
     empty_url: str,
 ) -> None:
-    """FA7: a database that holds what would be refused now migrates, and can be pruned."""
+    """FA7: a database with messages that would be refused now migrates, and can be pruned."""
     number = next(each.number for each in outbox_migrations() if each.name == "limits")
     later = [each for each in outbox_migrations() if each.number >= number]
     await migrate(empty_url, [each for each in all_migrations() if each not in later])

@@ -28,7 +28,7 @@ needs_root = pytest.mark.skipif(
 
 
 def as_nobody_known(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Under that id, without HOME or a name, in the C locale."""
+    """Run it under that id, without HOME or a name, in the C locale."""
     told = environment(settings) | {"LANG": "C", "LC_ALL": "C", "AFTERCOMMIT_LOG_FORMAT": "console"}
     return subprocess.run(
         [
@@ -95,7 +95,7 @@ def test_the_stack_says_in_one_line_what_it_lacks(settings: Settings) -> None:
 def test_whatever_python_raises_the_id_stands_for_the_name(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """KeyError until Python 3.12, OSError from 3.13 on."""
+    """Python raises KeyError until 3.12, and OSError from 3.13 on."""
 
     def refuse() -> str:
         raise error

@@ -1,4 +1,4 @@
-"""A round trip: nothing behind a failure is done, and the connection can be used after it."""
+"""A pipeline: nothing behind a failure is done, and the connection can be used after it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'IN
 
 @pytest.fixture
 async def driver(postgres: psycopg.AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection]:
-    """Not in autocommit, with a table to write to."""
+    """Give a connection without autocommit, and a table to write to."""
     await postgres.execute(NOTES)
     async with await psycopg.AsyncConnection.connect(postgres.info.dsn) as connection:
         yield connection
@@ -84,7 +84,9 @@ async def test_a_session_that_lost_its_statements_prepares_them_again(
     driver: psycopg.AsyncConnection, postgres: psycopg.AsyncConnection
 ) -> None:
     await execute_at_once(driver, [insert(1), COMMIT])
-    await driver.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # unseen by psycopg
+    await driver.execute(
+        "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"
+    )  # psycopg does not see this
     with pytest.raises(psycopg.errors.InvalidSqlStatementName):
         await execute_at_once(driver, [insert(2), COMMIT])
     await driver.rollback()
@@ -95,7 +97,7 @@ async def test_a_session_that_lost_its_statements_prepares_them_again(
 async def test_a_rollback_costs_no_attempt(
     driver: psycopg.AsyncConnection, postgres: psycopg.AsyncConnection
 ) -> None:
-    """After one, psycopg lets the session forget all that it has prepared."""
+    """After a rollback, psycopg has the session forget all prepared statements."""
     for n in (1, 2):
         await execute_at_once(driver, [insert(n), COMMIT])
         await driver.execute("SELECT 1", prepare=True)

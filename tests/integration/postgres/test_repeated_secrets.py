@@ -1,7 +1,8 @@
-"""FC4: a server that repeats the secret it was given has it in no error of ours.
+"""FC4: if a server repeats the secret that it was given, no error of ours shows it.
 
-Wherever the secret came from: an address, a variable or a file of libpq's, or a key of a store.
-Such servers are proxies that show a request on their page of error, and patched or hostile ones.
+That holds wherever the secret came from: an address, a variable or a file of libpq, or the key of a
+store. Such servers are proxies that print the request on their error page, and patched or hostile
+servers.
 """
 
 import asyncio
@@ -57,7 +58,7 @@ async def packet(reader: asyncio.StreamReader) -> bytes:
 
 
 async def postgres_that_repeats(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Asks for the password as it is, and names it in its refusal."""
+    """A server that asks for the password in plain text, and repeats it in its refusal."""
     while LENGTH.unpack_from(await packet(reader))[0] in WANTS_TLS:
         writer.write(b"N")
     writer.write(b"R" + LENGTH.pack(8) + LENGTH.pack(3))
@@ -72,7 +73,7 @@ async def postgres_that_repeats(reader: asyncio.StreamReader, writer: asyncio.St
 def told(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int], str]:
-    """The address by which a server at this port is given the canary."""
+    """Return the address by which a server at this port gets the canary."""
 
     def at(port: int) -> str:
         where = f"host=127.0.0.1 port={port} dbname=d user=u"
@@ -116,7 +117,7 @@ async def test_what_postgres_repeats_is_shown_by_no_command(
 
 def page_with_the_request(status: int, as_qdrant: bool) -> Handle:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Behind so many characters that the key would be cut in two where answers are cut.
+        # So much text before the key that cutting an answer would cut the key in two.
         sent = (await reader.readuntil(b"\r\n\r\n")).decode().replace("\r\n", " ")
         body = json.dumps({"status": {"error": sent}}) if as_qdrant else f"<html>{sent}</html>"
         head = f"HTTP/1.1 {status} No\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"

@@ -1,7 +1,7 @@
-"""FC10: a copy made by CREATE DATABASE ... TEMPLATE publishes nothing until a person says so.
+"""FC10: a copy made by CREATE DATABASE ... TEMPLATE publishes nothing until an operator agrees.
 
-Its original goes on, whatever is done to the copy. Neither a new name nor the migration that began
-to tell them apart makes an original halt.
+Its original goes on, whatever is done to the copy. An original does not halt because of a new name,
+or because of the migration that began to record a database's identity.
 """
 
 import secrets
@@ -34,12 +34,12 @@ from tests.kit.waiting import until
 pytestmark = pytest.mark.anyio
 
 WITHIN_SECONDS = 60
-# As a relay did before a database had an identity.
+# What a relay recorded before a database had an identity.
 RECORD = """
 INSERT INTO outbox.lineage (number, system_identifier, timeline)
 SELECT 1, system_identifier::text, timeline_id FROM pg_control_system(), pg_control_checkpoint()
 """
-BEFORE = 9  # the last migration of the outbox without it
+BEFORE = 9  # the last migration of the outbox without an identity
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def at_database(settings: Settings, name: str) -> Settings:
 async def database(
     admin: psycopg.AsyncConnection, of: Settings, template: str
 ) -> AsyncIterator[Settings]:
-    """Another one, copied from `template`, of which nobody may have a session."""
+    """Make another database, copied from `template`, in which nobody may have a session."""
     name = f"test_{secrets.token_hex(6)}"
     await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
     try:
@@ -106,7 +106,7 @@ async def reconciled(settings: Settings) -> Remedy:
 async def test_a_copy_publishes_nothing_until_reconcile_and_its_original_goes_on(
     settings: Settings, admin: psycopg.AsyncConnection
 ) -> None:
-    """A copy of the copy halts, too."""
+    """That holds for a copy of the copy, too."""
     await say(settings, "k")
     await publishing(settings)
     collector = Collector(settings, TOPIC)
@@ -160,7 +160,7 @@ async def test_a_renamed_database_is_the_same(
 async def test_a_copy_that_takes_its_originals_name_halts(
     settings: Settings, admin: psycopg.AsyncConnection
 ) -> None:
-    """Its name tells nothing: whoever swapped them may have let the original go on elsewhere."""
+    """The name proves nothing: the original may go on under another name."""
     own, aside = name_of(settings), f"test_{secrets.token_hex(6)}"
     await publishing(settings)
     async with copied(admin, settings) as copy:

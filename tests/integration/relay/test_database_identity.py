@@ -1,4 +1,4 @@
-"""F8, P13, P14: a relay whose cursor is of another history halts, and a person lets it go on."""
+"""P13, P14: a relay halts if its cursor is of another history, and an operator lets it go on."""
 
 import json
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ def operation(reason: str = "restored") -> Operation:
 
 
 async def another_identity(connection: Connection) -> None:
-    """As if the cursor had been taken on another timeline of another cluster."""
+    """Pretend that the cursor was taken on another timeline of another cluster."""
     await connection.execute(
         "INSERT INTO outbox.lineage (number, system_identifier, timeline) VALUES (7, 'other', 99)"
     )
@@ -72,7 +72,7 @@ async def collecting(settings: Settings) -> AsyncIterator[Collector]:
 
 
 def said(envelopes: list[Envelope]) -> dict[str, list[int | None]]:
-    """The versions of each key, in the order in which they came."""
+    """Return the versions of each key, in the order in which they were published."""
     versions: dict[str, list[int | None]] = {}
     for envelope in envelopes:
         versions.setdefault(envelope.key, []).append(envelope.sequence)
@@ -122,7 +122,7 @@ async def test_any_role_may_compare(postgres: Connection) -> None:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
-    """One entry for each time that a relay has compared, and was not let through."""
+    """Return a list that gets one entry each time a relay has compared and must not go on."""
     halted: list[Connection] = []
 
     async def counted(connection: Connection) -> None:
@@ -191,7 +191,7 @@ async def test_reconcile_is_refused_while_a_relay_leads(
 async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones_do_not(
     settings: Settings, postgres: Connection
 ) -> None:
-    """Also what was written here before the repair, and what is open while it runs."""
+    """What was written here before the repair, and what is open while it runs, follows, too."""
     await publish(postgres, "a", "b", "a")
     async with collecting(settings) as collector:
         await published(settings, postgres)
@@ -219,13 +219,13 @@ async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones
 async def test_a_message_with_an_id_that_the_old_cursor_shows_is_published_all_the_same(
     settings: Settings, postgres: Connection
 ) -> None:
-    """Restored into a younger cluster, the cursor shows every id that is drawn here for years."""
+    """A cursor that was restored into a younger cluster shows every id drawn here for years."""
     await publish(postgres, "old")
     async with collecting(settings) as collector:
         await published(settings, postgres)
         await postgres.execute(AS_RESTORED)
         await publish(postgres, "new")
-        assert (await read_status(postgres)).pending == 0  # it passes for published
+        assert (await read_status(postgres)).pending == 0  # it looks as if it were published
         assert (await reconcile(postgres, operation())).to_publish == 1
         await published(settings, postgres)
         assert said(await collector.collected(2)) == {"old": [1], "new": [1]}
@@ -234,7 +234,7 @@ async def test_a_message_with_an_id_that_the_old_cursor_shows_is_published_all_t
 async def test_a_restored_large_cut_goes_on_where_it_was(
     settings: Settings, postgres: Connection
 ) -> None:
-    """Its positions are lower than what was published before: they were drawn before, too."""
+    """Its positions are lower than those published before, because they were drawn earlier."""
     async with collecting(settings) as collector:
         async with await Connection.connect(settings.libpq_url()) as slow:
             await publish(slow, *["slow"] * 6)

@@ -42,7 +42,7 @@ async def test_needed_topics_are_those_of_what_waits_and_of_what_was_published(
 
 
 async def test_a_topic_is_needed_by_what_waits_behind_a_parked_key(postgres: Connection) -> None:
-    """The relay has passed it, and nothing else names its topic."""
+    """The relay has passed that message, and nothing else names its topic."""
     await postgres.execute(ORDER)
     await postgres.execute(
         "INSERT INTO outbox.parked_messages"
@@ -98,7 +98,7 @@ def real(servers: Servers) -> None:
 async def test_a_topic_that_the_registry_does_not_know_is_found_missing_made_and_released(
     settings: Settings, postgres: Connection
 ) -> None:
-    """From the first look to the published message, by what each command says to do next."""
+    """From the first check to the published message, it does what each command says next."""
     await postgres.execute(ORDER)
     assert found(settings, "topic-exists") == [("failure", TOPIC)]
     async with running(Relay(settings)):
@@ -125,7 +125,7 @@ async def test_a_topic_that_the_registry_does_not_know_is_found_missing_made_and
 
 
 def found(settings: Settings, check: str) -> list[tuple[str, str]]:
-    """Severity and subject of what doctor found there."""
+    """Return severity and subject of what doctor found there."""
     told = json.loads(run(settings, "outbox", "doctor", "--json").stdout)
     return [(f["severity"], f["subject"]) for f in told["findings"] if f["check"] == check]
 
@@ -168,7 +168,7 @@ def test_a_name_that_kafka_would_not_take_is_refused_with_the_rule(
 
 
 def test_topics_are_made_where_postgres_is_away(settings: Settings) -> None:
-    """It is said, and the registry's are enough."""
+    """The command says so, and makes the topics of the registry."""
     nowhere = "postgresql://postgres:secret@127.0.0.1:1/aftercommit"
     told = run(settings, "outbox", "topics", POSTGRES_URL=nowhere)
     assert "the outbox was not asked for its topics" in told.stderr

@@ -1,7 +1,7 @@
-"""FA7: one set of limits. What commits can be read by every reader; what cannot does not commit.
+"""FA7: there is one set of limits: what every reader can read commits, and nothing else does.
 
-Each limit is tried at its number and just above it, through SQL and through a unit of work, and
-what then lies in the table is rendered and read as a consumer reads it.
+Each limit is tried at its number and just above it, through SQL and through a unit of work. What is
+then in the table is rendered, and read as a consumer reads it.
 """
 
 import json
@@ -38,7 +38,7 @@ SELECT position, topic, aggregateid, aggregatetype, id::text, type, version, pay
        headers::text, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 FROM outbox.messages ORDER BY position
 """
-# Of a Kafka with its defaults, less what frames a record.
+# The limit of a Kafka with its defaults, less what frames a record.
 RECORD_BYTES = 1_048_588 - 100
 
 
@@ -47,7 +47,7 @@ async def publish(connection: Connection, **changed: Any) -> None:
 
 
 async def refusal(connection: Connection, **changed: Any) -> str:
-    """What the function says to what it must not take."""
+    """Publish what the function must refuse, and return its message."""
     with pytest.raises(psycopg.errors.CheckViolation) as caught:
         await publish(connection, **changed)
     assert caught.value.diag.message_hint
@@ -57,7 +57,7 @@ async def refusal(connection: Connection, **changed: Any) -> str:
 
 
 async def rendered(connection: Connection) -> list[Envelope]:
-    """What a consumer makes of all that is committed."""
+    """Return all committed messages as a consumer reads them."""
     rows = await (await connection.execute(ROWS.encode())).fetchall()
     return [read(Row(*map(as_bytes, row))) for row in rows]
 
@@ -77,7 +77,7 @@ def read(row: Row) -> Envelope:
     return envelope
 
 
-# In SQL. Each case: what is given, and the parameter that a refusal names.
+# In SQL. Each case has the values that are given, and the parameter that a refusal names.
 
 FOUR_BYTES = "\U0001f600"
 
@@ -87,7 +87,7 @@ def named(name: str) -> Callable[[Any], dict[str, Any]]:
 
 
 def filled(more: int) -> list[str]:
-    """Texts that are short enough, and one that makes the document as long as is wanted."""
+    """Return texts that are short enough; the last one makes the document as long as needed."""
     return ["x" * 200_000] * 4 + ["x" * more]
 
 
@@ -175,7 +175,7 @@ async def test_what_is_above_a_limit_is_refused_by_name(postgres: Connection) ->
 
 
 async def test_all_headers_together_have_a_limit(postgres: Connection) -> None:
-    """Each is short enough; the limit is of the JSON, as PostgreSQL prints it."""
+    """Each header is short enough. The limit is that of the JSON that PostgreSQL prints."""
     eight = {f"e{n}": "x" * 1_014 for n in range(8)}
     frame = len(json.dumps(eight)) - 8 * 1_014
     fits = eight | {"e7": "x" * (limits.HEADERS_BYTES - frame - 7 * 1_014)}
@@ -222,7 +222,7 @@ CANNOT_BE_READ: list[tuple[dict[str, Any], str]] = [
 
 
 async def test_what_no_reader_takes_is_refused_by_name(postgres: Connection) -> None:
-    """FA6 for numbers that readers would change."""
+    """FA6: that includes numbers that readers would change."""
     for changed, parameter in CANNOT_BE_READ:
         message = await refusal(postgres, **changed)
         assert message.startswith(f"outbox.publish: {parameter}: ")
@@ -292,7 +292,7 @@ class Noted(Event):
 
 
 class Plain(Event):
-    """With pydantic's own payload."""
+    """An event with pydantic's own payload."""
 
     type: ClassVar[str] = Noted.type
     topic: ClassVar[str] = Noted.topic

@@ -1,4 +1,4 @@
-"""FA4: sessions, savepoints and cursors of whoever uses a unit keep rows and events together."""
+"""FA4: sessions, savepoints and cursors on a unit's connection keep rows and events together."""
 
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -80,7 +80,7 @@ async def test_what_was_changed_in_a_forgotten_session_is_written(
 async def test_a_session_that_was_closed_before_it_wrote_ends_the_unit(
     database: Database, postgres: Connection
 ) -> None:
-    """Its rows are nowhere any more, so their event must not be said either."""
+    """Its rows are lost, so their event must not be published either."""
     with pytest.raises(NotItsTransaction, match="before it had written"):
         async with database.unit_of_work("place") as uow:
             async with session_of(uow) as session:
