@@ -28,8 +28,8 @@ from outbox.settings import DEFAULT_SEARCH_PATH, Settings
 
 Connection = psycopg.AsyncConnection[Any]
 
-# The settings that our statements, and the driver that reads their answers, rely on. It does not
-# have default_transaction_read_only: whoever sets that wants to keep writers out, and we wait.
+# The settings that our statements, and the driver that reads their answers, rely on. One is not
+# among them, default_transaction_read_only: whoever sets it wants to keep writers out, and we wait.
 FIXED: Mapping[str, str] = {
     "client_encoding": "UTF8",
     "DateStyle": "ISO, MDY",
@@ -81,7 +81,7 @@ class ConnectionRefused(psycopg.OperationalError):
 
 
 class Session(psycopg.AsyncConnection[Any]):
-    """A connection whose settings hold, or are set again at the begin of each transaction."""
+    """A connection whose settings hold, or are set again at the beginning of each transaction."""
 
     each_begin: tuple[bytes, ...] = ()  # sent after each BEGIN; empty where the settings hold
 
@@ -115,7 +115,7 @@ class Session(psycopg.AsyncConnection[Any]):
 class ExplicitTransactionCursor(AsyncCursor[Any]):
     """A cursor that wraps each statement in autocommit into an explicit transaction.
 
-    It does so only where the session's settings are set at the begin of each transaction.
+    It does so only where the session's settings are set at the beginning of each transaction.
     """
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:

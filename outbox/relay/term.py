@@ -93,9 +93,8 @@ class Term:
             return await self._publish_large(self._progress.upto, stopping)
         for stream in await self._parked.find_released():
             await self._publish_released(stream)
-        async with Deadline(
-            self._lease.seconds
-        ):  # the most frequent query, so the first to find a deaf server
+        # This is the most frequent query, so the first that finds a server which does not answer.
+        async with Deadline(self._lease.seconds):
             upto = await self._reader.read_snapshot()
         if upto.is_same_as(self._progress.cursor):
             return False

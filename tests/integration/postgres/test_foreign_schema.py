@@ -83,8 +83,8 @@ def test_a_foreign_schema_is_named_and_left_as_it_is(empty: Settings, foreign: s
 def test_a_database_without_an_outbox_is_told_so(empty: Settings) -> None:
     for command in COMMANDS[2:]:
         ran = run(empty, *command)
-        told = "the database has no outbox; run `python -m services migrate`\n"
-        assert (ran.returncode, ran.stderr) == (2, told)
+        expected = "the database has no outbox; run `python -m services migrate`\n"
+        assert (ran.returncode, ran.stderr) == (2, expected)
 
 
 def test_an_empty_schema_is_filled(empty: Settings) -> None:

@@ -29,13 +29,17 @@ needs_root = pytest.mark.skipif(
 
 def as_nobody_known(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it under that id, without HOME or a name, in the C locale."""
-    told = environment(settings) | {"LANG": "C", "LC_ALL": "C", "AFTERCOMMIT_LOG_FORMAT": "console"}
+    variables = environment(settings) | {
+        "LANG": "C",
+        "LC_ALL": "C",
+        "AFTERCOMMIT_LOG_FORMAT": "console",
+    }
     return subprocess.run(
         [
             shutil.which("setpriv") or "", f"--reuid={UID}", f"--regid={UID}", "--clear-groups",
             f"--inh-caps={READING}", f"--ambient-caps={READING}", sys.executable, "-m", *arguments,
         ],
-        env={name: value for name, value in told.items() if name not in NAMED},
+        env={name: value for name, value in variables.items() if name not in NAMED},
         capture_output=True, text=True, check=False, timeout=120, cwd=ROOT,
     )  # fmt: skip
 
@@ -74,8 +78,8 @@ def test_an_operation_names_the_id(settings: Settings, postgres_url: str) -> Non
         connection.execute(PARK)
         ran = as_nobody_known(settings, "outbox", "parked", "discard", "--all", "--reason", "x")
         assert ran.returncode == 0, ran.stderr
-        told = connection.execute("SELECT operator FROM outbox.operations").fetchall()
-    assert told == [(f"uid-{UID}@{os.uname().nodename}",)]
+        recorded = connection.execute("SELECT operator FROM outbox.operations").fetchall()
+    assert recorded == [(f"uid-{UID}@{os.uname().nodename}",)]
 
 
 @needs_root

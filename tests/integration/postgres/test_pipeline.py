@@ -28,7 +28,7 @@ def insert(n: int, text: str = "") -> Request:
     return Request(INSERT, {"n": n, "text": text})
 
 
-async def kept(postgres: psycopg.AsyncConnection) -> list[int]:
+async def read_numbers(postgres: psycopg.AsyncConnection) -> list[int]:
     rows = await postgres.execute("SELECT n FROM notes ORDER BY n")
     return [n for (n,) in await rows.fetchall()]
 
@@ -38,7 +38,7 @@ async def test_each_request_has_its_rows_and_the_commit_is_done(
 ) -> None:
     answers = await execute_at_once(driver, [insert(1, "a"), insert(2, "bc"), COUNT, COMMIT])
     assert answers == [[(1, 1)], [(2, 2)], [(2,)], []]
-    assert await kept(postgres) == [1, 2]
+    assert await read_numbers(postgres) == [1, 2]
     assert driver.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
 
@@ -49,18 +49,18 @@ async def test_nothing_behind_a_failure_is_done(
     with pytest.raises(psycopg.errors.UniqueViolation):
         await execute_at_once(driver, [insert(2), insert(1), insert(3), COMMIT])
     await driver.rollback()
-    assert await kept(postgres) == [1]
+    assert await read_numbers(postgres) == [1]
     assert await execute_at_once(driver, [insert(4), COMMIT]) == [[(4, 0)], []]
 
 
 async def test_a_value_that_nobody_can_send_is_refused_before_anything_is_sent(
     driver: psycopg.AsyncConnection, postgres: psycopg.AsyncConnection
 ) -> None:
-    stranger = Request(INSERT, {"n": 2, "text": object()})
+    unknown_type = Request(INSERT, {"n": 2, "text": object()})
     with pytest.raises(psycopg.ProgrammingError, match="cannot adapt"):
-        await execute_at_once(driver, [insert(1), stranger, COMMIT])
+        await execute_at_once(driver, [insert(1), unknown_type, COMMIT])
     await execute_at_once(driver, [insert(3), COMMIT])
-    assert await kept(postgres) == [3]
+    assert await read_numbers(postgres) == [3]
 
 
 async def test_a_statement_is_prepared_once_a_session_for_each_kind_of_values(
@@ -77,7 +77,7 @@ async def test_a_connection_that_may_not_prepare_prepares_nothing(
     driver.prepare_threshold = None
     await execute_at_once(driver, [insert(1), insert(2), COMMIT])
     assert await (await driver.execute(PREPARED)).fetchone() == (0,)
-    assert await kept(postgres) == [1, 2]
+    assert await read_numbers(postgres) == [1, 2]
 
 
 async def test_a_session_that_lost_its_statements_prepares_them_again(
@@ -91,7 +91,7 @@ async def test_a_session_that_lost_its_statements_prepares_them_again(
         await execute_at_once(driver, [insert(2), COMMIT])
     await driver.rollback()
     await execute_at_once(driver, [insert(2), COMMIT])
-    assert await kept(postgres) == [1, 2]
+    assert await read_numbers(postgres) == [1, 2]
 
 
 async def test_a_rollback_costs_no_attempt(
@@ -102,7 +102,7 @@ async def test_a_rollback_costs_no_attempt(
         await execute_at_once(driver, [insert(n), COMMIT])
         await driver.execute("SELECT 1", prepare=True)
         await driver.rollback()
-    assert await kept(postgres) == [1, 2]
+    assert await read_numbers(postgres) == [1, 2]
 
 
 async def test_the_same_new_statement_twice_is_prepared_once(
@@ -110,7 +110,7 @@ async def test_the_same_new_statement_twice_is_prepared_once(
 ) -> None:
     await execute_at_once(driver, [insert(1), insert(2), COMMIT])
     await execute_at_once(driver, [insert(3), COMMIT])
-    assert await kept(postgres) == [1, 2, 3]
+    assert await read_numbers(postgres) == [1, 2, 3]
 
 
 async def test_a_table_that_was_altered_costs_one_attempt(
@@ -122,7 +122,7 @@ async def test_a_table_that_was_altered_costs_one_attempt(
         await execute_at_once(driver, [insert(2), COMMIT])
     await driver.rollback()
     await execute_at_once(driver, [insert(2), COMMIT])
-    assert await kept(postgres) == [1, 2]
+    assert await read_numbers(postgres) == [1, 2]
 
 
 async def test_the_transaction_begins_as_the_connection_was_told_to(
@@ -152,7 +152,7 @@ async def test_a_task_that_is_cancelled_while_it_waits_leaves_a_connection_to_us
             await asyncio.wait_for(waiting, 0.3)
     await driver.rollback()
     await execute_at_once(driver, [insert(2), COMMIT])
-    assert await kept(postgres) == [1, 2]
+    assert await read_numbers(postgres) == [1, 2]
 
 
 async def test_a_connection_that_is_lost_says_so(
@@ -163,4 +163,4 @@ async def test_a_connection_that_is_lost_says_so(
     with pytest.raises(psycopg.OperationalError):
         await execute_at_once(driver, [insert(1), COMMIT])
     assert driver.closed
-    assert await kept(postgres) == []
+    assert await read_numbers(postgres) == []

@@ -63,14 +63,14 @@ async def postgres_that_repeats(reader: asyncio.StreamReader, writer: asyncio.St
         writer.write(b"N")
     writer.write(b"R" + LENGTH.pack(8) + LENGTH.pack(3))
     await reader.readexactly(1)
-    said = b"not your password: " + (await packet(reader)).rstrip(b"\0")
-    refusal = b"SFATAL\0VFATAL\0C28P01\0M" + said + b"\0D" + said + b"\0\0"
+    message = b"not your password: " + (await packet(reader)).rstrip(b"\0")
+    refusal = b"SFATAL\0VFATAL\0C28P01\0M" + message + b"\0D" + message + b"\0\0"
     writer.write(b"E" + LENGTH.pack(len(refusal) + 4) + refusal)
     await writer.drain()
 
 
 @pytest.fixture(params=["url", "keywords", "PGPASSWORD", "PGPASSFILE", "service"])
-def told(
+def address_for(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int], str]:
     """Return the address by which a server at this port gets the canary."""
@@ -100,15 +100,15 @@ def told(
 
 
 async def test_what_postgres_repeats_is_shown_by_no_command(
-    settings: Settings, told: Callable[[int], str]
+    settings: Settings, address_for: Callable[[int], str]
 ) -> None:
     async with serving(postgres_that_repeats) as port:
-        own = settings.model_copy(update={"postgres_url": SecretStr(told(port))})
+        own = settings.model_copy(update={"postgres_url": SecretStr(address_for(port))})
         with pytest.raises(psycopg.OperationalError) as refused:
             await connect(own)
-        shown = "".join(traceback.format_exception(refused.value))
-        assert "not your password: ***" in shown
-        assert CANARY not in shown
+        output = "".join(traceback.format_exception(refused.value))
+        assert "not your password: ***" in output
+        assert CANARY not in output
         for words in (("outbox", "status"), ("outbox", "doctor", "--json")):
             ran = await asyncio.to_thread(command, own, *words)
             assert "not your password: ***" in ran.stdout + ran.stderr
@@ -163,13 +163,13 @@ async def test_a_traceback_in_a_log_shows_no_key_that_led_to_it(
     try:
         raise ValueError(f"the server said: {CANARY}")
     except ValueError:
-        structlog.get_logger().exception("surprise")
-        logging.getLogger("a.library").exception("surprise")
+        structlog.get_logger().exception("unexpected error")
+        logging.getLogger("a.library").exception("unexpected error")
     writer.flush(5)
     configure("console", "error")
-    shown = capfd.readouterr().err
-    assert shown.count("the server said: ***") == 2
-    assert CANARY not in shown
+    output = capfd.readouterr().err
+    assert output.count("the server said: ***") == 2
+    assert CANARY not in output
 
 
 async def test_a_secret_that_every_other_word_holds_is_left_alone() -> None:

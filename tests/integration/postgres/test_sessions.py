@@ -82,7 +82,7 @@ async def odd(request: pytest.FixtureRequest, settings: Settings, postgres: Conn
     return settings
 
 
-async def shown(session: Connection, names: list[str]) -> dict[str, str]:
+async def read_settings(session: Connection, names: list[str]) -> dict[str, str]:
     return dict(await (await session.execute(SHOW, [names])).fetchall())
 
 
@@ -90,16 +90,16 @@ async def require_fixed(settings: Settings) -> None:
     """Require our settings in each kind of session, outside of a transaction and inside."""
     names = list(FIXED)
     async with await connect(settings, "test") as session:
-        assert await shown(session, names) == FIXED
+        assert await read_settings(session, names) == FIXED
         async with session.transaction():
-            assert await shown(session, names) == FIXED
-            assert await shown(session, ["transaction_isolation"]) == {
+            assert await read_settings(session, names) == FIXED
+            assert await read_settings(session, ["transaction_isolation"]) == {
                 "transaction_isolation": "read committed"
             }
-        assert await shown(session, ["row_security"]) == {"row_security": "off"}
+        assert await read_settings(session, ["row_security"]) == {"row_security": "off"}
     async with await connect_service(settings, "test") as session:
-        assert await shown(session, names) == FIXED
-        assert await shown(session, ["row_security"]) != {"row_security": "off"}
+        assert await read_settings(session, names) == FIXED
+        assert await read_settings(session, ["row_security"]) != {"row_security": "off"}
 
 
 async def test_a_default_of_a_database_or_a_role_is_in_no_session_of_ours(odd: Settings) -> None:
@@ -122,7 +122,9 @@ async def test_an_address_changes_no_session_of_ours(settings: Settings, query: 
     await require_fixed(there)
     if "77s" in query:
         async with await connect_service(there, "test") as session:
-            assert await shown(session, ["statement_timeout"]) == {"statement_timeout": "77s"}
+            assert await read_settings(session, ["statement_timeout"]) == {
+                "statement_timeout": "77s"
+            }
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ async def test_a_variable_of_libpq_changes_no_session_of_ours(
         monkeypatch.setenv(name, value)
     await require_fixed(settings)
     async with await connect_service(settings, "test") as session:
-        there = await shown(session, ["statement_timeout", "application_name"])
+        there = await read_settings(session, ["statement_timeout", "application_name"])
     assert there["statement_timeout"] == ("77s" if "PGOPTIONS" in variables else "0")
     assert there["application_name"] == variables.get("PGAPPNAME", "aftercommit test")
 
@@ -159,11 +161,13 @@ async def test_where_a_first_packet_may_say_nothing_each_transaction_does(
     """FA1: and the session keeps none of the settings for its next client."""
     await require_fixed(pooled)
     async with await connect_service(pooled, "test") as session:
-        await shown(session, ["DateStyle"])
+        await read_settings(session, ["DateStyle"])
         await session.rollback()
         assert isinstance(session, Session)
         session.each_begin = ()
-        left = await shown(session, ["DateStyle", "bytea_output", "default_transaction_isolation"])
+        left = await read_settings(
+            session, ["DateStyle", "bytea_output", "default_transaction_isolation"]
+        )
     assert left["DateStyle"].startswith("German")
     assert (left["bytea_output"], left["default_transaction_isolation"]) == (
         "escape", "serializable",
@@ -253,8 +257,8 @@ PLANT = """
 AGES = re.compile(r"(age_seconds\"?: ?)[\d.e-]+")
 
 
-def timeless(told: str) -> str:
-    return AGES.sub(r"\1", told)
+def timeless(text: str) -> str:
+    return AGES.sub(r"\1", text)
 
 
 async def test_the_bounds_of_days_are_the_same_whoever_makes_them(postgres: Connection) -> None:
@@ -280,14 +284,14 @@ async def test_doctor_asks_the_session_and_names_defaults_that_reach_others(
     findings = (await examine_postgres(odd)).findings
     (session,) = [f for f in findings if f.check.name == "postgres-session"]
     assert session.severity is Severity.OK
-    told = [f for f in findings if f.check.name == "postgres-session-defaults"]
-    assert {f.severity for f in told} == {Severity.WARNING}
-    assert [f.found for f in told] == [
+    defaults = [f for f in findings if f.check.name == "postgres-session-defaults"]
+    assert {f.severity for f in defaults} == {Severity.WARNING}
+    assert [f.found for f in defaults] == [
         "client_encoding = LATIN1",
         "default_transaction_isolation = serializable",
         "standard_conforming_strings = off",
     ]
-    assert postgres.info.dbname in told[0].subject
+    assert postgres.info.dbname in defaults[0].subject
 
 
 async def test_a_policy_that_hides_messages_stops_the_relays_session(
@@ -359,9 +363,9 @@ async def test_a_database_of_another_encoding_is_refused_in_one_line(
     url = settings.libpq_url().replace(postgres.info.dbname, name)
     try:
         for package in ("outbox", "services"):
-            told = await asyncio.to_thread(run, settings, package, "migrate", POSTGRES_URL=url)
-            assert told.returncode == 2
-            (line,) = told.stderr.splitlines()
+            result = await asyncio.to_thread(run, settings, package, "migrate", POSTGRES_URL=url)
+            assert result.returncode == 2
+            (line,) = result.stderr.splitlines()
             assert f"{name} is encoded in {encoding}, and the outbox needs UTF8" in line
             assert "ENCODING 'UTF8' TEMPLATE template0" in line
         async with await psycopg.AsyncConnection.connect(url) as there:
@@ -388,23 +392,23 @@ async def test_a_server_that_does_not_take_this_client_ends_a_command_at_once(
     settings: Settings, command: tuple[str, ...]
 ) -> None:
     """FD3: waiting repairs neither TLS nor a password."""
-    told = await asyncio.to_thread(run, settings, *command, PGSSLMODE="require")
-    assert told.returncode in (2, 3), told
-    assert "SSL was required" in told.stderr
-    assert len([line for line in told.stderr.splitlines() if "{" not in line]) == 1, told.stderr
+    result = await asyncio.to_thread(run, settings, *command, PGSSLMODE="require")
+    assert result.returncode in (2, 3), result
+    assert "SSL was required" in result.stderr
+    assert len([line for line in result.stderr.splitlines() if "{" not in line]) == 1, result.stderr
 
 
 async def test_a_stack_that_needs_tls_of_its_own_server_fails_at_once() -> None:
     """FD3: it does not wait for its start limit of minutes, and prints one line."""
-    told = await asyncio.to_thread(
+    result = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "stack", "up", "--json"],
         env={k: v for k, v in os.environ.items() if k != "POSTGRES_URL"} | {"PGSSLMODE": "require"},
         capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
-    assert told.returncode == 1
-    assert "SSL was required" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert result.returncode == 1
+    assert "SSL was required" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 async def test_a_broken_address_ends_every_part_with_one_line(settings: Settings) -> None:
@@ -416,20 +420,20 @@ async def test_a_broken_address_ends_every_part_with_one_line(settings: Settings
         ("consumers", "neo4j"),
         ("stack", "up"),
     ):
-        told = await asyncio.to_thread(run, settings, *words, POSTGRES_URL=broken)
-        assert told.returncode == 2, told
-        (line,) = told.stderr.splitlines()
+        result = await asyncio.to_thread(run, settings, *words, POSTGRES_URL=broken)
+        assert result.returncode == 2, result
+        (line,) = result.stderr.splitlines()
         assert line.lower().startswith("postgres_url: ")
         assert "must be postgresql://user@host" in line
-        assert "cAn4ry" not in told.stdout + told.stderr
+        assert "cAn4ry" not in result.stdout + result.stderr
 
 
 async def test_a_wrong_password_is_in_no_line_of_a_role(settings: Settings) -> None:
     """FC4: what a server or libpq says is passed on without the password."""
     async with Pooling(settings.libpq_url(), Answer.ECHO) as echoing:
         url = echoing.url.replace("postgres@", "postgres:cAn4ry%40%2F@")
-        told = await asyncio.to_thread(run, settings, "outbox", "status", POSTGRES_URL=url)
-        assert told.returncode == 2
-        assert "cAn4ry" not in told.stdout + told.stderr
+        result = await asyncio.to_thread(run, settings, "outbox", "status", POSTGRES_URL=url)
+        assert result.returncode == 2
+        assert "cAn4ry" not in result.stdout + result.stderr
         doctor = await asyncio.to_thread(run, settings, "outbox", "doctor", POSTGRES_URL=url)
         assert "cAn4ry" not in doctor.stdout + doctor.stderr

@@ -132,7 +132,7 @@ async def test_every_record_is_a_cloud_event_with_the_right_attributes(settings:
 async def test_headers_that_a_writer_gave_are_extensions_to_every_reader(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """FA9: they stand beside the payload in SQL, and are attributes in every record, even replayed."""
+    """FA9: they stand beside the payload in SQL, and are attributes in every record."""
     await postgres.execute(EXTENDED)
     async with running(Relay(settings)):
         (message,) = await anyio.to_thread.run_sync(

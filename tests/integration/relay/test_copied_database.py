@@ -27,7 +27,12 @@ from outbox.replay.replayer import Replayer
 from outbox.status import read_status
 from services.assembly import all_migrations
 from tests.conftest import Servers
-from tests.integration.relay.test_database_identity import TOPIC, publish, published, said
+from tests.integration.relay.test_database_identity import (
+    TOPIC,
+    publish,
+    published,
+    versions_by_key,
+)
 from tests.kit.load.roles import Collector, running
 from tests.kit.waiting import until
 
@@ -87,7 +92,7 @@ async def is_halted(settings: Settings) -> bool:
         return False
 
 
-async def say(settings: Settings, *keys: str) -> None:
+async def publish_by_unit(settings: Settings, *keys: str) -> None:
     async with await connect(settings) as connection:
         await publish(connection, *keys)
 
@@ -107,13 +112,13 @@ async def test_a_copy_publishes_nothing_until_reconcile_and_its_original_goes_on
     settings: Settings, admin: psycopg.AsyncConnection
 ) -> None:
     """That holds for a copy of the copy, too."""
-    await say(settings, "k")
+    await publish_by_unit(settings, "k")
     await publishing(settings)
     collector = Collector(settings, TOPIC)
     async with copied(admin, settings) as copy, running(collector):
-        await say(copy, "of-the-copy")
+        await publish_by_unit(copy, "of-the-copy")
         async with running(Relay(copy)):
-            await say(settings, "k")
+            await publish_by_unit(settings, "k")
             await publishing(settings)
             await collector.collected(2)
             async with await connect(copy) as connection:
@@ -124,7 +129,7 @@ async def test_a_copy_publishes_nothing_until_reconcile_and_its_original_goes_on
                 await until(looked, WITHIN_SECONDS, 0.02)
         assert await is_halted(copy)
         assert not await is_halted(settings)
-        assert said(collector.envelopes) == {"k": [1, 2]}
+        assert versions_by_key(collector.envelopes) == {"k": [1, 2]}
         (finding,) = [
             each
             for each in (await examine_postgres(copy)).findings
@@ -134,12 +139,12 @@ async def test_a_copy_publishes_nothing_until_reconcile_and_its_original_goes_on
         assert await reconciled(copy) is Remedy.FOLLOW
         await publishing(copy)
         await collector.collected(3)
-        assert said(collector.envelopes) == {"k": [1, 2], "of-the-copy": [1]}
+        assert versions_by_key(collector.envelopes) == {"k": [1, 2], "of-the-copy": [1]}
         async with copied(admin, copy) as second:
             assert await is_halted(second)
         assert not await is_halted(copy)
     assert not await is_halted(settings)
-    await say(settings, "k")
+    await publish_by_unit(settings, "k")
     await publishing(settings)
 
 
@@ -219,7 +224,7 @@ FROM outbox.messages RETURNING id
 async def test_a_replay_that_was_copied_with_its_database_says_nothing_again(
     settings: Settings, admin: psycopg.AsyncConnection
 ) -> None:
-    await say(settings, "k")
+    await publish_by_unit(settings, "k")
     await publishing(settings)
     async with await connect(settings) as connection:
         row = await (await connection.execute(REPLAY)).fetchone()

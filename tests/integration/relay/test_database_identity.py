@@ -71,7 +71,7 @@ async def collecting(settings: Settings) -> AsyncIterator[Collector]:
         yield collector
 
 
-def said(envelopes: list[Envelope]) -> dict[str, list[int | None]]:
+def versions_by_key(envelopes: list[Envelope]) -> dict[str, list[int | None]]:
     """Return the versions of each key, in the order in which they were published."""
     versions: dict[str, list[int | None]] = {}
     for envelope in envelopes:
@@ -95,9 +95,9 @@ async def test_the_first_relay_records_where_it_is_and_later_ones_find_it_unchan
     for _ in range(2):
         await require_same_identity(postgres)
     found = await fetch(postgres, "SELECT number, system_identifier, timeline FROM outbox.lineage")
-    told = """SELECT 1, system_identifier::text, timeline_id
+    recorded = """SELECT 1, system_identifier::text, timeline_id
               FROM pg_control_system(), pg_control_checkpoint()"""
-    assert found == await fetch(postgres, told)
+    assert found == await fetch(postgres, recorded)
     assert (await read_status(postgres)).halted is None
 
 
@@ -152,7 +152,7 @@ async def test_a_relay_of_another_history_publishes_nothing_and_goes_on_after_re
         assert collector.envelopes == []
         done = await reconcile(postgres, operation())
         assert (done.remedy, done.published, done.to_publish) == (Remedy.FOLLOW, 0, 2)
-        assert said(await collector.collected(2)) == {"k": [1, 2]}
+        assert versions_by_key(await collector.collected(2)) == {"k": [1, 2]}
     assert (await read_status(postgres)).halted is None
 
 
@@ -165,8 +165,10 @@ async def test_the_command_tells_first_then_repairs_and_is_written_down(
     assert looked.returncode == 0, looked.stderr
     assert json.loads(looked.stdout)["remedy"] == "follow"
     assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(0,)]
-    told = run(settings, "outbox", "reconcile", "--reason", "failover", AFTERCOMMIT_OPERATOR="ann")
-    assert "audit" in told.stdout
+    result = run(
+        settings, "outbox", "reconcile", "--reason", "failover", AFTERCOMMIT_OPERATOR="ann"
+    )
+    assert "audit" in result.stdout
     assert await fetch(postgres, "SELECT operator, action, reason FROM outbox.operations") == [
         ("ann", "reconcile", "failover")
     ]
@@ -212,8 +214,8 @@ async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones
         await require_same_identity(postgres)
         await publish(postgres, "b")
         await published(settings, postgres)
-        told = said(await collector.collected(8))
-    assert told == {"a": [1, 2, 3, 4], "b": [1, 2, 3], "c": [1]}
+        versions = versions_by_key(await collector.collected(8))
+    assert versions == {"a": [1, 2, 3, 4], "b": [1, 2, 3], "c": [1]}
 
 
 async def test_a_message_with_an_id_that_the_old_cursor_shows_is_published_all_the_same(
@@ -228,7 +230,7 @@ async def test_a_message_with_an_id_that_the_old_cursor_shows_is_published_all_t
         assert (await read_status(postgres)).pending == 0  # it looks as if it were published
         assert (await reconcile(postgres, operation())).to_publish == 1
         await published(settings, postgres)
-        assert said(await collector.collected(2)) == {"old": [1], "new": [1]}
+        assert versions_by_key(await collector.collected(2)) == {"old": [1], "new": [1]}
 
 
 async def test_a_restored_large_cut_goes_on_where_it_was(
@@ -248,7 +250,7 @@ async def test_a_restored_large_cut_goes_on_where_it_was(
         found = await reconcile(postgres, operation())
         assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 4, 3)
         await published(settings, postgres)
-        assert said(await collector.collected(4)) == {"quick": [1], "slow": [4, 5, 6]}
+        assert versions_by_key(await collector.collected(4)) == {"quick": [1], "slow": [4, 5, 6]}
 
 
 async def test_positions_that_were_drawn_twice_are_told_apart_by_versions(
@@ -266,8 +268,8 @@ async def test_positions_that_were_drawn_twice_are_told_apart_by_versions(
         assert (found.remedy, found.published, found.to_publish) == (Remedy.REPUBLISH, 0, 10)
         await publish(postgres, "c")
         await published(settings, postgres)
-        told = said(await collector.collected(16))
-    assert told == {"a": [1, 2, 3, 1, 2, 3, 4, 5], "b": [1, 2, 1, 2, 3, 4], "c": [1, 2]}
+        versions = versions_by_key(await collector.collected(16))
+    assert versions == {"a": [1, 2, 3, 1, 2, 3, 4, 5], "b": [1, 2, 1, 2, 3, 4], "c": [1, 2]}
     heads = """SELECT count(*) FROM outbox.streams JOIN outbox.messages
                USING (aggregatetype, aggregateid, version, position)"""
     assert await fetch(postgres, heads) == [(3,)]
@@ -311,11 +313,11 @@ async def test_writers_at_work_are_waited_for_and_what_they_write_is_published(
     await postgres.execute(AS_RESTORED)
     async with (
         await Connection.connect(settings.libpq_url()) as writer,
-        await connect(settings) as person,
+        await connect(settings) as operator,
     ):
         await publish(writer, "k")
         with pytest.raises(Contention), translate_errors():
-            await reconcile(person, operation(), patience_seconds=0.05)
+            await reconcile(operator, operation(), patience_seconds=0.05)
         assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(0,)]
         await writer.commit()
-        assert (await reconcile(person, operation())).to_publish == 1
+        assert (await reconcile(operator, operation())).to_publish == 1

@@ -265,14 +265,14 @@ async def test_deliveries_add_up_to_what_the_topic_holds(
         (record.partition, record.offset): position
         for record, position in zip(reader.records, reader.header("position"), strict=True)
     }
-    told: dict[tuple[int, int], None] = {}
+    delivered: dict[tuple[int, int], None] = {}
     for partition, first, last, low, high, messages in await fetch(postgres, DELIVERIES):
         assert messages == last - first + 1
         offsets = [(partition, offset) for offset in range(first, last + 1)]
         assert (held[offsets[0]], held[offsets[-1]]) == (low, high)
-        assert not told.keys() & set(offsets)
-        told |= dict.fromkeys(offsets)
-    assert told.keys() == held.keys()
+        assert not delivered.keys() & set(offsets)
+        delivered |= dict.fromkeys(offsets)
+    assert delivered.keys() == held.keys()
     assert (await read_status(postgres)).published == len(held) == 50
 
 

@@ -187,8 +187,8 @@ async def test_what_a_command_does_not_need_keeps_it_from_nothing(
     """FB1: instrumentation and other programs add headers, and choose any key."""
     valid = raw(CREATE, CREATE.payload())
     assert isinstance(valid.headers, list)
-    said = [pair for pair in valid.headers if pair[0] != "ce_time"]
-    odd = valid._replace(key=b"tenant-1", headers=[*said, *MORE])
+    others = [pair for pair in valid.headers if pair[0] != "ce_time"]
+    odd = valid._replace(key=b"tenant-1", headers=[*others, *MORE])
     replies = Collector(settings)
     async with command_side(settings), running(replies):
         await send_records(settings, [odd])
@@ -230,10 +230,10 @@ async def test_a_command_that_names_no_subject_is_about_what_its_payload_says(
     """FB1: CloudEvents makes the subject optional, and Kafka the key of a record."""
     valid = raw(CREATE, CREATE.payload())
     assert isinstance(valid.headers, list)
-    said = [pair for pair in valid.headers if pair[0] != "ce_subject"]
+    others = [pair for pair in valid.headers if pair[0] != "ce_subject"]
     replies = Collector(settings)
     async with command_side(settings), running(replies):
-        await send_records(settings, [valid._replace(key=key, headers=said)])
+        await send_records(settings, [valid._replace(key=key, headers=others)])
         (answer,) = await replies.collected(1)
     assert (answer.type, answer.key) == (CatalogCommandSucceeded.type, CREATE.key())
     assert await one(postgres, CATALOGS) == 1

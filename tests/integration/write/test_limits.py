@@ -282,13 +282,13 @@ class Noted(Event):
     aggregate: ClassVar[str] = "test.note"
 
     note: Any = None
-    said: bytes | None = None
+    given: bytes | None = None
 
     def key(self) -> str:
         return "k"
 
     def payload(self) -> bytes:
-        return self.model_dump_json().encode() if self.said is None else self.said
+        return self.model_dump_json().encode() if self.given is None else self.given
 
 
 class Plain(Event):
@@ -330,7 +330,9 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-async def say(database: Database, *events: Event, cause: Envelope | None = None) -> None:
+async def publish_in_unit(
+    database: Database, *events: Event, cause: Envelope | None = None
+) -> None:
     async with database.unit_of_work("test", cause=cause) as uow:
         for event in events:
             uow.publish(event)
@@ -339,7 +341,7 @@ async def say(database: Database, *events: Event, cause: Envelope | None = None)
 
 async def test_a_unit_commits_what_is_at_a_limit(database: Database, postgres: Connection) -> None:
     for make, limit in PYTHON_LIMITS.values():
-        await say(database, Plain(note=make(limit)))
+        await publish_in_unit(database, Plain(note=make(limit)))
     assert len(await rendered(postgres)) == len(PYTHON_LIMITS)
 
 
@@ -348,7 +350,7 @@ async def test_a_unit_leaves_nothing_of_what_is_above_a_limit(
 ) -> None:
     for make, limit in PYTHON_LIMITS.values():
         with pytest.raises(MessageRejected):
-            await say(database, Plain(note="first"), Plain(note=make(limit + 1)))
+            await publish_in_unit(database, Plain(note="first"), Plain(note=make(limit + 1)))
     assert await rendered(postgres) == []
 
 
@@ -357,7 +359,7 @@ async def test_a_unit_leaves_nothing_of_what_no_reader_takes(
 ) -> None:
     for event in BROKEN:
         with pytest.raises(MessageRejected):
-            await say(database, Plain(note="first"), event)
+            await publish_in_unit(database, Plain(note="first"), event)
     assert await rendered(postgres) == []
 
 
@@ -368,20 +370,20 @@ BROKEN: list[Event] = [
     Plain(note=float("nan")),
     Plain(note={"a": [float("-inf")]}),
     Plain(note=10**5_000),
-    Noted(said=b""),
-    Noted(said=b"not json"),
-    Noted(said=b'{"a": 1, "a": 2}'),
-    Noted(said=b'{"a": 1e400}'),
-    Noted(said=b'{"a": NaN}'),
-    Noted(said=b"\xff"),
-    Noted(said=b'"\\ud800"'),
+    Noted(given=b""),
+    Noted(given=b"not json"),
+    Noted(given=b'{"a": 1, "a": 2}'),
+    Noted(given=b'{"a": 1e400}'),
+    Noted(given=b'{"a": NaN}'),
+    Noted(given=b"\xff"),
+    Noted(given=b'"\\ud800"'),
 ]
 
 
 async def test_what_only_looks_broken_commits(database: Database, postgres: Connection) -> None:
     notes = ["\\u0000", "NaN", "Infinity", {"": None}, 2.5, "\u2028", 10**400, "[" * 70]
     for note in notes:
-        await say(database, Plain(note=note))
+        await publish_in_unit(database, Plain(note=note))
     found = [json.loads(envelope.payload or b"") for envelope in await rendered(postgres)]
     assert found == [{"note": note} for note in notes]
 
@@ -399,7 +401,7 @@ async def test_a_class_whose_names_no_reader_takes_publishes_nothing(
     for name, value in NAMES:
         cls = type("Named", (Plain,), {name: value, "__annotations__": {name: ClassVar[str]}})
         with pytest.raises(MessageRejected, match=f"envelope: {name}: "):
-            await say(database, cls(note=1))
+            await publish_in_unit(database, cls(note=1))
     assert await rendered(postgres) == []
 
 
@@ -409,5 +411,5 @@ async def test_a_cause_that_no_reader_takes_is_no_cause(
     for text in ("a\nb", "x" * 1_025):
         cause = Envelope("1", "/test", "t", "k", b"{}", correlation_id=text)
         with pytest.raises(MessageRejected, match="envelope: correlationid: "):
-            await say(database, Plain(note=1), cause=cause)
+            await publish_in_unit(database, Plain(note=1), cause=cause)
     assert await rendered(postgres) == []

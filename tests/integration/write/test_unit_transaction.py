@@ -68,7 +68,7 @@ def cause(request: pytest.FixtureRequest) -> Envelope | None:
     return found
 
 
-async def kept(connection: Connection) -> tuple[list[str], list[str]]:
+async def read_orders(connection: Connection) -> tuple[list[str], list[str]]:
     """Return the orders that have a row, and those that have an event."""
     rows = await connection.execute("SELECT id FROM orders ORDER BY 1")
     events = await connection.execute("SELECT aggregateid FROM outbox.messages ORDER BY 1")
@@ -100,7 +100,7 @@ async def test_what_was_added_to_a_session_is_kept_with_its_event(
         session.add(Order(id="o"))
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
 
 
 async def test_what_was_changed_and_deleted_in_a_session_is_kept_with_its_event(
@@ -129,7 +129,7 @@ async def test_a_row_that_breaks_a_rule_takes_its_event_along(
             session.add(Order(id="o"))
             uow.publish(Placed(order_id="o"))
             await uow.commit()
-    assert await kept(postgres) == (["o"], [])
+    assert await read_orders(postgres) == (["o"], [])
 
 
 async def test_a_session_of_another_connection_is_left_alone(
@@ -142,7 +142,7 @@ async def test_a_session_of_another_connection_is_left_alone(
         session.add(Order(id="o"))
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
     assert len(other.new) == 1
 
 
@@ -159,7 +159,7 @@ async def test_after_a_commit_of_the_session_an_exception_leaves_nothing(
             uow.publish(Placed(order_id="o"))
             await session.commit()
             raise UndoneError
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
     assert await receipts(postgres) == 0
 
 
@@ -173,7 +173,7 @@ async def test_a_commit_of_the_session_writes_and_the_unit_keeps(
         await session.commit()
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
 
 
 async def test_a_rollback_of_the_session_ends_the_unit(
@@ -187,7 +187,7 @@ async def test_a_rollback_of_the_session_ends_the_unit(
             await session.flush()
             await session.rollback()
             await uow.commit()
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
 async def test_a_savepoint_that_is_open_at_the_commit_is_refused(
@@ -199,7 +199,7 @@ async def test_a_savepoint_that_is_open_at_the_commit_is_refused(
             await insert(uow)
             uow.publish(Placed(order_id="o"))
             await uow.commit()
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
 async def test_a_commit_inside_a_savepoint_is_refused(
@@ -210,7 +210,7 @@ async def test_a_commit_inside_a_savepoint_is_refused(
             await insert(uow)
             uow.publish(Placed(order_id="o"))
             await uow.commit()
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
 # Each way to end it.
@@ -299,7 +299,7 @@ async def left_by(
                 uow.publish(Placed(order_id="o"))
                 await end(uow)
                 await then(uow)
-        found = (*await kept(postgres), await receipts(postgres))
+        found = (*await read_orders(postgres), await receipts(postgres))
         if found != ([], [], 0):
             left[name] = found
             await postgres.execute("TRUNCATE orders, outbox.messages, outbox.receipts")
@@ -343,7 +343,7 @@ async def test_a_refused_end_that_is_swallowed_ends_the_unit_or_nothing(
                 with suppress(NotItsTransaction):
                     await end(uow)
                 await uow.commit()
-        rows, events = await kept(postgres)
+        rows, events = await read_orders(postgres)
         assert rows == events
         await postgres.execute("TRUNCATE orders, outbox.messages, outbox.streams")
 
@@ -358,7 +358,7 @@ async def test_an_end_by_another_class_of_cursor_is_noticed_before_an_event_is_w
                 await cursor.execute("SELECT 1; COMMIT")
             await uow.connection.execute(text("SELECT 1"))
             uow.publish(Placed(order_id="o"))
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
 async def test_the_connection_of_a_unit_that_was_ended_serves_the_next(
@@ -374,7 +374,7 @@ async def test_the_connection_of_a_unit_that_was_ended_serves_the_next(
         await insert(uow)
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
 
 
 @pytest.mark.parametrize("statement", ["ROLLBACK TO s", "rollback work to savepoint s"])
@@ -388,4 +388,4 @@ async def test_a_savepoint_by_hand_is_no_end(
         await uow.connection.execute(text(statement))
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
