@@ -104,19 +104,14 @@ class Session(psycopg.AsyncConnection[Any]):
     def set_in_each_transaction(self, settings: Mapping[str, str]) -> None:
         """From now on let each transaction begin with these settings."""
         levels = (LEVEL,) if self.isolation_level is None else ()
-        local = (
-            f"SET LOCAL {name} = {_write_literal(name, value)}" for name, value in settings.items()
-        )
+        local = (f"SET LOCAL {name} = {_quote(name, value)}" for name, value in settings.items())
         self.each_begin = (*levels, *(statement.encode() for statement in local))
         self.cursor_factory = ExplicitTransactionCursor
         self.turn = Lock()
 
 
 class ExplicitTransactionCursor(AsyncCursor[Any]):
-    """A cursor that wraps each statement in autocommit into an explicit transaction.
-
-    It does so only where the session's settings are set at the beginning of each transaction.
-    """
+    """A cursor that gives each statement in autocommit a BEGIN, where settings go with that."""
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         session = self._conn
@@ -163,10 +158,7 @@ async def _connect_own(
 async def connect_service(
     settings: Settings, consumer: str, kind: type[Session] = Session
 ) -> Connection:
-    """Open a connection of a service's pool.
-
-    The address, or PGAPPNAME, may give it another name than `aftercommit {consumer}`.
-    """
+    """Open a connection of a service's pool, named by the address, PGAPPNAME or `consumer`."""
     address = settings.postgres_address()
     named = address.values.get("application_name") or os.environ.get("PGAPPNAME")
     return await open_session(
@@ -195,12 +187,9 @@ async def open_session(
     """
     server_name = _normalize_name(name)
     address.keep_secrets()
-    options_of_libpq = {
-        "client_encoding": FIXED["client_encoding"],
-        "connect_timeout": connect_timeout,
-    }
+    common = {"client_encoding": FIXED["client_encoding"], "connect_timeout": connect_timeout}
     try:
-        session = await _open_with(kind, address, server_name, fixed, options_of_libpq, options)
+        session = await _open_with(kind, address, server_name, fixed, common, options)
     except psycopg.Error as error:
         raise _describe(error) from None
     if session.each_begin:
@@ -217,7 +206,7 @@ async def _open_with(
     address: PostgresAddress,
     name: str,
     fixed: Mapping[str, str],
-    options_of_libpq: Mapping[str, Any],
+    common: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Session:
     """Connect with all settings in the first packet, or without where a pooler refuses them."""
@@ -229,13 +218,13 @@ async def _open_with(
     last["application_name"] = name
     switches = f"{_write_switches(first)} {given} {_write_switches(last)}"
     # With an empty name nothing is sent outside of the options, not even PGAPPNAME.
-    whole = address.conninfo(**options_of_libpq, options=switches, application_name="")
+    whole = address.conninfo(**common, options=switches, application_name="")
     try:
         return await kind.connect(whole, **options)
     except psycopg.OperationalError as error:
         if not any(refusal in str(error) for refusal in REFUSALS):
             raise
-    bare = address.conninfo(**options_of_libpq, options=given, application_name=name)
+    bare = address.conninfo(**common, options=given, application_name=name)
     session = await kind.connect(bare, **options)
     session.set_in_each_transaction(fixed)
     return session
@@ -261,10 +250,7 @@ async def _set_again(session: Session, differing: list[str], fixed: Mapping[str,
 
 
 def _find_differing(session: Session, fixed: Mapping[str, str]) -> list[str]:
-    """Return the settings whose reported value is another one.
-
-    Those that a server does not report were sent together with the name, so they hold.
-    """
+    """Return the settings that are reported differently; the others came with the name."""
     return [name for name in REPORTED if _read_reported(session, name) not in (None, fixed[name])]
 
 
@@ -284,7 +270,7 @@ def _write_switches(settings: Mapping[str, str]) -> str:
     )
 
 
-def _write_literal(name: str, value: str) -> str:
+def _quote(name: str, value: str) -> str:
     """Write a value for SET; a search path is a list of names, so it gets no quotes."""
     return value if name == "search_path" else "'" + value.replace("'", "''") + "'"
 
