@@ -87,6 +87,7 @@ class DatabaseIdentity:
 
     @property
     def recorded(self) -> bool:
+        """Whether any relay has recorded an identity here."""
         return self.known_system_identifier is not None
 
     @property

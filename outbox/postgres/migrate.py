@@ -69,6 +69,7 @@ def read_migrations(component: str, folder: Path) -> list[Migration]:
 
 
 def outbox_migrations() -> list[Migration]:
+    """Return the migrations of the outbox itself, without those of services."""
     return read_migrations("outbox", Path(outbox.__file__).parent / "migrations")
 
 
