@@ -81,9 +81,9 @@ async def _fetch(settings: Settings, keep: int) -> tuple[float, list[Row]]:
     async with await connect(settings) as connection:
         reader = CutReader(connection, settings.page_messages, settings.page_bytes)
         await reader.prepare()
-        cut = Cut(CURSOR, await reader.snapshot())
+        cut = Cut(CURSOR, await reader.read_snapshot())
         started = perf_counter()
-        async for page in reader.pages(cut):
+        async for page in reader.read_pages(cut):
             count += len(page)
             kept += islice(page, keep - len(kept))
     return count / (perf_counter() - started), kept
@@ -95,7 +95,7 @@ async def _send(settings: Settings, rows: list[Row]) -> tuple[float, float]:
     pages = [
         rows[n : n + settings.page_messages] for n in range(0, len(rows), settings.page_messages)
     ]
-    rendered = [list(map(Renderer(term=1).record, page)) for page in pages]
+    rendered = [list(map(Renderer(term=1).render, page)) for page in pages]
     async with Publisher(settings.kafka_url, 60.0) as publisher:
         began = perf_counter()
         for page in ROUNDS * rendered:

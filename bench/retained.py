@@ -63,12 +63,12 @@ async def _time_polls(settings: Settings) -> float:
     async with await connect(settings) as connection, await connect(settings) as writer:
         reader = CutReader(connection, settings.page_messages, settings.page_bytes)
         await reader.prepare()
-        cursor = await reader.snapshot()
+        cursor = await reader.read_snapshot()
         for _ in range(POLLS):
             await writer.execute(PUBLISH)
             started = perf_counter()
-            upto = await reader.snapshot()
-            rows = await reader.small(Cut(cursor, upto))
+            upto = await reader.read_snapshot()
+            rows = await reader.read_small_cut(Cut(cursor, upto))
             seconds.append(perf_counter() - started)
             assert rows is not None  # noqa: S101 - a poll that found nothing is not what we time
             assert len(rows) == 1  # noqa: S101 - one message is what we time

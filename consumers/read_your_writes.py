@@ -21,7 +21,7 @@ from consumers.settings import Settings
 from outbox.errors import OutboxError
 from outbox.kafka import count_unread
 from outbox.runtime.poll_interval import PollInterval
-from outbox.streams.heads import heads_of
+from outbox.streams.heads import read_heads_of
 from outbox.write.database import Database
 from outbox.write.unit_of_work import driver_connection
 from services.prefer_wait import Pending, Why
@@ -196,7 +196,7 @@ class WaitedStores:
 
     async def _read_heads(self, streams: Sequence[StreamKey]) -> dict[StreamKey, int]:
         async with self._database.read() as connection:
-            heads = await heads_of(await driver_connection(connection), streams)
+            heads = await read_heads_of(await driver_connection(connection), streams)
         return {stream: head.version for stream, head in heads.items()}
 
     async def _read_obstacles(

@@ -1,4 +1,4 @@
-"""`python -m outbox …`: migrate, topics and relay; what shows, and what repairs."""
+"""`python -m outbox …`: migrations, topics and the relay; commands that show and that repair."""
 
 import typer
 

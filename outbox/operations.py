@@ -1,4 +1,7 @@
-"""Operations: what a person did to repair something, and why, in the transaction that does it."""
+"""Operations: the record of what an operator did to repair something, and why.
+
+It is written in the same transaction as the repair itself.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +20,11 @@ MAX_REASON_CHARACTERS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`action` is the command's name (`parked release`); `subject` is what it was done to."""
+    """One repair by an operator.
+
+    `action` is the command's name (`parked release`), `subject` is what it was done to, `reason` is
+    the operator's own text, and `details` is JSON that the command adds.
+    """
 
     operator: str
     action: str
@@ -26,17 +33,20 @@ class Operation:
     details: dict[str, Any] = field(default_factory=dict)
 
     async def record(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Insert it; MessageRejected where the reason is empty or too long."""
+        """Insert it in the open transaction; raise MessageRejected for an empty or long reason."""
         self.require_reason()
-        await connection.execute(RECORD, self._parameters())
+        await connection.execute(RECORD, self._build_parameters())
 
     def require_reason(self) -> None:
-        """The same, before anything is done at all."""
+        """Raise MessageRejected unless the reason has 1 to MAX_REASON_CHARACTERS characters.
+
+        A command calls it before it does anything.
+        """
         if not 1 <= len(self.reason.strip()) <= MAX_REASON_CHARACTERS:
             rule = f"1 to {MAX_REASON_CHARACTERS} characters that say why"
             raise build_rejection("operation", "reason", rule)
 
-    def _parameters(self) -> dict[str, Any]:
+    def _build_parameters(self) -> dict[str, Any]:
         return {
             "operator": self.operator,
             "action": self.action,

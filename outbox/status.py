@@ -1,4 +1,4 @@
-"""Status: where the crossing stands, for a person or a monitor."""
+"""Status: how far publishing is and what waits, for an operator or a monitor."""
 
 from datetime import datetime
 from typing import Any
@@ -9,9 +9,11 @@ from pydantic import BaseModel
 
 from outbox.cursor.cut import Cut, Snapshot
 from outbox.cursor.database_identity import read_identity
+from outbox.cursor.relay_row import require_relay_row
 
-# What the cursor does not show and the present does; inside a large cut, only what follows the
-# last acknowledged position counts. Running transactions are probed one by one, as in a cut.
+# Pending is what the present snapshot shows and the cursor does not. Inside a large cut, only what
+# follows the last acknowledged position counts. There is one index probe for each transaction that
+# was running at the cursor.
 PENDING = """
     SELECT count(*) AS messages, min(created_at) AS oldest
     FROM outbox.messages
@@ -38,10 +40,11 @@ COUNTS = """
 
 
 class Status(BaseModel):
-    """A consistent reading: all figures are of one snapshot. Durations are in seconds.
+    """The state of the outbox; all figures are of one snapshot, and durations are in seconds.
 
-    `parked_keys` and `dead_letters` are those of consumers; `unpublished_keys` are parked by the
-    relay, with `unpublished_messages` of them. `halted` is why a relay would publish nothing here.
+    `parked_keys` and `dead_letters` are those of consumers. `unpublished_keys` counts the keys that
+    the relay has parked, and `unpublished_messages` counts their messages. `halted` says why a
+    relay would publish nothing here, and is None where it would publish.
     """
 
     pending: int
@@ -60,18 +63,23 @@ class Status(BaseModel):
 
 
 async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
+    """Read the status in one read-only transaction.
+
+    It counts the pending messages and the stream heads, so it takes longer the more there are. It
+    raises LookupError where outbox.relay has lost its row.
+    """
     async with (
         connection.transaction(),
         connection.cursor(row_factory=dict_row) as cursor,
     ):
         await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        relay = await _one(cursor, RELAY, {})
-        pending = await _one(cursor, PENDING, pending_parameters(relay))
-        counts = await _one(cursor, COUNTS, {})
+        relay = await _fetch_one(cursor, RELAY, {})
+        pending = await _fetch_one(cursor, PENDING, build_pending_parameters(relay))
+        counts = await _fetch_one(cursor, COUNTS, {})
         identity = await read_identity(connection)
     return Status(
         pending=pending["messages"],
-        oldest_pending_age_seconds=_age(pending["oldest"], counts["now"]),
+        oldest_pending_age_seconds=_measure_age(pending["oldest"], counts["now"]),
         published=relay["published"],
         streams=counts["streams"],
         live_streams=counts["live_streams"],
@@ -82,21 +90,19 @@ async def read_status(connection: psycopg.AsyncConnection[Any]) -> Status:
         relay_leading=relay["leading"],
         relay_owner=relay["owner"],
         relay_term=relay["term"],
-        halted=identity.halted(),
+        halted=identity.explain_halt(),
     )
 
 
-async def _one(
+async def _fetch_one(
     cursor: psycopg.AsyncCursor[dict[str, Any]], statement: str, parameters: dict[str, Any]
 ) -> dict[str, Any]:
     await cursor.execute(statement.encode(), parameters)
-    row = await cursor.fetchone()
-    if row is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    return row
+    return require_relay_row(await cursor.fetchone())
 
 
-def pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:
+def build_pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of PENDING, from the row that RELAY selects."""
     cut = Cut(Snapshot.parse(relay["cursor"]), Snapshot.parse(relay["upto"] or relay["cursor"]))
     return {
         "xmax": str(cut.cursor.xmax),
@@ -106,5 +112,5 @@ def pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _age(oldest: datetime | None, now: datetime) -> float:
+def _measure_age(oldest: datetime | None, now: datetime) -> float:
     return (now - oldest).total_seconds() if oldest else 0.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from qdrant_client import AsyncQdrantClient
 
-from outbox.postgres.migrate import Migration, outbox_migrations, read
+from outbox.postgres.migrate import Migration, outbox_migrations, read_migrations
 from outbox.write.database import Database
 from schemas.catalog import CatalogCommandRejected
 from services.catalog.embedder import MODELS, WordLlamaEmbedder
@@ -22,7 +22,9 @@ Connect = Callable[[], AsyncQdrantClient]
 
 def all_migrations() -> list[Migration]:
     """The outbox's first, then each service's."""
-    return outbox_migrations() + read("catalog", Path(__file__).parent / "catalog" / "migrations")
+    return outbox_migrations() + read_migrations(
+        "catalog", Path(__file__).parent / "catalog" / "migrations"
+    )
 
 
 def qdrant(settings: Settings) -> AsyncQdrantClient:

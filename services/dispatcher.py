@@ -63,7 +63,9 @@ class Dispatcher:
             raise build_rejection("unknown-type", "type", "must be a command of this service")
         if message.key() != cause.key:
             raise build_rejection("envelope", "subject", "must be the key of the command")
-        reply = await self.database.retrying(lambda: handler(self.context, message, cause))
+        reply = await self.database.retry_on_contention(
+            lambda: handler(self.context, message, cause)
+        )
         failpoint(Failpoint.REPLY_READY)
         return _document(reply)
 
@@ -77,7 +79,7 @@ class Dispatcher:
         )
         log.info("command rejected", command=envelope.id, reason=refusal.reason)
         try:
-            await self.database.retrying(lambda: self._record(envelope, refusal, reply))
+            await self.database.retry_on_contention(lambda: self._record(envelope, refusal, reply))
         except AlreadyHandled as again:
             return again.reply or {}
         except MessageRejected as reused:  # the id belongs to a command that was in order

@@ -105,9 +105,9 @@ def _describe_pair(pair: Pair) -> dict[str, Any]:
         "aggregate": pair.stream.aggregate,
         "key": pair.stream.key,
         "version": pair.head.version if pair.head else None,
-        "shown_version": pair.shown.version if pair.shown else None,
+        "shown_version": pair.stored.version if pair.stored else None,
         "digest": _describe_content(pair.head),
-        "shown_digest": _describe_content(pair.shown),
+        "shown_digest": _describe_content(pair.stored),
     }
 
 

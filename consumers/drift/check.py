@@ -42,7 +42,7 @@ from consumers.projections.projection import ForeignEntry, Projection
 from outbox.errors import Halted, translate_errors
 from outbox.runtime.rate_limit import RateLimit
 from outbox.streams.difference import Difference, DifferenceKind, Pair, merge
-from outbox.streams.heads import count_heads, heads_in_order
+from outbox.streams.heads import count_heads, read_heads_in_order
 
 PROGRESS_KEYS = 1_000
 
@@ -190,7 +190,7 @@ async def _compare(
     heads = 0
     try:
         async for pair in merge(
-            heads_in_order(connection, projection.aggregates), read_entries(stored)
+            read_heads_in_order(connection, projection.aggregates), read_entries(stored)
         ):
             heads += pair.head is not None
             if pair.kind is not None:

@@ -22,7 +22,7 @@ import psycopg
 from consumers.drift.sorted_spool import SortedSpool, paginate, read_pairs, row_of_pair
 from consumers.projections.projection import Projection
 from outbox.streams.difference import DifferenceKind, Pair
-from outbox.streams.heads import StreamKey, heads_of
+from outbox.streams.heads import StreamKey, read_heads_of
 
 PAGE_KEYS = 1_000
 WAITS_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -44,7 +44,7 @@ async def read_pairs_now(
 ) -> dict[StreamKey, Pair]:
     """What both sides hold of these keys now; the store is read first."""
     stored = await projection.versions(streams)
-    heads = await heads_of(connection, streams)
+    heads = await read_heads_of(connection, streams)
     return {stream: Pair(heads.get(stream), stored.get(stream)) for stream in streams}
 
 
@@ -59,7 +59,7 @@ def judge_candidate(first: Pair, now: Pair) -> Verdict:
     if now.kind in (DifferenceKind.ORPHANED, DifferenceKind.DIFFERENT):
         return Verdict.CERTAIN
     missed = first.head or now.head
-    if now.shown and missed and now.shown.version >= missed.version:
+    if now.stored and missed and now.stored.version >= missed.version:
         return Verdict.SETTLED
     return Verdict.UNDER_WAY
 
@@ -104,7 +104,7 @@ class Recheck:
     def _judge(self, first: Pair, now: Pair, waiting: SortedSpool, *, patient: bool) -> None:
         verdict = judge_candidate(first, now)
         if verdict is Verdict.UNDER_WAY and patient:
-            waiting.add(row_of_pair(Pair(first.head or now.head, now.shown)))
+            waiting.add(row_of_pair(Pair(first.head or now.head, now.stored)))
         elif verdict is not Verdict.SETTLED and now.kind is not None:
             self.counts[now.kind] += 1
             self._differing.add(row_of_pair(now))

@@ -139,7 +139,7 @@ async def repair(
 
 async def _require_same_history(connection: Connection) -> None:
     """Raise Halted after a restore: the heads are behind the stores then, which are right."""
-    if why := (await read_identity(connection)).halted():
+    if why := (await read_identity(connection)).explain_halt():
         raise Halted(why)
 
 
@@ -217,5 +217,5 @@ def _list_unaccounted(pairs: Sequence[Pair], changes: Container[StreamKey]) -> I
     """
     for pair in pairs:
         replaceable = pair.kind is DifferenceKind.DIFFERENT and pair.stream in changes
-        if pair.shown is not None and (replaceable or pair.kind is DifferenceKind.ORPHANED):
-            yield pair.shown
+        if pair.stored is not None and (replaceable or pair.kind is DifferenceKind.ORPHANED):
+            yield pair.stored

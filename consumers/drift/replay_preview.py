@@ -15,7 +15,7 @@ import psycopg
 from consumers.drift.sorted_spool import paginate
 from consumers.projections.projection import Entry, Projection, StreamKey
 from outbox.streams.difference import Difference, compare
-from outbox.streams.heads import heads_of
+from outbox.streams.heads import read_heads_of
 
 KEYS_AT_ONCE = 500
 SHOWN_KEYS = 100
@@ -75,7 +75,7 @@ async def find_difference(
     own = sorted(stream for stream in selected if stream.aggregate in projection.aggregates)
     for page in paginate(own, KEYS_AT_ONCE):
         stored = await projection.versions(page)  # first, so that it cannot be ahead of the heads
-        heads = await heads_of(connection, page)
+        heads = await read_heads_of(connection, page)
         found.add(list(heads.values()), stored, selected)
     return found
 

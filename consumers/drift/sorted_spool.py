@@ -153,7 +153,7 @@ def _escape_surrogates(text: str) -> str:
 
 def row_of_pair(pair: Pair) -> Row:
     """Both sides of a key as one row."""
-    return (*pair.stream, *_side(pair.head), *_side(pair.shown))
+    return (*pair.stream, *_side(pair.head), *_side(pair.stored))
 
 
 def read_pairs(spool: Iterable[Row]) -> Iterator[Pair]:

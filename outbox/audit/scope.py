@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 
 from outbox.cursor.cut import HIGHEST
 from outbox.cursor.database_identity import read_identity
+from outbox.cursor.relay_row import require_relay_row
 from outbox.errors import Halted, build_rejection
 from outbox.kafka import Partition
 from outbox.kafka.reader import OffsetRange
@@ -170,15 +171,13 @@ async def read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> 
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         identity = await read_identity(connection)
         if identity.foreign_ids:
-            raise Halted(str(identity.halted()))
+            raise Halted(str(identity.explain_halt()))
         return await _read_scope(connection, asked)
 
 
 async def _read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> AuditScope:
     async with connection.cursor(row_factory=dict_row) as cursor:
-        relay = await (await cursor.execute(RELAY)).fetchone()
-    if relay is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
+        relay = require_relay_row(await (await cursor.execute(RELAY)).fetchone())
     lowest, highest = await _read_bounds(connection, asked, relay)
     values = {"lowest": lowest, "highest": highest, "topics": asked.topics and list(asked.topics)}
     topics = await (await connection.execute(TOPICS, values)).fetchall()

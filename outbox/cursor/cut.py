@@ -1,10 +1,10 @@
 """Cut: what became visible between two snapshots of PostgreSQL.
 
-A number cannot be a cursor: a lower position may commit after a higher one. A snapshot can. Rows
-of the cut are those whose transaction the older snapshot (the cursor) did not show and the newer
-one (upto) shows. A snapshot is consistent, so if a key's v2 is in it then so is v1; and within one
-cut, position order is the order in which the key's head was locked. Transactions that are still
-open cost one index probe each and delay nobody.
+A position cannot be the cursor, because a lower position may commit after a higher one. A snapshot
+can. The rows of a cut are those whose transaction the older snapshot (the cursor) did not show and
+the newer one (upto) shows. A snapshot is consistent, so if it shows version 2 of a key then it also
+shows version 1. Within one cut, the order of positions is the order in which the key's head was
+locked. Transactions that are still open cost one index probe each and delay nobody.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from psycopg.generators import fetch_many
 from psycopg.pq import ExecStatus
 from psycopg.types.string import ByteaBinaryLoader
 
-from outbox.postgres.pipeline import Request, Statement, at_once, is_readable
+from outbox.postgres.pipeline import Request, Statement, execute_at_once, is_readable
 from outbox.runtime.cancellation import wait_until_ended
 
 PATIENCE_SECONDS = 1.0
-HIGHEST = 2**63 - 1  # what a position, or any other bigint, can be at most
+HIGHEST = 2**63 - 1  # the largest position, and the largest bigint
 QUICK_MILLISECONDS = 1
 
 
 class Row(NamedTuple):
-    """A message as the relay handles it: text as the bytes that PostgreSQL sent."""
+    """A message as the relay handles it; texts are the bytes that PostgreSQL sent."""
 
     position: int
     topic: bytes
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """pg_snapshot in parts: all before `xmax` is decided, except the `running` ones."""
+    """A pg_snapshot in parts: every transaction before `xmax` has ended, except `running`."""
 
     text: str
     xmax: int
@@ -50,17 +50,18 @@ class Snapshot:
 
     @classmethod
     def parse(cls, text: str) -> Self:
+        """Read the text of a pg_snapshot; raise ValueError where it is none."""
         _, xmax, running = text.split(":")
         return cls(text, int(xmax), tuple(int(xid) for xid in running.split(",") if xid))
 
-    def same(self, other: "Snapshot") -> bool:
-        """No transaction has begun or ended in between: there can be nothing new."""
+    def is_same_as(self, other: "Snapshot") -> bool:
+        """Return whether no transaction has begun or ended in between, so nothing can be new."""
         return (self.xmax, self.running) == (other.xmax, other.running)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Everything that `upto` shows and `cursor` did not, from behind position `after`."""
+    """All rows that `upto` shows and `cursor` does not, with a position above `after`."""
 
     cursor: Snapshot
     upto: Snapshot
@@ -69,19 +70,20 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How large a cut is, and where it starts."""
+    """How many messages a cut has, and the lowest position in it (None where it is empty)."""
 
     messages: int
     first_position: int | None
 
 
-# What a row becomes, wherever COLUMNS stands below.
+# The fields of Row, in order. The statements below have the word COLUMNS in their place.
 COLUMNS = """position, topic, aggregateid, aggregatetype, id::text, type, version, payload,
     headers::text,
     to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
-# The candidates of a cut in two disjoint index ranges (a running one is always below xmax), then
-# what `upto` shows of them. transaction_id is the top-level one, as snapshots are.
+# The candidates of a cut are in two disjoint index ranges, since a running transaction is always
+# below xmax. Of these, the cut has what `upto` shows. transaction_id is the id of the top-level
+# transaction, which is also what a snapshot is made of.
 _CANDIDATES = """
     SELECT * FROM outbox.messages
     WHERE transaction_id >= %(xmax)b::xid8
@@ -92,8 +94,8 @@ _CANDIDATES = """
       AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
 """
 
-# A page ends at the row that fills it. The length of a large payload is known without reading it,
-# and the window, a running sum, takes the rows in the order in which they come.
+# A page ends with the row that makes it full. PostgreSQL knows the length of a large payload
+# without reading it. The window is a running sum over the rows in the order in which they come.
 _BOUNDED = """
     SELECT COLUMNS FROM (
         SELECT *, sum(octet_length(coalesce(payload, ''))) OVER (ROWS UNBOUNDED PRECEDING) AS bytes
@@ -102,8 +104,8 @@ _BOUNDED = """
     WHERE bytes - octet_length(coalesce(payload, '')) < %(page_bytes)b::bigint
 """.replace("COLUMNS", COLUMNS)
 
-# Unordered on purpose: a small cut is sorted here in no time, and a large one must not be sorted
-# whole for its first page.
+# This is unordered on purpose: sorting a small cut in Python takes next to no time, and a large one
+# must not be sorted whole just for its first page.
 SMALL = Statement.of(_BOUNDED.replace("(ROWS)", f"({_CANDIDATES} LIMIT %(limit)b::bigint)"))
 
 MEASURE = "SELECT count(*), min(position) FROM (CANDIDATES) AS cut".replace(
@@ -126,9 +128,10 @@ PAGE = Statement.of(
 
 NOW = b"SELECT pg_current_snapshot()"
 
-# Statistics of a table that fills in seconds are always stale; the relay's three statements have
-# one right plan each, so the planner is given no other choice. Nor is it asked twice: over retained
-# rows it takes a plan for the values at hand for cheaper, and planning costs more than the poll.
+# The statistics of a table that fills in seconds are always stale. Each of the relay's three
+# statements has one right plan, so the planner gets no other choice. It also plans only once: over
+# retained rows it would estimate that a plan for the values at hand is cheaper, and planning costs
+# more than the poll itself.
 PLANS = (
     "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off; SET jit = off; "
     "SET plan_cache_mode = force_generic_plan"
@@ -138,7 +141,8 @@ PLANS = (
 class CutReader:
     """Reads cuts over one connection in autocommit, a page at a time.
 
-    A page has at most `page_messages` rows and, but for its last row, less than `page_bytes`.
+    A page has at most `page_messages` rows. Without its last row it has less than `page_bytes` of
+    payload.
     """
 
     def __init__(
@@ -148,20 +152,21 @@ class CutReader:
         self.resize(page_messages, page_bytes)
 
     def resize(self, page_messages: int, page_bytes: int) -> None:
-        """For the pages that are read from now on."""
+        """Set the size of the pages that are read from now on."""
         self._limit = page_messages
         self._bytes = page_bytes
 
     async def prepare(self) -> None:
-        """Choose plans, and take text as bytes: what goes to Kafka need not become str first."""
+        """Fix the plans, and read text as bytes: what goes to Kafka need not become str first."""
         self._connection.adapters.register_loader("text", ByteaBinaryLoader)
         await self._connection.execute(PLANS)
 
-    async def snapshot(self) -> Snapshot:
-        """Asked twenty times a second at rest, where little else but its cost is left.
+    async def read_snapshot(self) -> Snapshot:
+        """Return the present snapshot of PostgreSQL.
 
-        A quick answer is waited for here and now: it takes less time than to be told of it by the
-        event loop, which has nothing else to do meanwhile.
+        A relay at rest calls this twenty times a second, and hardly does anything else. So it waits
+        up to a millisecond for the answer without the event loop, which takes longer to report the
+        answer than the answer takes to arrive, and has nothing else to do meanwhile.
         """
         connection = self._connection.pgconn
         async with self._connection.lock:
@@ -175,41 +180,47 @@ class CutReader:
         return Snapshot.parse((result.get_value(0, 0) or b"").decode())
 
     async def measure(self, cut: Cut) -> Extent:
-        cursor = await self._connection.execute(MEASURE, _parameters(cut), prepare=True)
+        """Count the messages of a cut and find its lowest position; this reads all of them."""
+        cursor = await self._connection.execute(MEASURE, _build_parameters(cut), prepare=True)
         row = await cursor.fetchone()
         return Extent(*row) if row else Extent(0, None)
 
-    async def small(self, cut: Cut) -> list[Row] | None:
-        """The whole cut in order, or None when it is larger than a page."""
-        rows = await self._fetch(SMALL, _parameters(cut) | {"limit": self._limit + 1})
-        if len(rows) > self._limit or _size(rows) >= self._bytes:
+    async def read_small_cut(self, cut: Cut) -> list[Row] | None:
+        """Return the whole cut in order, or None where it is larger than a page."""
+        rows = await self._fetch(SMALL, _build_parameters(cut) | {"limit": self._limit + 1})
+        if len(rows) > self._limit or _count_bytes(rows) >= self._bytes:
             return None
         rows.sort()
         return rows
 
-    async def pages(self, cut: Cut) -> AsyncGenerator[list[Row], None]:
-        """The rows of a cut of any size, in order; PostgreSQL makes the next page meanwhile."""
-        fetching = asyncio.create_task(self._page(cut, cut.after))
+    async def read_pages(self, cut: Cut) -> AsyncGenerator[list[Row], None]:
+        """Yield the pages of a cut of any size, in order of position.
+
+        PostgreSQL already prepares the next page while the caller works on one. Close the generator
+        before you use the connection for anything else.
+        """
+        fetching = asyncio.create_task(self._fetch_page(cut, cut.after))
         try:
             while rows := await fetching:
-                fetching = asyncio.create_task(self._page(cut, rows[-1].position))
-                await asyncio.sleep(0)  # it is asked for now, not after what the caller does first
+                fetching = asyncio.create_task(self._fetch_page(cut, rows[-1].position))
+                await asyncio.sleep(0)  # lets the request for the next page go out now
                 yield rows
         finally:
-            await wait_until_ended(
-                fetching, PATIENCE_SECONDS
-            )  # nothing else may use the connection before
+            # Nothing else may use the connection before this has ended.
+            await wait_until_ended(fetching, PATIENCE_SECONDS)
 
-    async def _page(self, cut: Cut, after: int) -> list[Row]:
-        return await self._fetch(PAGE, _parameters(cut) | {"after": after, "limit": self._limit})
+    async def _fetch_page(self, cut: Cut, after: int) -> list[Row]:
+        return await self._fetch(
+            PAGE, _build_parameters(cut) | {"after": after, "limit": self._limit}
+        )
 
     async def _fetch(self, statement: Statement, parameters: dict[str, Any]) -> list[Row]:
         request = Request(statement, parameters | {"page_bytes": self._bytes})
-        (rows,) = await at_once(self._connection, [request])
+        (rows,) = await execute_at_once(self._connection, [request])
         return [Row._make(row) for row in rows]
 
 
-def _parameters(cut: Cut) -> dict[str, Any]:
+def _build_parameters(cut: Cut) -> dict[str, Any]:
     return {
         "xmax": str(cut.cursor.xmax),
         "running": [str(xid) for xid in cut.cursor.running],
@@ -217,5 +228,5 @@ def _parameters(cut: Cut) -> dict[str, Any]:
     }
 
 
-def _size(rows: list[Row]) -> int:
+def _count_bytes(rows: list[Row]) -> int:
     return sum(len(row.payload or b"") for row in rows)

@@ -1,15 +1,18 @@
-"""Lineage: the history of a database that the relay's cursor belongs to.
+"""DatabaseIdentity: whether this database is the one that the relay's cursor belongs to.
 
 A cursor is made of transaction ids, and those mean something only in the history that counted
-them. A restored dump comes with ids of another one: its messages may then wait for ids that lie
-years ahead, and new ones pass for published. A promoted standby goes on with the same ids, but may
-lack the last commits of the server before it, and say their versions again. A copy beside its
-original (CREATE DATABASE ... TEMPLATE) has the same cursor, and would publish the same messages
-once more. None of it shows by itself, so the relay compares, at every connect, and halts.
+them. Three things can break that:
+- A restored dump brings transaction ids of another history. Its messages may then wait for ids that
+  lie years ahead, and new messages look as if they were published.
+- A promoted standby goes on with the same ids, but may lack the last commits of the old server. It
+  then gives the same versions to other messages.
+- A copy beside its original (CREATE DATABASE ... TEMPLATE) has the same cursor, and would publish
+  the same messages once more.
+None of this raises an error by itself, so the relay compares at every connect, and halts.
 
-Weakness: a cluster's folder that was copied cold, and is never promoted, is its own double. And
-messages that were copied in beside those that are here, with ids that have passed here too, look
-as if they were written here.
+Weaknesses: the folder of a cluster that was copied while the server was down, and is never
+promoted, cannot be told from its original. And messages that were copied into a database which has
+messages already, with transaction ids that have passed here too, look as if they were written here.
 """
 
 from dataclasses import dataclass
@@ -19,14 +22,16 @@ import psycopg
 from psycopg.rows import class_row
 
 from outbox.cursor.cut import PLANS
+from outbox.cursor.relay_row import require_relay_row
 from outbox.errors import DependencyDown, Halted
 
 REPAIR = 'python -m outbox reconcile --reason "..."'
 
-# One statement, so one snapshot. pg_walfile_name tells the timeline that is written now;
-# pg_control_checkpoint tells the old one for a while after a promotion.
+# One statement has one snapshot. pg_walfile_name gives the timeline that is written now, while
+# pg_control_checkpoint gives the old one for a while after a promotion.
 # A row that this snapshot shows was written by a transaction that it shows, unless the row was
-# copied here with an id of elsewhere. Two probes of an index find the ones that could not be.
+# copied here with a transaction id of another database. Two index probes find rows whose id this
+# snapshot does not show.
 INSPECT = """
 SELECT pg_is_in_recovery() AS standby,
        (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
@@ -53,8 +58,8 @@ LEFT JOIN (
 WHERE relay.name = 'main'
 """
 
-# Two that start at once may both try: one is there, and the other finds it so. The oid of the
-# database is the column's default.
+# Two relays that start at once may both try: one inserts the row, and the other leaves it as it is.
+# The oid of the database is the column's default.
 RECORD = """
 INSERT INTO outbox.lineage (number, system_identifier, timeline)
 SELECT coalesce(max(number), 0) + 1, %(system_identifier)s, %(timeline)s FROM outbox.lineage
@@ -64,7 +69,10 @@ ON CONFLICT DO NOTHING
 
 @dataclass(frozen=True, slots=True)
 class DatabaseIdentity:
-    """What the database says of itself, beside what was recorded; `timeline` None on a standby."""
+    """What the database says of itself now, beside what was recorded (`known_...`).
+
+    `timeline` is None on a standby; the `known_` fields are None where nothing is recorded yet.
+    """
 
     standby: bool
     system_identifier: str
@@ -79,85 +87,97 @@ class DatabaseIdentity:
 
     @property
     def recorded(self) -> bool:
+        """Whether any relay has recorded an identity here."""
         return self.known_system_identifier is not None
 
     @property
     def foreign_ids(self) -> bool:
-        """Transaction ids of another history: they must be replaced before anything is read."""
+        """Whether there are transaction ids of another history, which must be replaced first."""
         return self.copied or self.cursor_ahead or self.messages_ahead
 
-    def changes(self) -> list[str]:
-        """What is not as it was recorded, in words; nothing on a first start, or a standby."""
+    def describe_changes(self) -> list[str]:
+        """Return in words what is not as it was recorded; an empty list where all of it is.
+
+        On a first start nothing is recorded yet. On a standby the timeline is not compared.
+        """
         known, timeline = self.known_system_identifier, self.known_timeline
-        said = {
+        differs = {
             f"the system identifier was {known} and is {self.system_identifier}": (
                 self.recorded and known != self.system_identifier
             ),
             f"the timeline was {timeline} and is {self.timeline}": (
                 self.recorded and self.timeline is not None and timeline != self.timeline
             ),
-            self._original(): self.of_another_database,
+            self._describe_copy(): self.of_another_database,
             "the outbox was copied here, as by a restored dump": self.copied,
             "the cursor is ahead of the transactions here": self.cursor_ahead,
             "messages are of transactions that have not been here": self.messages_ahead,
         }
-        return [words for words, so in said.items() if so]
+        return [words for words, so in differs.items() if so]
 
     @property
     def of_another_database(self) -> bool:
-        """This is a copy, beside which its original may be."""
+        """Whether this database is a copy, whose original may still be in use."""
         return self.recorded and self.database_oid != self.known_database_oid
 
-    def _original(self) -> str:
-        """0 is what the migration wrote where it found this database younger than its lineage."""
+    def _describe_copy(self) -> str:
+        """Describe a copied database.
+
+        The recorded oid is 0 where the migration found this database younger than its records.
+        """
         known = self.known_database_oid
         was = f"the database's oid was {known}" if known else "the database was another one"
         return f"{was} and is {self.database_oid}: this is a copy, whose original may publish, too"
 
-    def halted(self) -> str | None:
-        """Why a relay halts here, and what a person can do; None where it does not."""
-        changes = self.changes()
+    def explain_halt(self) -> str | None:
+        """Say why a relay halts here and what an operator can do; None where it does not halt."""
+        changes = self.describe_changes()
         return f"{'; '.join(changes)}: run `{REPAIR}`" if changes else None
 
 
 async def read_identity(connection: psycopg.AsyncConnection[Any]) -> DatabaseIdentity:
-    """Compare. It reads only, and its plans are forgotten with its transaction."""
+    """Read what the database is and what was recorded of it.
+
+    It changes nothing, and its planner settings end with its transaction.
+    """
     async with (
         connection.transaction(force_rollback=True),
         connection.cursor(row_factory=class_row(DatabaseIdentity)) as cursor,
     ):
         await cursor.execute(PLANS.replace("SET ", "SET LOCAL ").encode())
         await cursor.execute(INSPECT)
-        identity = await cursor.fetchone()
-    if identity is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    return identity
+        return require_relay_row(await cursor.fetchone())
 
 
 async def record_identity(
     connection: psycopg.AsyncConnection[Any], identity: DatabaseIdentity
 ) -> None:
-    """From now on this is what the cursor belongs to. Not in a savepoint: see the migration."""
+    """Record that the cursor belongs to this database from now on.
+
+    It must not run in a savepoint, because the row's xmin must be the id of the whole transaction
+    (see the migration 0004_lineage.sql).
+    """
     values = {"system_identifier": identity.system_identifier, "timeline": identity.timeline}
     await connection.execute(RECORD, values)
 
 
 async def require_original(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Halted in a copy: what its original was about to do is not to be done twice."""
+    """Raise Halted in a copied database: what its original was about to do must happen once."""
     identity = await read_identity(connection)
     if identity.of_another_database:
-        raise Halted(identity.halted() or "")
+        raise Halted(identity.explain_halt() or "")
 
 
-async def require_same(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Before a lease is taken: Halted where the history changed, DependencyDown on a standby.
+async def require_same_identity(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Raise Halted where the history has changed, and DependencyDown on a standby.
 
-    The first relay of a database records what it finds.
+    A relay calls this before it takes the lease. The first relay of a database records what it
+    finds.
     """
     identity = await read_identity(connection)
     if identity.standby:
         raise DependencyDown("postgres", "this server is a standby, which takes no writes")
-    if why := identity.halted():
+    if why := identity.explain_halt():
         raise Halted(why)
     if not identity.recorded:
         await record_identity(connection, identity)

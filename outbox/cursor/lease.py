@@ -1,9 +1,10 @@
-"""Lease: who may relay. An owner, a term that only rises, and a deadline.
+"""Lease: which relay may publish. It has an owner, a term that only rises, and a deadline.
 
-The row's clock is the database's; ours is monotonic and counts from before the request was sent,
-so our deadline is always the earlier one. A process that was stopped past its deadline notices
-before its next batch; the one batch that it may already have written is a duplicate, for the next
-owner starts at the last acknowledged position.
+The deadline in the database follows the database's clock. The relay's own deadline follows a
+monotonic clock that counts from before the request was sent, so it is always the earlier one. A
+process that was suspended past its deadline notices that before its next batch. The one batch that
+it may already have sent is a duplicate, because the next owner starts at the last acknowledged
+position.
 """
 
 from collections.abc import Callable
@@ -16,12 +17,12 @@ from outbox.errors import LeaseLost
 from outbox.postgres.deadline import Deadline
 from outbox.runtime.failpoints import Failpoint, failpoint
 
-# Taken when it is free, has run out, or is our own from before a reconnect; or when it ends later
-# than any lease that began by this clock: then the clock has stepped back since, perhaps by an
-# hour, and nobody would publish for as long. (Twice the length, so that small steps, and relays
-# that are told different lengths, change nothing.) Should the one that led be alive, its term ends
-# at its next statement. The row lock makes two takers take turns, and the second one no longer
-# matches.
+# The lease can be taken when it is free, has run out, or is our own from before a reconnect. It can
+# also be taken when it ends later than any lease that could have begun by this clock: the clock was
+# then set back, perhaps by an hour, and nobody would publish for as long. (The condition allows
+# twice the length, so that small steps of the clock, and relays with different settings, change
+# nothing.) If the former owner is still alive, its term ends at its next statement. The row lock
+# makes two takers wait for each other, and the condition no longer holds for the second one.
 TAKE = """
 UPDATE outbox.relay
 SET owner = %(owner)s, term = term + 1,
@@ -32,9 +33,10 @@ WHERE name = 'main'
                              AND clock_timestamp() + make_interval(secs => 2 * %(seconds)s))
 RETURNING term, ctid::text
 """
-# HELD stands where the row is guarded by the term. First it is looked for at the place where it was
-# left: its index leads to the oldest version of it, and through all others, of which there are as
-# many as updates while somebody holds a snapshot open. Then by name, should anything have moved it.
+# The word HELD stands for the condition that guards the row by the term. The row is first looked
+# for at the place (ctid) where this term wrote it last. Its index would lead to the oldest version
+# of the row and through all later ones, and while somebody holds a snapshot open there is one for
+# each update. If the row is not at that place, it is looked for by name.
 RENEW = """
 UPDATE outbox.relay SET expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE HELD
@@ -48,9 +50,9 @@ RELEASE = (
 
 
 class Lease:
-    """A term of one relay. `until` is on the monotonic clock, at half of the lease.
+    """A term of one relay. `until`, on the monotonic clock, is when half of the lease is over.
 
-    `place` is where the relay's row was when this term wrote it last.
+    `place` is the ctid of the relay's row when this term wrote it last.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Lease:
     ) -> None:
         self.owner, self.term, self.seconds, self.place = owner, term, seconds, place
         self._clock = clock
-        self.extended(since)
+        self.extend(since)
 
     async def write(
         self,
@@ -72,10 +74,11 @@ class Lease:
         statement: str,
         parameters: dict[str, Any],
     ) -> None:
-        """Run what changes the row WHERE HELD and returns its place; LeaseLost if the term is over.
+        """Run a statement that changes the row WHERE HELD and returns its place.
 
-        It extends the lease, from the moment before it is sent. DependencyDown where that is as
-        long ago as the lease is long: the term is over by then.
+        It extends the lease, counted from the moment before the statement is sent. It raises
+        LeaseLost where the term is over, and DependencyDown where the answer takes as long as the
+        whole lease, since the term is over by then.
         """
         since = self._clock()
         held = {"seconds": self.seconds, "term": self.term, "place": self.place}
@@ -86,41 +89,42 @@ class Lease:
                 row = await rows.fetchone()
             if row:
                 (self.place,) = row
-                self.extended(since)
+                self.extend(since)
                 return
         raise LeaseLost(f"term {self.term} has ended")
 
-    def extended(self, since: float) -> None:
-        """The database has extended the lease by a statement sent at `since`."""
+    def extend(self, since: float) -> None:
+        """Note that the database has extended the lease by a statement sent at `since`."""
         self.until = since + self.seconds / 2
 
     def remaining(self) -> float:
+        """Return for how many seconds the term certainly goes on; not above 0 where it may not."""
         return self.until - self._clock()
 
     def require(self) -> None:
-        """Raise LeaseLost unless this term provably goes on."""
+        """Raise LeaseLost unless it is certain that this term goes on."""
         if self.remaining() <= 0:
             raise LeaseLost(f"term {self.term} may have ended")
 
-    async def keep(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Renew once half of the time to the deadline is gone."""
+    async def renew_when_due(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Renew the lease if half of the time to our deadline has passed."""
         if self.remaining() > self.seconds / 4:
             return
         await self.write(connection, RENEW, {})
         failpoint(Failpoint.LEASE_RENEWED)
 
     async def release(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Let the next relay start at once."""
+        """End the term, so that the next relay can start at once."""
         await connection.execute(RELEASE, [self.term])
 
 
-async def take(
+async def take_lease(
     connection: psycopg.AsyncConnection[Any],
     owner: str,
     seconds: float,
     clock: Callable[[], float] = monotonic,
 ) -> Lease | None:
-    """A new term for `owner`, or None while another one holds the lease."""
+    """Begin a new term for `owner`; return None while another owner holds the lease."""
     since = clock()
     rows = await connection.execute(TAKE, {"owner": owner, "seconds": seconds})
     row = await rows.fetchone()

@@ -1,4 +1,4 @@
-"""Progress: where publishing stands, and the one statement that moves it."""
+"""Progress: how far the relay has published, and the one statement that moves it on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,13 @@ import psycopg
 
 from outbox.cursor.cut import Snapshot
 from outbox.cursor.lease import Lease
+from outbox.cursor.relay_row import require_relay_row
 from outbox.kafka import Delivery
 from outbox.runtime.failpoints import Failpoint, failpoint, while_waiting
 
-# Guarded by the term: a relay that was replaced moves nothing. The delivery rows are inserted only
-# where the progress moved. expires_at rides along, so a busy relay never renews separately.
+# The term guards the update, so a relay that was replaced moves nothing. The delivery rows are
+# inserted only where the progress moved. The statement extends the lease, too, so a busy relay
+# never needs a statement for that alone.
 ADVANCE = """
 WITH moved AS (
     UPDATE outbox.relay
@@ -38,7 +40,10 @@ READ = "SELECT cursor::text, upto::text, position FROM outbox.relay WHERE name =
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The cursor, and inside which large cut the relay is, if in one; the last position passed."""
+    """The cursor and, inside a large cut, its newer snapshot and the last position passed.
+
+    `upto` is None outside of a large cut.
+    """
 
     cursor: Snapshot
     upto: Snapshot | None = None
@@ -46,11 +51,9 @@ class Progress:
 
 
 async def read_progress(connection: psycopg.AsyncConnection[Any]) -> Progress:
-    """Where the last term left off; to be read after the lease is taken."""
+    """Read where the last term stopped. This is reliable only after the lease is taken."""
     row = await (await connection.execute(READ)).fetchone()
-    if row is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    cursor, upto, position = row
+    cursor, upto, position = require_relay_row(row)
     return Progress(Snapshot.parse(cursor), Snapshot.parse(upto) if upto else None, position)
 
 
@@ -60,13 +63,16 @@ async def advance(
     progress: Progress,
     deliveries: Sequence[Delivery],
 ) -> None:
-    """Keep the progress and what was delivered, and extend the lease; LeaseLost if it is over."""
-    advancing = lease.write(connection, ADVANCE, _parameters(progress, deliveries))
+    """Record the progress and the deliveries, and extend the lease.
+
+    It raises LeaseLost where the term is over; nothing is recorded then.
+    """
+    advancing = lease.write(connection, ADVANCE, _build_parameters(progress, deliveries))
     await while_waiting(Failpoint.PROGRESS_SENT, advancing)
     failpoint(Failpoint.PROGRESS_KEPT)
 
 
-def _parameters(progress: Progress, deliveries: Sequence[Delivery]) -> dict[str, Any]:
+def _build_parameters(progress: Progress, deliveries: Sequence[Delivery]) -> dict[str, Any]:
     return {
         "cursor": progress.cursor.text,
         "upto": progress.upto.text if progress.upto else None,

@@ -1,7 +1,8 @@
-"""Reconcile: give the relay a cursor again that is true of the database as it is now.
+"""Reconcile: gives the relay a cursor that is true for the database as it is now.
 
-Nothing that was committed is lost and no key is reordered; what may already be in Kafka is sent
-again only where nobody can tell. Three cases, by what `lineage.inspect` finds:
+Nothing that was committed is lost and no key is reordered. What may already be in Kafka is sent
+again only where nobody can tell. There are three remedies; which one it is depends on what
+`database_identity.read_identity` finds:
 
 follow      the transaction ids are those of the cursor's own history (failover, recovery to a point
             in time, pg_upgrade, a copied database): cursor and rows come from the same WAL, so the
@@ -9,14 +10,14 @@ follow      the transaction ids are those of the cursor's own history (failover,
 renumber    the ids came with a dump. Published messages take an id that every snapshot shows,
             all others the id of this transaction, and the cursor becomes a snapshot that does not
             show it. So the relay's next cut is what was not published, in order of position.
-republish   besides, positions were drawn here that the dump already held, because its sequences
-            were not restored. What was published cannot be told then: every message gets a new
-            position, in order of version for each key, and all are sent once more, also those
-            that a person had discarded.
+republish   the ids came with a dump, and besides, positions were drawn here that the dump already
+            held, because its sequences were not restored. Nobody can tell then what was published.
+            Every message gets a new position, in order of version for each key, and all are sent
+            once more, also those that an operator had discarded.
 
-Weakness: what was published after the dump was made, or the standby had its last commit, is in
-Kafka and not in PostgreSQL. Its versions are said again with other content; `outbox audit` lists
-them.
+Weakness: what was published after the dump was made, or after the last commit that the standby has,
+is in Kafka and not in PostgreSQL. Its versions are published again with other content; `outbox
+audit` lists them.
 """
 
 from dataclasses import dataclass, replace
@@ -26,12 +27,13 @@ from typing import Any
 import psycopg
 
 from outbox.cursor.database_identity import DatabaseIdentity, read_identity, record_identity
+from outbox.cursor.relay_row import require_relay_row
 from outbox.errors import DependencyDown, build_rejection
 from outbox.operations import Operation
 
 
 class Remedy(StrEnum):
-    """What a reconciliation does; see above."""
+    """What a reconciliation does; the module's docstring explains each."""
 
     NOTHING = "nothing"
     FOLLOW = "follow"
@@ -41,7 +43,7 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What was found, what is done about it, and how many messages are published and are not."""
+    """What was found, the remedy, and how many messages count as published and as not published."""
 
     changes: list[str]
     remedy: Remedy
@@ -49,27 +51,28 @@ class Reconciliation:
     to_publish: int = 0
 
 
-# Writers wait from here to the end, in the order in which they lock these tables themselves, so
-# that nobody waits for each other. No row comes or goes meanwhile, no number is drawn and no head
-# is locked: what the statements below see is all there is, one after the other.
+# Writers wait from here to the end. The tables are locked in the order in which writers lock them
+# themselves, so there is no deadlock. Meanwhile no row comes or goes, no number is drawn and no
+# head is locked: each of the statements below sees all rows that there are.
 LOCK = """
 LOCK TABLE outbox.streams, outbox.messages, outbox.deliveries, outbox.dead_letters,
            outbox.operations IN SHARE ROW EXCLUSIVE MODE
 """
-# The same for a standby that is away: the commit, which ends these locks, does not wait for it.
+# Waiting for these locks has a limit. The commit that ends them does not wait for a standby either.
 LOCK_TIMEOUT = """
 SELECT set_config('lock_timeout', %s, true), set_config('synchronous_commit', 'local', true)
 """
 PATIENCE_SECONDS = 30.0
 
-# The row lock keeps every relay from taking the lease until the repair is committed.
+# The lock on this row keeps every relay from taking the lease until the repair is committed.
 RELAY = """
 SELECT coalesce(expires_at > clock_timestamp(), false) FROM outbox.relay WHERE name = 'main'
 """
-# Whether writers here drew positions that had been drawn before: the sequence is behind, and not as
-# new; or a person has set it since, but messages that were written here stand where the dump's
-# stand, or a key's order shows it. Written here means: the hidden xmin of all rows that came in one
-# transaction is the id that they name. (A restored table is one transaction with many such ids.)
+# Whether writers here drew positions that had been drawn before. Either the sequence is behind, and
+# not new. Or an operator has set it since, but messages that were written here have positions among
+# those of the dump, or the order of a key shows it. A message was written here if the hidden xmin
+# of all rows of its transaction is the id that they name. (A restored table is one transaction with
+# many such ids.)
 DRAWN_AGAIN = """
 SELECT (SELECT is_called AND last_value + 1000 <= highest FROM outbox.positions)
     OR EXISTS (SELECT FROM outbox.messages GROUP BY xmin
@@ -85,9 +88,10 @@ FROM outbox.relay,
 WHERE relay.name = 'main'
 """
 
-# Passed by the relay in the history that the dump is of: what its cursor shows, and what its large
-# cut showed up to where it was. A message written here may have an id that the cursor shows too, by
-# accident; its position, drawn after the dump's, is above all that the relay had ever passed.
+# What the relay had published in the history that the dump comes from: what its cursor shows, and
+# what its large cut showed up to the position that it had reached. A message that was written here
+# may by accident have an id that the cursor shows, too. But its position was drawn after those of
+# the dump, so it is above all positions that the relay had ever passed.
 PUBLISHED = """(
     message.position <= relay.highest_position
     AND (pg_visible_in_snapshot(message.transaction_id, relay.cursor)
@@ -99,9 +103,9 @@ SELECT count(*) FILTER (WHERE {PUBLISHED}), count(*) FILTER (WHERE NOT {PUBLISHE
 FROM outbox.messages AS message, outbox.relay WHERE relay.name = 'main'
 """  # noqa: S608 - constants
 
-# '3' is the first normal id: every snapshot shows it, so no cut will ever hold these rows. This
-# transaction took its own id after the new cursor was read, so the cursor does not show it, and the
-# next cut does. Published rows whose id the cursor shows anyway stay as they are.
+# '3' is the first normal transaction id: every snapshot shows it, so no cut will ever hold these
+# rows. This transaction took its own id after the new cursor was read, so the cursor does not show
+# it, and the next cut does. Published rows whose id the cursor shows anyway stay as they are.
 RENUMBER = f"""
 UPDATE outbox.messages AS message
 SET transaction_id = CASE WHEN {PUBLISHED} THEN '3'::xid8 ELSE pg_current_xact_id() END
@@ -111,8 +115,8 @@ WHERE relay.name = 'main'
            AND pg_visible_in_snapshot(message.transaction_id, %(cursor)s::pg_snapshot))
 """  # noqa: S608 - constants
 
-# The head was locked when a version was drawn, so versions tell the order of a key for certain.
-# `reached` is a position that rises with them, and otherwise keeps keys in their old order.
+# A version was drawn while the head was locked, so the versions give the true order of a key.
+# `reached` is a position that rises with the versions, and otherwise keeps the old order of keys.
 REPLACE = """
 WITH ordered AS (
     SELECT tableoid, ctid, aggregatetype, aggregateid, version,
@@ -132,16 +136,16 @@ FROM placed
 WHERE (head.aggregatetype, head.aggregateid, head.version)
     = (placed.aggregatetype, placed.aggregateid, placed.version)
 """
-# Everything is tried again, so what Kafka refuses will be parked again.
+# All messages are sent again, so what Kafka refuses will be parked again.
 UNPARK = "DELETE FROM outbox.parked_messages; DELETE FROM outbox.parked"
 
-# A multiple of the sequence's step, above all that there is.
+# A multiple of the step of the sequence (1000) that is above all positions there are.
 BASE = """
 SELECT (greatest(highest_position, (SELECT max(position) FROM outbox.messages)) / 1000 + 1) * 1000
 FROM outbox.relay WHERE name = 'main'
 """
-# Sequences may have been left behind by a restore of data alone; none is ever set back. Everybody
-# who draws from them waits for a table's lock, so none is drawn from in between.
+# A restore of data alone may leave sequences behind; none is ever set back. Everybody who draws
+# from them waits for the lock on a table, so nothing is drawn in between.
 SET_POSITIONS = """
 SELECT setval('outbox.positions', %(next)s::bigint, false) FROM outbox.positions
 WHERE last_value < %(next)s::bigint
@@ -157,7 +161,7 @@ SELECT setval(sequence, highest) FROM (
 ) AS numbered
 WHERE highest > coalesce(pg_sequence_last_value(sequence), 0)
 """
-# A relay that was here before is fenced by the term.
+# The higher term fences off a relay that led before.
 RESTART = """
 UPDATE outbox.relay
 SET cursor = coalesce(%(cursor)s::pg_snapshot, cursor),
@@ -169,10 +173,10 @@ WHERE name = 'main'
 
 
 async def preview_reconcile(connection: psycopg.AsyncConnection[Any]) -> Reconciliation:
-    """What `reconcile` would do now. The counts read every message."""
+    """Return what `reconcile` would do now, and change nothing. The counts read every message."""
     async with connection.transaction(force_rollback=True):
         identity = await read_identity(connection)
-        return await _count(connection, identity, await _remedy(connection, identity))
+        return await _count(connection, identity, await _choose_remedy(connection, identity))
 
 
 async def reconcile(
@@ -180,21 +184,23 @@ async def reconcile(
     operation: Operation,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Reconciliation:
-    """Do it, and record it as an operation, in one transaction; nothing where nothing changed.
+    """Repair the cursor and record the operation, in one transaction; return what was done.
 
-    MessageRejected while a relay leads. Writers wait for as long as the messages are rewritten; it
-    waits for those at work no longer than `patience_seconds` (LockNotAvailable, and no change).
+    It changes nothing where the database is as it was recorded. It raises MessageRejected while a
+    relay leads, and DependencyDown on a standby. Writers wait while messages are rewritten. It
+    waits for the transactions of writers no longer than `patience_seconds`; then it raises
+    LockNotAvailable and changes nothing.
     """
     async with connection.transaction():
         await connection.execute(LOCK_TIMEOUT, [f"{patience_seconds * 1000:.0f}ms"])
-        # Before anything gives this transaction an id: no snapshot up to here can show it.
-        cursor = await _one(connection, "SELECT pg_current_snapshot()::text")
+        # This is read before the transaction has an id, so the new cursor cannot show that id.
+        cursor = await _fetch_one(connection, "SELECT pg_current_snapshot()::text")
         identity = await _lock(connection)
-        found = await _count(connection, identity, await _remedy(connection, identity))
+        found = await _count(connection, identity, await _choose_remedy(connection, identity))
         if found.remedy is Remedy.NOTHING:
             return found
         if found.remedy is not Remedy.FOLLOW:
-            await _rewrite(connection, found, cursor[0])
+            await _rewrite_messages(connection, found, cursor[0])
         follows = found.remedy is Remedy.FOLLOW
         await connection.execute(RESTART, {"cursor": None if follows else cursor[0]})
         await record_identity(connection, identity)
@@ -204,8 +210,8 @@ async def reconcile(
 
 
 async def _lock(connection: psycopg.AsyncConnection[Any]) -> DatabaseIdentity:
-    """Nobody relays until the end of this transaction; nobody writes, where ids are replaced."""
-    (leading,) = await _one(connection, RELAY + "FOR UPDATE")
+    """Keep relays out until the end of this transaction, and writers where ids are replaced."""
+    (leading,) = await _fetch_one(connection, RELAY + "FOR UPDATE")
     if leading:
         raise build_rejection(
             "reconcile", "relay", "a relay leads, or has just ended: stop it, or wait for its lease"
@@ -216,31 +222,33 @@ async def _lock(connection: psycopg.AsyncConnection[Any]) -> DatabaseIdentity:
     return identity
 
 
-async def _remedy(connection: psycopg.AsyncConnection[Any], identity: DatabaseIdentity) -> Remedy:
+async def _choose_remedy(
+    connection: psycopg.AsyncConnection[Any], identity: DatabaseIdentity
+) -> Remedy:
     if identity.standby:
         raise DependencyDown("postgres", "this server is a standby, which takes no writes")
     if not identity.foreign_ids:
-        return Remedy.FOLLOW if identity.changes() else Remedy.NOTHING
-    (drawn_again,) = await _one(connection, DRAWN_AGAIN)
+        return Remedy.FOLLOW if identity.describe_changes() else Remedy.NOTHING
+    (drawn_again,) = await _fetch_one(connection, DRAWN_AGAIN)
     return Remedy.REPUBLISH if drawn_again else Remedy.RENUMBER
 
 
 async def _count(
     connection: psycopg.AsyncConnection[Any], identity: DatabaseIdentity, remedy: Remedy
 ) -> Reconciliation:
-    found = Reconciliation(identity.changes(), remedy)
+    found = Reconciliation(identity.describe_changes(), remedy)
     if remedy is Remedy.NOTHING:
         return found
-    published, rest = await _one(connection, COUNT)
+    published, rest = await _fetch_one(connection, COUNT)
     if remedy is Remedy.REPUBLISH:
         return replace(found, to_publish=published + rest)
     return replace(found, published=published, to_publish=rest)
 
 
-async def _rewrite(
+async def _rewrite_messages(
     connection: psycopg.AsyncConnection[Any], found: Reconciliation, cursor: str
 ) -> None:
-    (base,) = await _one(connection, BASE)
+    (base,) = await _fetch_one(connection, BASE)
     if found.remedy is Remedy.REPUBLISH:
         await connection.execute(REPLACE, {"base": base})
         await connection.execute(UNPARK)
@@ -251,8 +259,6 @@ async def _rewrite(
     await connection.execute(SET_IDS)
 
 
-async def _one(connection: psycopg.AsyncConnection[Any], statement: str) -> tuple[Any, ...]:
+async def _fetch_one(connection: psycopg.AsyncConnection[Any], statement: str) -> tuple[Any, ...]:
     row = await (await connection.execute(statement.encode())).fetchone()
-    if row is None:
-        raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-    return tuple(row)
+    return tuple(require_relay_row(row))

@@ -8,9 +8,10 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from outbox.cursor.database_identity import REPAIR, DatabaseIdentity
+from outbox.cursor.relay_row import require_relay_row
 from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy
 from outbox.settings import Settings
-from outbox.status import PENDING, RELAY, pending_parameters
+from outbox.status import PENDING, RELAY, build_pending_parameters
 
 IDENTITY = Check(
     "outbox-lineage",
@@ -71,9 +72,8 @@ async def read(connection: psycopg.AsyncConnection[Any]) -> ProgressReading:
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(RELAY)
-            if (relay := await cursor.fetchone()) is None:
-                raise LookupError("outbox.relay has no row 'main'; was it deleted by hand?")
-            await cursor.execute(PENDING.encode(), pending_parameters(relay))
+            relay = require_relay_row(await cursor.fetchone())
+            await cursor.execute(PENDING.encode(), build_pending_parameters(relay))
             pending = await cursor.fetchone()
         async with connection.cursor(row_factory=class_row(ProgressReading)) as reading:
             await reading.execute(READ, pending)
@@ -98,5 +98,5 @@ def judge(progress: ProgressReading, settings: Settings) -> Iterator[CheckResult
 def judge_database_identity(
     identity: DatabaseIdentity, settings: Settings
 ) -> Iterator[CheckResult]:
-    changes = identity.changes()
+    changes = identity.describe_changes()
     yield IDENTITY.judge(settings, "; ".join(changes) or "it is the same", fine=not changes)

@@ -1,7 +1,7 @@
-"""What stands in a schema named `outbox` that is not, or not only, ours: told before it is touched.
+"""Recognises a schema named `outbox` that is not, or not only, ours, before anything is changed.
 
-Another product may own a schema of that name, and a person may have changed ours by hand. Both are
-one line that names what is there and what to do, and nothing is changed.
+Another product may own a schema of that name, and somebody may have changed ours by hand. Both
+raise SchemaForeign: one line that says what is there and what to do.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,7 +11,8 @@ import psycopg
 
 from outbox.errors import SchemaForeign
 
-# Relations but indexes and sequences, which belong to others; functions; types that no table made.
+# All relations except indexes and sequences, which belong to tables; functions; and types that do
+# not come with a table.
 OBJECTS = """
     SELECT CASE relkind WHEN 'v' THEN 'view ' WHEN 'm' THEN 'view ' ELSE 'table ' END || relname
     FROM pg_catalog.pg_class
@@ -38,21 +39,21 @@ REPAIR = (
 
 
 async def require_ours(connection: psycopg.AsyncConnection[Any]) -> None:
-    """SchemaForeign where a schema `outbox` is there that no migration of ours has made."""
-    objects = await _column(connection, OBJECTS)
+    """Raise SchemaForeign where there is a schema `outbox` that none of our migrations has made."""
+    objects = await _fetch_column(connection, OBJECTS)
     others = [each for each in objects if each != RECORD]
     if RECORD not in objects:
         if others:
-            raise SchemaForeign(_told(connection, others))
+            raise SchemaForeign(_describe(connection, others))
         return
-    if not set(await _column(connection, COLUMNS)) >= RECORDED:
-        raise SchemaForeign(_told(connection, objects))
-    if others and not await _column(connection, "SELECT name FROM outbox.migrations LIMIT 1"):
-        raise SchemaForeign(_told(connection, others))
+    if not set(await _fetch_column(connection, COLUMNS)) >= RECORDED:
+        raise SchemaForeign(_describe(connection, objects))
+    if others and not await _fetch_column(connection, "SELECT name FROM outbox.migrations LIMIT 1"):
+        raise SchemaForeign(_describe(connection, others))
 
 
 def require_no_gap(component: str, applied: Collection[int], known: Collection[int]) -> None:
-    """SchemaForeign where a later number is applied and an earlier one is not."""
+    """Raise SchemaForeign where a later number is applied and an earlier one is not."""
     missing = sorted(set(known) - set(applied))
     if missing and applied and missing[0] < max(applied):
         raise SchemaForeign(
@@ -63,27 +64,27 @@ def require_no_gap(component: str, applied: Collection[int], known: Collection[i
 
 
 def find_newer(component: str, applied: Collection[int], known: Collection[int]) -> list[str]:
-    """The migrations that a later version of this program has applied."""
+    """Return the migrations that a later version of this program has applied."""
     return [f"{component} {number:04d}" for number in sorted(set(applied) - set(known))]
 
 
 async def describe_wrong(connection: psycopg.AsyncConnection[Any]) -> str | None:
-    """Why a statement of ours did not fit the schema; None where it is ours and whole."""
+    """Say why a statement of ours did not fit the schema; None where the schema is ours."""
     try:
         await require_ours(connection)
     except SchemaForeign as error:
         return str(error)
-    if not await _column(connection, OBJECTS):
+    if not await _fetch_column(connection, OBJECTS):
         return "the database has no outbox; run `python -m services migrate`"
     return None
 
 
-def _told(connection: psycopg.AsyncConnection[Any], objects: Sequence[str]) -> str:
+def _describe(connection: psycopg.AsyncConnection[Any], objects: Sequence[str]) -> str:
     more = f" and {len(objects) - NAMED} more" if len(objects) > NAMED else ""
     there = ", ".join(objects[:NAMED]) + more
     name = connection.info.dbname
     return f"the schema outbox of database {name} is not Aftercommit's: it has {there}; {REPAIR}"
 
 
-async def _column(connection: psycopg.AsyncConnection[Any], query: str) -> list[str]:
+async def _fetch_column(connection: psycopg.AsyncConnection[Any], query: str) -> list[str]:
     return [row[0] for row in await (await connection.execute(query.encode())).fetchall()]

@@ -1,4 +1,4 @@
-"""Numbered SQL files, applied in order, once each, under a lock."""
+"""Applies numbered SQL files in order, each of them once, under an advisory lock."""
 
 import re
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ PREPARE = """
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file: `0001_messages.sql` of one component."""
+    """One SQL file of one component, for example `0001_messages.sql`."""
 
     component: str
     number: int
@@ -54,8 +54,11 @@ class Migration:
         return sha256(self.sql.encode()).hexdigest()
 
 
-def read(component: str, folder: Path) -> list[Migration]:
-    """The migrations in `folder`, numbered from 1 without a gap; ValueError otherwise."""
+def read_migrations(component: str, folder: Path) -> list[Migration]:
+    """Read the migrations in `folder`.
+
+    It raises ValueError unless they are numbered from 1 without a gap.
+    """
     found = []
     for number, path in enumerate(sorted(folder.glob("*.sql")), start=1):
         match = re.fullmatch(r"(\d{4})_([a-z0-9_]+)", path.stem)
@@ -66,23 +69,25 @@ def read(component: str, folder: Path) -> list[Migration]:
 
 
 def outbox_migrations() -> list[Migration]:
-    return read("outbox", Path(outbox.__file__).parent / "migrations")
+    """Return the migrations of the outbox itself, without those of services."""
+    return read_migrations("outbox", Path(outbox.__file__).parent / "migrations")
 
 
-# What a migration locks is locked until its commit has ended, which so waits for the disk, and for
-# no standby that may be away.
+# The locks of a migration last until its commit has ended. So the commit waits for the disk, and
+# not for a standby, which may be away.
 LOCALLY = "SET LOCAL synchronous_commit = local"
 
 
 async def migrate(
     url: str, migrations: Sequence[Migration], search_path: str = DEFAULT_SEARCH_PATH
 ) -> list[Migration]:
-    """Apply what is missing and return it. Several may run at once: one works, the others wait.
+    """Apply the missing migrations and return them.
 
-    A file and its row in outbox.migrations commit together, so a run that was killed is continued
-    by the next. SchemaForeign where a file that was applied has changed since, or the schema is not
-    ours; Halted in a database that cannot hold every message; nothing is changed then. A newer
-    schema is left as it is. `search_path` is where a service's unqualified tables come.
+    Several may run at once: one works, and the others wait. A file and its row in outbox.migrations
+    are committed together, so the next run goes on where one was killed. It raises SchemaForeign
+    where an applied file has changed since or the schema is not ours, and Halted in a database that
+    is not encoded in UTF8; nothing is changed then. A newer schema is left as it is. Unqualified
+    tables of a service are created in the first schema of `search_path`.
     """
     address, fixed = PostgresAddress.parse(url), {**FIXED, "search_path": search_path}
     async with await open_session(
@@ -92,17 +97,20 @@ async def migrate(
         await connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         await require_ours(connection)
         await connection.execute(PREPARE)
-        pending = await _pending(connection, migrations)
-        await _require_line(connection, migrations)
+        pending = await _find_pending(connection, migrations)
+        await _require_sequence(connection, migrations)
         for migration in pending:
             await _apply(connection, migration)
         return pending
 
 
 async def _require_unicode(connection: psycopg.AsyncConnection[Any]) -> None:
-    """A database of another encoding refuses texts that the schemas allow. SQL_ASCII refuses none,
-    and knows none: it takes the bytes of every client as they are, so that a message of one in
-    LATIN1 would be no text for any reader."""
+    """Raise Halted unless the database is encoded in UTF8.
+
+    Any other encoding refuses texts that the schemas allow. SQL_ASCII refuses nothing, but it takes
+    the bytes of every client as they are, so that no reader could read a message of a client in
+    LATIN1.
+    """
     row = await (await connection.execute("SHOW server_encoding")).fetchone()
     if row is not None and row[0] != "UTF8":
         raise Halted(f"{connection.info.dbname} is encoded in {row[0]}, and {UNICODE}")
@@ -111,11 +119,13 @@ async def _require_unicode(connection: psycopg.AsyncConnection[Any]) -> None:
 async def require_current(
     connection: psycopg.AsyncConnection, migrations: Sequence[Migration]
 ) -> None:
-    """Raise SchemaBehind when a migration is missing, SchemaForeign where they are not ours."""
+    """Raise SchemaBehind where a migration is missing, SchemaForeign where they are not ours."""
     try:
-        missing = await _pending(connection, migrations)
+        missing = await _find_pending(connection, migrations)
     except psycopg.errors.UndefinedTable as error:
-        with suppress(psycopg.errors.InFailedSqlTransaction):  # a service asks within its own
+        with suppress(
+            psycopg.errors.InFailedSqlTransaction
+        ):  # a service calls this within its own transaction
             await require_ours(connection)
         raise SchemaBehind("the database has no outbox; run `python -m outbox migrate`") from error
     except psycopg.errors.UndefinedColumn:
@@ -127,7 +137,7 @@ async def require_current(
         raise SchemaBehind(f"not applied: {names}; run `python -m services migrate`")
 
 
-async def _pending(
+async def _find_pending(
     connection: psycopg.AsyncConnection, migrations: Sequence[Migration]
 ) -> list[Migration]:
     rows = await connection.execute("SELECT component, number, digest FROM outbox.migrations")
@@ -140,10 +150,10 @@ async def _pending(
     return [m for m in migrations if (m.component, m.number) not in applied]
 
 
-async def _require_line(
+async def _require_sequence(
     connection: psycopg.AsyncConnection, migrations: Sequence[Migration]
 ) -> None:
-    """Each component's numbers are applied from 1 on without a gap; a newer schema is told."""
+    """Require that each component's numbers are applied without a gap; log a newer schema."""
     cursor = await connection.execute("SELECT component, number FROM outbox.migrations")
     rows = await cursor.fetchall()
     for component in dict.fromkeys(each.component for each in migrations):

@@ -1,11 +1,11 @@
-"""Round trip: statements that go to PostgreSQL in one piece, and are answered in one.
+"""Pipeline: sends several statements to PostgreSQL in one round trip.
 
 PostgreSQL skips all statements behind one that fails, so a COMMIT at the end is reached only where
-all before it succeeded. psycopg's own pipeline does the same, but looks at the socket before each
-statement and twice at its end: seven turns of the event loop for a statement and a COMMIT, which
-cost as much as the round trip that it saves. So this speaks to libpq, through psycopg's own access
-to it. What a session has prepared stays psycopg's to know: after a rollback it lets the session
-forget everything.
+all statements before it succeeded. psycopg's own pipeline does the same, but looks at the socket
+before each statement and twice at its end. That is seven turns of the event loop for a statement
+and a COMMIT, which cost as much as the round trip that it saves. So this module speaks to libpq,
+through psycopg's own access to it. psycopg still keeps the list of the prepared statements of a
+session, because after a rollback it has the session forget all of them.
 """
 
 import re
@@ -30,14 +30,14 @@ FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL, and what its parameters $1, $2 and so on are called."""
+    """SQL with parameters $1, $2 and so on, and their names in that order."""
 
     sql: bytes
     names: tuple[str, ...]
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """From SQL with parameters as `%(name)b`."""
+        """Make one of SQL with parameters in the form `%(name)b`."""
         names = tuple(dict.fromkeys(re.findall(r"%\((\w+)\)b", text)))
         numbered = re.sub(r"%\((\w+)\)b", lambda found: f"${names.index(found[1]) + 1}", text)
         return cls(numbered.encode(), names)
@@ -45,7 +45,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A statement and its values, by their names; `prepare` it, where it is no trifle."""
+    """A statement with its values by name. `prepare` is for statements that take time to plan."""
 
     statement: Statement
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -55,23 +55,26 @@ class Request:
 COMMIT = Request(Statement.of("COMMIT"), prepare=False)
 
 
-async def at_once(driver: psycopg.AsyncConnection[Any], requests: Sequence[Request]) -> list[Rows]:
-    """The rows of each request, in the open transaction; the first error of one is raised.
+async def execute_at_once(
+    driver: psycopg.AsyncConnection[Any], requests: Sequence[Request]
+) -> list[Rows]:
+    """Run the requests in the open transaction and return the rows of each.
 
-    An error of the connection does not tell whether a COMMIT was done. Statements are prepared once
-    a session, unless the connection was told not to prepare.
+    It raises the first error of a request. After an error of the connection it is not known whether
+    a COMMIT was done. Statements are prepared once a session, unless the connection is set not to
+    prepare any.
     """
     if driver.pgconn.transaction_status == TransactionStatus.IDLE and not driver.autocommit:
-        await driver.execute("")  # psycopg begins, as the connection was told to
+        await driver.execute("")  # makes psycopg send its BEGIN
     exchange = _Exchange(driver, requests)
     async with driver.lock:
         return await driver.wait(exchange.run())
 
 
 class _Call:
-    """A request in the form that libpq takes, and its answer.
+    """A request in the form that libpq takes, and the reading of its result.
 
-    `query` and `types` are what psycopg knows a prepared statement by.
+    psycopg identifies a prepared statement by `query` and `types`.
     """
 
     def __init__(self, transformer: abc.Transformer, request: Request) -> None:
@@ -84,7 +87,7 @@ class _Call:
         self.state, self.name, self.is_new = Prepare.NO, b"", False
 
     def look_up(self, known: Any) -> None:
-        """In psycopg's list of what the session has prepared; from now on it is in there."""
+        """Look it up in psycopg's list of prepared statements, and add it where it is missing."""
         if self._prepare:
             self.state, self.name = known.get(self, True)
             self.is_new = known.maybe_add_to_cache(self, self.state, self.name) is not None
@@ -103,55 +106,56 @@ class _Call:
 
 
 class _Exchange:
-    """One piece there, and one back."""
+    """One round trip: all requests are sent together, and all results are read together."""
 
     def __init__(self, driver: psycopg.AsyncConnection[Any], requests: Sequence[Request]) -> None:
         self._connection: PGconn = driver.pgconn
         self._known = driver._prepared
-        transformer = Transformer(driver)  # tells of each call in turn what it has made of it
+        transformer = Transformer(driver)  # one for all calls: it has the values of the last one
         self._calls = [_Call(transformer, request) for request in requests]
-        for call in self._calls:  # once all of them can be sent
+        for call in self._calls:  # only after all values could be converted
             call.look_up(self._known)
         self._new = {call.name: call for call in self._calls if call.state is Prepare.SHOULD}
 
     def run(self) -> PQGen[list[Rows]]:
-        """For `AsyncConnection.wait`, which lets it run to its end also where it is cancelled."""
+        """Run it, by `AsyncConnection.wait`, which lets it end even after a cancellation."""
         self._connection.enter_pipeline_mode()
         try:
-            results = yield from self._exchange()
+            results = yield from self._send_and_read()
         except BaseException:
             self._connection.finish()  # nobody can tell where the exchange stands
             raise
         self._connection.exit_pipeline_mode()
         answers = results[len(self._new) :]
-        self._remember(answers)
+        self._report_prepared(answers)
         for result in results:
             if result.status in FAILED:
                 raise psycopg.errors.error_from_result(result)
         return [call.rows(result) for call, result in zip(self._calls, answers, strict=True)]
 
-    def _exchange(self) -> PQGen[list[PGresult]]:
-        """The results of what had to be prepared, then those of the calls."""
+    def _send_and_read(self) -> PQGen[list[PGresult]]:
+        """Return the results of the statements that had to be prepared, then those of the calls."""
         for call in self._new.values():
             self._connection.send_prepare(call.name, call.query, call.types)
         for call in self._calls:
             call.send(self._connection)
         self._connection.pipeline_sync()
         yield from send(self._connection)
-        return (yield from _results(self._connection))
+        return (yield from _read_results(self._connection))
 
-    def _remember(self, answers: Sequence[PGresult]) -> None:
-        """Tell psycopg what became of them: one that failed is prepared anew the next time."""
+    def _report_prepared(self, answers: Sequence[PGresult]) -> None:
+        """Tell psycopg the results; a statement that failed is prepared anew the next time."""
         for call, result in zip(self._calls, answers, strict=True):
             if call.is_new or result.status in FAILED:
                 self._known.validate((call.query, call.types), call.state, call.name, [result])
 
 
-def _results(connection: PGconn) -> PQGen[list[PGresult]]:
-    """All results up to that of the sync. libpq puts None behind each; twice, it has lost the rest.
+def _read_results(connection: PGconn) -> PQGen[list[PGresult]]:
+    """Return all results up to that of the sync.
 
-    PostgreSQL sends 8 kB at a time. All that is there is taken in one turn of the event loop; a
-    turn for each piece costs more than the rest of reading a page.
+    libpq returns None after each result; two in a row mean that it has lost the connection.
+    PostgreSQL sends 8 kB at a time. All that has arrived is taken in one turn of the event loop,
+    because a turn for each piece costs more than the rest of reading a page.
     """
     results: list[PGresult] = []
     result: PGresult | None = None
@@ -172,7 +176,7 @@ def _results(connection: PGconn) -> PQGen[list[PGresult]]:
 
 
 def is_readable(socket: int, within_milliseconds: int = 0) -> bool:
-    """Whether something is there to be read, or is soon."""
+    """Return whether the socket has something to read, now or within so many milliseconds."""
     arrival = poll()
     arrival.register(socket, POLLIN)
     return bool(arrival.poll(within_milliseconds))

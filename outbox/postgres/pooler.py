@@ -1,4 +1,4 @@
-"""Pooler: what must not stand between a relay and PostgreSQL."""
+"""Pooler: recognises a connection pooler, which must not stand between a relay and PostgreSQL."""
 
 from typing import Any
 
@@ -13,17 +13,20 @@ RULE = (
 
 
 async def require_direct(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Raise Halted behind a pooler, in whatever mode; a plain TCP proxy passes.
+    """Raise Halted behind a pooler, in whatever mode it is. A plain TCP proxy is allowed.
 
-    A pooler hands out other sessions from one statement to the next: what the relay sets for itself
-    (its plans, `synchronous_commit = off`) would come out in the sessions of others.
+    A pooler may use another session for each statement. So what the relay sets for itself (its
+    plans, `synchronous_commit = off`) would apply in the sessions of other clients.
     """
     if not await is_direct(connection):
         raise Halted(RULE)
 
 
 async def is_direct(connection: psycopg.AsyncConnection[Any]) -> bool:
-    """A pooler answers a client with a cancellation key of its own making, so the process id in it
-    is not the backend's."""
+    """Return whether this connection leads to a session of its own.
+
+    A pooler gives its clients a cancellation key of its own, so the process id in that key is not
+    the one of the backend.
+    """
     row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
     return row is not None and row[0] == connection.info.backend_pid

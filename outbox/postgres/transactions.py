@@ -1,4 +1,4 @@
-"""Brief: transactions that take one right plan, and stand in nobody's way for long."""
+"""Planned transactions, which take one right plan, and bounded ones, which also end soon."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -6,12 +6,12 @@ from typing import Any
 
 import psycopg
 
-# Each statement must see what was committed before it, whatever the role's default is. Statistics
-# of the days may be stale, and only indexes are right; all of it is forgotten with the transaction,
-# so that nothing comes out in another session of a pooler. A commit waits for the disk, and for no
-# standby: while it waited for one that is away, its locks would keep every writer out. What is done
-# here may be done again, and a standby has it after what it follows from, for that is in the WAL
-# before it.
+# Each statement must see what was committed before it, whatever the role's default is. The
+# statistics of the daily partitions may be stale, so only plans with indexes are right. All of
+# these settings end with the transaction, so that nothing reaches another session of a pooler. A
+# commit waits for the disk, and for no standby: while it waited for one that is away, its locks
+# would keep every writer out. What such a transaction does can be done again. A standby gets it
+# after what it is based on, since that comes earlier in the WAL.
 PLANNED = """
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SET LOCAL synchronous_commit = local;
@@ -21,8 +21,8 @@ SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
 SET LOCAL jit = off
 """
-# Writers may be waiting meanwhile. So the server ends it by itself when a lock is not to be had, a
-# statement takes long, or the client, stopped or cut off, says nothing more.
+# Writers may wait for such a transaction. So the server ends it by itself when it does not get a
+# lock, when a statement takes long, or when the client has stopped or is cut off.
 LIMITS = """
 SELECT set_config(name, %(limit)s, true)
 FROM unnest(ARRAY['lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout'])
@@ -34,7 +34,7 @@ FROM unnest(ARRAY['lock_timeout', 'statement_timeout', 'idle_in_transaction_sess
 async def planned_transaction(
     connection: psycopg.AsyncConnection[Any],
 ) -> AsyncGenerator[None, None]:
-    """A transaction on a connection in autocommit whose statements follow indexes."""
+    """Open a transaction, on a connection in autocommit, whose statements follow indexes."""
     async with connection.transaction():
         await connection.execute(PLANNED)
         yield
@@ -44,10 +44,11 @@ async def planned_transaction(
 async def bounded_transaction(
     connection: psycopg.AsyncConnection[Any], milliseconds: int
 ) -> AsyncGenerator[None, None]:
-    """The same, and each wait, statement and silence in it is at most so long.
+    """Open a planned transaction in which every wait has a limit of so many milliseconds.
 
-    LockNotAvailable or QueryCanceled where it is not enough; after a silence the connection is
-    lost (IdleInTransactionSessionTimeout).
+    The limit is for each wait for a lock (it raises LockNotAvailable), for each statement
+    (QueryCanceled), and for each pause of the client between two statements. After such a pause
+    the connection is lost (IdleInTransactionSessionTimeout).
     """
     async with planned_transaction(connection):
         await connection.execute(LIMITS, {"limit": f"{milliseconds}ms"})

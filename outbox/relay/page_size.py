@@ -1,14 +1,15 @@
-"""PageSize: how much of a cut goes out at once, as far as the broker keeps up."""
+"""PageSize: how much of a cut is sent at once; it follows how fast the broker is."""
 
 from outbox.settings import Settings
 
-STEPS = 64  # from next to nothing back to a whole page
+STEPS = 64  # successes that lead from the smallest page back to a whole one
 
 
 class PageSize:
-    """Starts at what the settings allow; halved by a failure, a step larger with each success.
+    """The size of a page: half of it after a failure, and one step more after each success.
 
-    A page that takes longer than its deadline would otherwise be sent again, whole, for ever.
+    It starts at what the settings allow. Without it, a page that takes longer than its deadline
+    would be sent again, whole, for ever.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -16,15 +17,15 @@ class PageSize:
         self.messages, self.bytes = self._most_messages, self._most_bytes
 
     def shrink(self) -> None:
-        """A page was not acknowledged in time."""
+        """Halve the size, because a page was not acknowledged in time."""
         self.messages = max(1, self.messages // 2)
         self.bytes = max(1, self.bytes // 2)
 
     def grow(self) -> None:
-        """A page was acknowledged."""
-        self.messages = _grown(self.messages, self._most_messages)
-        self.bytes = _grown(self.bytes, self._most_bytes)
+        """Make the size one step larger, because a page was acknowledged."""
+        self.messages = _add_step(self.messages, self._most_messages)
+        self.bytes = _add_step(self.bytes, self._most_bytes)
 
 
-def _grown(size: int, most: int) -> int:
+def _add_step(size: int, most: int) -> int:
     return min(most, size + max(1, most // STEPS))

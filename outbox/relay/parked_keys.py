@@ -1,7 +1,7 @@
-"""Parked keys: one message of the key was refused for good, and its later ones wait behind it.
+"""Parked keys: keys of which Kafka refused one message for good, so that later ones wait behind it.
 
-All other keys flow. A person releases a key, once the cause is gone, or discards the refused
-message; the relay then publishes what waited, in order, before anything newer of that key.
+All other keys flow. An operator releases a key when the cause is gone, or discards the refused
+message. The relay then publishes what waited, in order, before anything newer of that key.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +19,8 @@ CHECK_SECONDS = 0.5
 KEYS = "SELECT aggregatetype, aggregateid FROM outbox.parked"
 RELEASED = KEYS + " WHERE released ORDER BY parked_at LIMIT 100"
 
-# What waited for one key, in the order in which it was committed.
-WAITING = f"""
+# The messages that wait for one key, in the order in which they were committed.
+READ_WAITING = f"""
 SELECT {COLUMNS}
 FROM outbox.messages
 WHERE position IN (
@@ -30,7 +30,7 @@ WHERE position IN (
 ORDER BY position
 """  # noqa: S608 - a constant
 
-# A key that is refused again keeps waiting, and waits for a person again.
+# A key that is refused again keeps its messages, and waits for an operator again.
 PARK = """
 INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)
 VALUES (%s, %s, %s, %s, %s)
@@ -38,15 +38,15 @@ ON CONFLICT (aggregatetype, aggregateid) DO UPDATE
 SET topic = EXCLUDED.topic, position = EXCLUDED.position, reason = EXCLUDED.reason,
     attempts = parked.attempts + 1, released = false
 """
-WAIT = """
+ADD_WAITING = """
 INSERT INTO outbox.parked_messages (aggregatetype, aggregateid, position) VALUES (%s, %s, %s)
 ON CONFLICT DO NOTHING
 """
-FORGET = """
+REMOVE_WAITING = """
 DELETE FROM outbox.parked_messages
 WHERE aggregatetype = %s AND aggregateid = %s AND position = ANY (%s)
 """
-# Only a key that was released, and has nothing left to wait, flows again.
+# A key flows again only if it was released and no message of it waits any more.
 UNPARK = """
 DELETE FROM outbox.parked AS key
 WHERE aggregatetype = %s AND aggregateid = %s AND released
@@ -58,9 +58,10 @@ RETURNING 1
 
 
 class ParkedKeys:
-    """The relay's own view of them, for one term. Every write belongs to the caller's transaction.
+    """What one term of the relay knows of the parked keys.
 
-    `keys` changes only by `parked` and `unparked`, which are called after that transaction.
+    `park`, `add_waiting` and `unpark` write in the caller's transaction. `keys` follows only by
+    `note_parked` and `note_unparked`, which the caller calls after that transaction.
     """
 
     def __init__(
@@ -72,10 +73,11 @@ class ParkedKeys:
         self.keys: set[Stream] = set()
 
     async def load(self) -> None:
-        self.keys = await self._streams(KEYS)
+        """Read which keys are parked, at the start of a term."""
+        self.keys = await self._read_streams(KEYS)
 
     def split(self, rows: Sequence[Row]) -> tuple[Sequence[Row], list[Stream], list[int]]:
-        """The rows that flow; and the keys and positions of those that wait."""
+        """Return the rows that flow, and the keys and positions of the rows that must wait."""
         if not self.keys:
             return rows, [], []
         waiting = [row for row in rows if Stream(row.aggregatetype, row.key) in self.keys]
@@ -83,61 +85,74 @@ class ParkedKeys:
         streams = [Stream(row.aggregatetype, row.key) for row in waiting]
         return flowing, streams, [row.position for row in waiting]
 
-    async def released(self) -> list[Stream]:
-        """Keys that a person has released; asked at most once every CHECK_SECONDS."""
+    async def find_released(self) -> list[Stream]:
+        """Return the keys that an operator has released, at most 100.
+
+        It asks the database at most once every CHECK_SECONDS, and returns none in between.
+        """
         if not self.keys or self._clock() < self._due:
             return []
         self._due = self._clock() + CHECK_SECONDS
-        return sorted(await self._streams(RELEASED))
+        return sorted(await self._read_streams(RELEASED))
 
-    async def waiting(self, stream: Stream, limit: int) -> list[Row]:
-        """What waits for the key, from its beginning."""
-        parameters = {"aggregatetype": text(stream.aggregatetype), "key": text(stream.key)}
+    async def read_waiting(self, stream: Stream, limit: int) -> list[Row]:
+        """Return the first `limit` messages that wait for the key, in order."""
+        parameters = {"aggregatetype": _decode(stream.aggregatetype), "key": _decode(stream.key)}
         async with self._connection.cursor(binary=True) as cursor:
-            await cursor.execute(WAITING.encode(), parameters | {"limit": limit})
+            await cursor.execute(READ_WAITING.encode(), parameters | {"limit": limit})
             return [Row._make(row) for row in await cursor.fetchall()]
 
     async def park(self, refused: Iterable[RefusedRecord]) -> None:
+        """Park the key of each refused record, with the reason; one record a key."""
         for each in refused:
             record = each.record
-            values = [*_texts(read_stream(record)), record.topic, record.position, each.reason]
+            values = [
+                *_decode_stream(read_stream(record)),
+                record.topic,
+                record.position,
+                each.reason,
+            ]
             await self._connection.execute(PARK, values)
 
-    async def wait(self, streams: Iterable[Stream], positions: Iterable[int]) -> None:
+    async def add_waiting(self, streams: Iterable[Stream], positions: Iterable[int]) -> None:
+        """Let these messages wait for their keys; `streams` and `positions` go in pairs."""
         values = [
-            [*_texts(stream), position] for stream, position in zip(streams, positions, strict=True)
+            [*_decode_stream(stream), position]
+            for stream, position in zip(streams, positions, strict=True)
         ]
         if values:
-            await self._connection.cursor().executemany(WAIT, values)
+            await self._connection.cursor().executemany(ADD_WAITING, values)
 
     async def unpark(self, stream: Stream, done: Sequence[int]) -> bool:
-        """Forget what no longer waits; True where the key now flows."""
-        await self._connection.execute(FORGET, [*_texts(stream), list(done)])
-        return (await self._connection.execute(UNPARK, _texts(stream))).rowcount == 1
+        """Remove the positions `done` from what waits; return whether the key now flows."""
+        await self._connection.execute(REMOVE_WAITING, [*_decode_stream(stream), list(done)])
+        return (await self._connection.execute(UNPARK, _decode_stream(stream))).rowcount == 1
 
-    def parked(self, streams: Iterable[Stream]) -> None:
+    def note_parked(self, streams: Iterable[Stream]) -> None:
+        """Add the keys that the last transaction has parked."""
         self.keys.update(streams)
 
-    def unparked(self, stream: Stream) -> None:
+    def note_unparked(self, stream: Stream) -> None:
+        """Remove the key that flows again since the last transaction."""
         self.keys.discard(stream)
 
-    async def _streams(self, statement: str) -> set[Stream]:
+    async def _read_streams(self, statement: str) -> set[Stream]:
         rows = await self._connection.execute(statement)
-        return {Stream(raw(kind), raw(key)) for kind, key in await rows.fetchall()}
+        return {Stream(_encode(kind), _encode(key)) for kind, key in await rows.fetchall()}
 
 
-def collect_unacknowledged(carried: SendResult) -> list[Record]:
-    """The records of a page that were not acknowledged."""
-    return [*(refused.record for refused in carried.refused.values()), *carried.waiting]
+def collect_unacknowledged(result: SendResult) -> list[Record]:
+    """Return the records of a page that were not acknowledged."""
+    return [*(refused.record for refused in result.refused.values()), *result.waiting]
 
 
-def text(value: bytes) -> str:
+def _decode(value: bytes) -> str:
     return value.decode()
 
 
-def raw(value: str | bytes) -> bytes:
+def _encode(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-def _texts(stream: Stream) -> list[str]:
-    return [text(stream.aggregatetype), text(stream.key)]
+def _decode_stream(stream: Stream) -> list[str]:
+    return [_decode(stream.aggregatetype), _decode(stream.key)]

@@ -1,4 +1,4 @@
-"""What a person does about parked keys: look, release, discard."""
+"""What an operator does about parked keys: list them, release them, or discard a message."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ FROM outbox.parked AS key, LATERAL (
 ) AS waiting
 WHERE {SELECTED} ORDER BY key.parked_at, key.position
 """  # noqa: S608 - constants
-# A key that the relay is trying again at this moment is left to it.
+# A key that was released already is left to the relay, which may be trying it at this moment.
 RELEASE = f"""
 UPDATE outbox.parked AS key SET released = true WHERE {SELECTED} AND NOT released
 RETURNING aggregatetype, aggregateid, position
@@ -35,20 +35,24 @@ WHERE aggregatetype = %s AND aggregateid = %s AND position = %s
 
 @dataclass(frozen=True, slots=True)
 class ParkedSelection:
-    """Which parked keys; all of them where nothing is said."""
+    """Which parked keys are meant: all of them where every field is None."""
 
     aggregate: str | None = None
     key: str | None = None
     topic: str | None = None
 
     def __str__(self) -> str:
-        said = [f"{name}={value}" for name, value in asdict(self).items() if value is not None]
-        return " ".join(said) or "all"
+        given = [f"{name}={value}" for name, value in asdict(self).items() if value is not None]
+        return " ".join(given) or "all"
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedKey:
-    """A key that waits, and behind which message; `messages` counts that one too."""
+    """A key that waits, and the refused message; `messages` counts that one, too.
+
+    `position` is that of the refused message, and `attempts` is how often the key was
+    parked.
+    """
 
     aggregate: str
     key: str
@@ -64,7 +68,7 @@ class ParkedKey:
 async def list_parked(
     connection: psycopg.AsyncConnection[Any], selection: ParkedSelection | None = None
 ) -> list[ParkedKey]:
-    """The oldest first."""
+    """Return the parked keys of the selection, the oldest first."""
     rows = await connection.execute(LIST.encode(), asdict(selection or ParkedSelection()))
     return [ParkedKey(*row) for row in await rows.fetchall()]
 
@@ -72,7 +76,7 @@ async def list_parked(
 async def release(
     connection: psycopg.AsyncConnection[Any], selection: ParkedSelection, operation: Operation
 ) -> int:
-    """Let the relay try these keys again, from the refused message on; how many keys."""
+    """Let the relay try these keys again, from the refused message on; return how many keys."""
     async with connection.transaction():
         return len(await _release(connection, selection, operation))
 
@@ -80,9 +84,10 @@ async def release(
 async def discard(
     connection: psycopg.AsyncConnection[Any], selection: ParkedSelection, operation: Operation
 ) -> int:
-    """Never publish the refused message of these keys; what waits behind it is tried.
+    """Never publish the refused message of these keys; return how many keys.
 
-    The message itself stays in outbox.messages, and its position in the operation's details.
+    The relay then tries what waits behind it. The message itself stays in outbox.messages, and its
+    position is recorded in the operation's details.
     """
     async with connection.transaction():
         keys = await _release(connection, selection, operation)

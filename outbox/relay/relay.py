@@ -1,9 +1,9 @@
-"""Relay: one cut after another, from PostgreSQL to Kafka.
+"""Relay: publishes one cut after another, from PostgreSQL to Kafka.
 
-At least once, in order per key. Progress is recorded after the broker's acknowledgement, in the
-statement that also proves the term, so a crash or a lost lease can repeat what was sent since the
-last acknowledged page, and nothing else. Weaknesses: one relay publishes for a whole database, and
-while a page is unacknowledged, nothing else is sent.
+It publishes at least once, in order per key. Progress is recorded after the broker's
+acknowledgement, in a statement that also proves the term. So a crash or a lost lease can repeat
+what was sent since the last acknowledged page, and nothing else. Weaknesses: one relay publishes
+for a whole database, and while a page is unacknowledged, nothing else is sent.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from typing import Any
 import psycopg
 import structlog
 
-from outbox.cursor.database_identity import require_same
-from outbox.cursor.lease import Lease, take
+from outbox.cursor.database_identity import require_same_identity
+from outbox.cursor.lease import Lease, take_lease
 from outbox.errors import DependencyDown, OutboxError, translate_errors
 from outbox.postgres.connection import connect
 from outbox.postgres.deadline import Deadline
@@ -33,16 +33,17 @@ from outbox.settings import Settings
 
 log = structlog.get_logger()
 
-# A lease must survive a crash here, so that no term is given twice. For a standby it need not wait:
-# whoever is promoted is another history, where a relay halts. And it must not: with a synchronous
-# standby away, what was committed before would not be published either.
+# A lease must survive a crash of this server, so that no term is given twice. It need not wait for
+# a standby: a promoted standby has another history, where a relay halts. And it must not wait:
+# while a synchronous standby is away, messages that were committed before would not be published
+# either.
 LOCALLY = "SET synchronous_commit = local"
 
 
 class Relay:
-    """Publishes committed messages while it holds the lease; stands by otherwise.
+    """Publishes committed messages while it holds the lease, and stands by otherwise.
 
-    `run` returns after `stop()`, and within a few seconds even when the broker is deaf.
+    `run` returns after `stop()`, within a few seconds even when the broker does not answer.
     """
 
     def __init__(self, settings: Settings, owner: str | None = None) -> None:
@@ -56,7 +57,7 @@ class Relay:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Lead or stand by until stopped; failures of PostgreSQL and Kafka are waited out."""
+        """Lead or stand by until `stop()`; failures of PostgreSQL and Kafka are waited out."""
         backoff = Backoff()
         while not self._stopping.is_set():
             try:
@@ -73,19 +74,23 @@ class Relay:
         with translate_errors():
             async with await connect(self._settings) as connection:
                 async with Deadline(self._settings.read_timeout_seconds):
-                    lease = await self._take(connection)
+                    lease = await self._take_lease(connection)
                 if lease is None:
                     await self._pause(self._settings.lease_seconds / 10)
                 else:
                     await self._lead(connection, lease)
 
-    async def _take(self, connection: psycopg.AsyncConnection[Any]) -> Lease | None:
-        """Where it may publish at all."""
+    async def _take_lease(self, connection: psycopg.AsyncConnection[Any]) -> Lease | None:
+        """Take the lease; None while another relay holds it.
+
+        It raises an error where a relay must not publish: behind a pooler, with migrations missing,
+        or where the database's identity has changed.
+        """
         await require_direct(connection)
         await connection.execute(LOCALLY)
         await require_current(connection, outbox_migrations())
-        await require_same(connection)
-        return await take(connection, self._owner, self._settings.lease_seconds)
+        await require_same_identity(connection)
+        return await take_lease(connection, self._owner, self._settings.lease_seconds)
 
     async def _lead(self, connection: psycopg.AsyncConnection[Any], lease: Lease) -> None:
         log.info("relay leads", term=lease.term, owner=lease.owner)

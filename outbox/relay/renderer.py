@@ -1,4 +1,4 @@
-"""Renderer: from a row of outbox.messages to the Kafka record that other programs read."""
+"""Renderer: turns a row of outbox.messages into the Kafka record that other programs read."""
 
 from collections.abc import Sequence
 
@@ -12,29 +12,29 @@ from schemas.limits import SEQUENCE_DIGITS
 from schemas.wire import JSON
 
 Headers = Sequence[tuple[str, bytes]]
-OWN = 11  # headers that every record has
-KNOWN_KINDS = 10_000  # kinds of messages that are remembered
+OWN_HEADERS = 11  # how many headers every record has
+KNOWN_KINDS = 10_000  # how many kinds of messages are remembered at most
 
 
 class Renderer:
-    """Renders the rows of one term, as schemas.wire.encode renders an envelope.
+    """Renders the rows of one term, with the same result as schemas.wire.encode for an envelope.
 
-    This is the hot path: it fills in a template for each kind of message, and works on bytes. A
-    test holds it equal to `encode`. `more` are headers of every record, behind its own.
+    This is the hot path: it has a template for each kind of message, and works on bytes. A test
+    keeps it equal to `encode`. `more` are further headers of every record, after its own.
     """
 
     def __init__(self, term: int, more: Headers = ()) -> None:
         self._term = term
         self._more = more
-        self._own = OWN + len(more)
+        self._own = OWN_HEADERS + len(more)
         self._kinds: dict[tuple[bytes, bytes, bytes], tuple[str, bytes]] = {}
 
-    def record(self, row: Row) -> Record:
-        """The record of one row; its headers carry everything that the payload does not."""
-        position, topic, key, aggregatetype, id_, type_, version, payload, carried, time = row
+    def render(self, row: Row) -> Record:
+        """Return the record of one row; its headers have everything that the payload does not."""
+        position, topic, key, aggregatetype, id_, type_, version, payload, written, time = row
         kind = self._kinds.get((topic, aggregatetype, type_))
-        name, template = kind or self._remember(topic, aggregatetype, type_)
-        pairs = _carried(carried) if carried != b"{}" else []
+        name, template = kind or self._remember_kind(topic, aggregatetype, type_)
+        pairs = _render_written(written) if written != b"{}" else []
         identity, place = VARINT[len(id_)] + id_, b"%d" % position
         headers = template % (
             VARINT[self._own + len(pairs)], identity, VARINT[len(key)], key, VARINT[len(time)],
@@ -42,51 +42,54 @@ class Renderer:
         )  # fmt: skip
         return Record(position, name, key, payload, headers, aggregatetype)
 
-    def _remember(self, topic: bytes, aggregatetype: bytes, type_: bytes) -> tuple[str, bytes]:
+    def _remember_kind(self, topic: bytes, aggregatetype: bytes, type_: bytes) -> tuple[str, bytes]:
         if len(self._kinds) >= KNOWN_KINDS:
             self._kinds.clear()
-        kind = topic.decode(), _template(aggregatetype, type_, self._term, self._more)
+        kind = topic.decode(), _build_template(aggregatetype, type_, self._term, self._more)
         return self._kinds.setdefault((topic, aggregatetype, type_), kind)
 
 
-def _template(aggregatetype: bytes, type_: bytes, term: int, more: Headers) -> bytes:
-    """The encoded headers of one kind of message, with places for what differs between rows.
+def _build_template(aggregatetype: bytes, type_: bytes, term: int, more: Headers) -> bytes:
+    """Return the encoded headers of one kind of message, with `%b` for what differs between rows.
 
-    A place is a value with its length before it. `catalog.item` comes from `/catalog`.
+    In each such place goes a value with its length before it. The source is `/` and the aggregate
+    up to its first dot: `/catalog` for `catalog.item`.
     """
     pieces = (
         b"%b",  # how many headers there are
-        _fixed("ce_specversion", b"1.0"),
-        _named("ce_id") + b"%b",
-        _fixed("ce_source", b"/" + aggregatetype.split(b".", 1)[0]),
-        _fixed("ce_type", type_),
-        _named("ce_subject") + b"%b%b",
-        _named("ce_time") + b"%b%b",
-        _named("ce_sequence") + VARINT[SEQUENCE_DIGITS] + b"%%0%dd" % SEQUENCE_DIGITS,
-        _fixed("content-type", JSON),
-        _named("id") + b"%b",
-        _named("position") + b"%b%b",
-        _fixed("term", b"%d" % term),
-        *(_fixed(name, value) for name, value in more),
-        b"%b",  # what is carried
+        _render_header("ce_specversion", b"1.0"),
+        _render_name("ce_id") + b"%b",
+        _render_header("ce_source", b"/" + aggregatetype.split(b".", 1)[0]),
+        _render_header("ce_type", type_),
+        _render_name("ce_subject") + b"%b%b",
+        _render_name("ce_time") + b"%b%b",
+        _render_name("ce_sequence") + VARINT[SEQUENCE_DIGITS] + b"%%0%dd" % SEQUENCE_DIGITS,
+        _render_header("content-type", JSON),
+        _render_name("id") + b"%b",
+        _render_name("position") + b"%b%b",
+        _render_header("term", b"%d" % term),
+        *(_render_header(name, value) for name, value in more),
+        b"%b",  # the headers that the message was written with
     )
     return b"".join(pieces)
 
 
-def _fixed(name: str, value: bytes) -> bytes:
-    """A whole header, safe in a template."""
+def _render_header(name: str, value: bytes) -> bytes:
+    """Return a whole header, escaped for a template."""
     return header(name, value).replace(b"%", b"%%")
 
 
-def _named(name: str) -> bytes:
-    """A header up to its name."""
+def _render_name(name: str) -> bytes:
+    """Return the part of a header up to and including its name."""
     return VARINT[len(name)] + name.encode()
 
 
-def _carried(document: bytes) -> list[bytes]:
-    """What a message was written with: our own names as they are, extensions as attributes.
+def _render_written(document: bytes) -> list[bytes]:
+    """Return the headers that a message was written with.
 
-    Rows that were written by an older version may hold any JSON; none of it may stop the relay.
+    Our own names stay as they are, and extensions become attributes (`ce_...`). Rows that were
+    written by an older version may hold any JSON, so what is not valid is left out: it must not
+    stop the relay.
     """
     try:
         values = orjson.loads(document)

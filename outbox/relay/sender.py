@@ -1,8 +1,8 @@
-"""Carrier: takes a page to Kafka, and finds out which of its records Kafka refuses for good.
+"""Sender: sends a page to Kafka, and finds out which of its records Kafka refuses for good.
 
-A broker refuses a whole batch for one record. The carrier halves a refused batch until the record
-is alone, sets that record's key aside, and goes on with the others, each time with a new producer,
-since the old one is not safe to go on with.
+A broker refuses a whole batch because of one record. The sender halves a refused batch until that
+record is alone, sets its key aside, and goes on with the others. Each time it uses a new producer,
+because the old one is not safe to use any more.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -31,37 +31,44 @@ from outbox.settings import Settings
 
 log = structlog.get_logger()
 
-# aiokafka counts a partition's records in 31 bits and goes wrong at their end.
+# aiokafka counts the records of a partition in 31 bits and fails when they are used up.
 RECORDS_PER_PRODUCER = 1 << 30
 
 
 class PublishingLease(Protocol):
-    """Whose turn it is to publish, and for how long that is certain: outbox.cursor.lease.Lease."""
+    """What a sender needs of a lease: whether it may publish, and for how long that is certain.
+
+    outbox.cursor.lease.Lease is one, and the lease of a replay is another.
+    """
 
     def require(self) -> None:
-        """Raise LeaseLost unless it provably goes on."""
+        """Raise LeaseLost unless it is certain that the lease goes on."""
 
     def remaining(self) -> float:
-        """Seconds for which it does."""
+        """Return for how many seconds the lease certainly goes on."""
 
 
 @dataclass(slots=True)
 class SendResult:
-    """What became of a page: acknowledged, refused (one record a key), or behind a refused one."""
+    """What became of a page.
+
+    Each record is in one of `deliveries` (acknowledged), `refused` (one record a key), or `waiting`
+    (behind a refused one of its key).
+    """
 
     deliveries: list[Delivery] = field(default_factory=list)
     refused: dict[Stream, RefusedRecord] = field(default_factory=dict)
     waiting: list[Record] = field(default_factory=list)
 
     def refuse(self, record: Record, reason: str) -> None:
-        """A key's first refused record parks it; its later ones wait."""
+        """Add a refused record. The first one parks its key, and later ones wait behind it."""
         if read_stream(record) in self.refused:
             self.waiting.append(record)
         else:
             self.refused[read_stream(record)] = RefusedRecord(record, reason)
 
-    def flowing(self, records: Iterable[Record]) -> list[Record]:
-        """Those whose key is not set aside; the others wait."""
+    def keep_flowing(self, records: Iterable[Record]) -> list[Record]:
+        """Return the records whose key is not set aside; the others are added to `waiting`."""
         kept: list[Record] = []
         for record in records:
             aside = read_stream(record) in self.refused
@@ -70,84 +77,92 @@ class SendResult:
 
 
 class Sender:
-    """Owns the publisher, and replaces it after every refusal. One page at a time.
+    """Sends one page at a time. It owns the publisher, and replaces it after every refusal.
 
-    `partitions` are the recorded counts of the topics; `keep` renews the lease between attempts.
-    `routes` says which counts were used; the new ones among them are to be recorded.
+    `partitions` are the recorded partition counts of the topics, and `renew` renews the lease
+    between attempts. `routes.counts` has the counts that were used; the caller records the new ones
+    among them.
     """
 
     def __init__(
         self,
         settings: Settings,
-        turn: PublishingLease,
+        lease: PublishingLease,
         partitions: dict[str, int],
-        keep: Callable[[], Awaitable[None]],
+        renew: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
-        self._turn = turn
-        self._keep = keep
+        self._lease = lease
+        self._renew = renew
         self.routes = TopicPartitions(partitions, settings.publish_timeout_seconds)
         self._batch_bytes: dict[str, int] = {}
-        self._held = AsyncExitStack()
+        self._open_publisher = AsyncExitStack()
         self._publisher = self._new_publisher()
 
     async def __aenter__(self) -> Self:
-        await self._held.enter_async_context(self._publisher)
+        await self._open_publisher.enter_async_context(self._publisher)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._held.aclose()
+        await self._open_publisher.aclose()
 
     async def pack(self, records: Iterable[Record]) -> Packed:
+        """Put the records into batches, which `send_all` takes."""
         return await self._publisher.prepare(records)
 
     async def send_all(self, packed: Packed) -> SendResult:
-        """Every record is accounted for on return. LeaseLost and DependencyDown end the term."""
-        carried = SendResult()
+        """Send a page, until each of its records is acknowledged, refused, or waits behind one.
+
+        It raises LeaseLost or DependencyDown where that does not succeed; both end the term.
+        """
+        result = SendResult()
         for refused in packed.refused:
-            carried.refuse(refused.record, refused.reason)
+            result.refuse(refused.record, refused.reason)
         batches = packed.batches
-        await self._keep()
+        await self._renew()
         while batches:
             outcome = await self._publish(batches)
-            carried.deliveries += outcome.deliveries
-            batches = await self._after(outcome.refused, carried)
+            result.deliveries += outcome.deliveries
+            batches = await self._pack_rest(outcome.refused, result)
         if self._publisher.sent > RECORDS_PER_PRODUCER:
             await self._replace_publisher()
-        return carried
+        return result
 
     async def _publish(self, batches: Sequence[Batch]) -> SendOutcome:
         failpoint(Failpoint.BATCHES_PACKED)
-        self._turn.require()
-        publishing = self._publisher.publish(batches, self._turn.remaining())
+        self._lease.require()
+        publishing = self._publisher.publish(batches, self._lease.remaining())
         return await while_waiting(Failpoint.BATCHES_SENT, publishing)
 
-    async def _after(self, refused: Sequence[RefusedBatch], carried: SendResult) -> list[Batch]:
-        """What is left to send: narrower where a batch was refused, without the keys set aside."""
+    async def _pack_rest(self, refused: Sequence[RefusedBatch], result: SendResult) -> list[Batch]:
+        """Return the batches that are left to send after these refusals.
+
+        They are smaller than the refused ones, and without the keys that were set aside.
+        """
         if not refused:
             return []
-        groups = [group for each in refused for group in self._narrow(each, carried)]
-        await self._keep()
+        groups = [group for each in refused for group in self._narrow(each, result)]
+        await self._renew()
         await self._replace_publisher()
         left: list[Batch] = []
         for group in groups:
-            packed = await self._publisher.prepare(carried.flowing(group))
+            packed = await self._publisher.prepare(result.keep_flowing(group))
             for lost in packed.refused:
-                carried.refuse(lost.record, lost.reason)
+                result.refuse(lost.record, lost.reason)
             left += packed.batches
         return left
 
-    def _narrow(self, refused: RefusedBatch, carried: SendResult) -> list[list[Record]]:
+    def _narrow(self, refused: RefusedBatch, result: SendResult) -> list[list[Record]]:
         records, behind = refused.batch.records, [batch.records for batch in refused.behind]
         log.warning(
             "refused", topic=refused.batch.topic, reason=refused.reason, messages=len(records)
         )
         if refused.whole_topic:
             for record in (*records, *(record for group in behind for record in group)):
-                carried.refuse(record, refused.reason)
+                result.refuse(record, refused.reason)
             return []
         if len(records) == 1:
-            carried.refuse(records[0], refused.reason)
+            result.refuse(records[0], refused.reason)
             return behind
         if refused.reason == TOO_LARGE:
             self._batch_bytes[refused.batch.topic] = refused.batch.builder.size() // 2
@@ -155,9 +170,9 @@ class Sender:
         return [records[:middle], records[middle:], *behind]
 
     async def _replace_publisher(self) -> None:
-        await self._held.aclose()
+        await self._open_publisher.aclose()
         self._publisher = self._new_publisher()
-        await self._held.enter_async_context(self._publisher)
+        await self._open_publisher.enter_async_context(self._publisher)
 
     def _new_publisher(self) -> Publisher:
         return Publisher(

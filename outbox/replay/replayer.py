@@ -186,7 +186,7 @@ class _PageSender:
         self._on_progress(self._sent)
 
     async def _send_rows(self, page: ReplayPage) -> SendResult:
-        packed = await self._sender.pack(map(self._renderer.record, page.rows))
+        packed = await self._sender.pack(map(self._renderer.render, page.rows))
         result = await while_waiting(Failpoint.REPLAY_SENT, self._sender.send_all(packed))
         failpoint(Failpoint.REPLAY_ACKNOWLEDGED)
         for stream, refusal in result.refused.items():

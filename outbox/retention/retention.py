@@ -217,7 +217,7 @@ class Retention:
         identity = await read_identity(self._connection)
         if identity.standby:
             raise DependencyDown("postgres", "this server is a standby, which takes no writes")
-        if why := identity.halted():
+        if why := identity.explain_halt():
             return f"halted: {why}"
         return None if identity.recorded else "halted: no relay has published from here yet"
 

@@ -1,4 +1,4 @@
-"""Difference: what a store shows, compared with the stream heads, key by key."""
+"""Difference: compares the entries of a store with the stream heads, key by key."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from outbox.streams.heads import Entry, StreamKey
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Which keys of a store do not show what the heads say; empty when they agree.
+    """The keys whose entry in a store is not what the head says; all lists are empty if none is.
 
-    missing: the store has nothing (for a deleted key: no tombstone). stale: a lower version.
-    orphaned: the store has a key without a head. different: the same version with another digest,
-    or a version above the head's. foreign: the ids of entries that no writer of ours can have put
-    there as they are (outbox/streams/stored_entries.py).
+    missing: the store has no entry (for a deleted key: no tombstone). stale: the entry has a lower
+    version. orphaned: the store has a key without a head. different: the entry has the same version
+    with another digest, or a version above the head's. foreign: the ids of entries that no writer
+    of ours can have put there as they are (outbox/streams/stored_entries.py).
     """
 
     missing: list[StreamKey] = field(default_factory=list)
@@ -26,17 +26,18 @@ class Difference:
 
     @property
     def keys(self) -> int:
+        """How many keys differ, foreign entries included."""
         keys = (self.missing, self.stale, self.orphaned, self.different)
         return sum(map(len, keys)) + len(self.foreign)
 
     def add(self, pair: "Pair") -> None:
-        """Put the key where it belongs, if it differs."""
+        """Add the key of the pair to the list of its kind, if it differs."""
         if pair.kind is not None:
             getattr(self, pair.kind).append(pair.stream)
 
 
 class DifferenceKind(StrEnum):
-    """How a key differs; see Difference."""
+    """How a key differs; Difference explains each kind."""
 
     MISSING = "missing"
     STALE = "stale"
@@ -46,46 +47,47 @@ class DifferenceKind(StrEnum):
 
 
 class Pair(NamedTuple):
-    """What both sides say of one key; None where a side does not have it."""
+    """The head and the stored entry of one key; None where a side does not have it."""
 
     head: Entry | None
-    shown: Entry | None
+    stored: Entry | None
 
     @property
     def stream(self) -> StreamKey:
-        entry = self.head or self.shown
+        entry = self.head or self.stored
         if entry is None:
             raise ValueError("a pair has at least one side")
         return entry.stream
 
     @property
     def kind(self) -> DifferenceKind | None:
-        """None where they agree; also that there is nothing."""
+        """How they differ; None where they agree, or where both sides have nothing."""
         if self.head is None:
-            return DifferenceKind.ORPHANED if self.shown else None
-        if self.shown is None:
+            return DifferenceKind.ORPHANED if self.stored else None
+        if self.stored is None:
             return DifferenceKind.MISSING
-        if self.shown.version < self.head.version:
+        if self.stored.version < self.head.version:
             return DifferenceKind.STALE
-        return None if self.shown == self.head else DifferenceKind.DIFFERENT
+        return None if self.stored == self.head else DifferenceKind.DIFFERENT
 
 
-def compare(heads: Iterable[Entry], shown: Iterable[Entry]) -> Difference:
-    """Compare in memory: about 300 bytes a key. Each side names a key at most once."""
+def compare(heads: Iterable[Entry], stored: Iterable[Entry]) -> Difference:
+    """Compare in memory, with about 300 bytes a key. Each side must have a key at most once."""
     difference = Difference()
-    store = {entry.stream: entry for entry in shown}
+    store = {entry.stream: entry for entry in stored}
     for head in heads:
         difference.add(Pair(head, store.pop(head.stream, None)))
     difference.orphaned.extend(store)
     return difference
 
 
-async def merge(heads: AsyncIterable[Entry], shown: Iterable[Entry]) -> AsyncIterator[Pair]:
-    """Every key of either side once, in order, in the memory of one pair.
+async def merge(heads: AsyncIterable[Entry], stored: Iterable[Entry]) -> AsyncIterator[Pair]:
+    """Yield each key of either side once, in order, with the memory of one pair.
 
-    ValueError where a side is out of order or names a key twice: what it said would be worthless.
+    It raises ValueError where a side is out of order or has a key twice, since the pairs would be
+    wrong then.
     """
-    store = _rising(shown)
+    store = _check_order(stored)
     entry = next(store, None)
     last: StreamKey | None = None
     async for head in heads:
@@ -104,7 +106,7 @@ async def merge(heads: AsyncIterable[Entry], shown: Iterable[Entry]) -> AsyncIte
         entry = next(store, None)
 
 
-def _rising(entries: Iterable[Entry]) -> Iterator[Entry]:
+def _check_order(entries: Iterable[Entry]) -> Iterator[Entry]:
     last: StreamKey | None = None
     for entry in entries:
         _require_rising(last, entry.stream)

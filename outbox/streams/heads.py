@@ -1,7 +1,7 @@
-"""The stream heads: every key that there is, with its version.
+"""Reads the stream heads: every key that there is, with its last version.
 
-Keys are in the order of their bytes ("C"), aggregate by aggregate: PostgreSQL's index, and Python's
-order of text, which is that of UTF-8.
+Keys are sorted by their bytes (collation "C"), aggregate by aggregate. That is the order of
+PostgreSQL's index, and also Python's order of text, which is the same as that of UTF-8.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -15,7 +15,7 @@ PAGE_HEADS = 5_000
 
 
 class StreamKey(NamedTuple):
-    """What a version belongs to: `catalog.item`, `us-airports/JFK`."""
+    """An aggregate and a key, for example `catalog.item` and `us-airports/JFK`."""
 
     aggregate: str
     key: str
@@ -23,7 +23,7 @@ class StreamKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A key at a version: as a head in PostgreSQL, or as a store shows it.
+    """A key at a version: a head in PostgreSQL, or an entry in a store.
 
     A deleted key keeps its version: in PostgreSQL as a deleted head, in a store as a tombstone.
     """
@@ -34,7 +34,7 @@ class Entry:
     deleted: bool
 
 
-# One index range; "C" order makes the prefix a range: 0 is the character after the slash.
+# This is one index range. In "C" order a prefix is a range, because 0 is the character after /.
 HEADS = """
     SELECT aggregatetype, aggregateid, version, digest, deleted FROM outbox.streams
     WHERE aggregatetype = ANY (%(aggregates)s)
@@ -46,11 +46,16 @@ HEADS = """
 async def read_heads(
     connection: psycopg.AsyncConnection[Any], aggregates: Sequence[str], prefix: str | None = None
 ) -> list[Entry]:
-    """The heads of these aggregates, deleted ones included; with a prefix, keys `prefix/…` only."""
-    return await _entries(connection, HEADS, {"aggregates": list(aggregates), "prefix": prefix})
+    """Return the heads of these aggregates, deleted ones included.
+
+    With a prefix, it returns only those of keys `prefix/…`.
+    """
+    return await _fetch_entries(
+        connection, HEADS, {"aggregates": list(aggregates), "prefix": prefix}
+    )
 
 
-# One aggregate's range of the primary key, which is in "C" order; the next page begins behind it.
+# A page of one aggregate, by the primary key, which is in "C" order. The next page begins after it.
 PAGE = """
     SELECT aggregatetype, aggregateid, version, digest, deleted FROM outbox.streams
     WHERE aggregatetype = %(aggregate)s AND aggregateid > %(after)s
@@ -65,20 +70,20 @@ THESE = """
 COUNT = "SELECT count(*) FROM outbox.streams WHERE aggregatetype = ANY (%s)"
 
 
-async def heads_in_order(
+async def read_heads_in_order(
     connection: psycopg.AsyncConnection[Any], aggregates: Iterable[str]
 ) -> AsyncIterator[Entry]:
-    """Every head of these aggregates, a page at a time.
+    """Yield every head of these aggregates in order, reading a page at a time.
 
-    No transaction stays open between pages: a long one would keep dead rows from being removed.
-    Each page is later than the one before it, and a head once there never goes: so no key that was
-    there at the beginning is left out, and no version is older than that.
+    No transaction stays open between pages, because a long one would keep dead rows from being
+    removed. Each page is read later than the one before it, and a head is never removed. So no key
+    that was there at the beginning is left out, and no version is older than at the beginning.
     """
     for aggregate in sorted(aggregates):
         after = ""
         while True:
             parameters = {"aggregate": aggregate, "after": after, "limit": PAGE_HEADS}
-            page = await _entries(connection, PAGE, parameters)
+            page = await _fetch_entries(connection, PAGE, parameters)
             for entry in page:
                 yield entry
             if len(page) < PAGE_HEADS:
@@ -86,25 +91,25 @@ async def heads_in_order(
             after = page[-1].stream.key
 
 
-async def heads_of(
+async def read_heads_of(
     connection: psycopg.AsyncConnection[Any], streams: Iterable[StreamKey]
 ) -> dict[StreamKey, Entry]:
-    """The heads of these keys; keys without one are left out."""
+    """Return the heads of these keys; keys without a head are left out."""
     heads: dict[StreamKey, Entry] = {}
     for aggregate, group in groupby(sorted(streams), key=lambda stream: stream.aggregate):
         parameters = {"aggregate": aggregate, "keys": [stream.key for stream in group]}
-        found = await _entries(connection, THESE, parameters)
+        found = await _fetch_entries(connection, THESE, parameters)
         heads |= {entry.stream: entry for entry in found}
     return heads
 
 
 async def count_heads(connection: psycopg.AsyncConnection[Any], aggregates: Iterable[str]) -> int:
-    """How many keys there are, deleted ones too."""
+    """Return how many keys these aggregates have, deleted ones included."""
     row = await (await connection.execute(COUNT, [sorted(aggregates)])).fetchone()
     return int(row[0]) if row else 0
 
 
-async def _entries(
+async def _fetch_entries(
     connection: psycopg.AsyncConnection[Any], query: LiteralString, parameters: dict[str, Any]
 ) -> list[Entry]:
     rows = await connection.execute(query, parameters)

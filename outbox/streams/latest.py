@@ -1,4 +1,4 @@
-"""Latest: the last message of a key, from the outbox or from what retention kept of it."""
+"""Latest: the last message of a key, from the outbox or from the copy that compaction made."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -11,8 +11,9 @@ from outbox.streams.heads import StreamKey
 from schemas.envelope import Envelope
 from schemas.extensions import keep_readable
 
-# Found by the key's head, in the index of each day. At READ COMMITTED, as the view asks for: a day
-# that is dropped is gone for every snapshot, also for one that is older than what was kept of it.
+# The view finds the message by the key's head, in the index of each daily partition. It needs READ
+# COMMITTED: a daily partition that is dropped is gone for every snapshot, even for one that is
+# older than the compacted copy and so does not show that copy.
 READ = """
     SELECT latest.aggregateid, latest.id::text, latest.type, latest.version, latest.payload,
            latest.position, latest.created_at,
@@ -26,25 +27,25 @@ READ = """
 async def read_latest(
     connection: psycopg.AsyncConnection[Any], streams: Iterable[StreamKey]
 ) -> dict[StreamKey, Envelope | None]:
-    """The envelope of each key's latest message, as a relay would send it.
+    """Return the envelope of each key's latest message, equal to the one that a relay sends.
 
-    None where the head's message is nowhere; keys without a head are left out. The connection is
-    in autocommit.
+    It is None where the head's message is nowhere. Keys without a head are left out. The connection
+    must be in autocommit.
     """
     found: dict[StreamKey, Envelope | None] = {}
     for aggregate, group in groupby(sorted(streams), key=lambda stream: stream.aggregate):
         parameters = {"aggregate": aggregate, "keys": [stream.key for stream in group]}
         async with planned_transaction(connection):
             rows = await (await connection.execute(READ, parameters)).fetchall()
-        found |= {StreamKey(aggregate, row[0]): _envelope(aggregate, row) for row in rows}
+        found |= {StreamKey(aggregate, row[0]): _build_envelope(aggregate, row) for row in rows}
     return found
 
 
-def _envelope(aggregate: str, row: tuple[Any, ...]) -> Envelope | None:
+def _build_envelope(aggregate: str, row: tuple[Any, ...]) -> Envelope | None:
     key, id_, type_, version, payload, position, time, headers = row
     if id_ is None:
         return None
-    carried = headers if isinstance(headers, dict) else {}
+    written = headers if isinstance(headers, dict) else {}
     return Envelope(
         id=id_,
         source=f"/{aggregate.partition('.')[0]}",
@@ -53,13 +54,13 @@ def _envelope(aggregate: str, row: tuple[Any, ...]) -> Envelope | None:
         payload=None if payload is None else payload.encode(),
         time=time,
         sequence=version,
-        correlation_id=_text(carried.get("correlationid")),
-        causation_id=_text(carried.get("causationid")),
-        traceparent=_text(carried.get("traceparent")),
+        correlation_id=_text_or_none(written.get("correlationid")),
+        causation_id=_text_or_none(written.get("causationid")),
+        traceparent=_text_or_none(written.get("traceparent")),
         position=position,
-        extensions=keep_readable(carried),
+        extensions=keep_readable(written),
     )
 
 
-def _text(value: object) -> str | None:
+def _text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) else None

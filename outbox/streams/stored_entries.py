@@ -1,8 +1,8 @@
-"""Stored entries: what a store of ours holds of a key, read with as little trust as a message.
+"""Stored entries: reads what a store of ours holds of a key, and trusts it as little as a message.
 
-A store may be written to by others, too: by hand, by a script, by another program that shares the
-server. So whoever reads one of our stores reads each entry here, and gets either an Entry, which a
-writer of ours can have put there, or the rule that it breaks. Nothing is assumed of the types.
+Others may write to a store, too: an operator by hand, a script, or another program that shares the
+server. So all readers of our stores read each entry by `read_entry`. They get either an entry that
+a writer of ours can have put there, or the rule that it breaks. Nothing is assumed of the types.
 """
 
 from collections.abc import Container, Mapping
@@ -13,13 +13,13 @@ from uuid import UUID, uuid5
 from outbox.streams.heads import Entry, StreamKey
 
 MAX_VERSION = 2**63 - 1
-SHOWN_CHARACTERS = 200
+QUOTED_CHARACTERS = 200
 
 _NAMESPACE = UUID("5c75b895-8be5-49ec-ae29-0136bf1d97bd")
 
 
 class StoredEntry(NamedTuple):
-    """A valid entry, and the id of the event that it shows."""
+    """A valid entry, and the id of the event that it comes from."""
 
     entry: Entry
     event_id: str
@@ -29,8 +29,8 @@ class StoredEntry(NamedTuple):
 class ForeignEntry:
     """An entry that no writer of ours can have put there as it is.
 
-    `place` is its id in the store, and `why` the first rule that it breaks. Both come in part from
-    another program: escape them where they are shown.
+    `place` is its id in the store, and `why` is the first rule that it breaks. Both come in part
+    from another program, so escape them before you print them.
     """
 
     place: str
@@ -38,36 +38,36 @@ class ForeignEntry:
 
 
 def entry_id(stream: StreamKey) -> str:
-    """The id of a key's entry in a store that wants UUIDs: the same everywhere and for ever."""
+    """Return the id of a key's entry in a store that needs UUIDs; it never changes."""
     return str(uuid5(_NAMESPACE, f"{stream.aggregate}\n{stream.key}"))
 
 
 def read_entry(
     values: Mapping[str, Any], aggregates: Container[str], max_version: int = MAX_VERSION
 ) -> StoredEntry | str:
-    """The entry that the values are, or the first rule that they break.
+    """Return the entry that the values make, or the first rule that they break.
 
     `aggregates` are those that the store follows, and `max_version` the highest version that it
     can compare.
     """
     for name in ("aggregate", "key", "event_id", "digest"):
         if not _is_text(values.get(name)):
-            return f"{name} must be a text without NUL, is {_shown(values, name)}"
+            return f"{name} must be a text without NUL, is {_quote(values, name)}"
     version, deleted = values.get("version"), values.get("deleted")
     if type(version) is not int or not 1 <= version <= max_version:
-        return f"version must be a whole number from 1 to {max_version}, is " + _shown(
+        return f"version must be a whole number from 1 to {max_version}, is " + _quote(
             values, "version"
         )
     if type(deleted) is not bool:
-        return f"deleted must be true or false, is {_shown(values, 'deleted')}"
+        return f"deleted must be true or false, is {_quote(values, 'deleted')}"
     stream = StreamKey(values["aggregate"], values["key"])
     if stream.aggregate not in aggregates:
-        return f"aggregate {_shown(values, 'aggregate')} is not one that this store follows"
+        return f"aggregate {_quote(values, 'aggregate')} is not one that this store follows"
     return StoredEntry(Entry(stream, version, values["digest"], deleted), values["event_id"])
 
 
 def _is_text(value: object) -> TypeGuard[str]:
-    """What PostgreSQL takes as text, to be compared with; never empty."""
+    """Return whether it is a text that PostgreSQL takes and that is not empty."""
     if not isinstance(value, str) or not value or "\x00" in value:
         return False
     try:
@@ -78,9 +78,9 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 
 def describe_misplaced(stream: StreamKey) -> str:
-    """What is wrong with an entry under the id of another key."""
-    return f"its id is not the one of its key {stream.key[:SHOWN_CHARACTERS]}"
+    """Say what is wrong with an entry that has the id of another key."""
+    return f"its id is not the one of its key {stream.key[:QUOTED_CHARACTERS]}"
 
 
-def _shown(values: Mapping[str, Any], name: str) -> str:
-    return repr(values[name])[:SHOWN_CHARACTERS] if name in values else "missing"
+def _quote(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name])[:QUOTED_CHARACTERS] if name in values else "missing"

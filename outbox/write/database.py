@@ -1,4 +1,4 @@
-"""A service's way to its database: a pool, units of work, and reads."""
+"""Database: the connection pool of a service, from which it gets units of work and reads."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 UNKNOWN = "; whether it was committed is not known, and the same command again settles it"
 
-# Everybody may read these settings, and hardly anybody pg_stat_replication. What is written must be
-# worth waiting for: a transaction that has written nothing waits for no standby. It is one row of
-# each service, whose old versions are pruned within its page.
+# Every role may read this setting, while few may read pg_stat_replication.
 WAITS_FOR_STANDBYS = text("SELECT current_setting('synchronous_standby_names') <> ''")
+# The probe must write something: the commit of a transaction that has written nothing waits for no
+# standby. It writes one row for each service, whose old versions are pruned within its page.
 PROBE = text("""
     INSERT INTO outbox.receipts (consumer, message_id, digest) VALUES ('ready', :consumer, '')
     ON CONFLICT (consumer, message_id) DO UPDATE SET handled_at = now()
@@ -34,12 +34,12 @@ PROBE = text("""
 
 
 class Database:
-    """A connection pool of one service; `consumer` is the name under which it keeps receipts."""
+    """The connection pool of one service; receipts are stored under the name `consumer`."""
 
     def __init__(self, settings: Settings, consumer: str) -> None:
         self.consumer = consumer
         self._settings = settings
-        self._engine = _engine(settings, consumer)
+        self._engine = _create_engine(settings, consumer)
 
     async def __aenter__(self) -> Self:
         return self
@@ -51,14 +51,15 @@ class Database:
     async def unit_of_work(
         self, name: str, cause: Envelope | None = None, *, once: bool = True
     ) -> AsyncIterator[UnitOfWork]:
-        """One transaction; nothing is kept without `commit()`.
+        """Open one transaction, which is rolled back unless the block calls `commit()`.
 
-        With a cause, its receipt is the first insert: AlreadyHandled carries the reply of the
-        first time, MessageRejected (`id-reused`) says that the id came with another payload. With
-        `once=False` the cause is named in the messages, and leaves no receipt.
-        Raises DependencyDown and Contention as the tree in errors.py says. Where it takes longer
-        than `unit_timeout_seconds`, DependencyDown: it was committed or it was not, and the same
-        cause again settles it.
+        With a cause, the cause's receipt is the first insert. If there is a receipt already, it
+        raises AlreadyHandled, which carries the first reply, or MessageRejected (`id-reused`)
+        where the id came with another payload. With `once=False` the messages name their cause,
+        but no receipt is written.
+        Errors of PostgreSQL become DependencyDown or Contention (see outbox/errors.py). It raises
+        DependencyDown, too, when the block takes longer than `unit_timeout_seconds`: whether it
+        was committed is not known then, and delivering the same cause again settles it.
         """
         async with self._connection(self._settings.unit_timeout_seconds, UNKNOWN) as connection:
             uow = UnitOfWork(connection, name, self.consumer, cause, once=once)
@@ -68,9 +69,9 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reads: one snapshot for all of them, and nothing can be written.
+        """Give a connection that can only read, and reads everything from one snapshot.
 
-        DependencyDown where they take longer than `read_timeout_seconds`.
+        It raises DependencyDown when the block takes longer than `read_timeout_seconds`.
         """
         async with self._connection(self._settings.read_timeout_seconds) as connection:
             with translate_errors():
@@ -81,9 +82,10 @@ class Database:
 
     @asynccontextmanager
     async def ready(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reads, where commits come to an end, too; for what asks all the time.
+        """Give a connection for reads, once it is certain that a commit comes to an end.
 
-        DependencyDown where all of it takes longer than `ready_timeout_seconds`.
+        This is for readiness checks, which are frequent. It raises DependencyDown when the check
+        and the block together take longer than `ready_timeout_seconds`.
         """
         async with Deadline(self._settings.ready_timeout_seconds):
             await self._require_commits()
@@ -91,7 +93,10 @@ class Database:
                 yield connection
 
     async def _require_commits(self) -> None:
-        """Only a commit tells whether a synchronous standby answers; without one, none is made."""
+        """Commit a probe where a synchronous standby is configured.
+
+        Only a commit shows whether that standby answers.
+        """
         seconds = self._settings.ready_timeout_seconds
         async with self._connection(seconds, UNKNOWN) as connection:
             with translate_errors():
@@ -102,8 +107,11 @@ class Database:
                     await connection.execute(PROBE, {"consumer": self.consumer})
                     await uow.commit()
 
-    async def retrying(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run a unit of work again, with backoff, while PostgreSQL picks it as the victim."""
+    async def retry_on_contention(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work`, and run it again with backoff after each Contention; return its result.
+
+        After `contention_attempts` attempts the last Contention is raised.
+        """
         attempts = self._settings.contention_attempts
         async for attempt in stamina.retry_context(on=Contention, attempts=attempts, wait_max=1.0):
             with attempt:
@@ -111,22 +119,24 @@ class Database:
         raise AssertionError("retry_context either returns or raises")
 
     @asynccontextmanager
-    async def _connection(self, seconds: float, late: str = "") -> AsyncIterator[AsyncConnection]:
-        """One of the pool's; after an outage, as after the deadline, nobody gets it again.
+    async def _connection(
+        self, seconds: float, what_then: str = ""
+    ) -> AsyncIterator[AsyncConnection]:
+        """Give a connection of the pool; after an outage or the deadline it leaves the pool.
 
-        Its session keeps the defaults that it was opened with: a limit, or being read-only, would
-        last in the pool after somebody has taken it back.
+        A session keeps the server's defaults of the moment when it was opened. A limit, or a
+        read-only mode, would otherwise go on in the pool after an operator has taken it back.
         """
-        async with Deadline(seconds, late) as deadline:
+        async with Deadline(seconds, what_then) as deadline:
             connection = await self._connect()
-            away = False
+            is_down = False
             try:
                 yield connection
             except DependencyDown as error:
-                away = error.dependency == "postgres"
+                is_down = error.dependency == "postgres"
                 raise
             finally:
-                if (deadline.expired or away) and not connection.closed:
+                if (deadline.expired or is_down) and not connection.closed:
                     await connection.invalidate()
                 await connection.close()
 
@@ -143,17 +153,18 @@ class Database:
 
 
 def _refuse_ended(connection: Any, *_: object) -> None:
-    """At each checkout: a server that ends a session says so, and hardly anything else unasked.
+    """Refuse, at each checkout from the pool, a session that the server has ended.
 
-    One look at the socket finds out what `pool_pre_ping` asks with a round trip. Otherwise the
-    first request after a restart of PostgreSQL would be told that it is down.
+    A server announces the end of a session, and sends hardly anything else unasked. So one look at
+    the socket finds out what `pool_pre_ping` asks with a round trip. Without this check, the first
+    request after a restart of PostgreSQL would fail with DependencyDown.
     """
     driver = connection.driver_connection
     if driver.closed or is_readable(driver.pgconn.socket):
         raise InvalidatePoolError("the server has ended this session")
 
 
-def _engine(settings: Settings, consumer: str) -> AsyncEngine:
+def _create_engine(settings: Settings, consumer: str) -> AsyncEngine:
     engine = create_async_engine(
         "postgresql+psycopg://",
         async_creator=lambda: connect_service(settings, consumer, UnitConnection),

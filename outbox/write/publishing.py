@@ -1,15 +1,17 @@
-"""Publishing: from collected events to rows of outbox.messages, in one statement.
+"""Publishing: turns collected events into rows of outbox.messages, in one statement.
 
-Sent when every row lock of the domain is held. Why it keeps order per key:
-- the head of each key is upserted, in key order, so two units that share keys cannot deadlock here,
-  and the second waits until the first has ended;
-- version and position are drawn in DO UPDATE, after the head is locked. A key's very first position
-  is drawn before its insert, but whoever comes second conflicts, waits, and draws again there;
-- the messages of one key are numbered upwards to the head's version and position.
-So versions are gapless, and positions of one key rise in commit order.
+The statement is sent after all other writes of the transaction, when it holds all its row locks.
+It keeps the order of each key for these reasons:
+- The head of each key is upserted, in key order. So two units that share keys cannot deadlock
+  here, and the second one waits until the first has ended.
+- Version and position are drawn in DO UPDATE, after the head is locked. The very first position of
+  a key is drawn before its insert, but a second writer conflicts, waits, and draws again there.
+- The messages of one key are numbered upwards to the version and position of the head.
+So the versions of a key have no gap, and its positions rise in commit order.
 
-Why synchronous_commit: what the relay reads and sends must survive a crash of PostgreSQL, whatever
-the role's default is. Saying so inside the statement spares a statement of its own.
+The statement also sets synchronous_commit, because what the relay reads and sends must survive a
+crash of PostgreSQL, whatever the role's default is. Doing so inside the statement saves a second
+statement.
 """
 
 import re
@@ -24,7 +26,7 @@ import orjson
 import psycopg
 
 from outbox.errors import build_rejection
-from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, at_once
+from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, execute_at_once
 from schemas.document import write_document
 from schemas.envelope import Envelope, Event, digest
 from schemas.limits import (
@@ -60,7 +62,7 @@ FROM head
 RETURNING aggregatetype, aggregateid, version, position
 """)
 
-# `steps` messages of a key come in `step` 1, 2, ...; the last one of a key writes its head.
+# A key has `steps` messages, numbered by `step` from 1; the last one of a key writes its head.
 PUBLISH_SEVERAL = Statement.of("""
 WITH given AS (
     SELECT *
@@ -96,7 +98,7 @@ SELECT aggregatetype, aggregateid, version, position FROM heads
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where a committed message stands in the outbox."""
+    """The key, version and position that a committed message got in the outbox."""
 
     aggregatetype: str
     key: str
@@ -104,24 +106,31 @@ class Published:
     position: int
 
 
-def publish(events: Sequence[Event], cause: Envelope | None) -> Request:
-    """What inserts them in the open transaction; MessageRejected where one never could be sent."""
-    _check_number(events)
+def build_publish_request(events: Sequence[Event], cause: Envelope | None) -> Request:
+    """Return the request that inserts `events` in the open transaction.
+
+    It raises MessageRejected where a message could never be sent. `cause` is the message that led
+    to these events, or None.
+    """
+    _check_messages_per_key(events)
     for event in events:
         _check_names(event.type, event.topic, event.aggregate)
         check_key(event.key())
     payloads = [write_document(event) for event in events]
-    headers = {"headers": orjson.dumps(_headers(cause)).decode()}
+    headers = {"headers": orjson.dumps(_build_headers(cause)).decode()}
     if len(events) == 1:
-        return Request(PUBLISH_ONE, _of_one(events[0], payloads[0]) | headers)
-    return Request(PUBLISH_SEVERAL, _of_several(events, payloads) | headers)
+        return Request(PUBLISH_ONE, _build_one(events[0], payloads[0]) | headers)
+    return Request(PUBLISH_SEVERAL, _build_several(events, payloads) | headers)
 
 
 def read_published(events: Sequence[Event], rows: Rows) -> list[Published]:
-    """Where they stand, in the order of `events`, from the rows that `publish` gave."""
+    """Return each event's place, in the order of `events`.
+
+    `rows` is what the statement of `build_publish_request` returned.
+    """
     ends = {(aggregate, key): (version, position) for aggregate, key, version, position in rows}
-    streams = list(map(_stream, events))
-    steps, lasts = _steps(streams)
+    streams = list(map(_stream_of, events))
+    steps, lasts = _number_per_key(streams)
     return [
         Published(*stream, *(end - last + step for end in ends[stream]))
         for stream, step, last in zip(streams, steps, lasts, strict=True)
@@ -131,19 +140,22 @@ def read_published(events: Sequence[Event], rows: Rows) -> list[Published]:
 async def commit_messages(
     driver: psycopg.AsyncConnection[Any], events: Sequence[Event], cause: Envelope | None = None
 ) -> list[Published]:
-    """Insert them and commit, for programs that use psycopg without UnitOfWork."""
-    rows, _ = await at_once(driver, [publish(events, cause), COMMIT])
+    """Insert `events` and commit, for programs that use psycopg without UnitOfWork.
+
+    It returns each event's place, in the order of `events`.
+    """
+    rows, _ = await execute_at_once(driver, [build_publish_request(events, cause), COMMIT])
     return read_published(events, rows)
 
 
 def check_key(key: str) -> None:
-    """MessageRejected where no record could have this key."""
+    """Raise MessageRejected where no record could have this key."""
     _check_text("key", key, KEY_CHARACTERS)
 
 
 @lru_cache(maxsize=4_096)
 def _check_names(type_: str, topic: str, aggregate: str) -> None:
-    """Of a class of events; each class is asked once."""
+    """Check the names of a class of events; the cache makes it one check for each class."""
     _check_text("type", type_, TYPE_CHARACTERS)
     _check_text("aggregate", aggregate, AGGREGATE_CHARACTERS)
     if not _is_topic(topic) or topic in (".", ".."):
@@ -152,13 +164,13 @@ def _check_names(type_: str, topic: str, aggregate: str) -> None:
 
 
 def _check_text(name: str, text: str, characters: int) -> None:
-    plain = text.isascii() and text.isprintable()  # as nearly all are: nothing need be searched
+    plain = text.isascii() and text.isprintable()  # nearly all are, and need no search
     if not 1 <= len(text) <= characters or not (plain or fits_attribute(text)):
         rule = f"1 to {characters} characters, none of them a control character"
         raise build_rejection("envelope", name, rule)
 
 
-def _of_one(event: Event, payload: bytes) -> dict[str, Any]:
+def _build_one(event: Event, payload: bytes) -> dict[str, Any]:
     return {
         "id": uuid4(),
         "aggregatetype": event.aggregate,
@@ -171,9 +183,9 @@ def _of_one(event: Event, payload: bytes) -> dict[str, Any]:
     }
 
 
-def _of_several(events: Sequence[Event], payloads: Sequence[bytes]) -> dict[str, Any]:
-    streams = list(map(_stream, events))
-    steps, lasts = _steps(streams)
+def _build_several(events: Sequence[Event], payloads: Sequence[bytes]) -> dict[str, Any]:
+    streams = list(map(_stream_of, events))
+    steps, lasts = _number_per_key(streams)
     return {
         "ids": [uuid4() for _ in events],
         "aggregatetypes": [aggregate for aggregate, _ in streams],
@@ -188,12 +200,15 @@ def _of_several(events: Sequence[Event], payloads: Sequence[bytes]) -> dict[str,
     }
 
 
-def _stream(event: Event) -> tuple[str, str]:
+def _stream_of(event: Event) -> tuple[str, str]:
     return event.aggregate, event.key()
 
 
-def _steps(streams: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
-    """Of each message: which one of its key it is, and how many that key has."""
+def _number_per_key(streams: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
+    """Number the messages of each key from 1.
+
+    The first list has the number of each message; the second has how many messages its key has.
+    """
     reached: Counter[tuple[str, str]] = Counter()
     steps = []
     for stream in streams:
@@ -202,8 +217,8 @@ def _steps(streams: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
     return steps, [reached[stream] for stream in streams]
 
 
-def _headers(cause: Envelope | None) -> dict[str, str]:
-    """What an event says of its cause. Extensions of the cause are the cause's own."""
+def _build_headers(cause: Envelope | None) -> dict[str, str]:
+    """Return the headers that name the cause. Extensions of the cause are not passed on."""
     if cause is None:
         return {}
     headers = {"correlationid": cause.correlation_id or cause.id, "causationid": cause.id}
@@ -215,7 +230,7 @@ def _headers(cause: Envelope | None) -> dict[str, str]:
     return headers
 
 
-def _check_number(events: Sequence[Event]) -> None:
-    if len(events) > MESSAGES_PER_KEY < max(Counter(map(_stream, events)).values()):
+def _check_messages_per_key(events: Sequence[Event]) -> None:
+    if len(events) > MESSAGES_PER_KEY < max(Counter(map(_stream_of, events)).values()):
         rule = f"at most {MESSAGES_PER_KEY} of one key in one unit of work"
         raise build_rejection("too-large", "messages", rule)

@@ -1,15 +1,15 @@
-"""Savepoints: what a statement does to a transaction, and which messages a rollback takes along.
+"""Savepoints: follows the savepoints of a transaction by the text of its statements.
 
-A unit collects its messages and writes them at the end. What was said since a savepoint is
-forgotten where the rows since then are undone, whoever set the savepoint: the unit, SQLAlchemy, the
-driver or SQL by hand.
+A unit of work collects its messages and writes them at the end. A rollback to a savepoint undoes
+the rows since then, so the messages that were collected since then are dropped, too. That holds
+whoever set the savepoint: the unit, SQLAlchemy, the driver, or SQL that somebody wrote by hand.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-# What may stand before a statement, and what hides a semicolon. A comment may hold comments.
+# What may stand before a statement, and what can hide a semicolon. Comments can be nested.
 COMMENT = rb"--[^\n]*|/\*(?:/\*.*?\*/|.)*?\*/"
 SKIPPED = re.compile(rb"(?:\s|;|" + COMMENT + rb")*", re.DOTALL)
 HIDING = re.compile(
@@ -30,58 +30,62 @@ UNDOES = re.compile(rb"ROLLBACK" + WORD + rb"\s+TO(?:\s+SAVEPOINT\b)?" + NAME, r
 
 
 def split_statements(text: bytes) -> Iterator[bytes]:
-    """Each statement of a text, without what stands before it."""
+    """Yield each statement of `text`, without the spaces and comments before it."""
     start = 0
     if b";" in text:
         for found in HIDING.finditer(text):
             if found[2]:
-                yield _bare(text[start : found.start()])
+                yield _strip_start(text[start : found.start()])
                 start = found.end()
-    yield _bare(text[start:])
+    yield _strip_start(text[start:])
 
 
 def ends_transaction(statement: bytes) -> bool:
+    """Return whether the statement commits, prepares or rolls back the whole transaction."""
     return ENDS.match(statement) is not None
 
 
 class Savepoints:
-    """The savepoints that are open, each with how much had been said when it was set."""
+    """The open savepoints of a transaction, each with the number of messages at that time.
 
-    def __init__(self, said: list[Any]) -> None:
-        self._said = said
+    `messages` is the unit's own list: a rollback to a savepoint shortens it.
+    """
+
+    def __init__(self, messages: list[Any]) -> None:
+        self._messages = messages
         self._open: list[tuple[bytes, int]] = []
 
-    def heed(self, statement: bytes) -> None:
-        """Follow what the statement is about to do to them."""
+    def follow(self, statement: bytes) -> None:
+        """Follow what the statement, which is about to be sent, does to the savepoints."""
         if found := SETS.match(statement):
-            self._open.append((_folded(found[1]), len(self._said)))
+            self._open.append((_fold_name(found[1]), len(self._messages)))
         elif found := UNDOES.match(statement):
-            self._undo(_folded(found[1]))
+            self._undo(_fold_name(found[1]))
         elif found := RELEASES.match(statement):
-            self._release(_folded(found[1]))
+            self._release(_fold_name(found[1]))
 
     def _undo(self, name: bytes) -> None:
-        """To the latest of that name, which stays; those set after it are gone."""
-        place = self._place(name)
+        """Go back to the latest savepoint of that name, which stays; later ones are gone."""
+        place = self._find_latest(name)
         if place is not None:
-            del self._said[self._open[place][1] :]
+            del self._messages[self._open[place][1] :]
             del self._open[place + 1 :]
 
     def _release(self, name: bytes) -> None:
-        place = self._place(name)
+        place = self._find_latest(name)
         if place is not None:
             del self._open[place:]
 
-    def _place(self, name: bytes) -> int | None:
+    def _find_latest(self, name: bytes) -> int | None:
         places = [place for place, (each, _) in enumerate(self._open) if each == name]
         return places[-1] if places else None
 
 
-def _bare(statement: bytes) -> bytes:
+def _strip_start(statement: bytes) -> bytes:
     found = SKIPPED.match(statement)
     return statement[found.end() :] if found else statement
 
 
-def _folded(name: bytes) -> bytes:
-    """As PostgreSQL reads a name: without its quotes, or in small letters."""
+def _fold_name(name: bytes) -> bytes:
+    """Return the name as PostgreSQL reads it: without its quotes, or in small letters."""
     return name[1:-1].replace(b'""', b'"') if name.startswith(b'"') else name.lower()

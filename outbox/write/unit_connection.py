@@ -1,10 +1,10 @@
-"""UnitConnection: a connection on which only its unit of work ends the transaction.
+"""UnitConnection: a connection on which only its unit of work may end the transaction.
 
-Whoever else is about to commit or to roll back is refused before anything is sent, whether through
-the connection, a cursor, or a text of several statements.
+A commit or rollback by anybody else is refused before it is sent, whether it comes through the
+connection, through a cursor, or in a text of several statements.
 
-Weakness: a cursor that is made from another class than the connection's own (`AsyncClientCursor`)
-is not looked at; what it ends is noticed afterwards.
+Weakness: a cursor of another class than the connection's own (`AsyncClientCursor`) is not checked.
+If it ends the transaction, the unit notices that only afterwards.
 """
 
 from collections.abc import AsyncIterator
@@ -16,15 +16,15 @@ from psycopg._queries import PostgresQuery
 from psycopg.abc import Params, PQGen, Query
 from psycopg.pq import TransactionStatus
 
-from outbox.postgres.connection import InTransaction
+from outbox.postgres.connection import ExplicitTransactionCursor
 from outbox.postgres.connection import Session as PostgresSession
 from outbox.write.savepoints import Savepoints, ends_transaction, split_statements
 
 
 class NotItsTransaction(RuntimeError):
-    """A unit of work is not in the transaction that it began; nothing of it is kept.
+    """The unit of work is no longer in the transaction that it began, and keeps nothing of it.
 
-    A mistake in the code that uses the unit: no retry makes it right.
+    This is a mistake in the code that uses the unit, so a retry does not help.
     """
 
     def __init__(self, name: str, what: str) -> None:
@@ -33,22 +33,22 @@ class NotItsTransaction(RuntimeError):
         )
 
 
-class UnitCursor(InTransaction):
-    """A cursor through which nobody ends the transaction of a unit."""
+class UnitCursor(ExplicitTransactionCursor):
+    """A cursor that refuses statements which would end the transaction of a unit."""
 
     def _convert_query(self, query: Query, params: Params | None = None) -> PostgresQuery:
-        """psycopg's way from what it was given to what it sends, for all that a cursor can do."""
+        """Check each statement here, because psycopg converts all that any cursor sends here."""
         converted = super()._convert_query(query, params)
         if isinstance(self._conn, UnitConnection):
-            self._conn.heed(converted.query)
+            self._conn.check_text(converted.query)
         return converted
 
 
 class UnitConnection(PostgresSession):
-    """A connection that knows how many transactions it has begun, and whose it is in."""
+    """A connection that counts the transactions it has begun, and knows which unit uses it."""
 
     begun = 0
-    unit = ""  # the name of the unit that has it, while that is open
+    unit = ""  # the name of the unit that uses it, while that unit is open
     savepoints = Savepoints([])
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -69,29 +69,32 @@ class UnitConnection(PostgresSession):
     async def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> AsyncIterator[psycopg.AsyncTransaction]:
-        """Inside a unit it is a savepoint, also where the unit has sent nothing yet."""
+        """Begin a transaction. Inside a unit it is a savepoint, even before the first statement."""
         if self.unit and self.pgconn.transaction_status == TransactionStatus.IDLE:
-            await self.execute("")  # psycopg begins
+            await self.execute("")  # makes psycopg send its BEGIN
         async with super().transaction(savepoint_name, force_rollback) as transaction:
             yield transaction
 
-    def hold(self, settings: Any) -> None:
-        super().hold(settings)
+    def set_in_each_transaction(self, settings: Any) -> None:
+        super().set_in_each_transaction(settings)
         self.cursor_factory = UnitCursor
 
-    def heed(self, text: bytes) -> None:
-        """Raise NotItsTransaction where what is about to be sent would end the unit's."""
+    def check_text(self, text: bytes) -> None:
+        """Raise NotItsTransaction where this text would end the transaction of the unit."""
         if not self.unit:
             return
         for statement in split_statements(text):
             if ends_transaction(statement):
                 raise NotItsTransaction(self.unit, "a statement was about to end its transaction")
-            self.savepoints.heed(statement)
+            self.savepoints.follow(statement)
 
     def _exec_command(self, command: Any, *arguments: Any, **options: Any) -> PQGen[Any]:
-        """psycopg's way to begin a transaction, among others; it tells nobody else of it."""
+        """Count each BEGIN, and follow the savepoints, that psycopg sends by itself.
+
+        They come through this method and through no other.
+        """
         if command == self._get_tx_start_command():
             self.begun += 1
         elif self.unit and isinstance(command, bytes):
-            self.savepoints.heed(command)
+            self.savepoints.follow(command)
         return (yield from super()._exec_command(command, *arguments, **options))

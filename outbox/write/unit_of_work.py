@@ -1,4 +1,4 @@
-"""UnitOfWork: one PostgreSQL transaction that changes rows and says so."""
+"""UnitOfWork: one PostgreSQL transaction that changes rows and publishes messages about it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,9 +11,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.errors import AlreadyHandled, build_rejection
-from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, at_once
+from outbox.postgres.pipeline import COMMIT, Request, Rows, Statement, execute_at_once
 from outbox.runtime.failpoints import Failpoint, armed, failpoint, while_waiting
-from outbox.write.publishing import Published, check_key, publish, read_published
+from outbox.write.publishing import Published, build_publish_request, check_key, read_published
 from outbox.write.unit_transaction import UnitTransaction
 from schemas.envelope import Envelope, Event, digest
 
@@ -31,20 +31,21 @@ UPDATE outbox.receipts SET reply = %(reply)b::json
 WHERE consumer = %(consumer)b AND message_id = %(message_id)b
 """)
 
-# What was answered must survive a crash of PostgreSQL, whatever the role's default; a unit that
-# publishes says so in its own statement.
+# What was answered must survive a crash of PostgreSQL, whatever the role's default is. Only a unit
+# without messages needs this statement; the one that publishes messages sets it by itself.
 DURABLE = Request(Statement.of("SET LOCAL synchronous_commit = on"))
 
 
 class UnitOfWork:
-    """A transaction with a name. Made by `Database.unit_of_work`; used once, by one task.
+    """A transaction with a name, made by `Database.unit_of_work` and used once, by one task.
 
     Leaving the block without `commit()` rolls everything back, messages included. `publish` only
-    collects; the messages are written by `commit`, so one that is too large fails there, whole.
+    collects messages, and `commit` writes them. So a unit with a message that is too large fails
+    in `commit`, as a whole.
 
-    An ORM session may stand on its `connection` (`AsyncSession(bind=uow.connection)`): `commit`
-    has it write what was added to it. Whoever else ends the transaction, the session's rollback
-    included, has ended the unit: NotItsTransaction, and nothing is kept.
+    An ORM session may use its `connection` (`AsyncSession(bind=uow.connection)`): `commit` has the
+    session write what was added to it. If anybody else ends the transaction, for example by the
+    session's rollback, the unit has ended: it raises NotItsTransaction, and nothing is kept.
     """
 
     def __init__(
@@ -90,30 +91,34 @@ class UnitOfWork:
         self._log.info("rolled back", error=kind.__name__ if kind else "no commit")
 
     def publish(self, event: Event) -> None:
-        """Say `event` in this transaction. MessageRejected where it could never be published."""
+        """Publish `event` when this transaction commits.
+
+        It raises MessageRejected where the event's key allows no record. `commit` checks the rest.
+        """
         self._require_open()
         check_key(event.key())
         self._events.append(event)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """A part that can fail alone: an exception undoes its rows and forgets its messages.
+        """Open a part that can fail alone: an exception undoes its rows and drops its messages.
 
-        So does any other way to go back to a savepoint.
+        Any other way to go back to a savepoint does the same.
         """
         await self._transaction.flush_sessions()
         try:
             async with self.connection.begin_nested():
                 yield
         except BaseException:
-            await self._transaction.forget_unwritten()
+            await self._transaction.drop_unwritten()
             raise
 
     async def commit(self, reply: Event | None = None) -> list[Published]:
-        """Write the messages, then commit; versions in the order of `publish`.
+        """Write the messages and commit; return each message's place, in the order of `publish`.
 
-        `reply` answers the cause: it is published too, and kept in the receipt for whoever
-        delivers the same message again.
+        `reply` answers the cause. It is published too, and stored in the receipt, so that a second
+        delivery of the same cause gets the same answer. It raises MessageRejected for a message
+        that could never be sent, and NotItsTransaction where the transaction is not its own.
         """
         self._require_open()
         await self._transaction.flush_sessions()
@@ -121,10 +126,10 @@ class UnitOfWork:
         if reply is not None:
             self.publish(reply)
         failpoint(Failpoint.BEFORE_MESSAGES)
-        rows = await self._write_and_commit(self._requests(reply))
+        rows = await self._write_and_commit(self._build_requests(reply))
         self._transaction.release()
-        await self.connection.commit()  # SQLAlchemy's own; the transaction is over already
-        self._transaction.hold()  # what anybody writes after it has no event, and is not kept
+        await self.connection.commit()  # for SQLAlchemy's state only: PostgreSQL has committed
+        self._transaction.guard()  # what is written from here on has no message, and is not kept
         self._committed = True
         failpoint(Failpoint.COMMIT_ANSWERED)
         self._log.info("committed", messages=len(self._events))
@@ -139,23 +144,26 @@ class UnitOfWork:
         self._transaction.release()
         await self.connection.rollback()
 
-    def _requests(self, reply: Event | None) -> list[Request]:
-        """The last one is what gives the messages' rows."""
+    def _build_requests(self, reply: Event | None) -> list[Request]:
+        """Return the requests before the COMMIT; the last one returns the rows of the messages."""
         requests = []
         if reply is not None and self._receipt_of is not None:
             receipt = {"consumer": self._consumer, "message_id": self._receipt_of.id}
-            requests.append(Request(SET_REPLY, receipt | {"reply": _document(reply)}))
-        return [*requests, publish(self._events, self._cause) if self._events else DURABLE]
+            requests.append(Request(SET_REPLY, receipt | {"reply": _write_reply(reply)}))
+        return [
+            *requests,
+            build_publish_request(self._events, self._cause) if self._events else DURABLE,
+        ]
 
     async def _write_and_commit(self, requests: list[Request]) -> Rows:
-        """In one round trip, unless a test wants to stand between the two."""
+        """Send all of it in one round trip, unless a test stops between the messages and COMMIT."""
         driver = await driver_connection(self.connection)
         if armed(Failpoint.BEFORE_COMMIT):
-            rows = (await at_once(driver, requests))[-1]
+            rows = (await execute_at_once(driver, requests))[-1]
             failpoint(Failpoint.BEFORE_COMMIT)
-            await at_once(driver, [COMMIT])
+            await execute_at_once(driver, [COMMIT])
             return rows
-        answering = at_once(driver, [*requests, COMMIT])
+        answering = execute_at_once(driver, [*requests, COMMIT])
         return (await while_waiting(Failpoint.COMMIT_SENT, answering))[-2]
 
     async def _take_receipt(self, cause: Envelope) -> None:
@@ -172,7 +180,7 @@ class UnitOfWork:
 
 
 async def driver_connection(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
-    """The psycopg connection below, inside the transaction that SQLAlchemy has begun."""
+    """Return the psycopg connection below, inside the transaction that SQLAlchemy has begun."""
     if not connection.in_transaction():
         await connection.begin()
     raw = await connection.get_raw_connection()
@@ -181,10 +189,10 @@ async def driver_connection(connection: AsyncConnection) -> psycopg.AsyncConnect
     return driver
 
 
-def _document(reply: Event) -> str:
+def _write_reply(reply: Event) -> str:
     return orjson.dumps({"type": reply.type, **reply.model_dump(mode="json")}).decode()
 
 
 def _receipt_digest(cause: Envelope) -> str:
-    """Another type with the same payload is another message."""
+    """Digest the type, too: another type with the same payload is another message."""
     return digest(cause.type.encode() + b"\n" + (cause.payload or b""))

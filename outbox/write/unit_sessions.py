@@ -1,10 +1,10 @@
-"""UnitSessions: the ORM sessions that stand on the connection of a unit of work.
+"""UnitSessions: the ORM sessions that use the connection of a unit of work.
 
-A session writes when it is asked to, or before it reads. What waits in one when somebody else
-commits would be missing from the transaction, while its event is there. So each session that comes
-to the connection is remembered, and written before the unit commits. One that was closed before it
-had written, and a savepoint of it that was undone before the server had heard of it, show in
-SQLAlchemy's events only.
+An ORM session writes when it is flushed, or before it reads. Objects that still wait in a session
+when the unit commits would be missing from the transaction, while their event is there. So each
+session that uses the connection is remembered, and flushed before the unit commits. Two cases can
+be seen in SQLAlchemy's events only: a session that was closed before it had written, and a
+session's savepoint that was undone before the server had heard of it.
 """
 
 from typing import Any
@@ -18,29 +18,33 @@ _units: WeakKeyDictionary[Connection, "UnitSessions"] = WeakKeyDictionary()
 
 
 class UnitSessions:
-    """Those of one unit, while it is open. `said` are the messages that it has collected."""
+    """The sessions of one unit, while it is open.
 
-    def __init__(self, connection: Connection, said: list[Any]) -> None:
-        self.dropped = False  # something was let go of unwritten
+    `messages` is the unit's own list of collected messages: an undone savepoint shortens it.
+    """
+
+    def __init__(self, connection: Connection, messages: list[Any]) -> None:
+        self.dropped = False  # whether a session has dropped an object before writing it
         self._connection = connection
-        self._said = said
-        self._sessions: dict[int, Session] = {}  # not weakly: nobody else need keep them
-        self._said_before: dict[int, int] = {}  # by savepoint
+        self._messages = messages
+        self._sessions: dict[int, Session] = {}  # strong references: nobody else needs to keep them
+        self._messages_before: dict[int, int] = {}  # how many messages there were, by savepoint
 
-    def follow(self) -> None:
+    def register(self) -> None:
+        """From now on SQLAlchemy's events on this connection are reported here."""
         _units[self._connection] = self
 
-    def leave(self) -> None:
+    def unregister(self) -> None:
         _units.pop(self._connection, None)
 
     def flush(self) -> None:
-        """Have all of them write what was added, changed and deleted in them."""
-        for session in self._waiting():
+        """Have all sessions write what was added, changed and deleted in them."""
+        for session in self._find_unwritten():
             session.flush()
 
-    def forget(self) -> None:
-        """Take back what waits in them: it belongs to a part that was undone."""
-        for session in self._waiting():
+    def drop_unwritten(self) -> None:
+        """Drop what waits in the sessions: it belongs to a part that was undone."""
+        for session in self._find_unwritten():
             for instance in [*session.new, *session.deleted]:
                 session.expunge(instance)
             for instance in session.dirty:
@@ -51,22 +55,22 @@ class UnitSessions:
         self._sessions[id(session)] = session
 
     def begin_nested(self, transaction: SessionTransaction) -> None:
-        self._said_before[id(transaction)] = len(self._said)
+        self._messages_before[id(transaction)] = len(self._messages)
 
     def undo_nested(self, transaction: SessionTransaction) -> None:
-        before = self._said_before.pop(id(transaction), len(self._said))
-        del self._said[before:]
+        before = self._messages_before.pop(id(transaction), len(self._messages))
+        del self._messages[before:]
 
-    def _waiting(self) -> list[Session]:
-        return [session for session in self._sessions.values() if self._waits_in(session)]
+    def _find_unwritten(self) -> list[Session]:
+        return [session for session in self._sessions.values() if self._has_unwritten(session)]
 
-    def _waits_in(self, session: Session) -> bool:
+    def _has_unwritten(self, session: Session) -> bool:
         waiting = [*session.new, *session.deleted, *session.dirty]
         return any(_bind_of(session, each) is self._connection for each in waiting)
 
 
 def _bind_of(session: Session, instance: object | None = None) -> object:
-    """What it would be written to; None where the session does not know."""
+    """Return what the instance would be written to; None where the session does not know."""
     try:
         return session.get_bind(type(instance) if instance is not None else None)
     except UnboundExecutionError:
@@ -81,37 +85,37 @@ def _unit_of(session: Session, instance: object | None = None) -> UnitSessions |
 
 
 @event.listens_for(Session, "after_attach")
-def _attached(session: Session, instance: object) -> None:
+def _on_attach(session: Session, instance: object) -> None:
     if unit := _unit_of(session, instance):
         unit.remember(session)
 
 
 @event.listens_for(Session, "after_begin")
-def _began(session: Session, _: SessionTransaction, connection: Connection) -> None:
+def _on_begin(session: Session, _: SessionTransaction, connection: Connection) -> None:
     if unit := _units.get(connection):
         unit.remember(session)
 
 
 @event.listens_for(Session, "after_transaction_create")
-def _created(session: Session, transaction: SessionTransaction) -> None:
+def _on_savepoint(session: Session, transaction: SessionTransaction) -> None:
     if transaction.nested and (unit := _unit_of(session)):
         unit.begin_nested(transaction)
 
 
 @event.listens_for(Session, "after_soft_rollback")
-def _undone(session: Session, transaction: SessionTransaction) -> None:
+def _on_undone_savepoint(session: Session, transaction: SessionTransaction) -> None:
     if transaction.nested and (unit := _unit_of(session)):
         unit.undo_nested(transaction)
 
 
 @event.listens_for(Session, "pending_to_transient")
-def _let_go(session: Session, instance: object) -> None:
-    """Not in a rollback, which undoes what was said as well."""
+def _on_dropped(session: Session, instance: object) -> None:
+    """Note that an object was dropped, except in a rollback, which drops the messages, too."""
     if session.is_active and (unit := _unit_of(session, instance)):
         unit.dropped = True
 
 
 @event.listens_for(Session, "persistent_to_detached")
-def _detached(session: Session, instance: object) -> None:
+def _on_detach(session: Session, instance: object) -> None:
     if inspect(instance).modified:
-        _let_go(session, instance)
+        _on_dropped(session, instance)

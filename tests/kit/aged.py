@@ -2,7 +2,7 @@
 
 import psycopg
 
-from outbox.cursor.database_identity import require_same
+from outbox.cursor.database_identity import require_same_identity
 
 PUBLISH = "SELECT outbox.publish(%s, %s, 'test.noted.v1', jsonb_build_object('said', %s::text), %s)"
 AGGREGATE = "test.note"
@@ -57,7 +57,7 @@ async def publish_aged(connection: Connection, ago: int, *keys: str, deletes: bo
 
 async def all_published(connection: Connection) -> None:
     """Move the cursor as if a relay had published all that is committed."""
-    await require_same(connection)
+    await require_same_identity(connection)
     await connection.execute(ALL_PUBLISHED)
 
 

@@ -13,7 +13,7 @@ import pytest
 from consumers.settings import Settings
 from outbox.audit.audit import audit
 from outbox.audit.findings import FindingKind
-from outbox.cursor.database_identity import require_same
+from outbox.cursor.database_identity import require_same_identity
 from outbox.cursor.reconcile import Reconciliation, Remedy, preview_reconcile, reconcile
 from outbox.errors import Halted
 from outbox.operations import Operation
@@ -47,7 +47,7 @@ async def halted(settings: Settings) -> str:
     """Return why a relay halts here."""
     async with await connect(settings) as connection:
         with pytest.raises(Halted) as found:
-            await require_same(connection)
+            await require_same_identity(connection)
         assert (await read_status(connection)).halted == str(found.value)
     return str(found.value)
 
@@ -61,7 +61,7 @@ async def repaired(settings: Settings) -> Reconciliation:
         await until(nobody_leads, WITHIN_SECONDS)
         expected = await preview_reconcile(connection)
         done = await reconcile(connection, Operation("tester", "reconcile", "relay", "test"))
-        await require_same(connection)
+        await require_same_identity(connection)
     assert done == expected
     return done
 
@@ -213,4 +213,4 @@ async def test_a_copied_data_folder_is_the_same_history(settings: Settings, seen
             await copy.copy(cluster)
             await asyncio.to_thread((copy.data / "standby.signal").unlink)
             async with copy, await connect(at(settings, copy.url)) as connection:
-                await require_same(connection)
+                await require_same_identity(connection)

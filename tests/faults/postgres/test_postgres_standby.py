@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from consumers.settings import Settings
-from outbox.cursor.database_identity import require_same
+from outbox.cursor.database_identity import require_same_identity
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
 from outbox.errors import DependencyDown
@@ -49,7 +49,7 @@ async def test_a_standby_is_refused_by_relay_and_unit_of_work_and_can_be_asked_f
     there = at(settings, pair[1].url)
     async with await connect(there) as connection, Database(there, "test") as database:
         with pytest.raises(DependencyDown, match="is a standby"):
-            await require_same(connection)
+            await require_same_identity(connection)
         with pytest.raises(DependencyDown, match="read-only transaction"):
             await happen(database)
         assert (await read_status(connection)).halted is None

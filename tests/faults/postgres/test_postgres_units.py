@@ -101,8 +101,8 @@ async def test_a_deadlock_is_run_again_and_says_each_thing_once(
             await uow.commit()
 
     async with asyncio.timeout(WITHIN_SECONDS), asyncio.TaskGroup() as group:
-        group.create_task(database.retrying(lambda: crosswise("a", "b")))
-        group.create_task(database.retrying(lambda: crosswise("b", "a")))
+        group.create_task(database.retry_on_contention(lambda: crosswise("a", "b")))
+        group.create_task(database.retry_on_contention(lambda: crosswise("b", "a")))
     assert attempts == 3
     assert await state(things) == [("a", 2, [1, 2]), ("b", 2, [1, 2])]
 
@@ -124,8 +124,8 @@ async def test_a_write_skew_is_run_again_and_says_each_thing_once(
             await uow.commit()
 
     async with asyncio.timeout(WITHIN_SECONDS), asyncio.TaskGroup() as group:
-        group.create_task(database.retrying(lambda: skewed("a")))
-        group.create_task(database.retrying(lambda: skewed("b")))
+        group.create_task(database.retry_on_contention(lambda: skewed("a")))
+        group.create_task(database.retry_on_contention(lambda: skewed("b")))
     assert totals == [0, 0, 1], "the one that was ended read again, and saw the other's change"
     assert await state(things) == [("a", 1, [1]), ("b", 1, [1])]
 

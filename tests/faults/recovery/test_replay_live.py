@@ -17,7 +17,7 @@ from consumers.read_your_writes import wait_for
 from consumers.settings import Settings
 from outbox.relay.relay import Relay
 from outbox.replay.source import ReplaySelection
-from outbox.streams.heads import heads_of
+from outbox.streams.heads import read_heads_of
 from outbox.write.database import Database
 from schemas.catalog import CatalogCreated, ItemEvent, ItemRemoved, ItemUpserted
 from tests.kit.load.kills import SEED
@@ -141,7 +141,7 @@ async def test_replays_beside_live_traffic_disturb_no_store_and_no_order(
                 await until(has_messages_to_replay, LONG)
                 before = len(witness.seen.order)
                 sent = await replays(small, postgres, rng)
-            heads = await heads_of(postgres, KEYS)
+            heads = await read_heads_of(postgres, KEYS)
             for store in stores:
                 waited = await wait_for(store, {s: h.version for s, h in heads.items()}, LONG)
                 assert not waited.left, waited

@@ -13,7 +13,7 @@ from consumers.projections.projection import Change, Entry, Projection, StreamKe
 from consumers.projections.testing.conformance import read_all
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
-from outbox.cursor.database_identity import require_same
+from outbox.cursor.database_identity import require_same_identity
 from outbox.errors import DependencyDown, Halted, MessageRejected
 from outbox.operations import Operation
 from outbox.streams.latest import read_latest
@@ -227,7 +227,7 @@ async def test_a_repair_is_written_down_before_it_begins(postgres: Connection) -
 
 async def test_nothing_is_repaired_from_another_history(postgres: Connection) -> None:
     """A restored database may be behind the stores: what they have then must not be undone."""
-    await require_same(postgres)
+    await require_same_identity(postgres)
     await publish(postgres, "a")
     await postgres.execute("UPDATE outbox.lineage SET system_identifier = 'another'")
     store = memory()

@@ -1,4 +1,4 @@
-"""FD3: a schema named `outbox` that is not ours, or was altered, is told in one line.
+"""FD3: a schema named `outbox` that is not ours, or was altered, is reported in one line.
 
 Nothing in it is changed, whatever command is run.
 """
@@ -45,7 +45,7 @@ CONTENTS = """
 
 @pytest.fixture
 def empty(servers: Servers, settings: Settings) -> Iterator[Settings]:
-    """A database without anything."""
+    """Give an empty database."""
     name = f"foreign_{secrets.token_hex(6)}"
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -83,18 +83,18 @@ def test_a_foreign_schema_is_named_and_left_as_it_is(empty: Settings, foreign: s
 def test_a_database_without_an_outbox_is_told_so(empty: Settings) -> None:
     for command in COMMANDS[2:]:
         ran = run(empty, *command)
-        told = "the database has no outbox; run `python -m services migrate`\n"
-        assert (ran.returncode, ran.stderr) == (2, told)
+        expected = "the database has no outbox; run `python -m services migrate`\n"
+        assert (ran.returncode, ran.stderr) == (2, expected)
 
 
 def test_an_empty_schema_is_filled(empty: Settings) -> None:
-    """It was made beforehand, by whoever gives the rights."""
+    """An administrator has made the schema beforehand, with the right grants."""
     execute(empty, "CREATE SCHEMA outbox")
     assert run(empty, "outbox", "migrate").returncode == 0
 
 
 def test_a_newer_schema_is_told_and_left_as_it_is(settings: Settings) -> None:
-    """The older version runs on while the newer one is rolled out."""
+    """The older version keeps running while the newer one is rolled out."""
     execute(settings, "INSERT INTO outbox.migrations VALUES ('outbox', 99, 'new', 'x')")
     ran = run(settings, "outbox", "migrate")
     assert (ran.returncode, ran.stdout) == (0, "0 migrations applied\n")

@@ -1,4 +1,4 @@
-"""Migrations: once each, in order, under a lock; and readiness knows what is missing."""
+"""Migrations run once each, in order, under a lock; and readiness knows what is missing."""
 
 import asyncio
 import secrets
@@ -13,7 +13,13 @@ import pytest
 from sqlalchemy import make_url
 
 from outbox.errors import SchemaBehind
-from outbox.postgres.migrate import Migration, migrate, outbox_migrations, read, require_current
+from outbox.postgres.migrate import (
+    Migration,
+    migrate,
+    outbox_migrations,
+    read_migrations,
+    require_current,
+)
 from services.assembly import all_migrations
 from tests.conftest import Servers
 
@@ -28,7 +34,7 @@ PUBLISH = "SELECT outbox.publish('test.thing', %s, 'test.done.v1', '{}')"
 
 @pytest.fixture
 def empty_url(servers: Servers) -> Iterator[str]:
-    """A database without anything."""
+    """Give an empty database."""
     name = f"empty_{secrets.token_hex(6)}"
     with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -127,11 +133,11 @@ def write(folder: Path, *names: str) -> Path:
 )
 def test_files_are_numbered_from_one_without_a_gap(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(ValueError, match="expected number"):
-        read("test", write(tmp_path, *names))
+        read_migrations("test", write(tmp_path, *names))
 
 
 def test_files_are_read_in_order(tmp_path: Path) -> None:
-    found = read("test", write(tmp_path, "0002_b_c.sql", "0001_a.sql", "notes.txt"))
+    found = read_migrations("test", write(tmp_path, "0002_b_c.sql", "0001_a.sql", "notes.txt"))
     assert [(m.number, m.name) for m in found] == [(1, "a"), (2, "b_c")]
 
 
@@ -178,7 +184,7 @@ async def test_a_day_is_one_of_utc_wherever_the_session_is(postgres_url: str, zo
 async def test_a_day_without_a_partition_is_kept_and_does_not_stop_later_days(
     postgres_url: str,
 ) -> None:
-    """Nobody made partitions for a while: the commits went into the default one."""
+    """Nobody had made partitions for a while, so the rows went into the default partition."""
     async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
         await connection.execute(
             "INSERT INTO outbox.messages (position, id, aggregatetype, aggregateid, type, version,"
@@ -200,7 +206,7 @@ BEFORE_THE_LIMITS = """
 async def test_messages_from_before_the_limits_stay_and_move_and_are_not_joined_by_others(
     empty_url: str,
 ) -> None:
-    """FA7: a database that holds what would be refused now migrates, and can be pruned."""
+    """FA7: a database with messages that would be refused now migrates, and can be pruned."""
     number = next(each.number for each in outbox_migrations() if each.name == "limits")
     later = [each for each in outbox_migrations() if each.number >= number]
     await migrate(empty_url, [each for each in all_migrations() if each not in later])

@@ -28,14 +28,18 @@ needs_root = pytest.mark.skipif(
 
 
 def as_nobody_known(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Under that id, without HOME or a name, in the C locale."""
-    told = environment(settings) | {"LANG": "C", "LC_ALL": "C", "AFTERCOMMIT_LOG_FORMAT": "console"}
+    """Run it under that id, without HOME or a name, in the C locale."""
+    variables = environment(settings) | {
+        "LANG": "C",
+        "LC_ALL": "C",
+        "AFTERCOMMIT_LOG_FORMAT": "console",
+    }
     return subprocess.run(
         [
             shutil.which("setpriv") or "", f"--reuid={UID}", f"--regid={UID}", "--clear-groups",
             f"--inh-caps={READING}", f"--ambient-caps={READING}", sys.executable, "-m", *arguments,
         ],
-        env={name: value for name, value in told.items() if name not in NAMED},
+        env={name: value for name, value in variables.items() if name not in NAMED},
         capture_output=True, text=True, check=False, timeout=120, cwd=ROOT,
     )  # fmt: skip
 
@@ -74,8 +78,8 @@ def test_an_operation_names_the_id(settings: Settings, postgres_url: str) -> Non
         connection.execute(PARK)
         ran = as_nobody_known(settings, "outbox", "parked", "discard", "--all", "--reason", "x")
         assert ran.returncode == 0, ran.stderr
-        told = connection.execute("SELECT operator FROM outbox.operations").fetchall()
-    assert told == [(f"uid-{UID}@{os.uname().nodename}",)]
+        recorded = connection.execute("SELECT operator FROM outbox.operations").fetchall()
+    assert recorded == [(f"uid-{UID}@{os.uname().nodename}",)]
 
 
 @needs_root
@@ -95,7 +99,7 @@ def test_the_stack_says_in_one_line_what_it_lacks(settings: Settings) -> None:
 def test_whatever_python_raises_the_id_stands_for_the_name(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """KeyError until Python 3.12, OSError from 3.13 on."""
+    """Python raises KeyError until 3.12, and OSError from 3.13 on."""
 
     def refuse() -> str:
         raise error

@@ -1,7 +1,8 @@
-"""FC4: a server that repeats the secret it was given has it in no error of ours.
+"""FC4: if a server repeats the secret that it was given, no error of ours shows it.
 
-Wherever the secret came from: an address, a variable or a file of libpq's, or a key of a store.
-Such servers are proxies that show a request on their page of error, and patched or hostile ones.
+That holds wherever the secret came from: an address, a variable or a file of libpq, or the key of a
+store. Such servers are proxies that print the request on their error page, and patched or hostile
+servers.
 """
 
 import asyncio
@@ -57,22 +58,22 @@ async def packet(reader: asyncio.StreamReader) -> bytes:
 
 
 async def postgres_that_repeats(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Asks for the password as it is, and names it in its refusal."""
+    """A server that asks for the password in plain text, and repeats it in its refusal."""
     while LENGTH.unpack_from(await packet(reader))[0] in WANTS_TLS:
         writer.write(b"N")
     writer.write(b"R" + LENGTH.pack(8) + LENGTH.pack(3))
     await reader.readexactly(1)
-    said = b"not your password: " + (await packet(reader)).rstrip(b"\0")
-    refusal = b"SFATAL\0VFATAL\0C28P01\0M" + said + b"\0D" + said + b"\0\0"
+    message = b"not your password: " + (await packet(reader)).rstrip(b"\0")
+    refusal = b"SFATAL\0VFATAL\0C28P01\0M" + message + b"\0D" + message + b"\0\0"
     writer.write(b"E" + LENGTH.pack(len(refusal) + 4) + refusal)
     await writer.drain()
 
 
 @pytest.fixture(params=["url", "keywords", "PGPASSWORD", "PGPASSFILE", "service"])
-def told(
+def address_for(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int], str]:
-    """The address by which a server at this port is given the canary."""
+    """Return the address by which a server at this port gets the canary."""
 
     def at(port: int) -> str:
         where = f"host=127.0.0.1 port={port} dbname=d user=u"
@@ -99,15 +100,15 @@ def told(
 
 
 async def test_what_postgres_repeats_is_shown_by_no_command(
-    settings: Settings, told: Callable[[int], str]
+    settings: Settings, address_for: Callable[[int], str]
 ) -> None:
     async with serving(postgres_that_repeats) as port:
-        own = settings.model_copy(update={"postgres_url": SecretStr(told(port))})
+        own = settings.model_copy(update={"postgres_url": SecretStr(address_for(port))})
         with pytest.raises(psycopg.OperationalError) as refused:
             await connect(own)
-        shown = "".join(traceback.format_exception(refused.value))
-        assert "not your password: ***" in shown
-        assert CANARY not in shown
+        output = "".join(traceback.format_exception(refused.value))
+        assert "not your password: ***" in output
+        assert CANARY not in output
         for words in (("outbox", "status"), ("outbox", "doctor", "--json")):
             ran = await asyncio.to_thread(command, own, *words)
             assert "not your password: ***" in ran.stdout + ran.stderr
@@ -116,7 +117,7 @@ async def test_what_postgres_repeats_is_shown_by_no_command(
 
 def page_with_the_request(status: int, as_qdrant: bool) -> Handle:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Behind so many characters that the key would be cut in two where answers are cut.
+        # So much text before the key that cutting an answer would cut the key in two.
         sent = (await reader.readuntil(b"\r\n\r\n")).decode().replace("\r\n", " ")
         body = json.dumps({"status": {"error": sent}}) if as_qdrant else f"<html>{sent}</html>"
         head = f"HTTP/1.1 {status} No\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
@@ -162,13 +163,13 @@ async def test_a_traceback_in_a_log_shows_no_key_that_led_to_it(
     try:
         raise ValueError(f"the server said: {CANARY}")
     except ValueError:
-        structlog.get_logger().exception("surprise")
-        logging.getLogger("a.library").exception("surprise")
+        structlog.get_logger().exception("unexpected error")
+        logging.getLogger("a.library").exception("unexpected error")
     writer.flush(5)
     configure("console", "error")
-    shown = capfd.readouterr().err
-    assert shown.count("the server said: ***") == 2
-    assert CANARY not in shown
+    output = capfd.readouterr().err
+    assert output.count("the server said: ***") == 2
+    assert CANARY not in output
 
 
 async def test_a_secret_that_every_other_word_holds_is_left_alone() -> None:

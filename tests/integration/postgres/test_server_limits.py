@@ -1,6 +1,6 @@
-"""FA3: what PostgreSQL cuts short, by a limit or an administrator's hand, is the world's doing.
+"""FA3: what PostgreSQL ends, by a limit or by an administrator, is a dependency failure.
 
-A command waits for it and spends no attempt; over HTTP it is 503, and the same key settles it.
+A command waits for it and spends no attempt. Over HTTP it is 503, and the same key settles it.
 """
 
 import asyncio
@@ -56,14 +56,14 @@ class Attempted(CommandReaction):
 
 
 async def limit(connection: Connection, name: str, value: str) -> None:
-    """For the role, in this database; sessions that are open keep what they have."""
+    """Set it for the role, in this database; open sessions keep what they have."""
     of = f"ALTER ROLE CURRENT_USER IN DATABASE {connection.info.dbname}"
     await connection.execute(f"{of} SET {name} = '{value}'".encode())
 
 
 @asynccontextmanager
 async def holding(connection: Connection, statement: str = HELD) -> AsyncIterator[None]:
-    """Its row is locked, in a transaction of another's, for the length of the block."""
+    """Lock its row in another transaction for the length of the block."""
     async with connection.transaction():
         await connection.execute(statement.encode())
         yield
@@ -79,7 +79,7 @@ async def count(connection: Connection, statement: str) -> int:
 async def test_a_command_waits_for_as_long_as_a_limit_cuts_it_short_and_is_done_then(
     settings: Settings, postgres: Connection, name: str
 ) -> None:
-    """And becomes no dead letter, though it fails more often than a surprise may."""
+    """It is not dead-lettered, although it fails more often than an unexpected error may."""
     if name == "transaction_timeout" and postgres.info.server_version < 170_000:
         pytest.skip("PostgreSQL 17 and newer have it")
     quick = settings.model_copy(
@@ -249,7 +249,7 @@ async def test_a_lock_that_is_not_to_be_had_is_contention_and_runs_again_within_
     held = holding(postgres, "SELECT FROM things FOR UPDATE")
     async with Database(settings, "units") as database, held:
         with pytest.raises(Contention):
-            await database.retrying(touch)
+            await database.retry_on_contention(touch)
     assert attempts == settings.contention_attempts
 
 
@@ -272,7 +272,7 @@ async def test_a_role_without_a_connection_left_is_an_outage(
 async def test_a_table_without_a_partition_for_the_row_is_an_outage(
     settings: Settings, postgres: Connection
 ) -> None:
-    """A constraint's code, and yet nothing is wrong with the message."""
+    """The code is that of a constraint, but nothing is wrong with the message."""
     await postgres.execute("DROP TABLE outbox.messages_default")
     days = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass"
     for (day,) in await (await postgres.execute(days, ["outbox.messages"])).fetchall():

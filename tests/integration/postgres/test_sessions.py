@@ -1,7 +1,7 @@
 """FA1, FC2, FC5: no default of a database, a role, an address or an environment changes a session.
 
-Each source of a default is planted for real; what is asked is what a session of ours then has, and
-what comes out of the relay, the commands and the pool.
+Each source of a default is really set. The tests then check what a session of ours has, and what
+the relay, the commands and the pool return.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ async def plant_in_database(postgres: Connection) -> None:
 
 
 async def plant_in_role_of_database(postgres: Connection) -> None:
-    """It wins over the database's and the role's."""
+    """Set a default that wins over those of the database and of the role."""
     await planted(postgres, f"ROLE {postgres.info.user} IN DATABASE {postgres.info.dbname}")
 
 
@@ -77,29 +77,29 @@ async def planted(postgres: Connection, whose: str) -> None:
 
 @pytest.fixture(params=[plant_in_database, plant_in_role_of_database])
 async def odd(request: pytest.FixtureRequest, settings: Settings, postgres: Connection) -> Settings:
-    """Settings of a database whose every session is odd."""
+    """Give the settings of a database that gives odd defaults to every session."""
     await request.param(postgres)
     return settings
 
 
-async def shown(session: Connection, names: list[str]) -> dict[str, str]:
+async def read_settings(session: Connection, names: list[str]) -> dict[str, str]:
     return dict(await (await session.execute(SHOW, [names])).fetchall())
 
 
 async def require_fixed(settings: Settings) -> None:
-    """Of each kind of session, outside of a transaction and inside."""
+    """Require our settings in each kind of session, outside of a transaction and inside."""
     names = list(FIXED)
     async with await connect(settings, "test") as session:
-        assert await shown(session, names) == FIXED
+        assert await read_settings(session, names) == FIXED
         async with session.transaction():
-            assert await shown(session, names) == FIXED
-            assert await shown(session, ["transaction_isolation"]) == {
+            assert await read_settings(session, names) == FIXED
+            assert await read_settings(session, ["transaction_isolation"]) == {
                 "transaction_isolation": "read committed"
             }
-        assert await shown(session, ["row_security"]) == {"row_security": "off"}
+        assert await read_settings(session, ["row_security"]) == {"row_security": "off"}
     async with await connect_service(settings, "test") as session:
-        assert await shown(session, names) == FIXED
-        assert await shown(session, ["row_security"]) != {"row_security": "off"}
+        assert await read_settings(session, names) == FIXED
+        assert await read_settings(session, ["row_security"]) != {"row_security": "off"}
 
 
 async def test_a_default_of_a_database_or_a_role_is_in_no_session_of_ours(odd: Settings) -> None:
@@ -117,12 +117,14 @@ async def test_a_default_of_a_database_or_a_role_is_in_no_session_of_ours(odd: S
     ],
 )
 async def test_an_address_changes_no_session_of_ours(settings: Settings, query: str) -> None:
-    """FA1: what else its options say holds."""
+    """FA1: the other options of the address apply."""
     there = at(settings, f"{settings.libpq_url()}?{query}")
     await require_fixed(there)
     if "77s" in query:
         async with await connect_service(there, "test") as session:
-            assert await shown(session, ["statement_timeout"]) == {"statement_timeout": "77s"}
+            assert await read_settings(session, ["statement_timeout"]) == {
+                "statement_timeout": "77s"
+            }
 
 
 @pytest.mark.parametrize(
@@ -137,12 +139,12 @@ async def test_an_address_changes_no_session_of_ours(settings: Settings, query: 
 async def test_a_variable_of_libpq_changes_no_session_of_ours(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
-    """FA1: PGTZ and PGDATESTYLE travel beside the options, and would win."""
+    """FA1: PGTZ and PGDATESTYLE are sent beside the options, and would win."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     await require_fixed(settings)
     async with await connect_service(settings, "test") as session:
-        there = await shown(session, ["statement_timeout", "application_name"])
+        there = await read_settings(session, ["statement_timeout", "application_name"])
     assert there["statement_timeout"] == ("77s" if "PGOPTIONS" in variables else "0")
     assert there["application_name"] == variables.get("PGAPPNAME", "aftercommit test")
 
@@ -156,14 +158,16 @@ async def pooled(request: pytest.FixtureRequest, odd: Settings) -> AsyncIterator
 async def test_where_a_first_packet_may_say_nothing_each_transaction_does(
     pooled: Settings,
 ) -> None:
-    """FA1: and a session keeps nothing of it for whoever gets it next."""
+    """FA1: and the session keeps none of the settings for its next client."""
     await require_fixed(pooled)
     async with await connect_service(pooled, "test") as session:
-        await shown(session, ["DateStyle"])
+        await read_settings(session, ["DateStyle"])
         await session.rollback()
         assert isinstance(session, Session)
         session.each_begin = ()
-        left = await shown(session, ["DateStyle", "bytea_output", "default_transaction_isolation"])
+        left = await read_settings(
+            session, ["DateStyle", "bytea_output", "default_transaction_isolation"]
+        )
     assert left["DateStyle"].startswith("German")
     assert (left["bytea_output"], left["default_transaction_isolation"]) == (
         "escape", "serializable",
@@ -173,7 +177,7 @@ async def test_where_a_first_packet_may_say_nothing_each_transaction_does(
 async def test_units_and_reads_behind_a_pooler_keep_each_character(
     pooled: Settings, postgres: Connection
 ) -> None:
-    """FA1: through the pool of a service, savepoints and many rows at once included."""
+    """FA1: this goes through the pool of a service, with savepoints and many rows at once."""
     await publish_all(pooled)
     stored = await postgres.execute("SELECT aggregateid FROM outbox.messages")
     assert sorted(key for (key,) in await stored.fetchall()) == sorted(WORDS)
@@ -202,7 +206,7 @@ async def publish_all(settings: Settings) -> None:
 async def test_a_default_changes_no_byte_that_is_published(
     odd: Settings, postgres: Connection
 ) -> None:
-    """FA1: by a unit of work and by SQL from any program, up to the consumer."""
+    """FA1: a unit of work or SQL publishes, and a consumer reads."""
     await publish_all(odd)
     own = {"n": WORDS}
     publish = "SELECT outbox.publish('faults.thing', 'sql', 'faults.happened.v1', %s::jsonb)"
@@ -253,8 +257,8 @@ PLANT = """
 AGES = re.compile(r"(age_seconds\"?: ?)[\d.e-]+")
 
 
-def timeless(told: str) -> str:
-    return AGES.sub(r"\1", told)
+def timeless(text: str) -> str:
+    return AGES.sub(r"\1", text)
 
 
 async def test_the_bounds_of_days_are_the_same_whoever_makes_them(postgres: Connection) -> None:
@@ -280,20 +284,20 @@ async def test_doctor_asks_the_session_and_names_defaults_that_reach_others(
     findings = (await examine_postgres(odd)).findings
     (session,) = [f for f in findings if f.check.name == "postgres-session"]
     assert session.severity is Severity.OK
-    told = [f for f in findings if f.check.name == "postgres-session-defaults"]
-    assert {f.severity for f in told} == {Severity.WARNING}
-    assert [f.found for f in told] == [
+    defaults = [f for f in findings if f.check.name == "postgres-session-defaults"]
+    assert {f.severity for f in defaults} == {Severity.WARNING}
+    assert [f.found for f in defaults] == [
         "client_encoding = LATIN1",
         "default_transaction_isolation = serializable",
         "standard_conforming_strings = off",
     ]
-    assert postgres.info.dbname in told[0].subject
+    assert postgres.info.dbname in defaults[0].subject
 
 
 async def test_a_policy_that_hides_messages_stops_the_relays_session(
     settings: Settings, postgres: Connection
 ) -> None:
-    """Rows that it does not see would be passed over for good."""
+    """It would pass over the rows that it does not see for good."""
     await postgres.execute(
         """
         DROP ROLE IF EXISTS seer;
@@ -316,7 +320,7 @@ async def test_a_policy_that_hides_messages_stops_the_relays_session(
 async def test_every_form_of_an_address_serves_services_and_commands(
     settings: Settings, postgres: Connection, form: str
 ) -> None:
-    """FC5: one parser for the pool and for everybody else."""
+    """FC5: the pool and all other sessions have one parser."""
     info = postgres.info
     name, user, port = info.dbname, info.user, info.port
     address = {
@@ -352,16 +356,16 @@ async def test_a_service_finds_its_tables_where_its_settings_say(
 async def test_a_database_of_another_encoding_is_refused_in_one_line(
     settings: Settings, postgres: Connection, encoding: str
 ) -> None:
-    """FD5: before anything of ours is in it."""
+    """FD5: that happens before anything of ours is in it."""
     name = f"other_{token_hex(4)}"
     create = f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
     await postgres.execute(create.encode())
     url = settings.libpq_url().replace(postgres.info.dbname, name)
     try:
         for package in ("outbox", "services"):
-            told = await asyncio.to_thread(run, settings, package, "migrate", POSTGRES_URL=url)
-            assert told.returncode == 2
-            (line,) = told.stderr.splitlines()
+            result = await asyncio.to_thread(run, settings, package, "migrate", POSTGRES_URL=url)
+            assert result.returncode == 2
+            (line,) = result.stderr.splitlines()
             assert f"{name} is encoded in {encoding}, and the outbox needs UTF8" in line
             assert "ENCODING 'UTF8' TEMPLATE template0" in line
         async with await psycopg.AsyncConnection.connect(url) as there:
@@ -387,28 +391,28 @@ ONE_SHOT: list[tuple[str, ...]] = [
 async def test_a_server_that_does_not_take_this_client_ends_a_command_at_once(
     settings: Settings, command: tuple[str, ...]
 ) -> None:
-    """FD3: waiting would repair neither TLS nor a password."""
-    told = await asyncio.to_thread(run, settings, *command, PGSSLMODE="require")
-    assert told.returncode in (2, 3), told
-    assert "SSL was required" in told.stderr
-    assert len([line for line in told.stderr.splitlines() if "{" not in line]) == 1, told.stderr
+    """FD3: waiting repairs neither TLS nor a password."""
+    result = await asyncio.to_thread(run, settings, *command, PGSSLMODE="require")
+    assert result.returncode in (2, 3), result
+    assert "SSL was required" in result.stderr
+    assert len([line for line in result.stderr.splitlines() if "{" not in line]) == 1, result.stderr
 
 
 async def test_a_stack_that_needs_tls_of_its_own_server_fails_at_once() -> None:
-    """FD3: within a start's limit of minutes, and with one line."""
-    told = await asyncio.to_thread(
+    """FD3: it does not wait for its start limit of minutes, and prints one line."""
+    result = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "stack", "up", "--json"],
         env={k: v for k, v in os.environ.items() if k != "POSTGRES_URL"} | {"PGSSLMODE": "require"},
         capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
-    assert told.returncode == 1
-    assert "SSL was required" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert result.returncode == 1
+    assert "SSL was required" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 async def test_a_broken_address_ends_every_part_with_one_line(settings: Settings) -> None:
-    """FC4: exit code 2, the variable, the rule, and never the value."""
+    """FC4: it has exit code 2, and names the variable and the rule, but not the value."""
     broken = "postgresql://u:cAn4ry@x@h/d"
     for words in (
         ("outbox", "relay"),
@@ -416,20 +420,20 @@ async def test_a_broken_address_ends_every_part_with_one_line(settings: Settings
         ("consumers", "neo4j"),
         ("stack", "up"),
     ):
-        told = await asyncio.to_thread(run, settings, *words, POSTGRES_URL=broken)
-        assert told.returncode == 2, told
-        (line,) = told.stderr.splitlines()
+        result = await asyncio.to_thread(run, settings, *words, POSTGRES_URL=broken)
+        assert result.returncode == 2, result
+        (line,) = result.stderr.splitlines()
         assert line.lower().startswith("postgres_url: ")
         assert "must be postgresql://user@host" in line
-        assert "cAn4ry" not in told.stdout + told.stderr
+        assert "cAn4ry" not in result.stdout + result.stderr
 
 
 async def test_a_wrong_password_is_in_no_line_of_a_role(settings: Settings) -> None:
-    """FC4: what a server or libpq says of it is passed on without it."""
+    """FC4: what a server or libpq says is passed on without the password."""
     async with Pooling(settings.libpq_url(), Answer.ECHO) as echoing:
         url = echoing.url.replace("postgres@", "postgres:cAn4ry%40%2F@")
-        told = await asyncio.to_thread(run, settings, "outbox", "status", POSTGRES_URL=url)
-        assert told.returncode == 2
-        assert "cAn4ry" not in told.stdout + told.stderr
+        result = await asyncio.to_thread(run, settings, "outbox", "status", POSTGRES_URL=url)
+        assert result.returncode == 2
+        assert "cAn4ry" not in result.stdout + result.stderr
         doctor = await asyncio.to_thread(run, settings, "outbox", "doctor", POSTGRES_URL=url)
         assert "cAn4ry" not in doctor.stdout + doctor.stderr

@@ -1,4 +1,4 @@
-"""What our relay sends, read by programs of others: librdkafka and the CloudEvents SDK."""
+"""Other programs can read what our relay sends: librdkafka and the CloudEvents SDK."""
 
 import time
 from dataclasses import replace
@@ -26,7 +26,7 @@ from tests.kit.load.roles import running
 
 pytestmark = pytest.mark.anyio
 
-Message = Any  # confluent_kafka's own type of headers is too wide to be of use
+Message = Any  # the type of headers in confluent_kafka is too wide to be useful
 
 CAUSE = Envelope("cause-1", "/test", "catalog.test.v1", "c", b"{}", correlation_id="correlation-1")
 
@@ -39,7 +39,7 @@ EXTENDED = """
 
 
 def events() -> list[Event]:
-    """Two keys of one aggregate and one of another; with characters of several bytes."""
+    """Return events of two keys of one aggregate and one of another, some not in ASCII."""
     jfk: Any = {"catalog_id": "air", "item_id": "JFK"}
     return [
         CatalogCreated(catalog_id="air", name="Flughäfen ✈"),
@@ -51,7 +51,7 @@ def events() -> list[Event]:
 
 
 async def publish(settings: Settings) -> None:
-    """Each in a transaction of its own."""
+    """Publish each event in a transaction of its own."""
     async with Database(settings, "test") as database:
         for number, event in enumerate(events()):
             cause = replace(CAUSE, id=f"cause-{number}")
@@ -61,7 +61,7 @@ async def publish(settings: Settings) -> None:
 
 
 def read(kafka_url: str, topics: list[str], count: int) -> list[Message]:
-    """`count` messages, by librdkafka."""
+    """Read `count` messages with librdkafka."""
     consumer = confluent_kafka.Consumer(
         {
             "bootstrap.servers": kafka_url,
@@ -132,7 +132,7 @@ async def test_every_record_is_a_cloud_event_with_the_right_attributes(settings:
 async def test_headers_that_a_writer_gave_are_extensions_to_every_reader(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """FA9: in SQL beside the payload, on the wire an attribute, and again in a replayed record."""
+    """FA9: they stand beside the payload in SQL, and are attributes in every record."""
     await postgres.execute(EXTENDED)
     async with running(Relay(settings)):
         (message,) = await anyio.to_thread.run_sync(

@@ -1,7 +1,7 @@
-"""FC10: a copy made by CREATE DATABASE ... TEMPLATE publishes nothing until a person says so.
+"""FC10: a copy made by CREATE DATABASE ... TEMPLATE publishes nothing until an operator agrees.
 
-Its original goes on, whatever is done to the copy. Neither a new name nor the migration that began
-to tell them apart makes an original halt.
+Its original goes on, whatever is done to the copy. An original does not halt because of a new name,
+or because of the migration that began to record a database's identity.
 """
 
 import secrets
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from consumers.settings import Settings
-from outbox.cursor.database_identity import require_same
+from outbox.cursor.database_identity import require_same_identity
 from outbox.cursor.reconcile import Remedy, reconcile
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
@@ -27,19 +27,24 @@ from outbox.replay.replayer import Replayer
 from outbox.status import read_status
 from services.assembly import all_migrations
 from tests.conftest import Servers
-from tests.integration.relay.test_database_identity import TOPIC, publish, published, said
+from tests.integration.relay.test_database_identity import (
+    TOPIC,
+    publish,
+    published,
+    versions_by_key,
+)
 from tests.kit.load.roles import Collector, running
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 WITHIN_SECONDS = 60
-# As a relay did before a database had an identity.
+# What a relay recorded before a database had an identity.
 RECORD = """
 INSERT INTO outbox.lineage (number, system_identifier, timeline)
 SELECT 1, system_identifier::text, timeline_id FROM pg_control_system(), pg_control_checkpoint()
 """
-BEFORE = 9  # the last migration of the outbox without it
+BEFORE = 9  # the last migration of the outbox without an identity
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def at_database(settings: Settings, name: str) -> Settings:
 async def database(
     admin: psycopg.AsyncConnection, of: Settings, template: str
 ) -> AsyncIterator[Settings]:
-    """Another one, copied from `template`, of which nobody may have a session."""
+    """Make another database, copied from `template`, in which nobody may have a session."""
     name = f"test_{secrets.token_hex(6)}"
     await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
     try:
@@ -79,7 +84,7 @@ def copied(admin: psycopg.AsyncConnection, of: Settings):  # type: ignore[no-unt
 async def is_halted(settings: Settings) -> bool:
     async with await connect(settings) as connection:
         try:
-            await require_same(connection)
+            await require_same_identity(connection)
         except Halted as halted:
             assert "this is a copy" in str(halted)
             assert "reconcile" in str(halted)
@@ -87,7 +92,7 @@ async def is_halted(settings: Settings) -> bool:
         return False
 
 
-async def say(settings: Settings, *keys: str) -> None:
+async def publish_by_unit(settings: Settings, *keys: str) -> None:
     async with await connect(settings) as connection:
         await publish(connection, *keys)
 
@@ -106,14 +111,14 @@ async def reconciled(settings: Settings) -> Remedy:
 async def test_a_copy_publishes_nothing_until_reconcile_and_its_original_goes_on(
     settings: Settings, admin: psycopg.AsyncConnection
 ) -> None:
-    """A copy of the copy halts, too."""
-    await say(settings, "k")
+    """That holds for a copy of the copy, too."""
+    await publish_by_unit(settings, "k")
     await publishing(settings)
     collector = Collector(settings, TOPIC)
     async with copied(admin, settings) as copy, running(collector):
-        await say(copy, "of-the-copy")
+        await publish_by_unit(copy, "of-the-copy")
         async with running(Relay(copy)):
-            await say(settings, "k")
+            await publish_by_unit(settings, "k")
             await publishing(settings)
             await collector.collected(2)
             async with await connect(copy) as connection:
@@ -124,7 +129,7 @@ async def test_a_copy_publishes_nothing_until_reconcile_and_its_original_goes_on
                 await until(looked, WITHIN_SECONDS, 0.02)
         assert await is_halted(copy)
         assert not await is_halted(settings)
-        assert said(collector.envelopes) == {"k": [1, 2]}
+        assert versions_by_key(collector.envelopes) == {"k": [1, 2]}
         (finding,) = [
             each
             for each in (await examine_postgres(copy)).findings
@@ -134,12 +139,12 @@ async def test_a_copy_publishes_nothing_until_reconcile_and_its_original_goes_on
         assert await reconciled(copy) is Remedy.FOLLOW
         await publishing(copy)
         await collector.collected(3)
-        assert said(collector.envelopes) == {"k": [1, 2], "of-the-copy": [1]}
+        assert versions_by_key(collector.envelopes) == {"k": [1, 2], "of-the-copy": [1]}
         async with copied(admin, copy) as second:
             assert await is_halted(second)
         assert not await is_halted(copy)
     assert not await is_halted(settings)
-    await say(settings, "k")
+    await publish_by_unit(settings, "k")
     await publishing(settings)
 
 
@@ -160,7 +165,7 @@ async def test_a_renamed_database_is_the_same(
 async def test_a_copy_that_takes_its_originals_name_halts(
     settings: Settings, admin: psycopg.AsyncConnection
 ) -> None:
-    """Its name tells nothing: whoever swapped them may have let the original go on elsewhere."""
+    """The name proves nothing: the original may go on under another name."""
     own, aside = name_of(settings), f"test_{secrets.token_hex(6)}"
     await publishing(settings)
     async with copied(admin, settings) as copy:
@@ -219,7 +224,7 @@ FROM outbox.messages RETURNING id
 async def test_a_replay_that_was_copied_with_its_database_says_nothing_again(
     settings: Settings, admin: psycopg.AsyncConnection
 ) -> None:
-    await say(settings, "k")
+    await publish_by_unit(settings, "k")
     await publishing(settings)
     async with await connect(settings) as connection:
         row = await (await connection.execute(REPLAY)).fetchone()

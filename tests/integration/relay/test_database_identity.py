@@ -1,4 +1,4 @@
-"""F8, P13, P14: a relay whose cursor is of another history halts, and a person lets it go on."""
+"""P13, P14: a relay halts if its cursor is of another history, and an operator lets it go on."""
 
 import json
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
-from outbox.cursor.database_identity import read_identity, require_same
+from outbox.cursor.database_identity import read_identity, require_same_identity
 from outbox.cursor.reconcile import Remedy, preview_reconcile, reconcile
 from outbox.errors import Contention, Halted, MessageRejected, translate_errors
 from outbox.operations import Operation
@@ -44,7 +44,7 @@ def operation(reason: str = "restored") -> Operation:
 
 
 async def another_identity(connection: Connection) -> None:
-    """As if the cursor had been taken on another timeline of another cluster."""
+    """Pretend that the cursor was taken on another timeline of another cluster."""
     await connection.execute(
         "INSERT INTO outbox.lineage (number, system_identifier, timeline) VALUES (7, 'other', 99)"
     )
@@ -71,8 +71,8 @@ async def collecting(settings: Settings) -> AsyncIterator[Collector]:
         yield collector
 
 
-def said(envelopes: list[Envelope]) -> dict[str, list[int | None]]:
-    """The versions of each key, in the order in which they came."""
+def versions_by_key(envelopes: list[Envelope]) -> dict[str, list[int | None]]:
+    """Return the versions of each key, in the order in which they were published."""
     versions: dict[str, list[int | None]] = {}
     for envelope in envelopes:
         versions.setdefault(envelope.key, []).append(envelope.sequence)
@@ -93,28 +93,28 @@ async def test_the_first_relay_records_where_it_is_and_later_ones_find_it_unchan
     postgres: Connection,
 ) -> None:
     for _ in range(2):
-        await require_same(postgres)
+        await require_same_identity(postgres)
     found = await fetch(postgres, "SELECT number, system_identifier, timeline FROM outbox.lineage")
-    told = """SELECT 1, system_identifier::text, timeline_id
+    recorded = """SELECT 1, system_identifier::text, timeline_id
               FROM pg_control_system(), pg_control_checkpoint()"""
-    assert found == await fetch(postgres, told)
+    assert found == await fetch(postgres, recorded)
     assert (await read_status(postgres)).halted is None
 
 
 async def test_rewriting_its_table_does_not_make_a_lineage_foreign(postgres: Connection) -> None:
-    await require_same(postgres)
+    await require_same_identity(postgres)
     await postgres.execute("VACUUM (FULL, FREEZE) outbox.lineage")
-    await require_same(postgres)
+    await require_same_identity(postgres)
 
 
 async def test_any_role_may_compare(postgres: Connection) -> None:
-    await require_same(postgres)
+    await require_same_identity(postgres)
     await postgres.execute("CREATE ROLE tester_of_lineage")
     try:
         await postgres.execute("GRANT USAGE ON SCHEMA outbox TO tester_of_lineage")
         await postgres.execute("GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO tester_of_lineage")
         await postgres.execute("SET ROLE tester_of_lineage")
-        await require_same(postgres)
+        await require_same_identity(postgres)
     finally:
         await postgres.execute("RESET ROLE")
         await postgres.execute("DROP OWNED BY tester_of_lineage; DROP ROLE tester_of_lineage")
@@ -122,17 +122,17 @@ async def test_any_role_may_compare(postgres: Connection) -> None:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
-    """One entry for each time that a relay has compared, and was not let through."""
+    """Return a list that gets one entry each time a relay has compared and must not go on."""
     halted: list[Connection] = []
 
     async def counted(connection: Connection) -> None:
         try:
-            await require_same(connection)
+            await require_same_identity(connection)
         except Halted:
             halted.append(connection)
             raise
 
-    monkeypatch.setattr("outbox.relay.relay.require_same", counted)
+    monkeypatch.setattr("outbox.relay.relay.require_same_identity", counted)
     return halted
 
 
@@ -142,7 +142,7 @@ async def test_a_relay_of_another_history_publishes_nothing_and_goes_on_after_re
     async def looked_thrice() -> bool:
         return len(looks) >= 3
 
-    await require_same(postgres)
+    await require_same_identity(postgres)
     await another_identity(postgres)
     await publish(postgres, "k", "k")
     async with collecting(settings) as collector, running(Relay(settings)):
@@ -152,21 +152,23 @@ async def test_a_relay_of_another_history_publishes_nothing_and_goes_on_after_re
         assert collector.envelopes == []
         done = await reconcile(postgres, operation())
         assert (done.remedy, done.published, done.to_publish) == (Remedy.FOLLOW, 0, 2)
-        assert said(await collector.collected(2)) == {"k": [1, 2]}
+        assert versions_by_key(await collector.collected(2)) == {"k": [1, 2]}
     assert (await read_status(postgres)).halted is None
 
 
 async def test_the_command_tells_first_then_repairs_and_is_written_down(
     settings: Settings, postgres: Connection
 ) -> None:
-    await require_same(postgres)
+    await require_same_identity(postgres)
     await another_identity(postgres)
     looked = run(settings, "outbox", "reconcile", "--reason", "failover", "--dry-run", "--json")
     assert looked.returncode == 0, looked.stderr
     assert json.loads(looked.stdout)["remedy"] == "follow"
     assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(0,)]
-    told = run(settings, "outbox", "reconcile", "--reason", "failover", AFTERCOMMIT_OPERATOR="ann")
-    assert "audit" in told.stdout
+    result = run(
+        settings, "outbox", "reconcile", "--reason", "failover", AFTERCOMMIT_OPERATOR="ann"
+    )
+    assert "audit" in result.stdout
     assert await fetch(postgres, "SELECT operator, action, reason FROM outbox.operations") == [
         ("ann", "reconcile", "failover")
     ]
@@ -191,7 +193,7 @@ async def test_reconcile_is_refused_while_a_relay_leads(
 async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones_do_not(
     settings: Settings, postgres: Connection
 ) -> None:
-    """Also what was written here before the repair, and what is open while it runs."""
+    """What was written here before the repair, and what is open while it runs, follows, too."""
     await publish(postgres, "a", "b", "a")
     async with collecting(settings) as collector:
         await published(settings, postgres)
@@ -203,38 +205,38 @@ async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones
         assert identity.cursor_ahead
         assert identity.messages_ahead
         with pytest.raises(Halted, match="outbox reconcile"):
-            await require_same(postgres)
+            await require_same_identity(postgres)
 
         assert await preview_reconcile(postgres) == (
             found := await reconcile(postgres, operation())
         )
         assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 3, 4)
-        await require_same(postgres)
+        await require_same_identity(postgres)
         await publish(postgres, "b")
         await published(settings, postgres)
-        told = said(await collector.collected(8))
-    assert told == {"a": [1, 2, 3, 4], "b": [1, 2, 3], "c": [1]}
+        versions = versions_by_key(await collector.collected(8))
+    assert versions == {"a": [1, 2, 3, 4], "b": [1, 2, 3], "c": [1]}
 
 
 async def test_a_message_with_an_id_that_the_old_cursor_shows_is_published_all_the_same(
     settings: Settings, postgres: Connection
 ) -> None:
-    """Restored into a younger cluster, the cursor shows every id that is drawn here for years."""
+    """A cursor that was restored into a younger cluster shows every id drawn here for years."""
     await publish(postgres, "old")
     async with collecting(settings) as collector:
         await published(settings, postgres)
         await postgres.execute(AS_RESTORED)
         await publish(postgres, "new")
-        assert (await read_status(postgres)).pending == 0  # it passes for published
+        assert (await read_status(postgres)).pending == 0  # it looks as if it were published
         assert (await reconcile(postgres, operation())).to_publish == 1
         await published(settings, postgres)
-        assert said(await collector.collected(2)) == {"old": [1], "new": [1]}
+        assert versions_by_key(await collector.collected(2)) == {"old": [1], "new": [1]}
 
 
 async def test_a_restored_large_cut_goes_on_where_it_was(
     settings: Settings, postgres: Connection
 ) -> None:
-    """Its positions are lower than what was published before: they were drawn before, too."""
+    """Its positions are lower than those published before, because they were drawn earlier."""
     async with collecting(settings) as collector:
         async with await Connection.connect(settings.libpq_url()) as slow:
             await publish(slow, *["slow"] * 6)
@@ -248,7 +250,7 @@ async def test_a_restored_large_cut_goes_on_where_it_was(
         found = await reconcile(postgres, operation())
         assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 4, 3)
         await published(settings, postgres)
-        assert said(await collector.collected(4)) == {"quick": [1], "slow": [4, 5, 6]}
+        assert versions_by_key(await collector.collected(4)) == {"quick": [1], "slow": [4, 5, 6]}
 
 
 async def test_positions_that_were_drawn_twice_are_told_apart_by_versions(
@@ -266,8 +268,8 @@ async def test_positions_that_were_drawn_twice_are_told_apart_by_versions(
         assert (found.remedy, found.published, found.to_publish) == (Remedy.REPUBLISH, 0, 10)
         await publish(postgres, "c")
         await published(settings, postgres)
-        told = said(await collector.collected(16))
-    assert told == {"a": [1, 2, 3, 1, 2, 3, 4, 5], "b": [1, 2, 1, 2, 3, 4], "c": [1, 2]}
+        versions = versions_by_key(await collector.collected(16))
+    assert versions == {"a": [1, 2, 3, 1, 2, 3, 4, 5], "b": [1, 2, 1, 2, 3, 4], "c": [1, 2]}
     heads = """SELECT count(*) FROM outbox.streams JOIN outbox.messages
                USING (aggregatetype, aggregateid, version, position)"""
     assert await fetch(postgres, heads) == [(3,)]
@@ -311,11 +313,11 @@ async def test_writers_at_work_are_waited_for_and_what_they_write_is_published(
     await postgres.execute(AS_RESTORED)
     async with (
         await Connection.connect(settings.libpq_url()) as writer,
-        await connect(settings) as person,
+        await connect(settings) as operator,
     ):
         await publish(writer, "k")
         with pytest.raises(Contention), translate_errors():
-            await reconcile(person, operation(), patience_seconds=0.05)
+            await reconcile(operator, operation(), patience_seconds=0.05)
         assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(0,)]
         await writer.commit()
-        assert (await reconcile(person, operation())).to_publish == 1
+        assert (await reconcile(operator, operation())).to_publish == 1

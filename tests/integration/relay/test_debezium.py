@@ -57,7 +57,7 @@ SQL = (
     """SELECT outbox.publish('test.note', 'é ✈', 'test.noted.v1', '{}',
                              headers => '{"correlationid": "c-1", "traceparent": "00-a-b-01"}')""",
     "SELECT outbox.publish('test.note', 'é ✈', 'test.gone.v1', NULL, deletes => true)",
-    # A full second, in a day that has no partition.
+    # A time at a full second, in a day that has no partition.
     """INSERT INTO outbox.messages (position, id, aggregatetype, aggregateid, type, version, topic,
                                     payload, created_at)
        VALUES (1, gen_random_uuid(), 'test.note', 'old', 'test.noted.v1', 1, 'test.note.events',
@@ -76,14 +76,14 @@ SELECT id::text, aggregatetype, aggregateid, type, version::text, topic, payload
            AS created_at
 FROM outbox.messages ORDER BY position
 """
-# What only one of the two can say, and what they say in different words.
+# The attributes that only one of the two has, and those that they write differently.
 ONLY_OURS = {"term", "correlationid", "causationid", "traceparent"}
 ONLY_THEIRS = {"headers"}
 IN_OTHER_WORDS = {"ce_source", "ce_sequence"}
 
 
 async def publish(url: str) -> list[Row]:
-    """Messages of both kinds of writers; the rows that they left."""
+    """Publish messages by both kinds of writers, and return the rows that they left."""
     settings = Settings(postgres_url=SecretStr(url))
     cause = Envelope("cause-1", "/test", "faults.do.v1", "k", b"{}", correlation_id="c-2")
     async with (
@@ -102,7 +102,7 @@ async def publish(url: str) -> list[Row]:
 
 
 async def received(kafka_url: str, count: int) -> list[ConsumerRecord]:
-    """So many records of the topics, in the order of each partition."""
+    """Return so many records of the topics, in the order of each partition."""
     found: list[ConsumerRecord] = []
     async with Subscriber(kafka_url, "debezium", TOPICS, 6_000, 1 << 20) as subscriber:
         async with asyncio.timeout(WITHIN_SECONDS):
@@ -113,7 +113,7 @@ async def received(kafka_url: str, count: int) -> list[ConsumerRecord]:
 
 
 def as_routed(record: ConsumerRecord) -> Routed:
-    """In the shape of the reference, without what Debezium says of itself."""
+    """Return it in the shape of the reference, without what Debezium says of itself."""
     names = [name for name, _ in record.headers]
     assert len(names) == len(set(names)), "a header occurs twice"
     headers = {name: raw for name, raw in record.headers if not name.startswith(CONTEXT)}
@@ -122,7 +122,7 @@ def as_routed(record: ConsumerRecord) -> Routed:
 
 
 def require_same(ours: Routed, theirs: Routed) -> None:
-    """The same record, but for the attributes that are named above, and for just those."""
+    """Require the same record, except for exactly the attributes that are named above."""
     assert (ours.topic, ours.key, ours.value) == (theirs.topic, theirs.key, theirs.value)
     names, others = ours.headers.keys(), theirs.headers.keys()
     assert {"term"} <= names - others <= ONLY_OURS
@@ -140,7 +140,7 @@ def require_same(ours: Routed, theirs: Routed) -> None:
 
 
 def read(record: Routed) -> Envelope:
-    """What a consumer of ours makes of it."""
+    """Return what a consumer of ours reads."""
     return decode(record.key, record.value, record.headers.items())
 
 
@@ -151,7 +151,7 @@ def by_id(records: Iterable[Routed]) -> dict[str, Routed]:
 async def test_our_record_is_the_one_that_the_router_documents_for_the_same_row(
     settings: Settings,
 ) -> None:
-    """Key, value, topic and headers; of all kinds of payloads, and of a tombstone."""
+    """That is key, value, topic and headers, for all kinds of payloads and for a tombstone."""
     rows = await publish(settings.libpq_url())
     async with running(Relay(settings)):
         ours = by_id(map(as_routed, await received(settings.kafka_url, len(rows))))
@@ -163,7 +163,7 @@ async def test_our_record_is_the_one_that_the_router_documents_for_the_same_row(
 async def test_late_messages_can_still_be_deleted_once_they_are_published(
     postgres: psycopg.AsyncConnection,
 ) -> None:
-    """A publication of deletes would refuse that, as the table has no replica identity."""
+    """A publication of deletes would refuse that, because the table has no replica identity."""
     (publication,) = (each for each in statements() if "CREATE PUBLICATION" in each)
     await postgres.execute(publication.encode())
     await postgres.execute(LATE.encode())
@@ -173,7 +173,7 @@ async def test_late_messages_can_still_be_deleted_once_they_are_published(
 
 @asynccontextmanager
 async def ground(folder: Path, stack: StackSettings) -> AsyncIterator[Settings]:
-    """PostgreSQL with a logical log, Kafka with the topics, and a relay's settings for both."""
+    """Start PostgreSQL with a logical log and Kafka with the topics; give a relay's settings."""
     async with (
         PostgresServer(folder, stack, durable=False) as postgres,
         KafkaServer(folder, stack) as kafka,
@@ -189,7 +189,7 @@ async def ground(folder: Path, stack: StackSettings) -> AsyncIterator[Settings]:
 
 
 async def test_debezium_itself_makes_these_records_in_the_same_partitions_and_order() -> None:
-    """The reference of the other test is right, too: it says what Debezium then did."""
+    """It also proves that the reference of the other test is what Debezium does."""
     stack = StackSettings()
     jars = await required_jars(POM, stack)
     await required_jars(KAFKA_POM, stack)
@@ -217,7 +217,7 @@ def place(record: ConsumerRecord) -> tuple[str, int, bytes | None]:
 
 
 def per_key(records: Iterable[ConsumerRecord]) -> dict[bytes | None, list[int | None]]:
-    """The versions of each key, in the order of arrival."""
+    """Return the versions of each key, in the order of arrival."""
     versions: dict[bytes | None, list[int | None]] = {}
     for record in records:
         versions.setdefault(record.key, []).append(read(as_routed(record)).sequence)

@@ -1,4 +1,4 @@
-"""The relay's row is found where it was left, or by its name; and by no term but the last."""
+"""A term finds the relay's row where it was left, or by its name; an ended term finds none."""
 
 from collections.abc import AsyncIterator
 
@@ -7,7 +7,7 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.cursor.cut import Snapshot
-from outbox.cursor.lease import Lease, take
+from outbox.cursor.lease import Lease, take_lease
 from outbox.cursor.progress import Progress, advance, read_progress
 from outbox.errors import LeaseLost
 from outbox.postgres.connection import connect
@@ -25,7 +25,7 @@ async def relay(settings: Settings) -> AsyncIterator[psycopg.AsyncConnection]:
 
 
 async def taken(connection: psycopg.AsyncConnection, owner: str) -> Lease:
-    lease = await take(connection, owner, SECONDS)
+    lease = await take_lease(connection, owner, SECONDS)
     assert lease is not None
     return lease
 
@@ -35,7 +35,7 @@ async def go_on(connection: psycopg.AsyncConnection, lease: Lease, position: int
 
 
 async def test_progress_is_kept_wherever_its_row_goes(relay: psycopg.AsyncConnection) -> None:
-    """P18: also with every version of it kept by somebody's snapshot."""
+    """P18: also while a snapshot keeps every version of the row alive."""
     lease = await taken(relay, "one")
     places = set()
     for position in range(1, STEPS + 1):
@@ -57,7 +57,7 @@ async def test_a_row_that_somebody_has_moved_is_found_by_its_name(
 
 
 async def test_the_place_of_an_ended_term_is_nobodys(relay: psycopg.AsyncConnection) -> None:
-    """I4, M10: whoever took the lease since has moved the row, or stands in its place."""
+    """M10: who has taken the lease since then has moved the row, or written it in that place."""
     lease = await taken(relay, "one")
     await go_on(relay, lease, 1)
     await lease.release(relay)

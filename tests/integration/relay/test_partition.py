@@ -16,7 +16,7 @@ KEYS += [RNG.randbytes(RNG.randrange(1, 40)) for _ in range(200)]
 
 
 def produced_by_librdkafka(bootstrap: str, topic: str) -> dict[bytes, int]:
-    """Where librdkafka puts each key, told to do as the Java client does."""
+    """Return where librdkafka puts each key, with the partitioner of the Java client."""
     placed: dict[bytes, int] = {}
 
     def delivered(error: object, message: Message) -> None:

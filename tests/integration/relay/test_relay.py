@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from consumers.settings import Settings
-from outbox.cursor.lease import take
+from outbox.cursor.lease import take_lease
 from outbox.errors import LeaseLost
 from outbox.postgres.connection import connect
 from outbox.relay.relay import Relay
@@ -26,7 +26,7 @@ WITHIN_SECONDS = 30
 
 
 class Reader:
-    """What the topic holds, as far as it was read."""
+    """The records of the topic, as far as they were read."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
@@ -47,7 +47,7 @@ class Reader:
 
 @pytest.fixture
 async def reader(settings: Settings) -> AsyncIterator[Reader]:
-    """Without a group, which would take seconds to join; the broker's topics have 4 partitions."""
+    """Give a reader without a group, which would take seconds to join; there are 4 partitions."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_url, fetch_max_wait_ms=10, auto_offset_reset="earliest"
     )
@@ -59,7 +59,7 @@ async def reader(settings: Settings) -> AsyncIterator[Reader]:
 
 @asynccontextmanager
 async def running(relay: Relay) -> AsyncIterator[None]:
-    """The relay at work; stopped in order at the end, and within its time."""
+    """Run the relay, and stop it in order and in time at the end."""
     task = asyncio.create_task(relay.run())
     try:
         yield
@@ -70,13 +70,13 @@ async def running(relay: Relay) -> AsyncIterator[None]:
 
 
 async def publish(connection: psycopg.AsyncConnection, *keys: str) -> None:
-    """Each in a transaction of its own."""
+    """Publish each key in a transaction of its own."""
     for key in keys:
         await connection.execute(PUBLISH, [key])
 
 
 async def nothing_pending(connection: psycopg.AsyncConnection) -> Status:
-    """The status, once the last acknowledgement is recorded."""
+    """Return the status when the last acknowledgement is recorded."""
     async with asyncio.timeout(WITHIN_SECONDS):
         while (status := await read_status(connection)).pending:  # noqa: ASYNC110 - not our event
             await asyncio.sleep(0.01)
@@ -124,7 +124,7 @@ async def test_pending_falls_to_nothing(
     assert (stopped.relay_leading, stopped.relay_owner) == (False, None)
 
 
-# The third page's acknowledgement waits for the test: a stop in the middle of a cut, every time.
+# The third acknowledgement waits for the test, so the stop is always in the middle of a cut.
 HOLD = """
     CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -234,7 +234,7 @@ async def test_a_relay_that_was_replaced_moves_nothing(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
     async with await connect(settings) as connection:
-        lease = await take(connection, "old", seconds=60.0)
+        lease = await take_lease(connection, "old", seconds=60.0)
         assert lease is not None
         async with Term(settings, connection, lease) as term:
             await postgres.execute("UPDATE outbox.relay SET owner = 'new', term = term + 1")
@@ -265,14 +265,14 @@ async def test_deliveries_add_up_to_what_the_topic_holds(
         (record.partition, record.offset): position
         for record, position in zip(reader.records, reader.header("position"), strict=True)
     }
-    told: dict[tuple[int, int], None] = {}
+    delivered: dict[tuple[int, int], None] = {}
     for partition, first, last, low, high, messages in await fetch(postgres, DELIVERIES):
         assert messages == last - first + 1
         offsets = [(partition, offset) for offset in range(first, last + 1)]
         assert (held[offsets[0]], held[offsets[-1]]) == (low, high)
-        assert not told.keys() & set(offsets)
-        told |= dict.fromkeys(offsets)
-    assert told.keys() == held.keys()
+        assert not delivered.keys() & set(offsets)
+        delivered |= dict.fromkeys(offsets)
+    assert delivered.keys() == held.keys()
     assert (await read_status(postgres)).published == len(held) == 50
 
 
@@ -283,7 +283,7 @@ async def fetch(connection: psycopg.AsyncConnection, statement: str) -> list[tup
 async def test_a_transaction_that_stayed_open_is_published_when_it_commits(
     settings: Settings, reader: Reader, postgres: psycopg.AsyncConnection
 ) -> None:
-    """Its position is lower than what was published meanwhile: commit order, not position order."""
+    """Its position is lower than those published meanwhile: the order is that of commits."""
     async with (
         running(Relay(settings)),
         await psycopg.AsyncConnection.connect(settings.libpq_url()) as slow,
@@ -348,7 +348,7 @@ async def test_odd_headers_of_a_row_from_before_the_limits_stop_nobody(
 async def test_a_message_keeps_the_topic_that_it_was_written_with(
     settings: Settings, reader: Reader, postgres: psycopg.AsyncConnection
 ) -> None:
-    """R17: the topic is a column, so a release that moves a type to another leaves no doubt."""
+    """R17: the topic is a column, so a release that moves a type to another topic is safe."""
     elsewhere = """
         SELECT outbox.publish('test.note', 'k', 'test.noted.v1', '{}', topic => 'test.ours')
     """

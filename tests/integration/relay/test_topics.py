@@ -42,7 +42,7 @@ async def test_needed_topics_are_those_of_what_waits_and_of_what_was_published(
 
 
 async def test_a_topic_is_needed_by_what_waits_behind_a_parked_key(postgres: Connection) -> None:
-    """The relay has passed it, and nothing else names its topic."""
+    """The relay has passed that message, and nothing else names its topic."""
     await postgres.execute(ORDER)
     await postgres.execute(
         "INSERT INTO outbox.parked_messages"
@@ -75,9 +75,9 @@ async def test_who_was_released_or_waits_for_something_else_does_not_wait_for_a_
 def test_a_stand_in_that_has_no_such_request_is_one_line(
     settings: Settings, arguments: tuple[str, ...]
 ) -> None:
-    told = run(settings, *arguments)
-    assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.splitlines() == [
+    result = run(settings, *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
         "this broker has no such request: a stand-in has no admin API, and makes topics when used"
     ]
 
@@ -98,7 +98,7 @@ def real(servers: Servers) -> None:
 async def test_a_topic_that_the_registry_does_not_know_is_found_missing_made_and_released(
     settings: Settings, postgres: Connection
 ) -> None:
-    """From the first look to the published message, by what each command says to do next."""
+    """From the first check to the published message, it does what each command says next."""
     await postgres.execute(ORDER)
     assert found(settings, "topic-exists") == [("failure", TOPIC)]
     async with running(Relay(settings)):
@@ -125,9 +125,9 @@ async def test_a_topic_that_the_registry_does_not_know_is_found_missing_made_and
 
 
 def found(settings: Settings, check: str) -> list[tuple[str, str]]:
-    """Severity and subject of what doctor found there."""
-    told = json.loads(run(settings, "outbox", "doctor", "--json").stdout)
-    return [(f["severity"], f["subject"]) for f in told["findings"] if f["check"] == check]
+    """Return severity and subject of what doctor found there."""
+    result = json.loads(run(settings, "outbox", "doctor", "--json").stdout)
+    return [(f["severity"], f["subject"]) for f in result["findings"] if f["check"] == check]
 
 
 async def is_parked(postgres: Connection) -> bool:
@@ -143,17 +143,17 @@ async def is_published(postgres: Connection) -> bool:
 async def test_named_topics_are_made_and_no_others(settings: Settings, kafka_url: str) -> None:
     there = await existing_topics(kafka_url)
     arguments = ("outbox", "topics", "--topic", "one.topic", "--topic", "another.topic")
-    told = run(settings, *arguments, "--partitions", "2")
-    assert told.returncode == 0, told.stderr
+    result = run(settings, *arguments, "--partitions", "2")
+    assert result.returncode == 0, result.stderr
     assert await existing_topics(kafka_url) - there == {"one.topic", "another.topic"}
     assert "0 topics created, 2 existed" in run(settings, *arguments).stdout
 
 
 @pytest.mark.usefixtures("real")
 def test_what_the_broker_refuses_is_one_line_with_its_reason(settings: Settings) -> None:
-    told = run(settings, "outbox", "topics", "--topic", "one.topic", "--replication", "3")
-    assert told.returncode == 2
-    (line,) = told.stderr.splitlines()
+    result = run(settings, "outbox", "topics", "--topic", "one.topic", "--replication", "3")
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
     assert line.startswith("Kafka does not make the topic one.topic: InvalidReplicationFactorError")
 
 
@@ -161,16 +161,16 @@ def test_what_the_broker_refuses_is_one_line_with_its_reason(settings: Settings)
 def test_a_name_that_kafka_would_not_take_is_refused_with_the_rule(
     settings: Settings, name: str
 ) -> None:
-    told = run(settings, "outbox", "topics", "--topic", name)
-    assert told.returncode == 2
-    (line,) = told.stderr.splitlines()
+    result = run(settings, "outbox", "topics", "--topic", name)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
     assert "1 to 249 letters, digits, dots" in line
 
 
 def test_topics_are_made_where_postgres_is_away(settings: Settings) -> None:
-    """It is said, and the registry's are enough."""
+    """The command says so, and makes the topics of the registry."""
     nowhere = "postgresql://postgres:secret@127.0.0.1:1/aftercommit"
-    told = run(settings, "outbox", "topics", POSTGRES_URL=nowhere)
-    assert "the outbox was not asked for its topics" in told.stderr
-    assert "secret" not in told.stderr
-    assert "Traceback" not in told.stderr
+    result = run(settings, "outbox", "topics", POSTGRES_URL=nowhere)
+    assert "the outbox was not asked for its topics" in result.stderr
+    assert "secret" not in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""Commands: one effect and one reply each (A5, A8, I10, M1, M2); bad input stops nothing."""
+"""Commands: each has one effect and one reply (M1, M2), and bad input stops nothing."""
 
 import asyncio
 from dataclasses import replace
@@ -76,7 +76,7 @@ async def test_a_command_delivered_five_times_has_one_effect_and_one_reply(
 async def test_a_command_delivered_fifty_times_at_once_has_one_effect_and_one_reply(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """M1: more than the pool has connections."""
+    """M1: these are more than the pool has connections."""
     put = envelope_of(upsert("a"))
     async with catalog_api(settings) as api:
         await api.dispatcher.dispatch(envelope_of(CREATE))
@@ -103,8 +103,8 @@ async def test_an_id_used_again_for_another_payload_is_refused_and_answered(
 
 
 def raw(command: Command, payload: bytes, **changes: object) -> Record:
-    """A record whose payload no client of ours would have made."""
-    # What is replaced is a test's own choice of fields.
+    """Make a record with a payload that no client of ours would make."""
+    # Each test chooses which fields are replaced.
     envelope: Envelope = replace(envelope_of(command), payload=payload, **changes)  # type: ignore[arg-type] # by name
     key, value, headers = encode(envelope)
     return Record(0, COMMANDS, key, value, headers)
@@ -114,7 +114,7 @@ def item(fields: bytes) -> bytes:
     return b'{"catalog_id":"c","items":[{"item_id":"a",' + fields + b"}]}"
 
 
-# What is wrong, the record, and the reason and the field that the answer must name.
+# Each has what is wrong, the record, and the reason and the field that the answer must name.
 BROKEN = [
     ("unknown type", raw(CREATE, b"{}", type="catalog.explode.v1"), "unknown-type", "type"),
     ("event as command", raw(CREATE, b"{}", type="catalog.item-removed.v1"), "schema", ""),
@@ -184,11 +184,11 @@ MORE: Headers = [
 async def test_what_a_command_does_not_need_keeps_it_from_nothing(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """FB1: as instrumentation and other programs send it, keyed by what they like."""
+    """FB1: instrumentation and other programs add headers, and choose any key."""
     valid = raw(CREATE, CREATE.payload())
     assert isinstance(valid.headers, list)
-    said = [pair for pair in valid.headers if pair[0] != "ce_time"]
-    odd = valid._replace(key=b"tenant-1", headers=[*said, *MORE])
+    others = [pair for pair in valid.headers if pair[0] != "ce_time"]
+    odd = valid._replace(key=b"tenant-1", headers=[*others, *MORE])
     replies = Collector(settings)
     async with command_side(settings), running(replies):
         await send_records(settings, [odd])
@@ -206,7 +206,9 @@ async def test_what_cannot_be_answered_becomes_a_dead_letter_with_its_bytes(
     async with command_side(settings), running(replies):
         await send_records(settings, [record for _, record, _ in UNREADABLE])
         await send(settings, [envelope_of(CREATE)])
-        await replies.collected(1)  # same key: the letters before it were written first
+        await replies.collected(
+            1
+        )  # it has the same key, so the dead letters before it were written first
     letters = await list_dead_letters(settings, 10)
     assert len(letters) == len(UNREADABLE)
     for (what, record, field), letter in zip(UNREADABLE, letters, strict=True):
@@ -225,13 +227,13 @@ async def test_what_cannot_be_answered_becomes_a_dead_letter_with_its_bytes(
 async def test_a_command_that_names_no_subject_is_about_what_its_payload_says(
     settings: Settings, postgres: psycopg.AsyncConnection, key: bytes
 ) -> None:
-    """FB1: CloudEvents leaves the subject to its sender, and Kafka the key of a record."""
+    """FB1: CloudEvents makes the subject optional, and Kafka the key of a record."""
     valid = raw(CREATE, CREATE.payload())
     assert isinstance(valid.headers, list)
-    said = [pair for pair in valid.headers if pair[0] != "ce_subject"]
+    others = [pair for pair in valid.headers if pair[0] != "ce_subject"]
     replies = Collector(settings)
     async with command_side(settings), running(replies):
-        await send_records(settings, [valid._replace(key=key, headers=said)])
+        await send_records(settings, [valid._replace(key=key, headers=others)])
         (answer,) = await replies.collected(1)
     assert (answer.type, answer.key) == (CatalogCommandSucceeded.type, CREATE.key())
     assert await one(postgres, CATALOGS) == 1

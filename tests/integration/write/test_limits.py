@@ -1,7 +1,7 @@
-"""FA7: one set of limits. What commits can be read by every reader; what cannot does not commit.
+"""FA7: there is one set of limits: what every reader can read commits, and nothing else does.
 
-Each limit is tried at its number and just above it, through SQL and through a unit of work, and
-what then lies in the table is rendered and read as a consumer reads it.
+Each limit is tried at its number and just above it, through SQL and through a unit of work. What is
+then in the table is rendered, and read as a consumer reads it.
 """
 
 import json
@@ -38,7 +38,7 @@ SELECT position, topic, aggregateid, aggregatetype, id::text, type, version, pay
        headers::text, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 FROM outbox.messages ORDER BY position
 """
-# Of a Kafka with its defaults, less what frames a record.
+# The limit of a Kafka with its defaults, less what frames a record.
 RECORD_BYTES = 1_048_588 - 100
 
 
@@ -47,7 +47,7 @@ async def publish(connection: Connection, **changed: Any) -> None:
 
 
 async def refusal(connection: Connection, **changed: Any) -> str:
-    """What the function says to what it must not take."""
+    """Publish what the function must refuse, and return its message."""
     with pytest.raises(psycopg.errors.CheckViolation) as caught:
         await publish(connection, **changed)
     assert caught.value.diag.message_hint
@@ -57,7 +57,7 @@ async def refusal(connection: Connection, **changed: Any) -> str:
 
 
 async def rendered(connection: Connection) -> list[Envelope]:
-    """What a consumer makes of all that is committed."""
+    """Return all committed messages as a consumer reads them."""
     rows = await (await connection.execute(ROWS.encode())).fetchall()
     return [read(Row(*map(as_bytes, row))) for row in rows]
 
@@ -67,7 +67,7 @@ def as_bytes(value: Any) -> Any:
 
 
 def read(row: Row) -> Envelope:
-    record = Renderer(term=1).record(row)
+    record = Renderer(term=1).render(row)
     headers = headers_of(record)
     size = len(record.key) + len(record.value or b"") + sum(len(n) + len(v) for n, v in headers)
     assert size < RECORD_BYTES
@@ -77,7 +77,7 @@ def read(row: Row) -> Envelope:
     return envelope
 
 
-# In SQL. Each case: what is given, and the parameter that a refusal names.
+# In SQL. Each case has the values that are given, and the parameter that a refusal names.
 
 FOUR_BYTES = "\U0001f600"
 
@@ -87,7 +87,7 @@ def named(name: str) -> Callable[[Any], dict[str, Any]]:
 
 
 def filled(more: int) -> list[str]:
-    """Texts that are short enough, and one that makes the document as long as is wanted."""
+    """Return texts that are short enough; the last one makes the document as long as needed."""
     return ["x" * 200_000] * 4 + ["x" * more]
 
 
@@ -175,7 +175,7 @@ async def test_what_is_above_a_limit_is_refused_by_name(postgres: Connection) ->
 
 
 async def test_all_headers_together_have_a_limit(postgres: Connection) -> None:
-    """Each is short enough; the limit is of the JSON, as PostgreSQL prints it."""
+    """Each header is short enough. The limit is that of the JSON that PostgreSQL prints."""
     eight = {f"e{n}": "x" * 1_014 for n in range(8)}
     frame = len(json.dumps(eight)) - 8 * 1_014
     fits = eight | {"e7": "x" * (limits.HEADERS_BYTES - frame - 7 * 1_014)}
@@ -222,7 +222,7 @@ CANNOT_BE_READ: list[tuple[dict[str, Any], str]] = [
 
 
 async def test_what_no_reader_takes_is_refused_by_name(postgres: Connection) -> None:
-    """FA6 for numbers that readers would change."""
+    """FA6: that includes numbers that readers would change."""
     for changed, parameter in CANNOT_BE_READ:
         message = await refusal(postgres, **changed)
         assert message.startswith(f"outbox.publish: {parameter}: ")
@@ -282,17 +282,17 @@ class Noted(Event):
     aggregate: ClassVar[str] = "test.note"
 
     note: Any = None
-    said: bytes | None = None
+    given: bytes | None = None
 
     def key(self) -> str:
         return "k"
 
     def payload(self) -> bytes:
-        return self.model_dump_json().encode() if self.said is None else self.said
+        return self.model_dump_json().encode() if self.given is None else self.given
 
 
 class Plain(Event):
-    """With pydantic's own payload."""
+    """An event with pydantic's own payload."""
 
     type: ClassVar[str] = Noted.type
     topic: ClassVar[str] = Noted.topic
@@ -330,7 +330,9 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-async def say(database: Database, *events: Event, cause: Envelope | None = None) -> None:
+async def publish_in_unit(
+    database: Database, *events: Event, cause: Envelope | None = None
+) -> None:
     async with database.unit_of_work("test", cause=cause) as uow:
         for event in events:
             uow.publish(event)
@@ -339,7 +341,7 @@ async def say(database: Database, *events: Event, cause: Envelope | None = None)
 
 async def test_a_unit_commits_what_is_at_a_limit(database: Database, postgres: Connection) -> None:
     for make, limit in PYTHON_LIMITS.values():
-        await say(database, Plain(note=make(limit)))
+        await publish_in_unit(database, Plain(note=make(limit)))
     assert len(await rendered(postgres)) == len(PYTHON_LIMITS)
 
 
@@ -348,7 +350,7 @@ async def test_a_unit_leaves_nothing_of_what_is_above_a_limit(
 ) -> None:
     for make, limit in PYTHON_LIMITS.values():
         with pytest.raises(MessageRejected):
-            await say(database, Plain(note="first"), Plain(note=make(limit + 1)))
+            await publish_in_unit(database, Plain(note="first"), Plain(note=make(limit + 1)))
     assert await rendered(postgres) == []
 
 
@@ -357,7 +359,7 @@ async def test_a_unit_leaves_nothing_of_what_no_reader_takes(
 ) -> None:
     for event in BROKEN:
         with pytest.raises(MessageRejected):
-            await say(database, Plain(note="first"), event)
+            await publish_in_unit(database, Plain(note="first"), event)
     assert await rendered(postgres) == []
 
 
@@ -368,20 +370,20 @@ BROKEN: list[Event] = [
     Plain(note=float("nan")),
     Plain(note={"a": [float("-inf")]}),
     Plain(note=10**5_000),
-    Noted(said=b""),
-    Noted(said=b"not json"),
-    Noted(said=b'{"a": 1, "a": 2}'),
-    Noted(said=b'{"a": 1e400}'),
-    Noted(said=b'{"a": NaN}'),
-    Noted(said=b"\xff"),
-    Noted(said=b'"\\ud800"'),
+    Noted(given=b""),
+    Noted(given=b"not json"),
+    Noted(given=b'{"a": 1, "a": 2}'),
+    Noted(given=b'{"a": 1e400}'),
+    Noted(given=b'{"a": NaN}'),
+    Noted(given=b"\xff"),
+    Noted(given=b'"\\ud800"'),
 ]
 
 
 async def test_what_only_looks_broken_commits(database: Database, postgres: Connection) -> None:
     notes = ["\\u0000", "NaN", "Infinity", {"": None}, 2.5, "\u2028", 10**400, "[" * 70]
     for note in notes:
-        await say(database, Plain(note=note))
+        await publish_in_unit(database, Plain(note=note))
     found = [json.loads(envelope.payload or b"") for envelope in await rendered(postgres)]
     assert found == [{"note": note} for note in notes]
 
@@ -399,7 +401,7 @@ async def test_a_class_whose_names_no_reader_takes_publishes_nothing(
     for name, value in NAMES:
         cls = type("Named", (Plain,), {name: value, "__annotations__": {name: ClassVar[str]}})
         with pytest.raises(MessageRejected, match=f"envelope: {name}: "):
-            await say(database, cls(note=1))
+            await publish_in_unit(database, cls(note=1))
     assert await rendered(postgres) == []
 
 
@@ -409,5 +411,5 @@ async def test_a_cause_that_no_reader_takes_is_no_cause(
     for text in ("a\nb", "x" * 1_025):
         cause = Envelope("1", "/test", "t", "k", b"{}", correlation_id=text)
         with pytest.raises(MessageRejected, match="envelope: correlationid: "):
-            await say(database, Plain(note=1), cause=cause)
+            await publish_in_unit(database, Plain(note=1), cause=cause)
     assert await rendered(postgres) == []

@@ -1,4 +1,4 @@
-"""FA8: an id names one message. Whoever gives one that a message has already is refused."""
+"""FA8: an id names one message. A second message with the same id is refused."""
 
 import asyncio
 from typing import Any
@@ -68,7 +68,7 @@ async def test_an_id_that_was_rolled_back_may_be_given_again(postgres: Connectio
 async def test_the_second_of_two_transactions_waits_for_the_first(
     postgres: Connection, postgres_url: str, level: str, first_commits: bool
 ) -> None:
-    """Other keys, so that nothing but the id makes them meet."""
+    """They have other keys, so that only the id makes one wait for the other."""
     given = uuid4()
 
     async def second(other: Connection) -> None:

@@ -1,4 +1,4 @@
-"""An event that a program without any of our Python publishes is as good as ours (DESIGN 2)."""
+"""An event that a program publishes in SQL, without any of our Python, is as good as ours."""
 
 from functools import partial
 

@@ -54,7 +54,7 @@ class Done(CommandSucceeded):
 
 
 class UndoneError(Exception):
-    """Raised to roll something back."""
+    """This is raised to roll something back."""
 
 
 CAUSE = Envelope("m-1", "/test", "test.do.v1", "k", b'{"a":1}', correlation_id="c-9")
@@ -78,7 +78,7 @@ COUNT = "SELECT count(*) FROM outbox."
 
 
 async def stored(connection: Connection) -> dict[str, int]:
-    """How many rows the outbox has of each kind."""
+    """Return how many rows the outbox has of each kind."""
     return {table: (await fetch(connection, COUNT + table))[0][0] for table in NOTHING}
 
 
@@ -86,7 +86,7 @@ NOTHING = {"messages": 0, "streams": 0, "receipts": 0}
 
 
 async def messages(connection: Connection) -> list[tuple[str, int, str]]:
-    """Key, version and type of every message, by position."""
+    """Return key, version and type of every message, by position."""
     statement = "SELECT aggregateid, version, type FROM outbox.messages ORDER BY position"
     return await fetch(connection, statement)
 
@@ -98,7 +98,7 @@ async def note(database: Database, *events: Event) -> list[Published]:
         return await uow.commit()
 
 
-# Kept together or not at all.
+# Rows, messages and receipt are kept together or not at all.
 
 
 async def test_nothing_is_kept_without_commit(database: Database, postgres: Connection) -> None:
@@ -137,7 +137,7 @@ async def test_nothing_is_kept_when_the_task_is_cancelled(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await stored(postgres) == NOTHING
-    await note(database, Noted(note="k"))  # the connection is good for the next
+    await note(database, Noted(note="k"))  # the connection can be used again
 
 
 async def test_rows_message_and_receipt_are_kept_together(
@@ -293,7 +293,7 @@ async def handle(database: Database, cause: Envelope, result: dict[str, Any]) ->
 
 
 async def test_the_second_answer_is_the_first_one_to_the_byte(database: Database) -> None:
-    """FA6: fields in their order, numbers as they were written."""
+    """FA6: the fields keep their order, and the numbers the form in which they were written."""
     reply = done({"zz": 1e23, "b": -0.0, "a": 0.1, "long name": 5e-324})
     async with database.unit_of_work("test", cause=CAUSE) as uow:
         await uow.commit(reply)
@@ -373,7 +373,7 @@ async def test_an_id_with_another_message_is_refused(
 
 
 def sized(payload_bytes: int, letter: str = "x") -> Noted:
-    """An event whose payload has this many bytes, in texts that are short enough."""
+    """Return an event whose payload has this many bytes, in texts that are short enough."""
     more = (letter * (200_000 // len(letter.encode())),) * 4
     frame = len(Long(note="k", more=more).payload())
     count, rest = divmod(payload_bytes - frame, len(letter.encode()))
@@ -458,9 +458,9 @@ async def test_units_over_the_same_keys_in_opposite_order_never_deadlock(
 
 
 async def serialization_failure(uow: UnitOfWork, other: Connection) -> None:
-    """We have read a row; the other writes it; and we write the same one.
+    """Read a row, let another transaction write it, and then write the same one.
 
-    At a level that this unit asks for: a default of the database gives it none.
+    This unit sets its isolation level itself, because a default of the database does not apply.
     """
     await uow.connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
     await uow.connection.execute(text("SELECT x FROM contended"))
@@ -472,7 +472,7 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT gra
 
 
 async def deadlock(uow: UnitOfWork, other: Connection) -> None:
-    """Each holds what the other wants; PostgreSQL ends us, for we look for the cycle first."""
+    """Each holds what the other needs; PostgreSQL ends us, because we look for the cycle first."""
     await uow.connection.execute(text("SET LOCAL deadlock_timeout = '20ms'"))
     await uow.connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
     await other.execute("SET deadlock_timeout = '60s'")
@@ -505,7 +505,7 @@ async def test_contention_is_run_again_and_leaves_one_event(
                 await contend(uow, postgres)
             await uow.commit()
 
-    await database.retrying(work)
+    await database.retry_on_contention(work)
     assert len(runs) == 2
     assert await stored(postgres) == {"messages": 1, "streams": 1, "receipts": 1 if cause else 0}
     assert await messages(postgres) == [("k", 1, Noted.type)]
@@ -523,7 +523,7 @@ async def test_contention_is_run_again_a_bounded_number_of_times(postgres_url: s
                 await uow.connection.execute(text(raised))
 
         with pytest.raises(Contention, match="chosen"):
-            await database.retrying(work)
+            await database.retry_on_contention(work)
     assert len(runs) == 2
 
 
@@ -544,7 +544,7 @@ WATCH = """
 
 @pytest.fixture
 async def careless(postgres: Connection, postgres_url: str) -> AsyncIterator[Connection]:
-    """A connection to a database whose default does not wait for the disk; it sees each commit."""
+    """Give a connection to a database whose default is not to wait for the disk."""
     await postgres.execute(WATCH)
     await postgres.execute(
         f"ALTER DATABASE {postgres.info.dbname} SET synchronous_commit = off".encode()

@@ -1,4 +1,4 @@
-"""FA4: sessions, savepoints and cursors of whoever uses a unit keep rows and events together."""
+"""FA4: sessions, savepoints and cursors on a unit's connection keep rows and events together."""
 
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +22,7 @@ from tests.integration.write.test_unit_transaction import (
     UndoneError,
     driver_of,
     insert,
-    kept,
+    read_orders,
     session_of,
 )
 
@@ -57,7 +57,7 @@ async def test_what_a_forgotten_session_holds_is_written(
         gc.collect()
         place(uow)
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
 
 
 async def test_what_was_changed_in_a_forgotten_session_is_written(
@@ -80,14 +80,14 @@ async def test_what_was_changed_in_a_forgotten_session_is_written(
 async def test_a_session_that_was_closed_before_it_wrote_ends_the_unit(
     database: Database, postgres: Connection
 ) -> None:
-    """Its rows are nowhere any more, so their event must not be said either."""
+    """Its rows are lost, so their event must not be published either."""
     with pytest.raises(NotItsTransaction, match="before it had written"):
         async with database.unit_of_work("place") as uow:
             async with session_of(uow) as session:
                 session.add(Order(id="o"))
                 place(uow)
             await uow.commit()
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
 async def test_a_session_that_was_closed_after_it_wrote_is_kept(
@@ -98,7 +98,7 @@ async def test_a_session_that_was_closed_after_it_wrote_is_kept(
             session.add(Order(id="o"))
         place(uow)
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
 
 
 # Savepoints, whoever sets them.
@@ -162,7 +162,7 @@ async def test_what_is_rolled_back_to_any_savepoint_is_never_published(
         await undo(uow)
         uow.publish(Placed(order_id="after"))
         await uow.commit()
-    assert await kept(postgres) == ([], ["after"])
+    assert await read_orders(postgres) == ([], ["after"])
 
 
 async def test_a_change_that_waits_in_a_session_goes_with_its_savepoint(
@@ -236,10 +236,10 @@ async def test_no_row_is_kept_without_its_event_by_any_way_of_the_driver(
             place(uow)
             await end(uow)
             raise UndoneError
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
     async with database.unit_of_work("place") as uow:  # on the same connection
         await insert(uow)
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
 async def test_a_transaction_of_the_driver_is_a_part_of_the_unit(
@@ -249,7 +249,7 @@ async def test_a_transaction_of_the_driver_is_a_part_of_the_unit(
         await by_a_transaction_of_the_driver(uow)
         place(uow)
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
 
 
 async def test_nothing_is_committed_behind_the_unit(
@@ -261,4 +261,4 @@ async def test_nothing_is_committed_behind_the_unit(
             await uow.commit()
             await insert(uow)
             await uow.connection.commit()
-    assert await kept(postgres) == ([], ["o"])
+    assert await read_orders(postgres) == ([], ["o"])

@@ -1,7 +1,7 @@
 """FA4: whoever else ends a unit's transaction, its rows and events are kept together or not at all.
 
-An ORM session on the unit's connection, the connection itself, its driver, and statements: each can
-end a transaction, and each is tried, with the exception after it and without.
+An ORM session on the unit's connection, the connection itself, its driver and a statement can each
+end a transaction. Each of them is tried, with an exception after it and without.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -50,7 +50,7 @@ class Order(Base):
 
 
 class UndoneError(Exception):
-    """Raised inside a unit."""
+    """This is raised inside a unit."""
 
 
 @pytest.fixture
@@ -63,13 +63,13 @@ async def database(postgres_url: str, postgres: Connection) -> AsyncIterator[Dat
 
 @pytest.fixture(params=[None, CAUSE], ids=["without a cause", "with a cause"])
 def cause(request: pytest.FixtureRequest) -> Envelope | None:
-    """A unit with a cause has begun at the server, by its receipt; one without has not."""
+    """Return a cause: its receipt begins the transaction at the server before anything else."""
     found: Envelope | None = request.param
     return found
 
 
-async def kept(connection: Connection) -> tuple[list[str], list[str]]:
-    """The orders that have a row, and those that have an event."""
+async def read_orders(connection: Connection) -> tuple[list[str], list[str]]:
+    """Return the orders that have a row, and those that have an event."""
     rows = await connection.execute("SELECT id FROM orders ORDER BY 1")
     events = await connection.execute("SELECT aggregateid FROM outbox.messages ORDER BY 1")
     return [row[0] for row in await rows.fetchall()], [row[0] for row in await events.fetchall()]
@@ -89,7 +89,7 @@ async def insert(uow: UnitOfWork) -> None:
     await uow.connection.execute(text("INSERT INTO orders VALUES ('o', 1)"))
 
 
-# What a session holds is written, and what it ends is refused.
+# What was added to a session is written, and a session that ends the transaction is refused.
 
 
 async def test_what_was_added_to_a_session_is_kept_with_its_event(
@@ -100,7 +100,7 @@ async def test_what_was_added_to_a_session_is_kept_with_its_event(
         session.add(Order(id="o"))
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
 
 
 async def test_what_was_changed_and_deleted_in_a_session_is_kept_with_its_event(
@@ -129,7 +129,7 @@ async def test_a_row_that_breaks_a_rule_takes_its_event_along(
             session.add(Order(id="o"))
             uow.publish(Placed(order_id="o"))
             await uow.commit()
-    assert await kept(postgres) == (["o"], [])
+    assert await read_orders(postgres) == (["o"], [])
 
 
 async def test_a_session_of_another_connection_is_left_alone(
@@ -142,7 +142,7 @@ async def test_a_session_of_another_connection_is_left_alone(
         session.add(Order(id="o"))
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
     assert len(other.new) == 1
 
 
@@ -159,7 +159,7 @@ async def test_after_a_commit_of_the_session_an_exception_leaves_nothing(
             uow.publish(Placed(order_id="o"))
             await session.commit()
             raise UndoneError
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
     assert await receipts(postgres) == 0
 
 
@@ -173,7 +173,7 @@ async def test_a_commit_of_the_session_writes_and_the_unit_keeps(
         await session.commit()
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
 
 
 async def test_a_rollback_of_the_session_ends_the_unit(
@@ -187,7 +187,7 @@ async def test_a_rollback_of_the_session_ends_the_unit(
             await session.flush()
             await session.rollback()
             await uow.commit()
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
 async def test_a_savepoint_that_is_open_at_the_commit_is_refused(
@@ -199,7 +199,7 @@ async def test_a_savepoint_that_is_open_at_the_commit_is_refused(
             await insert(uow)
             uow.publish(Placed(order_id="o"))
             await uow.commit()
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
 async def test_a_commit_inside_a_savepoint_is_refused(
@@ -210,10 +210,10 @@ async def test_a_commit_inside_a_savepoint_is_refused(
             await insert(uow)
             uow.publish(Placed(order_id="o"))
             await uow.commit()
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
-# Whoever ends it.
+# Each way to end it.
 
 Ending = Callable[[UnitOfWork], Awaitable[object]]
 
@@ -287,9 +287,9 @@ async def left_by(
     cause: Envelope | None,
     then: Callable[[UnitOfWork], Awaitable[object]],
 ) -> dict[str, object]:
-    """What a unit left that somebody ended, by how; empty is right.
+    """Return what each unit left that somebody else ended, by the way of ending; empty is right.
 
-    Inside the unit an order is inserted and its event published; then comes the end, then `then`.
+    Inside the unit an order is inserted and its event published. Then comes the end, then `then`.
     """
     left: dict[str, object] = {}
     for name, end in ENDINGS.items():
@@ -299,7 +299,7 @@ async def left_by(
                 uow.publish(Placed(order_id="o"))
                 await end(uow)
                 await then(uow)
-        found = (*await kept(postgres), await receipts(postgres))
+        found = (*await read_orders(postgres), await receipts(postgres))
         if found != ([], [], 0):
             left[name] = found
             await postgres.execute("TRUNCATE orders, outbox.messages, outbox.receipts")
@@ -334,7 +334,7 @@ async def test_nor_does_it_where_another_transaction_has_begun_in_its_place(
 async def test_a_refused_end_that_is_swallowed_ends_the_unit_or_nothing(
     database: Database, postgres: Connection
 ) -> None:
-    """Code that catches the refusal and carries on keeps all of the unit, or nothing of it."""
+    """If code catches the refusal and goes on, all of the unit is kept, or nothing of it."""
     for end in ENDINGS.values():
         with suppress(NotItsTransaction):
             async with database.unit_of_work("place") as uow:
@@ -343,7 +343,7 @@ async def test_a_refused_end_that_is_swallowed_ends_the_unit_or_nothing(
                 with suppress(NotItsTransaction):
                     await end(uow)
                 await uow.commit()
-        rows, events = await kept(postgres)
+        rows, events = await read_orders(postgres)
         assert rows == events
         await postgres.execute("TRUNCATE orders, outbox.messages, outbox.streams")
 
@@ -351,14 +351,14 @@ async def test_a_refused_end_that_is_swallowed_ends_the_unit_or_nothing(
 async def test_an_end_by_another_class_of_cursor_is_noticed_before_an_event_is_written(
     database: Database, postgres: Connection
 ) -> None:
-    """It cannot be refused before it is sent."""
+    """Such a cursor is not checked, so this cannot be refused before it is sent."""
     with pytest.raises(NotItsTransaction):
         async with database.unit_of_work("place") as uow:
             async with psycopg.AsyncClientCursor(await driver_of(uow)) as cursor:
                 await cursor.execute("SELECT 1; COMMIT")
             await uow.connection.execute(text("SELECT 1"))
             uow.publish(Placed(order_id="o"))
-    assert await kept(postgres) == ([], [])
+    assert await read_orders(postgres) == ([], [])
 
 
 async def test_the_connection_of_a_unit_that_was_ended_serves_the_next(
@@ -374,7 +374,7 @@ async def test_the_connection_of_a_unit_that_was_ended_serves_the_next(
         await insert(uow)
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])
 
 
 @pytest.mark.parametrize("statement", ["ROLLBACK TO s", "rollback work to savepoint s"])
@@ -388,4 +388,4 @@ async def test_a_savepoint_by_hand_is_no_end(
         await uow.connection.execute(text(statement))
         uow.publish(Placed(order_id="o"))
         await uow.commit()
-    assert await kept(postgres) == (["o"], ["o"])
+    assert await read_orders(postgres) == (["o"], ["o"])

@@ -34,7 +34,7 @@ class Orders:
     async def apply(self, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
             try:
-                await self._database.retrying(partial(self._change, envelope))
+                await self._database.retry_on_contention(partial(self._change, envelope))
             except AlreadyHandled:
                 continue
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from outbox.postgres.pipeline import Request, Statement, at_once
-from outbox.write.publishing import publish
+from outbox.postgres.pipeline import Request, Statement, execute_at_once
+from outbox.write.publishing import build_publish_request
 from outbox.write.unit_of_work import TAKE_RECEIPT
 from tests.kit.verdicts.history import Happened
 
@@ -76,22 +76,22 @@ def change(own: int) -> Callable[[Connection, Keys], Awaitable[object]]:
 
 
 async def write_in_savepoint(connection: Connection, keys: Keys) -> None:
-    said = publish([Happened(thing=keys.own)], None)
-    await at_once(connection, [SAVEPOINT, said, RELEASE])
+    said = build_publish_request([Happened(thing=keys.own)], None)
+    await execute_at_once(connection, [SAVEPOINT, said, RELEASE])
 
 
 async def write_own(connection: Connection, keys: Keys) -> None:
-    await at_once(connection, [publish([Happened(thing=keys.own)], None)])
+    await execute_at_once(connection, [build_publish_request([Happened(thing=keys.own)], None)])
 
 
 async def write_shared(connection: Connection, keys: Keys) -> None:
-    await at_once(connection, [publish([Happened(thing=keys.shared)], None)])
+    await execute_at_once(connection, [build_publish_request([Happened(thing=keys.shared)], None)])
 
 
 async def write_both(connection: Connection, keys: Keys) -> None:
     """Several messages in one statement, as most units of work end."""
     events = [Happened(thing=keys.own), Happened(thing=keys.shared)]
-    await at_once(connection, [publish(events, None)])
+    await execute_at_once(connection, [build_publish_request(events, None)])
 
 
 async def undo(connection: Connection, keys: Keys) -> None:

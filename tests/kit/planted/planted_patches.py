@@ -14,7 +14,7 @@ from outbox.cursor.lease import Lease
 from outbox.cursor.progress import Progress, advance
 from outbox.kafka import Publisher
 from outbox.kafka.errors import abandon_producer
-from outbox.postgres.pipeline import COMMIT, Request, Rows, at_once
+from outbox.postgres.pipeline import COMMIT, Request, Rows, execute_at_once
 from outbox.relay import relay, sender
 from outbox.relay.term import Term
 from outbox.write import database, publishing
@@ -59,14 +59,14 @@ async def reused_producer() -> AsyncIterator[None]:
 @contextmanager
 def ordered_by_creation() -> Iterator[None]:
     """M21: a cut is published in the order in which its transactions began."""
-    small = CutReader.small
+    small = CutReader.read_small_cut
 
     async def by_creation(reader: CutReader, cut: Cut) -> list[Row] | None:
         rows = await small(reader, cut)
         return rows and sorted(rows, key=lambda row: row.time)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CutReader, "small", by_creation)
+        patch.setattr(CutReader, "read_small_cut", by_creation)
         yield
 
 
@@ -113,7 +113,7 @@ class SilentUnit(UnitOfWork):
     """M11: it commits the rows, and publishes their events in a second transaction."""
 
     async def _write_and_commit(self, requests: list[Request]) -> Rows:
-        await at_once(await driver_connection(self.connection), [COMMIT])
+        await execute_at_once(await driver_connection(self.connection), [COMMIT])
         return await super()._write_and_commit(requests)
 
 

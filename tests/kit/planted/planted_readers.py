@@ -70,5 +70,5 @@ class PlantedRelay:
             await CutReader(connection, 1, 1).prepare()
             while True:
                 rows = await self._reader.read(connection)
-                await publisher.send(map(renderer.record, rows))
+                await publisher.send(map(renderer.render, rows))
                 await asyncio.sleep(0.002)

@@ -61,7 +61,7 @@ class SkipLockedWorkers:
         await self._mark(self._slow, self._held)
         rows = [*rest, *self._held]
         self._floor = max([self._floor, *(row.position for row in rows)])
-        return envelopes(map(self._renderer.record, rows))
+        return envelopes(map(self._renderer.render, rows))
 
     async def _take(self, worker: psycopg.AsyncConnection[Any], limit: int) -> list[Row]:
         await worker.execute("BEGIN")

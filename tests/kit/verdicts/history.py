@@ -174,7 +174,7 @@ async def _write_by_unit_of_work(database: Database, transactions: int, seed: in
     for number in range(transactions):
         cause = Envelope(f"{seed}-{number}", "/test", "faults.do.v1", "k", b"{}")
         with suppress(UndoneError):
-            await database.retrying(lambda: _run_unit(database, cause, rng))  # noqa: B023 - awaited at once
+            await database.retry_on_contention(lambda: _run_unit(database, cause, rng))  # noqa: B023 - awaited at once
 
 
 async def _run_unit(database: Database, cause: Envelope, rng: random.Random) -> None:

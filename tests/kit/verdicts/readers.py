@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from outbox.cursor.cut import Cut, CutReader, Row
-from outbox.cursor.lease import take
+from outbox.cursor.lease import take_lease
 from outbox.kafka import Batch, Delivery, Packed, Publisher, Record, SendOutcome
 from outbox.kafka.batch import RecordBatch
 from outbox.postgres.connection import connect
@@ -95,7 +95,7 @@ class TermReader:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sender, "Publisher", partial(ListPublisher, topic))
             async with await connect(settings) as connection:
-                lease = await take(connection, "interleavings", HOUR)
+                lease = await take_lease(connection, "interleavings", HOUR)
                 assert lease is not None
                 async with Term(settings, connection, lease) as term:
                     yield cls(term, topic)
@@ -132,7 +132,7 @@ class PausedReader(TermReader):
     @classmethod
     @asynccontextmanager
     async def over(cls, url: str, page_messages: int = 2_000) -> AsyncIterator[Self]:
-        small = CutReader.small
+        small = CutReader.read_small_cut
         async with super().over(url, page_messages) as reader:
 
             async def after_a_pause(cuts: CutReader, cut: Cut) -> list[Row] | None:
@@ -141,7 +141,7 @@ class PausedReader(TermReader):
                 return await small(cuts, cut)
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(CutReader, "small", after_a_pause)
+                patch.setattr(CutReader, "read_small_cut", after_a_pause)
                 yield reader
 
 
@@ -170,4 +170,4 @@ class PlantedSide:
         return self._render(drained)
 
     def _render(self, rows: Iterable[Row]) -> list[Envelope]:
-        return envelopes(map(self._renderer.record, rows))
+        return envelopes(map(self._renderer.render, rows))

@@ -1,4 +1,4 @@
-"""A snapshot in parts: what it says, and when two of them say the same."""
+"""A snapshot is read into its parts, and two of them are compared by these parts."""
 
 from dataclasses import FrozenInstanceError
 
@@ -46,16 +46,16 @@ def test_what_is_no_snapshot_is_an_error(text: str) -> None:
     [
         ("3:3:", "3:3:", True),
         ("10:20:10,14", "10:20:10,14", True),
-        ("10:20:10,14", "14:20:14", False),  # one has ended
-        ("10:20:10", "10:21:10", False),  # one has begun
+        ("10:20:10,14", "14:20:14", False),  # a transaction has ended
+        ("10:20:10", "10:21:10", False),  # a transaction has begun
         ("10:20:10", "10:20:10,14", False),
     ],
 )
 def test_snapshots_are_the_same_when_nothing_began_or_ended(
     one: str, other: str, same: bool
 ) -> None:
-    assert Snapshot.parse(one).same(Snapshot.parse(other)) is same
-    assert Snapshot.parse(other).same(Snapshot.parse(one)) is same
+    assert Snapshot.parse(one).is_same_as(Snapshot.parse(other)) is same
+    assert Snapshot.parse(other).is_same_as(Snapshot.parse(one)) is same
 
 
 def test_a_cut_starts_before_the_first_position_and_does_not_change() -> None:

@@ -16,7 +16,7 @@ NO_CONNECTION = cast("psycopg.AsyncConnection[Any]", None)
 
 @dataclass
 class Clock:
-    """Shows what it is set to."""
+    """A clock that shows what it is set to."""
 
     now: float = 100.0
 
@@ -56,7 +56,7 @@ def test_an_extension_counts_from_when_it_was_asked_for() -> None:
     clock = Clock()
     held = lease(clock)
     clock.now = 109.0
-    held.extended(since=103.0)
+    held.extend(since=103.0)
     assert held.until == 108.0
     with pytest.raises(LeaseLost):
         held.require()
@@ -68,7 +68,7 @@ async def test_a_fresh_lease_is_not_renewed(now: float) -> None:
     clock = Clock()
     held = lease(clock)
     clock.now = now
-    await held.keep(NO_CONNECTION)  # nothing is sent: there is nothing to send it over
+    await held.renew_when_due(NO_CONNECTION)  # it needs no connection, so it sends nothing
     assert held.until == 105.0
 
 
@@ -78,8 +78,8 @@ async def test_half_way_to_the_deadline_the_database_is_asked(now: float) -> Non
     clock = Clock()
     held = lease(clock)
     clock.now = now
-    with pytest.raises(AttributeError):  # it was sent, over nothing
-        await held.keep(NO_CONNECTION)
+    with pytest.raises(AttributeError):  # it tried to send something without a connection
+        await held.renew_when_due(NO_CONNECTION)
 
 
 @given(

@@ -1,6 +1,6 @@
-"""The renderer is `schemas.wire.encode` on bytes: the same record, header by header.
+"""The renderer works on bytes and makes the same record as `schemas.wire.encode`, header by header.
 
-FA9: extensions, too.
+FA9: that includes extensions.
 """
 
 import json
@@ -21,7 +21,7 @@ from tests.kit.records import headers_of
 WORDS = st.text(
     st.characters(exclude_categories=["C", "Z"], include_characters=" "), min_size=1, max_size=60
 )
-CARRIED = {
+TRACING_FIELDS = {
     "correlationid": "correlation_id",
     "causationid": "causation_id",
     "traceparent": "traceparent",
@@ -30,14 +30,14 @@ CARRIED = {
 
 @st.composite
 def sent(draw: st.DrawFn) -> tuple[Row, Envelope]:
-    """A row as PostgreSQL gives it, and the envelope that says the same."""
+    """Draw a row as PostgreSQL gives it, and the envelope with the same content."""
     service, noun, key, name, topic = (draw(WORDS) for _ in range(5))
     service = service.replace(".", "_")
     version, position = draw(st.integers(1, 2**63 - 1)), draw(st.integers(1, 2**63 - 1))
     time = draw(st.datetimes())
     message_id = str(draw(st.uuids()))
     payload = draw(st.none() | st.text().map(str.encode))
-    headers = draw(st.dictionaries(st.sampled_from([*CARRIED]), WORDS))
+    headers = draw(st.dictionaries(st.sampled_from([*TRACING_FIELDS]), WORDS))
     extensions = draw(st.dictionaries(st.sampled_from(["tenant", "a1", "dataschema"]), WORDS))
     text = timestamp(time)
     row = Row(
@@ -52,7 +52,7 @@ def sent(draw: st.DrawFn) -> tuple[Row, Envelope]:
         headers=json.dumps(headers | extensions, ensure_ascii=False).encode(),
         time=text.encode(),
     )
-    carried: dict[str, Any] = {CARRIED[header]: value for header, value in headers.items()}
+    tracing: dict[str, Any] = {TRACING_FIELDS[header]: value for header, value in headers.items()}
     envelope = Envelope(
         id=message_id,
         source=f"/{service}",
@@ -64,7 +64,7 @@ def sent(draw: st.DrawFn) -> tuple[Row, Envelope]:
         position=position,
         term=9,
         extensions=Extensions(extensions),
-        **carried,
+        **tracing,
     )
     return row, envelope
 
@@ -72,7 +72,7 @@ def sent(draw: st.DrawFn) -> tuple[Row, Envelope]:
 @given(sent())
 def test_a_row_renders_as_its_envelope_encodes(given: tuple[Row, Envelope]) -> None:
     row, envelope = given
-    record = Renderer(term=9).record(row)
+    record = Renderer(term=9).render(row)
     key, value, headers = encode(envelope)
     assert (record.key, record.value) == (key, value)
     assert sorted(headers_of(record)) == sorted(headers)
@@ -83,14 +83,14 @@ def test_a_row_renders_as_its_envelope_encodes(given: tuple[Row, Envelope]) -> N
 def test_the_attributes_come_first_and_in_the_same_order(given: tuple[Row, Envelope]) -> None:
     row, envelope = given
     attributes = 9  # all ce_* headers, content-type and id
-    rendered, encoded = headers_of(Renderer(term=9).record(row)), encode(envelope)[2]
+    rendered, encoded = headers_of(Renderer(term=9).render(row)), encode(envelope)[2]
     assert rendered[:attributes] == encoded[:attributes]
 
 
 @given(sent())
 def test_what_is_rendered_decodes(given: tuple[Row, Envelope]) -> None:
     row, envelope = given
-    record = Renderer(term=9).record(row)
+    record = Renderer(term=9).render(row)
     assert decode(record.key, record.value, headers_of(record)) == decode(*encode(envelope))
 
 
@@ -101,16 +101,16 @@ def test_a_renderer_remembers_topics_and_sources_of_its_rows_only() -> None:
     renderer = Renderer(term=1)
     other = ROW._replace(topic=b"u.events", aggregatetype=b"u.thing")
     for row in (ROW, other, ROW, other):
-        record = renderer.record(row)
+        record = renderer.render(row)
         assert record.topic.encode() == row.topic
         assert dict(headers_of(record))["ce_source"] == b"/" + row.aggregatetype[:1]
 
 
 def with_headers(document: bytes) -> Record:
-    return Renderer(term=1).record(ROW._replace(headers=document))
+    return Renderer(term=1).render(ROW._replace(headers=document))
 
 
-@pytest.mark.parametrize("name", CARRIED)
+@pytest.mark.parametrize("name", TRACING_FIELDS)
 def test_a_header_that_is_null_is_not_sent(name: str) -> None:
     assert with_headers(b'{"%s": null}' % name.encode()) == with_headers(b"{}")
 

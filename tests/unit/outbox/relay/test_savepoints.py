@@ -1,4 +1,4 @@
-"""FA4: what a text of statements does to a transaction, and to what was said in it."""
+"""FA4: what a text of statements does to a transaction, and to the messages collected in it."""
 
 import pytest
 
@@ -44,34 +44,34 @@ def test_any_other_text_is_let_through(text: bytes) -> None:
     assert not any(map(ends_transaction, split_statements(text)))
 
 
-def said_after(*steps: str) -> list[str]:
-    """What is left of what was said: a step is a statement, or `say x`."""
-    said: list[str] = []
-    savepoints = Savepoints(said)
+def messages_after(*steps: str) -> list[str]:
+    """Return the messages that are left; a step is a statement, or `say x` for a message."""
+    messages: list[str] = []
+    savepoints = Savepoints(messages)
     for step in steps:
         if step.startswith("say "):
-            said.append(step[4:])
+            messages.append(step[4:])
         else:
             for statement in split_statements(step.encode()):
-                savepoints.heed(statement)
-    return said
+                savepoints.follow(statement)
+    return messages
 
 
 def test_what_was_said_since_a_savepoint_goes_with_it() -> None:
-    assert said_after("say a", "SAVEPOINT s", "say b", "ROLLBACK TO s", "say c") == ["a", "c"]
+    assert messages_after("say a", "SAVEPOINT s", "say b", "ROLLBACK TO s", "say c") == ["a", "c"]
 
 
 def test_the_latest_of_a_name_counts_as_in_postgresql() -> None:
     steps = ("SAVEPOINT s", "say a", "savepoint S", "say b", 'ROLLBACK TO SAVEPOINT "s"')
-    assert said_after(*steps) == ["a"]
-    assert said_after(*steps, "RELEASE s", "ROLLBACK TO s") == []
+    assert messages_after(*steps) == ["a"]
+    assert messages_after(*steps, "RELEASE s", "ROLLBACK TO s") == []
 
 
 def test_what_is_released_stays_said_unless_an_outer_one_is_undone() -> None:
     steps = ("SAVEPOINT o", "SAVEPOINT i", "say a", "RELEASE SAVEPOINT i")
-    assert said_after(*steps) == ["a"]
-    assert said_after(*steps, "ROLLBACK TO o") == []
+    assert messages_after(*steps) == ["a"]
+    assert messages_after(*steps, "ROLLBACK TO o") == []
 
 
 def test_several_statements_in_one_text_are_followed() -> None:
-    assert said_after("SELECT 1; SAVEPOINT s", "say a", "ROLLBACK TO s; RELEASE s") == []
+    assert messages_after("SELECT 1; SAVEPOINT s", "say a", "ROLLBACK TO s; RELEASE s") == []

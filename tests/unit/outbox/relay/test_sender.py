@@ -1,4 +1,7 @@
-"""R7, at the port: whatever a broker refuses, every record is accounted for once, in key order."""
+"""R7: whatever a broker refuses, every record is accounted for once, in key order.
+
+The broker is a stand-in behind the interface of Publisher.
+"""
 
 import asyncio
 from collections import Counter
@@ -40,15 +43,15 @@ class Broker:
         return not poisoned and len(batch.records) <= self.limit
 
 
-class Scripted:
-    """Publisher's interface over that broker; useless after a refusal, as aiokafka's producer."""
+class BrokerPublisher:
+    """A publisher of that broker; after a refusal it cannot be used, like aiokafka's producer."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._wedged = False
         self.sent = 0
 
-    async def __aenter__(self) -> "Scripted":
+    async def __aenter__(self) -> "BrokerPublisher":
         return self
 
     async def __aexit__(self, *_: object) -> None: ...
@@ -64,20 +67,22 @@ class Scripted:
     async def publish(self, batches: Sequence[Batch], within_seconds: float) -> SendOutcome:
         assert within_seconds > 0
         assert not self._wedged, "this producer met a refusal"
-        lanes: dict[int, list[Batch]] = {}
+        by_partition: dict[int, list[Batch]] = {}
         for batch in batches:
-            lanes.setdefault(batch.partition, []).append(batch)
+            by_partition.setdefault(batch.partition, []).append(batch)
         outcome = SendOutcome()
-        for lane in lanes.values():
-            self._drive(lane, outcome)
+        for queue in by_partition.values():
+            self._drive(queue, outcome)
         self._wedged = bool(outcome.refused)
         return outcome
 
-    def _drive(self, lane: list[Batch], outcome: SendOutcome) -> None:
-        for number, batch in enumerate(lane, start=1):
+    def _drive(self, queue: list[Batch], outcome: SendOutcome) -> None:
+        for number, batch in enumerate(queue, start=1):
             positions = [record.position for record in batch.records]
             if not self._broker.takes(batch):
-                outcome.refused.append(RefusedBatch(batch, lane[number:], "policy-violated", False))
+                outcome.refused.append(
+                    RefusedBatch(batch, queue[number:], "policy-violated", False)
+                )
                 return
             self._broker.log[batch.partition] += positions
             self.sent += len(positions)
@@ -92,8 +97,8 @@ class Sized:
         return 100
 
 
-class CarrierToBroker(Sender):
-    """The carrier itself, with publishers to that broker."""
+class SenderToBroker(Sender):
+    """The real sender, with publishers of that broker."""
 
     def __init__(self, broker: Broker, lease: Lease) -> None:
         self._broker = broker
@@ -102,7 +107,7 @@ class CarrierToBroker(Sender):
 
     def _new_publisher(self) -> Publisher:
         self.publishers += 1
-        return cast(Publisher, Scripted(self._broker))
+        return cast(Publisher, BrokerPublisher(self._broker))
 
 
 async def nothing() -> None: ...
@@ -116,23 +121,23 @@ def test_a_producer_is_replaced_long_before_its_sequence_numbers_end(
     monkeypatch.setattr(sender, "RECORDS_PER_PRODUCER", 25)
     broker = Broker(set(), 100)
     records = [Record(n, "t", b"k1", b"", [], b"a") for n in range(10)]
-    assert asyncio.run(carry_again(broker, records, times=9)) == 4
+    assert asyncio.run(send_again(broker, records, times=9)) == 4
     assert broker.log[1] == list(range(10)) * 9
 
 
-async def carry_again(broker: Broker, records: Sequence[Record], times: int) -> int:
-    """How many publishers it took."""
+async def send_again(broker: Broker, records: Sequence[Record], times: int) -> int:
+    """Send the records several times; return how many publishers that took."""
     lease = Lease("me", 1, 60.0, 0.0, lambda: 0.0)
-    async with CarrierToBroker(broker, lease) as carrying:
+    async with SenderToBroker(broker, lease) as sending:
         for _ in range(times):
-            await carrying.send_all(await carrying.pack(records))
-        return carrying.publishers
+            await sending.send_all(await sending.pack(records))
+        return sending.publishers
 
 
 async def send_all(broker: Broker, records: Sequence[Record]) -> SendResult:
     lease = Lease("me", 1, 60.0, 0.0, lambda: 0.0)
-    async with CarrierToBroker(broker, lease) as carrying:
-        return await carrying.send_all(await carrying.pack(records))
+    async with SenderToBroker(broker, lease) as sending:
+        return await sending.send_all(await sending.pack(records))
 
 
 @given(
@@ -145,19 +150,19 @@ def test_every_record_is_delivered_refused_or_behind_a_refused_one(
 ) -> None:
     records = [Record(n, "t", b"k%d" % key, b"", [], b"a") for n, key in enumerate(keys)]
     broker = Broker(poison, limit)
-    carried = asyncio.run(send_all(broker, records))
+    result = asyncio.run(send_all(broker, records))
 
     delivered = [position for log in broker.log.values() for position in log]
-    left = [record.position for record in collect_unacknowledged(carried)]
+    left = [record.position for record in collect_unacknowledged(result)]
     assert Counter([*delivered, *left]) == Counter(range(len(records)))
-    assert sum(delivery.messages for delivery in carried.deliveries) == len(delivered)
+    assert sum(delivery.messages for delivery in result.deliveries) == len(delivered)
 
     first_poison = {
         read_stream(record): record.position
         for record in reversed(records)
         if record.position in poison
     }
-    refused = {stream: each.record.position for stream, each in carried.refused.items()}
+    refused = {stream: each.record.position for stream, each in result.refused.items()}
     assert refused == first_poison
     for record in records:
         behind = record.position >= first_poison.get(read_stream(record), len(records))

@@ -21,7 +21,7 @@ def test_the_same_on_both_sides_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "shown", "difference"),
+    ("head", "stored", "difference"),
     [
         pytest.param([HEAD], [], Difference(missing=[KEY]), id="missing"),
         pytest.param(
@@ -53,9 +53,9 @@ def test_the_same_on_both_sides_is_no_difference() -> None:
     ],
 )
 def test_each_difference_has_its_kind(
-    head: list[Entry], shown: list[Entry], difference: Difference
+    head: list[Entry], stored: list[Entry], difference: Difference
 ) -> None:
-    assert compare(head, shown) == difference
+    assert compare(head, stored) == difference
     assert difference.keys == 1
 
 
@@ -70,13 +70,13 @@ ENTRIES = st.dictionaries(
 ).map(lambda entries: [Entry(stream, *rest) for stream, rest in entries.items()])
 
 
-@given(heads=ENTRIES, shown=ENTRIES)
+@given(heads=ENTRIES, stored=ENTRIES)
 def test_every_key_that_differs_is_named_once_and_no_other(
-    heads: list[Entry], shown: list[Entry]
+    heads: list[Entry], stored: list[Entry]
 ) -> None:
-    found = compare(heads, shown)
+    found = compare(heads, stored)
     named = found.missing + found.stale + found.orphaned + found.different
-    assert sorted(named) == sorted({entry.stream for entry in set(heads) ^ set(shown)})
+    assert sorted(named) == sorted({entry.stream for entry in set(heads) ^ set(stored)})
     assert found.keys == len(named)
 
 
@@ -85,30 +85,30 @@ async def heads_of(entries: Sequence[Entry]) -> AsyncIterator[Entry]:
         yield entry
 
 
-def merged(heads: list[Entry], shown: list[Entry]) -> list[Pair]:
+def merged(heads: list[Entry], stored: list[Entry]) -> list[Pair]:
     async def all_pairs() -> list[Pair]:
-        return [pair async for pair in merge(heads_of(heads), shown)]
+        return [pair async for pair in merge(heads_of(heads), stored)]
 
     return anyio.run(all_pairs)
 
 
 def in_order(entries: list[Entry]) -> list[Entry]:
-    """By bytes, as PostgreSQL's "C" has it."""
+    """Sort by bytes, which is the order of PostgreSQL's collation "C"."""
     return sorted(entries, key=lambda entry: entry.stream.key.encode())
 
 
 @settings(deadline=None)
-@given(heads=ENTRIES, shown=ENTRIES)
+@given(heads=ENTRIES, stored=ENTRIES)
 def test_a_merge_names_every_key_once_in_order_and_finds_what_compare_finds(
-    heads: list[Entry], shown: list[Entry]
+    heads: list[Entry], stored: list[Entry]
 ) -> None:
-    pairs = merged(in_order(heads), in_order(shown))
+    pairs = merged(in_order(heads), in_order(stored))
     keys = [pair.stream.key.encode() for pair in pairs]
-    assert keys == sorted({entry.stream.key.encode() for entry in heads + shown})
+    assert keys == sorted({entry.stream.key.encode() for entry in heads + stored})
     found = Difference()
     for pair in pairs:
         found.add(pair)
-    assert found == compare(in_order(heads), in_order(shown))
+    assert found == compare(in_order(heads), in_order(stored))
 
 
 A, B = (replace(HEAD, stream=StreamKey("test.thing", key)) for key in "ab")
@@ -116,6 +116,6 @@ A, B = (replace(HEAD, stream=StreamKey("test.thing", key)) for key in "ab")
 
 @pytest.mark.parametrize("wrong", [[B, A], [A, A]], ids=["out of order", "twice"])
 def test_a_side_that_is_not_in_order_is_an_error(wrong: list[Entry]) -> None:
-    for heads, shown in ((wrong, []), ([], wrong), ([A, B], wrong), (wrong, [A, B])):
+    for heads, stored in ((wrong, []), ([], wrong), ([A, B], wrong), (wrong, [A, B])):
         with pytest.raises(ValueError, match="out of order, or twice"):
-            merged(heads, shown)
+            merged(heads, stored)
