@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.__main__ import render
 from schemas.compatibility.alternatives import SchemaNode
-from schemas.compatibility.check import breaks_of_command, breaks_of_event
+from schemas.compatibility.check import find_command_breaks, find_event_breaks
 from schemas.compatibility.inclusion import Comparison
 from schemas.registry import REGISTRY, AnyMessage
 from tests.kit.schema_drawing import Schema, changed, closed, documents, schemas
@@ -61,11 +61,11 @@ class Old(BaseModel):
 
 
 def event(new: type[BaseModel], old: type[BaseModel] = Old) -> list[str]:
-    return list(breaks_of_event(old.model_json_schema(), new.model_json_schema()))
+    return list(find_event_breaks(old.model_json_schema(), new.model_json_schema()))
 
 
 def command(new: type[BaseModel], old: type[BaseModel] = Old) -> list[str]:
-    return list(breaks_of_command(old.model_json_schema(), new.model_json_schema()))
+    return list(find_command_breaks(old.model_json_schema(), new.model_json_schema()))
 
 
 def with_field(name: str, kind: Any, *default: Any, base: type[BaseModel] = Old) -> type[BaseModel]:
@@ -110,7 +110,7 @@ def test_an_optional_field_may_be_added_to_a_part() -> None:
 def test_another_definition_breaks_nothing() -> None:
     new = edited("$defs", Other={"type": "object", "properties": {}})
     old = Old.model_json_schema()
-    assert [*breaks_of_event(old, new), *breaks_of_command(old, new)] == []
+    assert [*find_event_breaks(old, new), *find_command_breaks(old, new)] == []
 
 
 def test_words_and_names_may_change() -> None:
@@ -139,7 +139,7 @@ def test_a_removed_field_is_told_once() -> None:
     """Readers of the old schema require it, too."""
     new = edited("properties", name=None)
     new["required"].remove("name")
-    assert list(breaks_of_event(Old.model_json_schema(), new)) == [f"name: removed ({OLD})"]
+    assert list(find_event_breaks(Old.model_json_schema(), new)) == [f"name: removed ({OLD})"]
 
 
 def test_a_new_required_field_is_a_break() -> None:
@@ -150,8 +150,8 @@ def test_a_new_required_field_is_a_break() -> None:
 def test_a_required_field_may_become_optional_in_a_command_only() -> None:
     new = edited(required=["part"])
     old = Old.model_json_schema()
-    assert list(breaks_of_command(old, new)) == []
-    assert list(breaks_of_event(old, new)) == [f"name: no longer required ({READERS})"]
+    assert list(find_command_breaks(old, new)) == []
+    assert list(find_event_breaks(old, new)) == [f"name: no longer required ({READERS})"]
 
 
 # The old schema with a limit made narrower, and what is said of it.
@@ -250,16 +250,16 @@ BREAKS = NARROWED | REPLACED
 def test_what_is_narrowed_breaks_old_documents(new: Schema, told: str) -> None:
     """Of commands and of events alike."""
     old = Old.model_json_schema()
-    assert f"{told} ({OLD})" in list(breaks_of_command(old, new))
-    assert f"{told} ({OLD})" in list(breaks_of_event(old, new))
+    assert f"{told} ({OLD})" in list(find_command_breaks(old, new))
+    assert f"{told} ({OLD})" in list(find_event_breaks(old, new))
 
 
 @pytest.mark.parametrize("new", [new for new, _ in NARROWED.values()], ids=NARROWED)
 def test_what_is_widened_breaks_the_old_readers_of_an_event_only(new: Schema) -> None:
     """The same changes the other way round; a caller of the old schema does not notice."""
     old = Old.model_json_schema()
-    assert any(READERS in line for line in breaks_of_event(new, old))
-    removed = [line for line in breaks_of_command(new, old) if "removed" not in line]
+    assert any(READERS in line for line in find_event_breaks(new, old))
+    removed = [line for line in find_command_breaks(new, old) if "removed" not in line]
     assert removed == []
 
 
@@ -308,8 +308,8 @@ def test_a_field_added_to_a_part_that_refuses_unknown_ones_breaks_the_readers_of
 
 def test_another_topic_is_a_break() -> None:
     told = "x-topic: a -> b (readers of the old topic would miss it)"
-    assert list(breaks_of_event({"x-topic": "a"}, {"x-topic": "b"})) == [told]
-    assert list(breaks_of_command({"x-topic": "a"}, {"x-topic": "b"})) == [told]
+    assert list(find_event_breaks({"x-topic": "a"}, {"x-topic": "b"})) == [told]
+    assert list(find_command_breaks({"x-topic": "a"}, {"x-topic": "b"})) == [told]
 
 
 class Cat(BaseModel):
@@ -351,7 +351,7 @@ def test_a_removed_arm_of_a_union_is_a_break() -> None:
 
 def test_true_is_not_one() -> None:
     old, new = {"enum": [True, "a"]}, {"enum": [1, "a"]}
-    assert list(breaks_of_command(old, new)) == [
+    assert list(find_command_breaks(old, new)) == [
         f"document: retyped: boolean -> integer or string ({OLD})"
     ]
 
@@ -361,8 +361,8 @@ def test_each_message_of_ours_may_gain_a_field(message: AnyMessage) -> None:
     old = json.loads(render(message))
     new = json.loads(render(message))
     new["properties"]["newer"] = {"type": "string", "maxLength": 3, "default": ""}
-    assert [*breaks_of_event(old, new)] == [] or old.get("additionalProperties") is False
-    assert [*breaks_of_command(old, new)] == []
+    assert [*find_event_breaks(old, new)] == [] or old.get("additionalProperties") is False
+    assert [*find_command_breaks(old, new)] == []
 
 
 QUICK = settings(
@@ -377,7 +377,7 @@ def test_a_document_that_the_reader_refuses_is_always_foreseen(
 ) -> None:
     """Against an independent validator: no change passes that breaks a drawn document."""
     reader = data.draw(changed(writer))
-    found = Comparison(lossless=False).refusals(
+    found = Comparison(lossless=False).find_refusals(
         SchemaNode(writer, writer), SchemaNode(reader, reader)
     )
     writes = jsonschema_rs.validator_for(closed(writer))
@@ -394,5 +394,7 @@ def test_a_schema_breaks_no_document_of_its_own(schema: Schema) -> None:
     """Also where its text differs; a `oneOf` with arms that overlap cannot be told."""
     other = json.loads(json.dumps(schema))
     other["$defs"]["Other"] = {}
-    found = Comparison(lossless=True).refusals(SchemaNode(schema, schema), SchemaNode(other, other))
+    found = Comparison(lossless=True).find_refusals(
+        SchemaNode(schema, schema), SchemaNode(other, other)
+    )
     assert all(refusal.keyword == "oneOf" for refusal in found)

@@ -18,7 +18,9 @@ from schemas.envelope import Envelope
 from schemas.errors import MessageRejected, Violation
 from schemas.extensions import NO_EXTENSIONS, Extensions, is_name
 from schemas.limits import ATTRIBUTE_BYTES
-from schemas.wire import Headers, decode, encode, format_sequence, timestamp
+from schemas.wire import Headers, decode, encode
+from schemas.wire.codec import format_sequence
+from schemas.wire.rfc3339 import format_time
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 345_678, tzinfo=UTC)
 FULL = Envelope(
@@ -129,7 +131,7 @@ def test_sequences_sort_as_text_as_they_do_as_numbers(one: int, other: int) -> N
 
 def test_a_time_is_written_in_utc() -> None:
     there = NOON.astimezone(timezone(timedelta(hours=-5)))
-    assert timestamp(there) == "2026-01-02T12:00:00.345678Z"
+    assert format_time(there) == "2026-01-02T12:00:00.345678Z"
 
 
 @pytest.mark.parametrize(
