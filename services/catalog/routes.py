@@ -14,6 +14,7 @@ from outbox.streams.difference import compare
 from outbox.streams.heads import read_heads
 from outbox.write.database import Database
 from outbox.write.unit_of_work import driver_connection
+from schemas import strict_json
 from schemas.catalog import CreateCatalog, Id, RemoveItem, UpsertItems
 from schemas.envelope import Command, Envelope
 from services.catalog import store
@@ -31,7 +32,7 @@ from services.catalog.views import (
     NewCatalog,
 )
 from services.catalog.where import NAME, parse_where
-from services.dispatcher import Dispatcher
+from services.dispatcher import Dispatcher, Reply
 from services.openapi import WITH_BODY, OptionalKey, RequiredKey, Responses, declare_answers
 from services.parameters import DIGITS
 from services.prefer_wait import AwaitedStores, PendingAnswer, answer_command
@@ -251,15 +252,28 @@ async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
 
 async def _answer(request: Request, command: Command, key: str | None, status: int) -> Response:
     api = api_of(request)
-    reply = await api.dispatcher.dispatch(_envelope(command, key))
+    reply = await _dispatch(api.dispatcher, command, _build_envelope(command, key))
     if "reason" in reply:
         return from_reply(reply, request.url.path)
     document = CommandAnswer(command_id=reply["command_id"], result=reply["result"]).model_dump()
     return await answer_command(request, document, status, api.stores, list_touched(command))
 
 
-def _envelope(command: Command, idempotency_key: str | None) -> Envelope:
-    """A command that came over HTTP; its id follows from the Idempotency-Key."""
+async def _dispatch(dispatcher: Dispatcher, command: Command, envelope: Envelope) -> Reply:
+    """The reply to a command whose body has passed StrictBody and the route's own model.
+
+    All that strict JSON refuses has been refused in the body, except for the size: the command's
+    document has the catalog and each item's defaults, too, so it may be larger than its body was.
+    """
+    try:
+        strict_json.require_size(envelope.payload or b"")
+    except MessageRejected as refusal:
+        return await dispatcher.reject(envelope, refusal)
+    return await dispatcher.dispatch(command, envelope)
+
+
+def _build_envelope(command: Command, idempotency_key: str | None) -> Envelope:
+    """The envelope of a command that came over HTTP; its id follows from the Idempotency-Key."""
     name = f"urn:aftercommit:http:{command.type}:{idempotency_key}"
     command_id = uuid5(NAMESPACE_URL, name) if idempotency_key else uuid4()
     return Envelope(
