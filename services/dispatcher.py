@@ -42,7 +42,7 @@ class Dispatcher:
         """Handle `message`, which came in `envelope`, and return the reply.
 
         The reply has `type` beside its fields, and is the same at every delivery of this command:
-        it is stored in the command's receipt. The receipt has a digest of the type and of the payload
+        it is stored in the command's receipt. The receipt has a digest of the type and the payload
         as `message` renders it, so other white space is the same command. A command that is refused
         gets a rejection; see `reject`. Raises DependencyDown, and what a handler did not expect.
         """

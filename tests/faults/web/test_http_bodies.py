@@ -11,7 +11,7 @@ import pytest
 from consumers.settings import Settings
 from stack.servers.port import free_ports
 from tests.kit.load.role import Role
-from tests.kit.load.served import RawClient, created, creation, lives, request, served
+from tests.kit.web.served import RawClient, created, creation, lives, request, served
 
 pytestmark = pytest.mark.anyio
 

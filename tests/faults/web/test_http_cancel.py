@@ -19,7 +19,7 @@ from outbox.errors import AlreadyHandled
 from outbox.write.database import Database
 from schemas.envelope import Envelope
 from tests.kit.load.cancelling import Moment, cancelled_at
-from tests.kit.load.served import CREATE, Served, created, served
+from tests.kit.web.served import CREATE, Served, created, served
 from tests.kit.load.writer import disagreeing, make_things
 from tests.kit.verdicts.history import Happened
 from tests.kit.waiting import until

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from consumers.settings import Settings
-from tests.kit.load.served import CREATE, RawClient, Served, created, creation, served
+from tests.kit.web.served import CREATE, RawClient, Served, created, creation, served
 from tests.kit.proxies.postgres_proxy import PostgresProxy, address_of, url_through
 from tests.kit.proxies.proxy import DOWN, UP, Proxy
 from tests.kit.proxies.toxics import Flow, Timeout, Toxic

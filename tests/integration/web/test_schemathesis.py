@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from consumers.assembly import live_vectors
 from consumers.settings import Settings
 from services.assembly import embedder_of
-from tests.kit.load.served import Served, served
+from tests.kit.web.served import Served, served
 
 pytestmark = pytest.mark.anyio
 
