@@ -19,8 +19,6 @@ from tests.kit.web.airports import (
 pytestmark = pytest.mark.anyio
 
 NEW = b'{"catalog_id": "c", "name": %s}'
-
-
 DEEP = b"[" * 200 + b"]" * 200
 
 

@@ -20,8 +20,6 @@ from web.traced import AnswerCut
 pytestmark = pytest.mark.anyio
 
 SECRET = "hunter2"  # noqa: S105 - no secret, but what stands for one here
-
-
 broken = APIRouter()
 
 

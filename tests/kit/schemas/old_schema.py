@@ -9,8 +9,6 @@ from schemas.compatibility.check import find_command_breaks, find_event_breaks
 from tests.kit.schemas.schema_drawing import Schema
 
 OLD = "the new schema would refuse documents of the old one"
-
-
 READERS = "readers of the old schema would refuse new documents"
 
 

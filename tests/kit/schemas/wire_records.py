@@ -13,8 +13,6 @@ from schemas.extensions import is_name
 from schemas.wire import Headers, decode
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 345_678, tzinfo=UTC)
-
-
 FULL = Envelope(
     id="6f1d",
     source="/catalog",
@@ -32,8 +30,6 @@ FULL = Envelope(
 
 
 PRINTABLE = st.characters(exclude_categories=["C", "Z"], include_characters=" ")
-
-
 NAMES_OF_OTHERS = st.from_regex("[a-z0-9]{1,20}", fullmatch=True).filter(is_name)
 
 
@@ -66,6 +62,4 @@ def structured(**changed: Any) -> bytes:
 
 
 OURS = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
 THEIRS = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-00"

@@ -14,20 +14,10 @@ from schemas.catalog import COLLECTION, ItemEvent
 from tests.kit.web.airports import EMBEDDER
 
 Client = httpx.AsyncClient
-
-
 Connection = psycopg.AsyncConnection[Any]
-
-
 ITEMS = "/catalogs/lamps/items"
-
-
 SEARCH = "/catalogs/lamps/search?q=lamp"
-
-
 CONSISTENCY = "/catalogs/lamps/consistency"
-
-
 LIVE = f"{COLLECTION}-1"
 
 

@@ -20,20 +20,10 @@ from services.catalog.embedder import WordLlamaEmbedder
 from web.app import application
 
 EMBEDDER = WordLlamaEmbedder()
-
-
 ITEMS = "/catalogs/airports/items"
-
-
 JFK = StreamKey(ItemEvent.aggregate, "airports/JFK")
-
-
 LONG = 60  # a busy machine takes its time; nobody waits longer than it takes
-
-
 TOPICS = (CatalogCreated.topic, ItemEvent.topic)
-
-
 AGGREGATES = (CatalogCreated.aggregate, ItemEvent.aggregate)
 
 

@@ -18,8 +18,6 @@ NAMES = st.sampled_from(
 
 
 RAW = st.sampled_from([b"1.0", b"1", b"k", b"application/cloudevents+json"]) | st.binary()
-
-
 PARTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

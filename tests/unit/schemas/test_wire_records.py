@@ -24,20 +24,10 @@ from tests.kit.schemas.wire_records import (
 )
 
 WORDS = st.text(PRINTABLE, min_size=1, max_size=255)
-
-
 NUMBERS = st.none() | st.integers(0, 10**20 - 1)
-
-
 TRACES = st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-
-
 EXTENSIONS = st.dictionaries(NAMES_OF_OTHERS, st.just("") | WORDS, max_size=4).map(Extensions)
-
-
 TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
-
-
 ENVELOPES = st.builds(
     Envelope,
     id=WORDS,

@@ -71,11 +71,7 @@ def test_we_read_bytes_that_the_sdk_wraps_in_base64() -> None:
 
 
 SDK_TEXT = st.text(PRINTABLE, min_size=1, max_size=60)
-
-
 SDK_NAMES = NAMES_OF_OTHERS.filter(lambda name: name not in {"datacontenttype", "dataschema"})
-
-
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | SDK_TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SDK_TEXT, inner, max_size=3),
