@@ -1,4 +1,4 @@
-"""HTTP: a request becomes a command for the same handler that Kafka's commands meet; reads."""
+"""The catalog over HTTP: writes become commands for the handlers that Kafka reaches too; reads."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -54,7 +54,7 @@ After = Annotated[
 ]
 FILTER = {"type": "string", "pattern": rf"^{NAME}:", "maxLength": 551}
 Filter = Annotated[
-    # Only declared here: `parse_where` checks it, and says the rule in words.
+    # The pattern is only declared here: `parse_where` checks it, and names the rule in words.
     list[Annotated[str, WithJsonSchema(FILTER)]] | None,
     Query(
         max_length=10,
@@ -66,9 +66,9 @@ Filter = Annotated[
 
 @dataclass(frozen=True)
 class Api:
-    """What the routes stand on; the application keeps it as `state.catalog`.
+    """What the routes need; the application keeps it as `state.catalog`.
 
-    `stores` are what a write can be asked to wait for.
+    `stores` are those that a write can be asked to wait for.
     """
 
     dispatcher: Dispatcher
@@ -96,7 +96,7 @@ Prefer = Annotated[
 
 
 async def accept_prefer(prefer: Prefer = None) -> None:
-    """Names the header where the writes are described; `answered` reads it."""
+    """Declare the header in the description of the writes; services/prefer_wait.py reads it."""
 
 
 PREFERENCE_APPLIED = {
@@ -110,7 +110,7 @@ READ = ("schema", "not-found", "unavailable")
 
 
 def declare_write(*reasons: str, status: int = 200, **headers: Any) -> dict[str, Any]:
-    """What a write is declared with; it may be refused for these reasons and for every write's."""
+    """The options of a write's route, which may be refused for these and every write's reasons."""
     refusals = declare_answers("schema", "id-reused", "unavailable", *reasons)
     done: Responses = {
         status: {"headers": PREFERENCE_APPLIED | headers},
@@ -176,9 +176,9 @@ async def read_catalog(api: CatalogApi, catalog_id: CatalogId) -> CatalogView:
     async with api.database.read() as connection:
         catalog = await store.find_catalog(connection, catalog_id)
         if catalog is None:
-            raise _no_catalog()
+            raise _build_no_catalog()
         items = await store.count_items(connection, catalog_id)
-    return _shown("catalog_id", CatalogView.of(catalog, items))
+    return _require_view("catalog_id", CatalogView.of(catalog, items))
 
 
 @routes.get("/catalogs/{catalog_id}/items", responses=declare_answers(*READ))
@@ -208,7 +208,7 @@ async def read_item(api: CatalogApi, catalog_id: CatalogId, item_id: ItemId) -> 
         found = await store.find_item(connection, catalog_id, item_id)
     if found is None:
         raise build_rejection("not-found", "item_id", "must name an item of the catalog")
-    return _shown("item_id", ItemView.of(found))
+    return _require_view("item_id", ItemView.of(found))
 
 
 @routes.get("/catalogs/{catalog_id}/search", responses=declare_answers(*READ))
@@ -244,7 +244,7 @@ async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
         items = await store.count_items(connection, catalog_id)
         rows = await compare_catalog(driver, catalog_id, SHOWN_KEYS)
     if not (rows.rows or rows.heads):
-        raise _no_catalog()
+        raise _build_no_catalog()
     difference = compare(heads, shown)
     difference.foreign.extend(each.place for each in foreign)
     return Consistency.of(items, shown, difference, rows)
@@ -287,13 +287,13 @@ def _build_envelope(command: Command, idempotency_key: str | None) -> Envelope:
 
 
 async def _require_catalog(connection: AsyncConnection, catalog_id: str) -> None:
-    """MessageRejected unless there is such a catalog."""
+    """Raise MessageRejected unless there is such a catalog."""
     if await store.find_catalog(connection, catalog_id) is None:
-        raise _no_catalog()
+        raise _build_no_catalog()
 
 
-def _shown(field: str, view: View | None) -> View:
-    """MessageRejected where a hand has altered the row."""
+def _require_view(field: str, view: View | None) -> View:
+    """The view; MessageRejected where it is None, because the row was altered by hand."""
     if view is None:
         raise build_rejection(
             "not-found", field, "its row was altered by hand: `consistency` names it"
@@ -301,5 +301,5 @@ def _shown(field: str, view: View | None) -> View:
     return view
 
 
-def _no_catalog() -> MessageRejected:
+def _build_no_catalog() -> MessageRejected:
     return build_rejection("not-found", "catalog_id", "must name an existing catalog")

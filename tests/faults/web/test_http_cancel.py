@@ -19,10 +19,10 @@ from outbox.errors import AlreadyHandled
 from outbox.write.database import Database
 from schemas.envelope import Envelope
 from tests.kit.load.cancelling import Moment, cancelled_at
-from tests.kit.web.served import CREATE, Served, created, served
 from tests.kit.load.writer import disagreeing, make_things
 from tests.kit.verdicts.history import Happened
 from tests.kit.waiting import until
+from tests.kit.web.served import CREATE, Served, created, served
 from web.app import application
 
 pytestmark = pytest.mark.anyio

@@ -15,12 +15,12 @@ import pytest
 from pydantic import SecretStr
 
 from consumers.settings import Settings
-from tests.kit.web.served import CREATE, RawClient, Served, created, creation, served
 from tests.kit.proxies.postgres_proxy import PostgresProxy, address_of, url_through
 from tests.kit.proxies.proxy import DOWN, UP, Proxy
 from tests.kit.proxies.toxics import Flow, Timeout, Toxic
 from tests.kit.servers.cluster import at, running_cluster
 from tests.kit.waiting import until
+from tests.kit.web.served import CREATE, RawClient, Served, created, creation, served
 
 pytestmark = pytest.mark.anyio
 

@@ -15,11 +15,11 @@ from stack.servers.port import LOOPBACK, free_ports
 from tests.kit.load.caller import ask
 from tests.kit.load.length import times
 from tests.kit.load.role import Role
-from tests.kit.web.served import RawClient, created, creation, lives
 from tests.kit.proxies.balancer import Balancer
 from tests.kit.proxies.postgres_proxy import PostgresProxy, address_of, url_through
 from tests.kit.proxies.toxics import Flow, Timeout
 from tests.kit.waiting import until
+from tests.kit.web.served import RawClient, created, creation, lives
 
 pytestmark = pytest.mark.anyio
 
