@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from fastapi import Request
+from fastapi import Header, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
@@ -99,6 +99,27 @@ class PendingAnswer(BaseModel):
     result: dict[str, Any]
     pending_count: int
     pending: list[PendingView] = Field(max_length=MAX_SHOWN)
+
+
+Prefer = Annotated[
+    str | None,
+    Header(
+        description="`wait=5`: answer once the stores show the write, or say after so many seconds"
+        " what they do not show yet (RFC 7240)."
+    ),
+]
+
+
+async def accept_prefer(prefer: Prefer = None) -> None:
+    """Declare the header in the description of the writes; `answer_command` reads it."""
+
+
+PREFERENCE_APPLIED = {
+    "Preference-Applied": {
+        "description": "`wait=5`, where the stores were waited for.",
+        "schema": {"type": "string"},
+    }
+}
 
 
 async def answer_command(

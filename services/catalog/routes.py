@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
-from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from annotated_types import Ge, Le
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,9 +13,8 @@ from outbox.streams.difference import compare
 from outbox.streams.heads import read_heads
 from outbox.write.database import Database
 from outbox.write.unit_of_work import driver_connection
-from schemas import strict_json
 from schemas.catalog import CreateCatalog, Id, RemoveItem, UpsertItems
-from schemas.envelope import Command, Envelope
+from schemas.envelope import Command
 from services.catalog import store
 from services.catalog.handlers import list_touched
 from services.catalog.own_rows import KEEP_DAYS, compare_catalog
@@ -32,12 +30,18 @@ from services.catalog.views import (
     NewCatalog,
 )
 from services.catalog.where import NAME, parse_where
-from services.dispatcher import Dispatcher, Reply
+from services.dispatcher import Dispatcher
+from services.http_commands import dispatch_over_http
 from services.openapi import WITH_BODY, OptionalKey, RequiredKey, Responses, declare_answers
 from services.parameters import DIGITS
-from services.prefer_wait import AwaitedStores, PendingAnswer, answer_command
+from services.prefer_wait import (
+    PREFERENCE_APPLIED,
+    AwaitedStores,
+    PendingAnswer,
+    accept_prefer,
+    answer_command,
+)
 from services.problem import from_reply
-from services.trace import current_trace
 
 View = TypeVar("View")
 
@@ -86,25 +90,6 @@ def api_of(request: Request) -> Api:
     return api
 
 
-Prefer = Annotated[
-    str | None,
-    Header(
-        description="`wait=5`: answer once the stores show the write, or say after so many seconds"
-        " what they do not show yet (RFC 7240)."
-    ),
-]
-
-
-async def accept_prefer(prefer: Prefer = None) -> None:
-    """Declare the header in the description of the writes; services/prefer_wait.py reads it."""
-
-
-PREFERENCE_APPLIED = {
-    "Preference-Applied": {
-        "description": "`wait=5`, where the stores were waited for.",
-        "schema": {"type": "string"},
-    }
-}
 LOCATION = {"description": "The catalog.", "required": True, "schema": {"type": "string"}}
 READ = ("schema", "not-found", "unavailable")
 
@@ -252,38 +237,11 @@ async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
 
 async def _answer(request: Request, command: Command, key: str | None, status: int) -> Response:
     api = api_of(request)
-    reply = await _dispatch(api.dispatcher, command, _build_envelope(command, key))
+    reply = await dispatch_over_http(api.dispatcher, command, key)
     if "reason" in reply:
         return from_reply(reply, request.url.path)
     document = CommandAnswer(command_id=reply["command_id"], result=reply["result"]).model_dump()
     return await answer_command(request, document, status, api.stores, list_touched(command))
-
-
-async def _dispatch(dispatcher: Dispatcher, command: Command, envelope: Envelope) -> Reply:
-    """The reply to a command whose body has passed StrictBody and the route's own model.
-
-    All that strict JSON refuses has been refused in the body, except for the size: the command's
-    document has the catalog and each item's defaults, too, so it may be larger than its body was.
-    """
-    try:
-        strict_json.require_size(envelope.payload or b"")
-    except MessageRejected as refusal:
-        return await dispatcher.reject(envelope, refusal)
-    return await dispatcher.dispatch(command, envelope)
-
-
-def _build_envelope(command: Command, idempotency_key: str | None) -> Envelope:
-    """The envelope of a command that came over HTTP; its id follows from the Idempotency-Key."""
-    name = f"urn:aftercommit:http:{command.type}:{idempotency_key}"
-    command_id = uuid5(NAMESPACE_URL, name) if idempotency_key else uuid4()
-    return Envelope(
-        id=str(command_id),
-        source="/http",
-        type=command.type,
-        key=command.key(),
-        payload=command.payload(),
-        traceparent=current_trace().traceparent,
-    )
 
 
 async def _require_catalog(connection: AsyncConnection, catalog_id: str) -> None:
