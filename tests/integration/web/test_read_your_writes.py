@@ -22,9 +22,8 @@ from stack.servers.port import free_ports
 from tests.kit.load.roles import projecting, running
 from tests.kit.open_letters import list_dead_letters
 from tests.kit.waiting import until
+from tests.kit.web.airports import EMBEDDER, ITEMS
 from tests.kit.web.waiting_service import (
-    EMBEDDER,
-    ITEMS,
     LONG,
     Refusing,
     Service,

@@ -18,9 +18,9 @@ from services.prefer_wait import Why
 from stack.servers.port import free_ports
 from tests.kit.load.role import Role
 from tests.kit.waiting import until
+from tests.kit.web.airports import ITEMS
 from tests.kit.web.waiting_service import (
     AGGREGATES,
-    ITEMS,
     JFK,
     LONG,
     TOPICS,

@@ -16,11 +16,9 @@ from outbox.kafka import count_unread
 from outbox.write.database import Database
 from schemas.catalog import CatalogCreated, ItemEvent
 from services.assembly import catalog, qdrant
-from services.catalog.embedder import WordLlamaEmbedder
+from tests.kit.web.airports import CATALOG, EMBEDDER, ITEMS, call_in_process
 from web.app import application
 
-EMBEDDER = WordLlamaEmbedder()
-ITEMS = "/catalogs/airports/items"
 JFK = StreamKey(ItemEvent.aggregate, "airports/JFK")
 LONG = 60  # a busy machine takes its time; nobody waits longer than it takes
 TOPICS = (CatalogCreated.topic, ItemEvent.topic)
@@ -50,14 +48,13 @@ class Service:
             WaitedStores(settings, database, each) as stores,
         ):
             api = catalog(database, lambda: client or qdrant(settings), EMBEDDER, stores)
-            transport = httpx.ASGITransport(application(api), raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            async with call_in_process(application(api)) as http:
                 http.timeout = httpx.Timeout(2 * LONG)
                 yield cls(http, stores)
 
     async def create(self, wait: float | None = None) -> httpx.Response:
-        new = {"catalog_id": "airports", "name": "Airports"}
-        return await self.http.post("/catalogs", json=new, headers=command_headers("new", wait))
+        headers = command_headers("new", wait)
+        return await self.http.post("/catalogs", json=CATALOG, headers=headers)
 
     async def put(self, name: str, wait: float | None = None) -> httpx.Response:
         """A repetition of the same name is a repetition of the same command."""
@@ -72,7 +69,7 @@ def command_headers(key: str, wait: float | None) -> dict[str, str]:
 
 
 class Refusing(MemoryProjection):
-    """It never takes the name `bad`."""
+    """A store that refuses the name `bad`."""
 
     def __init__(self) -> None:
         super().__init__(AGGREGATES, TOPICS)
