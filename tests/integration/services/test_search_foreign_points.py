@@ -32,7 +32,7 @@ def fields(item_id: str, **changed: Any) -> dict[str, Any]:
 
 
 def entry(item_id: str, **changed: Any) -> dict[str, Any]:
-    """As the projection would write it."""
+    """The payload that the projection would write, with changes."""
     made = {
         "aggregate": ItemEvent.aggregate,
         "key": f"lamps/{item_id}",
@@ -58,7 +58,7 @@ FOREIGN: list[dict[str, Any]] = [
 ]
 
 
-# Valid by their stamps, and no item.
+# Their event identity is valid, but they are no items.
 UNFIT: list[dict[str, Any]] = [
     entry("z", fields=fields("z", name=7)),
     entry("z", fields=fields("other")),
@@ -70,7 +70,7 @@ UNFIT: list[dict[str, Any]] = [
 
 
 async def plant(store: AsyncQdrantClient, payload: dict[str, Any], place: str) -> None:
-    """The nearest of all to any question about lamps."""
+    """Put a point that is nearer than all others to a question about lamps."""
     (vector,) = await EMBEDDER.embed(["lamp"])
     points = [models.PointStruct(id=place, vector=vector.tolist(), payload=payload)]
     await store.upsert(LIVE, points)
@@ -80,7 +80,7 @@ async def plant(store: AsyncQdrantClient, payload: dict[str, Any], place: str) -
 async def test_a_foreign_point_is_told_by_its_id_and_in_no_search(
     lamps: Client, store: AsyncQdrantClient, postgres: Connection, payload: dict[str, Any]
 ) -> None:
-    """FB3: also where it is nearer than everything else, and a page is one hit long."""
+    """FB3: this holds even if it is the nearest of all, and a page has one hit."""
     await put(lamps, a={}, b={})
     await project(store, postgres)
     place = str(uuid4())

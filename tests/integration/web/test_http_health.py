@@ -68,7 +68,7 @@ EVENTS = """
 
 
 async def project(api: Api, postgres: Connection) -> None:
-    """What the search store's consumer does with all events so far."""
+    """Apply all item events so far to the search store, as its consumer does."""
     projection = live_vectors(api.search._client, EMBEDDER)
     await projection.prepare()
     rows = await (await postgres.execute(EVENTS)).fetchall()

@@ -64,7 +64,7 @@ async def test_head_on_a_connection_leaves_it_ready_for_the_next_request(service
 
 
 async def test_a_405_allows_what_the_path_answers(http: httpx.AsyncClient) -> None:
-    """Also where several routes share a path, and for methods that nobody knows."""
+    """This holds where several routes share a path, and for unknown methods."""
     for path, allowed in ALLOWED.items():
         for method in sorted(METHODS - allowed):
             response = await http.request(method, path)

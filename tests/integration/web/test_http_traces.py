@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_problem_has_the_trace_of_its_request_and_so_has_the_log(
     http: httpx.AsyncClient, lines: Lines
 ) -> None:
-    """Whoever refuses: the router, a middleware, a validator, a handler, a recorded reply."""
+    """The router, a middleware, a validator, a handler or a recorded reply may refuse it."""
     key, json_type = {"Idempotency-Key": "k"}, {"Content-Type": "application/json"}
     asked: list[tuple[str, str, dict[str, Any], int]] = [
         ("GET", "/nowhere", {}, 404),
@@ -143,7 +143,7 @@ async def test_a_request_that_is_no_http_has_a_trace_in_the_log(
 async def test_a_refused_request_is_one_line_of_log_with_a_trace_of_its_own(
     service: Served, lines: Lines, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not the server's beside ours, and not the trace of the request before on its connection."""
+    """The server adds no line of its own, and the trace is not that of the request before it."""
     asked = request("GET", "/livez", traceparent=GIVEN, Connection="Upgrade", Upgrade="websocket")
     client = await RawClient.to(service.port)
     await client.say(asked + b"hello\r\n\r\n")
@@ -178,7 +178,7 @@ async def test_a_path_is_logged_short_and_without_control_characters(
 
 
 async def test_the_log_of_one_request_never_names_another(service: Served, lines: Lines) -> None:
-    """Also on one connection, where the second has no trace of its own."""
+    """This holds on one connection, too, where the second request has no trace of its own."""
     client = await RawClient.to(service.port)
     found = []
     for given in (GIVEN, ""):

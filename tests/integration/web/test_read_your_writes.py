@@ -138,10 +138,10 @@ async def test_a_key_behind_a_dead_letter_names_it(settings: Settings) -> None:
         assert (await service.put("good", wait=LONG)).status_code == 200
         await service.put("bad")
 
-        async def buried() -> bool:
+        async def is_dead_lettered() -> bool:
             return len(await list_dead_letters(settings, 1)) == 1
 
-        await until(buried, LONG)
+        await until(is_dead_lettered, LONG)
         pending = one_pending(await service.put("better", wait=0))
     assert (pending["why"], pending["version"], pending["shown"]) == ("dead", 3, 1)
     assert pending["detail"] == "behind dead letter 1: refused-by-store"

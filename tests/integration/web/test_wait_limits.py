@@ -76,7 +76,7 @@ def _at(port: int) -> Any:
 
 
 class Flaky(MemoryProjection):
-    """Down at first; then it shows one version more at each look."""
+    """Down for so many looks; then it shows one version more at each look."""
 
     def __init__(self, outages: int) -> None:
         super().__init__(AGGREGATES, TOPICS)
@@ -101,7 +101,7 @@ async def test_wait_for_goes_through_an_outage_and_looks_at_least_once() -> None
 
 @pytest.mark.usefixtures("graph")
 async def test_the_service_as_it_is_started_knows_every_store(settings: Settings) -> None:
-    """Nothing follows: Qdrant has no collection, and the graph no such catalog."""
+    """No consumer runs: Qdrant has no collection, and the graph no such catalog."""
     own = settings.model_copy(update={"http_port": free_ports(1)[0]})
     async with (
         Role("http", own),

@@ -30,7 +30,7 @@ async def put(lamps: Client, **items: dict[str, Any]) -> None:
 
 
 async def project(store: AsyncQdrantClient, postgres: Connection) -> None:
-    """What the search store's consumer does with all events so far."""
+    """Apply the latest event of each item to the search store, as its consumer does."""
     projection = live_vectors(store, EMBEDDER)
     await projection.prepare()
     streams = [head.stream for head in await read_heads(postgres, [ItemEvent.aggregate])]

@@ -1,4 +1,4 @@
-"""Served: the HTTP service on a port in the test's own process, to look inside, and raw clients."""
+"""The HTTP service on a port in the test's own process, and clients that send raw bytes."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ CREATE = b'{"catalog_id": "%s", "name": "n"}'
 
 @dataclass(frozen=True)
 class Served:
-    """Where it answers, and what it stands on."""
+    """Where the service answers, and the objects inside it."""
 
     url: str
     api: Api
@@ -39,7 +39,7 @@ class Served:
         return self.api.database._engine.pool
 
     async def clean(self, connections: int) -> None:
-        """AssertionError unless so many connections are there to be had, none in a transaction."""
+        """Raise AssertionError unless the pool has so many connections, none in a transaction."""
         assert self.pool.checkedout() == 0, self.pool.status()
         async with asyncio.timeout(30):
             held = [await self.api.database._engine.connect() for _ in range(connections)]
@@ -49,7 +49,7 @@ class Served:
 
 
 async def status(connection: AsyncConnection) -> TransactionStatus:
-    """Of a connection fresh from the pool, in which SQLAlchemy has begun nothing."""
+    """The status of a connection fresh from the pool, in which SQLAlchemy has begun nothing."""
     raw = await connection.get_raw_connection()
     assert raw.driver_connection is not None
     found: TransactionStatus = raw.driver_connection.pgconn.transaction_status
@@ -58,7 +58,7 @@ async def status(connection: AsyncConnection) -> TransactionStatus:
 
 @asynccontextmanager
 async def served(settings: Settings, **changed: Any) -> AsyncIterator[Served]:
-    """For the length of the block, on a port of its own."""
+    """Serve during the block, on a port of its own."""
     own = settings.model_copy(update={"http_port": 0, "drain_seconds": 0.0, **changed})
     async with Database(own, "catalog") as database:
         api = catalog(database, lambda: qdrant(own), WordLlamaEmbedder())
@@ -72,7 +72,7 @@ async def served(settings: Settings, **changed: Any) -> AsyncIterator[Served]:
 
 
 class RawClient:
-    """One TCP connection, on which a test says whatever it likes."""
+    """One TCP connection, on which a test sends any bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -82,7 +82,7 @@ class RawClient:
         return cls(*await asyncio.open_connection(LOOPBACK, port))
 
     async def say(self, data: bytes) -> None:
-        """Whether or not it is still heard."""
+        """Send these bytes; no error if the server has ended the connection."""
         with suppress(ConnectionError):
             self._writer.write(data)
             await self._writer.drain()
@@ -103,7 +103,7 @@ class RawClient:
         return int(lines[0].split()[1]), await self._reader.readexactly(length)
 
     def reset(self) -> None:
-        """RST, as by a client that died."""
+        """End the connection by RST, as a client that died does."""
         lingering: socket.socket = self._writer.get_extra_info("socket")
         lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
@@ -122,7 +122,7 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
 
 
 def creation(name: str, body: bytes = CREATE) -> bytes:
-    """Creates the catalog of this name, under this name as its key."""
+    """The bytes of a request that creates a catalog; its name is its Idempotency-Key, too."""
     return request(
         "POST", "/catalogs", body % name.encode(),
         Idempotency_Key=name, Content_Type="application/json",
@@ -146,7 +146,7 @@ async def lives(port: int, within_seconds: float = 60.0) -> None:
 
 
 async def created(connection: Any) -> dict[str, tuple[int, int]]:
-    """Of each catalog: how many events say so, and how many receipts answer it."""
+    """By catalog: how many events it has, and how many receipts have a reply about it."""
     rows = await connection.execute(
         """
         SELECT catalog_id,
