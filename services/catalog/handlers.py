@@ -62,7 +62,7 @@ async def upsert_items(
     if command.require_search and not await context.search.available():
         raise build_rejection("search-unavailable", "require_search", "the search store is away")
     async with context.database.unit_of_work("upsert_items", cause=cause) as uow:
-        await _require_catalog(uow.connection, command.catalog_id)
+        await store.require_catalog(uow.connection, command.catalog_id)
         item_ids = [item.item_id for item in items]
         stored = await store.lock_items(uow.connection, command.catalog_id, item_ids)
         differing = find_changed(items, stored)
@@ -119,11 +119,6 @@ def _read_items(command: UpsertItems) -> list[CatalogItem]:
         CatalogItem(command.catalog_id, item.item_id, item.name, item.text, item.attributes)
         for item in command.items
     ]
-
-
-async def _require_catalog(connection: Any, catalog_id: str) -> None:
-    if await store.find_catalog(connection, catalog_id) is None:
-        raise build_rejection("not-found", "catalog_id", "must name an existing catalog")
 
 
 def _build_upserted(item: CatalogItem) -> ItemUpserted:

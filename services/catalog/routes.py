@@ -6,9 +6,8 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import Ge, Le
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import WithJsonSchema
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from outbox.errors import MessageRejected, build_rejection
+from outbox.errors import build_rejection
 from outbox.streams.difference import compare
 from outbox.streams.heads import read_heads
 from outbox.write.database import Database
@@ -159,9 +158,7 @@ async def remove_item(
 @routes.get("/catalogs/{catalog_id}", responses=declare_answers(*READ))
 async def read_catalog(api: CatalogApi, catalog_id: CatalogId) -> CatalogView:
     async with api.database.read() as connection:
-        catalog = await store.find_catalog(connection, catalog_id)
-        if catalog is None:
-            raise _build_no_catalog()
+        catalog = await store.require_catalog(connection, catalog_id)
         items = await store.count_items(connection, catalog_id)
     return _require_view("catalog_id", CatalogView.of(catalog, items))
 
@@ -183,7 +180,7 @@ async def list_items(
                 break
             after = found[-1].item.item_id
         if not shown:
-            await _require_catalog(connection, catalog_id)
+            await store.require_catalog(connection, catalog_id)
     return shown
 
 
@@ -209,7 +206,7 @@ async def search_items(
     hits = await api.search.query(catalog_id, q, parse_where(where or []), limit, offset)
     if not hits:  # what was found is in a catalog: PostgreSQL is asked only where nothing was
         async with api.database.read() as connection:
-            await _require_catalog(connection, catalog_id)
+            await store.require_catalog(connection, catalog_id)
     return [HitView.model_validate(hit, from_attributes=True) for hit in hits]
 
 
@@ -229,7 +226,7 @@ async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
         items = await store.count_items(connection, catalog_id)
         rows = await compare_catalog(driver, catalog_id, SHOWN_KEYS)
     if not (rows.rows or rows.heads):
-        raise _build_no_catalog()
+        raise store.build_no_catalog()
     difference = compare(heads, shown)
     difference.foreign.extend(each.place for each in foreign)
     return Consistency.of(items, shown, difference, rows)
@@ -244,12 +241,6 @@ async def _answer(request: Request, command: Command, key: str | None, status: i
     return await answer_command(request, document, status, api.stores, list_touched(command))
 
 
-async def _require_catalog(connection: AsyncConnection, catalog_id: str) -> None:
-    """Raise MessageRejected unless there is such a catalog."""
-    if await store.find_catalog(connection, catalog_id) is None:
-        raise _build_no_catalog()
-
-
 def _require_view(field: str, view: View | None) -> View:
     """The view; MessageRejected where it is None, because the row was altered by hand."""
     if view is None:
@@ -257,7 +248,3 @@ def _require_view(field: str, view: View | None) -> View:
             "not-found", field, "its row was altered by hand: `consistency` names it"
         )
     return view
-
-
-def _build_no_catalog() -> MessageRejected:
-    return build_rejection("not-found", "catalog_id", "must name an existing catalog")

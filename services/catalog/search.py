@@ -23,7 +23,7 @@ from outbox.streams.stored_entries import (
     read_entry,
 )
 from schemas.catalog import COLLECTION, Attributes, Id, ItemEvent, Name, item_key
-from services.catalog.where import conditions
+from services.catalog.where import build_conditions, match_value
 
 log = structlog.get_logger()
 
@@ -137,7 +137,9 @@ class Search:
             with _translate_errors():
                 points, after = await self._client.scroll(
                     collection,
-                    scroll_filter=models.Filter(must=[_equals("fields.catalog_id", catalog_id)]),
+                    scroll_filter=models.Filter(
+                        must=[match_value("fields.catalog_id", catalog_id)]
+                    ),
                     limit=SCROLL_POINTS,
                     offset=after,
                     with_payload=ENTRY_FIELDS,
@@ -198,13 +200,9 @@ def _build_filter(
     }
     known = models.HasIdCondition(has_id=[*foreign])
     return models.Filter(
-        must=[*(_equals(key, value) for key, value in live.items()), *conditions(where)],
+        must=[*(match_value(key, value) for key, value in live.items()), *build_conditions(where)],
         must_not=[known] if known.has_id else None,
     )
-
-
-def _equals(key: str, value: str | bool) -> models.FieldCondition:
-    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
 
 
 def _read_hit(point: models.ScoredPoint) -> Hit | ForeignEntry:

@@ -8,6 +8,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from outbox.errors import MessageRejected, build_rejection
 from services.catalog.model import Catalog, CatalogItem
 
 FIND_CATALOG = text("SELECT catalog_id, name FROM catalog.catalogs WHERE catalog_id = :catalog_id")
@@ -64,6 +65,19 @@ class VersionedItem(NamedTuple):
 async def find_catalog(connection: AsyncConnection, catalog_id: str) -> Catalog | None:
     row = (await connection.execute(FIND_CATALOG, {"catalog_id": catalog_id})).one_or_none()
     return Catalog(*row) if row else None
+
+
+async def require_catalog(connection: AsyncConnection, catalog_id: str) -> Catalog:
+    """The catalog; MessageRejected where there is none."""
+    catalog = await find_catalog(connection, catalog_id)
+    if catalog is None:
+        raise build_no_catalog()
+    return catalog
+
+
+def build_no_catalog() -> MessageRejected:
+    """The rejection of a request or command that names no catalog."""
+    return build_rejection("not-found", "catalog_id", "must name an existing catalog")
 
 
 async def insert_catalog(connection: AsyncConnection, catalog: Catalog) -> bool:

@@ -43,7 +43,7 @@ def parse_where(filters: Iterable[str]) -> dict[str, str]:
     return where
 
 
-def conditions(where: Mapping[str, str]) -> list[models.Filter]:
+def build_conditions(where: Mapping[str, str]) -> list[models.Filter]:
     """One filter for each attribute; all of them must hold."""
     return [
         models.Filter(should=[*_list_conditions(f"fields.attributes.{name}", text)])
@@ -53,11 +53,11 @@ def conditions(where: Mapping[str, str]) -> list[models.Filter]:
 
 def _list_conditions(key: str, text: str) -> Iterable[models.FieldCondition]:
     """A condition for each value that an attribute may have if it reads like this text."""
-    yield _equals(key, text)
+    yield match_value(key, text)
     if text in BOOLS:
-        yield _equals(key, BOOLS[text])
+        yield match_value(key, BOOLS[text])
     if INTEGER.fullmatch(text) and abs(int(text)) <= MAX_INTEGER:
-        yield _equals(key, int(text))
+        yield match_value(key, int(text))
     if (number := _read_number(text)) is not None:
         # The store matches only whole numbers exactly, so this is a range of one number.
         yield models.FieldCondition(key=key, range=models.Range(gte=number, lte=number))
@@ -71,5 +71,6 @@ def _read_number(text: str) -> float | None:
     return number if isfinite(number) and is_same_number(text, number) else None
 
 
-def _equals(key: str, value: str | int | bool) -> models.FieldCondition:
+def match_value(key: str, value: str | int | bool) -> models.FieldCondition:
+    """The condition that a field of a point has exactly this value."""
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))

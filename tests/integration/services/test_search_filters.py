@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
-from services.catalog.where import conditions, parse_where
+from services.catalog.where import build_conditions, parse_where
 from tests.kit.servers.qdrant_engine import EdgeEngine
 from tests.kit.web.lamps import SEARCH, Client, Connection, project, put, search
 
@@ -60,7 +60,7 @@ async def test_a_filter_finds_the_same_in_qdrants_own_engine(tmp_path: Path) -> 
     ]  # fmt: skip
     await engine.upsert("c", points, None)
     for text, expected in ASKED.items():
-        wanted = models.Filter(must=[*conditions(parse_where([f"a:{text}"]))])
+        wanted = models.Filter(must=[*build_conditions(parse_where([f"a:{text}"]))])
         records = await engine.filtered("c", wanted.model_dump(exclude_none=True))
         assert sorted(payload["name"] for _, payload, _ in records) == expected, text
     await engine.close()

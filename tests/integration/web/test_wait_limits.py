@@ -1,8 +1,6 @@
 """Waits: how long a write waits, when it does not, and what it goes through meanwhile."""
 
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import httpx
@@ -17,8 +15,8 @@ from outbox.write.database import Database
 from services.prefer_wait import Why
 from stack.servers.port import free_ports
 from tests.kit.load.role import Role
-from tests.kit.waiting import until
 from tests.kit.web.airports import ITEMS
+from tests.kit.web.served import lives
 from tests.kit.web.waiting_service import (
     AGGREGATES,
     JFK,
@@ -107,7 +105,7 @@ async def test_the_service_as_it_is_started_knows_every_store(settings: Settings
         Role("http", own),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{own.http_port}") as http,
     ):
-        await until(partial(is_live, http), LONG)
+        await lives(own.http_port, LONG)
         new = {"catalog_id": "airports", "name": "Airports"}
         created = await http.post(
             "/catalogs", json=new, headers=command_headers("new", 0), timeout=LONG
@@ -118,9 +116,3 @@ async def test_the_service_as_it_is_started_knows_every_store(settings: Settings
     assert put.status_code == 202, put.text
     pending = {each["store"]: each["why"] for each in put.json()["pending"]}
     assert pending == {"neo4j": "lag", "qdrant": "down"}
-
-
-async def is_live(http: httpx.AsyncClient) -> bool:
-    with suppress(httpx.TransportError):
-        return (await http.get("/livez")).status_code == 200
-    return False
