@@ -1,6 +1,6 @@
-"""`python -m schemas [--check]`: write one JSON Schema a type, or compare them with the code.
+"""`python -m schemas [--check]`: write a JSON Schema for each type, or compare them with the code.
 
-The check also refuses what would break somebody within a major version; see
+The check also refuses a change that would break somebody within a major version; see
 `schemas.compatibility`.
 """
 
@@ -10,27 +10,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from schemas.compatibility.check import breaks_of_command, breaks_of_event
+from schemas.compatibility.check import find_command_breaks, find_event_breaks
 from schemas.envelope import Event
 from schemas.registry import REGISTRY, AnyMessage
 
 FOLDER = Path(__file__).parent / "json"
 CHECK = "--check"
-# What comparing with a file raises that an editor or a merge has made into something else.
+# What a comparison may raise if an editor or a merge has damaged the committed file.
 NOT_A_SCHEMA = (
     OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, re.error,
 )  # fmt: skip
 
 
 def render(cls: AnyMessage) -> str:
-    """The JSON Schema of one type, as it is committed."""
+    """The JSON Schema of one type, as the text of its committed file."""
     schema = {"$id": cls.type, "x-topic": cls.topic} | cls.model_json_schema()
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def write(folder: Path) -> None:
-    """Write every schema, and refuse where a committed one would be broken."""
-    complaints = [c for cls in REGISTRY for c in _breaks(folder, cls)]
+    """Write every schema; where that would break a committed one, write none and exit."""
+    complaints = [c for cls in REGISTRY for c in _find_breaks(folder, cls)]
     if complaints:
         raise SystemExit("\n".join(complaints))
     for cls in REGISTRY:
@@ -38,30 +38,30 @@ def write(folder: Path) -> None:
 
 
 def check(folder: Path) -> list[str]:
-    """Where the committed schemas and the code disagree; empty when they agree."""
+    """Each disagreement between the committed schemas and the code, as a line; empty if none."""
     expected = {f"{cls.type}.json": render(cls) for cls in REGISTRY}
-    committed = {path.name: _text(path) for path in folder.glob("*.json") if path.is_file()}
+    committed = {path.name: _read_text(path) for path in folder.glob("*.json") if path.is_file()}
     gone = [f"{name}: no such type in the code" for name in sorted(committed.keys() - expected)]
     stale = [
         f"{name}: differs from the code; run `make schemas`"
         for name, text in expected.items()
         if committed.get(name) != text
     ]
-    return gone + stale + [c for cls in REGISTRY for c in _breaks(folder, cls)]
+    return gone + stale + [c for cls in REGISTRY for c in _find_breaks(folder, cls)]
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _breaks(folder: Path, cls: AnyMessage) -> list[str]:
+def _find_breaks(folder: Path, cls: AnyMessage) -> list[str]:
     path = folder / f"{cls.type}.json"
     if not path.exists():
         return []
-    breaks = breaks_of_event if issubclass(cls, Event) else breaks_of_command
+    find_breaks = find_event_breaks if issubclass(cls, Event) else find_command_breaks
     try:
-        old: dict[str, Any] = json.loads(_text(path))
-        return [f"{cls.type}: {change}" for change in breaks(old, json.loads(render(cls)))]
+        old: dict[str, Any] = json.loads(_read_text(path))
+        return [f"{cls.type}: {change}" for change in find_breaks(old, json.loads(render(cls)))]
     except NOT_A_SCHEMA as error:
         why = f"{type(error).__name__} {error}"[:100].replace("\n", " ")
         return [f"{path.name}: must be a JSON Schema ({why}); restore it as it was committed"]

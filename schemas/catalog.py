@@ -27,7 +27,7 @@ Attributes = Annotated[dict[AttributeName, AttributeValue], Field(max_length=50)
 
 MAX_ITEMS_PER_COMMAND = 500
 
-# Where the items are searched: written by the projection, read by the service.
+# The search store's alias of the items' collection: the projection writes it, the service reads it.
 COLLECTION = "catalog-items"
 
 

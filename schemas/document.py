@@ -1,10 +1,10 @@
-"""Document: the payload of a message that is about to be written, as every reader will take it.
+"""Document: the payload of an event that is about to be written, checked as every reader checks it.
 
 The whole check is `strict_json.load`, which takes longer than the rest of writing a small message.
-So it is asked only where a cheap look cannot exclude a breach: nothing is nested 65 levels deep
-without 65 brackets, 1,001 keys need as many colons, a long text or number a longer payload, and NUL
-its escape. What pydantic wrote is JSON by itself; what an event's own `payload` wrote is not known
-to be, and is read whole.
+So it runs only where a cheap look cannot exclude a breach. The cheap look counts: nothing is nested
+65 levels deep without 65 brackets, 1,001 keys need as many colons, a long text or number needs a
+longer payload, and NUL needs its escape. What pydantic wrote is valid JSON. An event class with a
+`payload` method of its own may write anything, so its payload is always read whole.
 """
 
 import re
@@ -22,7 +22,8 @@ from schemas.limits import (
     TEXT_BYTES,
 )
 
-LONG_BYTES = min(INTEGER_DIGITS, 3 * OBJECT_KEYS)  # below it there is no room for either
+# A shorter payload has no room for too many digits or too many keys.
+LONG_BYTES = min(INTEGER_DIGITS, 3 * OBJECT_KEYS)
 _DIGITS = re.compile(b"[0-9]{%d}" % (INTEGER_DIGITS + 1))
 
 
@@ -41,7 +42,7 @@ def write_document(event: Event) -> bytes:
 
 
 def _may_be_refused(payload: bytes) -> bool:
-    """False is certain, True is not."""
+    """Whether the whole check is needed: False is certain, True is not."""
     size = len(payload)
     return (
         b"\\u0000" in payload

@@ -11,14 +11,14 @@ from schemas.extensions import NO_EXTENSIONS, Extensions
 
 
 class Message(BaseModel):
-    """What one process says to another: immutable, strictly typed, versioned by its type.
+    """A message from one process to another: immutable, strictly typed, versioned by its type.
 
     `type` ends in its major version (`catalog.item-upserted.v1`). Within a version changes are
     additive; a new major version is a new class with an upcaster.
     """
 
-    # A float that is not finite is written as such, and then refused: as `null`, pydantic's own
-    # choice, it would commit, and no reader could tell it from a value that is not there.
+    # A float that is not finite is written as `NaN` or `Infinity`, and then refused. Pydantic's
+    # default is `null`: that would commit, and a reader could not tell it from a missing value.
     model_config = ConfigDict(
         frozen=True, strict=True, hide_input_in_errors=True, ser_json_inf_nan="constants"
     )
@@ -36,14 +36,18 @@ class Message(BaseModel):
 
 
 class Command(Message):
-    """Asks for a change, in the imperative; may be refused. Unknown fields are refused."""
+    """Asks for a change, and may be refused; its name is an imperative.
+
+    Unknown fields are refused.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Event(Message):
-    """States a committed fact, in the past tense. Unknown fields are ignored: they are newer.
+    """States a committed fact; its name is in the past tense.
 
+    Unknown fields are ignored, because a newer writer may have added them.
     `deletes` marks the event after which its aggregate is gone.
     """
 
@@ -55,14 +59,14 @@ class Event(Message):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message as it travels: CloudEvents 1.0 attributes beside the payload's own bytes.
+    """A message as it travels: CloudEvents 1.0 attributes beside the payload's bytes.
 
-    `key` is what the message is about: its subject. One that names none (`names_subject`) is about
-    what its payload says, and until that is read the key of its record stands in, or its id.
-    `sequence` is the version of the key; commands have none. `payload` is None for a tombstone.
-    `extensions` are attributes of the sender's own.
-    `position` and `term` name the outbox row and the relay's term, where a relay sent it; term 0 is
-    nobody's: a replay. `replay_for` is the one consumer that a replay is for, None for all.
+    `key` is the subject, which the message is about. `names_subject` is false where the sender
+    named none: then only the payload says what the message is about, and `key` is the key of its
+    record, or its id. `sequence` is the version of the key; commands have none. `payload` is None
+    for a tombstone. `extensions` are attributes that the sender added. `position` and `term` name
+    the outbox row and the relay's term, where a relay sent the message; term 0 belongs to no relay
+    and marks a replay. `replay_for` is the one consumer that a replay is for, None for all.
     """
 
     id: str
@@ -82,7 +86,7 @@ class Envelope:
     names_subject: bool = True
 
     def is_for(self, consumer: str) -> bool:
-        """Whether this consumer has anything to do with it."""
+        """Whether this consumer is to apply the message."""
         return self.replay_for in (None, consumer)
 
     @property
@@ -91,8 +95,8 @@ class Envelope:
 
 
 def digest(payload: bytes | None) -> str:
-    """What a payload is compared by: the first 16 bytes of its SHA-256, in hex.
+    """The digest by which payloads are compared: the first 16 bytes of the SHA-256, in hex.
 
-    `outbox.digest(text)` in SQL gives the same.
+    `outbox.digest(text)` in SQL returns the same.
     """
     return sha256(payload or b"").hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The one error of the language: a message that no retry can make right."""
+"""MessageRejected, the one error of this package: a message that no retry can make right."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Violation:
 
 
 class MessageRejected(ValueError):
-    """The message itself is broken; it becomes a dead letter, a rejection or a 4xx, never a retry.
+    """The message itself is broken, so it is not retried: it is dead-lettered, rejected, or a 4xx.
 
     `reason` is a stable, machine-readable word (`unknown-type`, `schema`, `json`, `too-large`,
     `envelope`); `violations` name each field and rule. Values are never repeated: they may be
@@ -29,5 +29,5 @@ class MessageRejected(ValueError):
 
 
 def build_rejection(reason: str, field: str, rule: str) -> MessageRejected:
-    """A rejection with one violation."""
+    """A MessageRejected with one violation."""
     return MessageRejected(reason, Violation(field, rule))

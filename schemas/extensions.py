@@ -1,9 +1,9 @@
-"""Extensions: the attributes of a CloudEvent that the specification leaves to whoever sends it.
+"""Extensions: the attributes of a CloudEvent that the specification leaves to the sender.
 
-A writer gives them beside a message (`headers => '{"tenant": "a"}'`), they travel as `ce_tenant` in
+A writer gives them beside a message (`headers => '{"tenant": "a"}'`). They travel as `ce_tenant` in
 binary mode and as a member `tenant` in structured mode, and a reader finds them in
-`Envelope.extensions`. Registered ones (`partitionkey`, `dataschema`, `tracestate`) are nothing
-special. The effects of a message do not inherit them.
+`Envelope.extensions`. Registered extensions (`partitionkey`, `dataschema`, `tracestate`) are
+treated like all others. The messages that a message causes do not inherit them.
 """
 
 import re
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from schemas.errors import build_rejection
 from schemas.limits import ATTRIBUTE_BYTES, EXTENSION_NAME_CHARACTERS, EXTENSIONS, fits_attribute
 
-# Those of ours that have a header of their own, under just this name.
+# Our own attributes that travel in a header without the prefix `ce_`.
 TRACING = ("correlationid", "causationid", "traceparent")
-# What an extension may not be called, because a reader takes it for something else.
+# The names that no extension may have, because a reader takes them for something else.
 RESERVED = frozenset(
     {
         "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data",
@@ -26,9 +26,10 @@ _is_word = re.compile(f"[a-z0-9]{{1,{EXTENSION_NAME_CHARACTERS}}}").fullmatch
 
 
 class Extensions(Mapping[str, str]):
-    """Names and texts in the order of the names; frozen, and valid by construction.
+    """Texts by name, in the order of the names; frozen, and valid by construction.
 
-    MessageRejected where a name or a text is none that every reader takes.
+    The constructor raises MessageRejected where some reader would refuse a name or a text, or where
+    there are too many.
     """
 
     __slots__ = ("_pairs",)
@@ -60,12 +61,12 @@ NO_EXTENSIONS = Extensions()
 
 
 def is_name(name: str) -> bool:
-    """Whether an extension may be called so: as CloudEvents says, and not as one of ours."""
+    """Whether an extension may have this name: CloudEvents allows it, and it is not reserved."""
     return _is_word(name) is not None and name not in RESERVED
 
 
 def keep_readable(given: Mapping[str, object]) -> Extensions:
-    """Those of `given` that are extensions by name and value; no reader takes the others."""
+    """Those of `given` whose name and value are valid; the others are dropped without an error."""
     found = {
         name: text
         for name, text in sorted(given.items())

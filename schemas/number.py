@@ -1,4 +1,4 @@
-"""Number: what a field that holds a 64-bit float takes, without changing it."""
+"""Numbers: a field that holds a 64-bit float accepts only what a float holds without change."""
 
 from decimal import Decimal
 from typing import Any
@@ -10,11 +10,12 @@ HIGHEST_EXACT = 2**53
 
 
 def keep_exactly(value: Any) -> Any:
-    """The value, for a pydantic `BeforeValidator`; an integer that a float would change is refused.
+    """Return the value, for a pydantic `BeforeValidator`; refuse an integer that a float changes.
 
-    9007199254740993 is one: as a float it is …992. A fraction is compared with what was written
-    where the document is parsed, by `strict_json`. The negative zero becomes zero: they are the
-    same number, and PostgreSQL's jsonb has but one of them.
+    9007199254740993 is such an integer: as a float it is …992. Fractions are not checked here:
+    `strict_json` compares them with what was written while it parses the document. The negative
+    zero becomes zero, because they are the same number, and PostgreSQL's jsonb has only one of
+    them. Raises PydanticCustomError.
     """
     if type(value) is int and not _is_exact(value):
         raise PydanticCustomError("inexact_number", RULE)
@@ -22,10 +23,10 @@ def keep_exactly(value: Any) -> Any:
 
 
 def is_same_number(literal: str, number: float) -> bool:
-    """Whether the float, as we write it, is the number in `literal`."""
+    """Whether the float, in the digits in which we write it, is the number in `literal`."""
     try:
         return Decimal(literal) == Decimal(repr(number))
-    except ArithmeticError:  # an exponent beyond what even a decimal holds
+    except ArithmeticError:  # the exponent is too large even for a Decimal
         return False
 
 

@@ -1,4 +1,4 @@
-"""From a type on the wire to its class: parse, upcast, or MessageRejected."""
+"""Registry: finds the class of a message type, parses the payload, and upcasts old versions."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -40,7 +40,7 @@ class Registry:
         self._classes[cls.type] = cls
 
     def add_upcaster(self, old: AnyMessage, upcast: Upcaster) -> None:
-        """From now on `parse` turns an `old` message into what `upcast` makes of it."""
+        """From now on, `parse` passes each `old` message through `upcast`."""
         self._upcasters[old.type] = upcast
 
     def parse(self, envelope: Envelope) -> Message:
@@ -61,16 +61,16 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def parse_as(cls: type[M], document: bytes) -> M:
-    """`document` as a `cls`, or MessageRejected with each field and rule."""
+    """Parse `document` as a `cls`; MessageRejected with each field and the rule that it breaks."""
     strict_json.load(document)
     try:
         return cls.model_validate_json(document)
     except ValidationError as error:
-        raise MessageRejected("schema", *violations(error)) from None
+        raise MessageRejected("schema", *list_violations(error)) from None
 
 
-def violations(error: ValidationError) -> Iterator[Violation]:
-    """What pydantic found, without the values and without its own words for the union tried."""
+def list_violations(error: ValidationError) -> Iterator[Violation]:
+    """What pydantic found, as field and rule, without values; at most SHOWN_VIOLATIONS."""
     for detail in error.errors(include_url=False, include_input=False)[:SHOWN_VIOLATIONS]:
         path = ".".join(strict_json.make_printable(str(part)) for part in detail["loc"]) or "body"
         yield Violation(path, detail["msg"])

@@ -1,4 +1,7 @@
-"""The answer to a command: an event with the command's correlation id, derived by each service."""
+"""The reply to a command: an event with the command's correlation id.
+
+Each service derives its own two classes from these, with a type and a topic of its own.
+"""
 
 from typing import Any
 
@@ -17,7 +20,7 @@ class BrokenRule(BaseModel):
 
 
 class Reply(Event):
-    """What every answer names: the command, by id and type, and the key that it was about."""
+    """What every reply names: the command, by id and type, and the key that it was about."""
 
     command_id: str
     command_type: str

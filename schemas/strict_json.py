@@ -1,10 +1,10 @@
-"""JSON as every door accepts it.
+"""Strict JSON: the one form of JSON that HTTP, Kafka and every other entrance accept.
 
-Python's and pydantic's parsers take NaN, 1e400, duplicate keys and NUL; PostgreSQL refuses NUL,
+Python's and pydantic's parsers accept NaN, 1e400, duplicate keys and NUL. PostgreSQL refuses NUL,
 and readers in other languages disagree about the rest. All four are refused here, before a
-transaction opens, together with lone surrogates, documents too deep or too wide to be sane, and
-fractions that no reader could keep: almost every JSON parser makes a 64-bit float of a number with
-a fraction or an exponent, so one of more digits than a float has would become another number.
+transaction opens. So are lone surrogates, documents that are too deep or too wide, and fractions
+that readers would change: almost every JSON parser makes a 64-bit float of a number with a fraction
+or an exponent, so a number of more digits than a float has would become another number.
 """
 
 import json
@@ -32,7 +32,8 @@ class JsonLimits:
 DEFAULT_LIMITS = JsonLimits()
 
 
-# A float gives back every decimal of so many significant digits; the point is one character more.
+# A float gives back every decimal of 15 significant digits. With the decimal
+# point these are 16 characters.
 SAFE_CHARACTERS = 16
 INEXACT_NUMBER = (
     "must be a number that a 64-bit float gives back as it is written; or send it as text"
@@ -40,22 +41,29 @@ INEXACT_NUMBER = (
 
 
 class _Inexact(float):
-    """A float that was written as another number."""
+    """A float that differs from the number that was written."""
 
 
 def load(document: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> Any:
-    """Parse `document`, or raise MessageRejected that names the path and the rule."""
-    if len(document) > limits.size_bytes:
-        raise build_rejection("too-large", "body", f"at most {limits.size_bytes} bytes")
+    """Parse `document`; MessageRejected, which names the path and the rule, where it is refused."""
+    require_size(document, limits)
     value = _parse(document)
     for path, part, depth in _walk(value):
         _check(path, part, depth, limits)
     return value
 
 
+def require_size(document: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> None:
+    """Raise MessageRejected (`too-large`) where the document has more bytes than allowed."""
+    if len(document) > limits.size_bytes:
+        raise build_rejection("too-large", "body", f"at most {limits.size_bytes} bytes")
+
+
 def _parse(document: bytes) -> Any:
     try:
-        return json.loads(document.decode(), object_pairs_hook=_object, parse_float=_float)
+        return json.loads(
+            document.decode(), object_pairs_hook=_build_object, parse_float=_parse_float
+        )
     except MessageRejected:
         raise
     except UnicodeDecodeError as error:
@@ -70,15 +78,15 @@ def _parse(document: bytes) -> Any:
         raise build_rejection("json", "body", "a number has too many digits") from None
 
 
-def _float(literal: str) -> float:
-    """The number, marked where it is not the one that was written; its path is known later."""
+def _parse_float(literal: str) -> float:
+    """The number, marked if it differs from what was written: its path is known only later."""
     number = float(literal)
     if (len(literal) <= SAFE_CHARACTERS and "e" not in literal.lower()) or not isfinite(number):
         return number
     return number if is_same_number(literal, number) else _Inexact(number)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
@@ -89,7 +97,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _walk(value: Any) -> Iterator[tuple[str, Any, int]]:
-    """Every part with its path and depth; a stack, so that depth cannot exhaust ours."""
+    """Every part with its path and depth; it does not recurse, so no depth exhausts our stack."""
     stack: list[tuple[str, Any, int]] = [("", value, 1)]
     while stack:
         path, part, depth = stack.pop()
@@ -137,5 +145,5 @@ def _join(path: str, part: object) -> str:
 
 
 def make_printable(name: str) -> str:
-    """A key as it may appear in an error or a log: short, and without control characters."""
+    """A text as it may stand in an error or a log: at most 100 characters, escaped to ASCII."""
     return ascii(name)[1:-1][:100] or "''"

@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 
 @app.callback()
 def services() -> None:
-    """Make `migrate` a command of its own, also while it is the only one."""
+    """Make `migrate` a command of its own, even while it is the only one."""
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""How the services are put together from settings; the roles and the tests start here."""
+"""Assembly: puts the services together from settings; the roles and the tests start here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,19 +21,20 @@ Connect = Callable[[], AsyncQdrantClient]
 
 
 def all_migrations() -> list[Migration]:
-    """The outbox's first, then each service's."""
+    """All migrations in their order: the outbox's first, then each service's."""
     return outbox_migrations() + read_migrations(
         "catalog", Path(__file__).parent / "catalog" / "migrations"
     )
 
 
 def qdrant(settings: Settings) -> AsyncQdrantClient:
+    """A client of the search store; DependencyDown where a local folder cannot be opened."""
     key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
     return connect(settings.qdrant_url, key, settings.qdrant_timeout_seconds)
 
 
 def embedder_of(settings: Settings) -> WordLlamaEmbedder:
-    """Of the model that the settings choose; it knows the others too."""
+    """The embedder of the model that the settings choose; it knows the other models too."""
     return WordLlamaEmbedder(MODELS[settings.embedding_dimension])
 
 
@@ -43,7 +44,7 @@ def catalog(
     embedder: WordLlamaEmbedder,
     stores: AwaitedStores | None = None,
 ) -> Api:
-    """The catalog service over this database and search store; `stores` can be waited for."""
+    """The catalog service over this database and search store; a write can wait for `stores`."""
     search = Search(connect_qdrant, embedder)
     dispatcher = Dispatcher(
         database, Context(database, search), HANDLERS, rejection=CatalogCommandRejected

@@ -1,7 +1,7 @@
 """Methods: HEAD wherever GET is, OPTIONS for every path, and the `Allow` that a 405 must have.
 
-RFC 9110, 9.3.2, 9.3.7 and 15.5.6. The routes are asked themselves, so that a path of several
-routes allows what all of them allow together.
+These are the rules of RFC 9110, sections 9.3.2, 9.3.7 and 15.5.6. Each route of the application is
+asked, so a path with several routes allows what all of them allow together.
 """
 
 from starlette.responses import Response
@@ -23,17 +23,17 @@ class Methods:
             await self._app(scope, receive, send)
         elif scope["method"] == "HEAD":
             await self._app({**scope, "method": "GET"}, receive, _without_body(send))
-        elif scope["method"] == "OPTIONS" and (allow := allowed(scope)):
+        elif scope["method"] == "OPTIONS" and (allow := find_allowed(scope)):
             await Response(status_code=204, headers={"Allow": allow})(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
-def allowed(scope: Scope) -> str:
+def find_allowed(scope: Scope) -> str:
     """The value of `Allow` for the path of this request; empty where no route knows the path."""
     if scope["path"] == SERVER:
-        return _listed(list(ROUTED))
-    return _listed([method for method in ROUTED if is_routed(scope, method)])
+        return _join(list(ROUTED))
+    return _join([method for method in ROUTED if is_routed(scope, method)])
 
 
 def is_routed(scope: Scope, method: str) -> bool:
@@ -43,7 +43,7 @@ def is_routed(scope: Scope, method: str) -> bool:
     return any(route.matches(dict(asked))[0] == Match.FULL for route in scope["app"].routes)
 
 
-def _listed(methods: list[str]) -> str:
+def _join(methods: list[str]) -> str:
     if not methods:
         return ""
     head = ["HEAD"] if "GET" in methods else []
@@ -51,11 +51,11 @@ def _listed(methods: list[str]) -> str:
 
 
 def _without_body(send: Send) -> Send:
-    """The same head, Content-Length included, and nothing after it."""
+    """Send the same status and headers, Content-Length included, and an empty body."""
 
-    async def sent(message: Message) -> None:
+    async def send_headers(message: Message) -> None:
         if message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await send(message)
 
-    return sent
+    return send_headers

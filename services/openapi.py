@@ -1,8 +1,8 @@
-"""OpenAPI that says exactly what is answered: each status, its document, its headers.
+"""OpenAPI: the document says exactly what is answered, with each status, its body and its headers.
 
-A route names the reasons for which it may refuse: `responses=answers("not-found", "unavailable")`.
-What every route may answer is added here, and `describe` adds to the bodies what the strict JSON of
-every door refuses beside their schemas.
+A route names the reasons for which it may refuse a request:
+`responses=declare_answers("not-found", "unavailable")`. The answers that every route may give are
+added here. `describe` adds to the schemas of the bodies what strict JSON refuses besides.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ Bodies are JSON in UTF-8 of at most {DEFAULT_LIMITS.size_bytes} bytes and
 {DEFAULT_LIMITS.depth_levels} levels. A key may stand only once in an object; NaN, NUL and lone
 surrogates are refused. A body where none is asked for is read and ignored."""
 
-# Whatever a request asks for: its body is read, and the server may be wrong.
+# Any request may be refused for these: its body is read, and the server may be at fault.
 EVERYWHERE = ("too-slow", "too-large", "encoding", "unexpected")
 WITH_BODY = ("json", "schema", "media-type")
 NO_NUL = r"^[^\u0000]*$"
@@ -78,14 +78,14 @@ async def accept_traceparent(
         ),
     ] = None,
 ) -> None:
-    """Names the header where the routes are described; services/trace.py reads it."""
+    """Declare the header in the description of the routes; services/trace.py reads it."""
 
 
 def declare_answers(*reasons: str) -> Responses:
-    """What a route is declared with that refuses for these reasons, beside those of every route."""
+    """The `responses` of a route that may refuse for these reasons and for those of every route."""
     every = sorted({*reasons, *EVERYWHERE}, key=lambda reason: (find_status(reason), reason))
     return {
-        status: _response(status, list(group))
+        status: _build_response(status, list(group))
         for status, group in groupby(every, key=find_status)
     }  # fmt: skip
 
@@ -94,10 +94,10 @@ def find_status(reason: str) -> int:
     return STATUS.get(reason, 422)
 
 
-def _response(status: int, reasons: list[str]) -> dict[str, Any]:
+def _build_response(status: int, reasons: list[str]) -> dict[str, Any]:
     content = {
         "schema": {"$ref": "#/components/schemas/Problem"},
-        "examples": {reason: {"value": _example(status, reason)} for reason in reasons},
+        "examples": {reason: {"value": _build_example(status, reason)} for reason in reasons},
     }
     return {
         "description": "; ".join(dict.fromkeys(TITLES[reason] for reason in reasons)) + ".",
@@ -106,7 +106,7 @@ def _response(status: int, reasons: list[str]) -> dict[str, Any]:
     }
 
 
-def _example(status: int, reason: str) -> dict[str, Any]:
+def _build_example(status: int, reason: str) -> dict[str, Any]:
     return {
         "type": f"{TYPE}{reason}",
         "title": TITLES[reason],
@@ -118,7 +118,7 @@ def _example(status: int, reason: str) -> dict[str, Any]:
 
 
 def describe(app: FastAPI) -> None:
-    """Let the application's document say what FastAPI cannot know."""
+    """Add to the application's OpenAPI document what FastAPI cannot know."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -126,11 +126,11 @@ def describe(app: FastAPI) -> None:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         if "Problem" not in schemas:
             _add_problem(schemas)
-            for operation in _operations(document):
+            for operation in _list_operations(document):
                 for content in operation.get("requestBody", {}).get("content", {}).values():
-                    _limit(content["schema"], schemas, frozenset())
+                    _add_limits(content["schema"], schemas, frozenset())
                 for parameter in operation.get("parameters", []):
-                    _without_null(parameter["schema"])
+                    _remove_null(parameter["schema"])
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation does it
@@ -142,25 +142,25 @@ def _add_problem(schemas: dict[str, Any]) -> None:
     schemas["Problem"] = problem
 
 
-def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _list_operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for operations in document["paths"].values():
         yield from operations.values()
 
 
-def _without_null(schema: dict[str, Any]) -> None:
-    """A parameter that may be left out is no `null`, which no path, query or header can say."""
+def _remove_null(schema: dict[str, Any]) -> None:
+    """Remove `null` from a parameter's types: no path, query or header can send it."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) == 1:
         del schema["anyOf"]
         schema |= kinds[0]
 
 
-def _limit(schema: Any, schemas: dict[str, Any], seen: frozenset[str]) -> None:
-    """Add what a door refuses and pydantic does not say, in this schema and all that it holds."""
+def _add_limits(schema: Any, schemas: dict[str, Any], seen: frozenset[str]) -> None:
+    """Add what strict JSON refuses and pydantic does not say, in this schema and all inside it."""
     if not isinstance(schema, dict):
         return
     if (name := str(schema.get("$ref", "")).rpartition("/")[2]) and name not in seen:
-        _limit(schemas[name], schemas, seen | {name})
+        _add_limits(schemas[name], schemas, seen | {name})
     if schema.get("type") == "string" and not schema.keys() & {"enum", "const", "format"}:
         schema.setdefault("pattern", NO_NUL)
         schema.setdefault("maxLength", DEFAULT_LIMITS.string_bytes)
@@ -168,11 +168,11 @@ def _limit(schema: Any, schemas: dict[str, Any], seen: frozenset[str]) -> None:
         schema.setdefault("maxProperties", DEFAULT_LIMITS.object_keys)
     if "patternProperties" in schema:  # a key that does not match is refused
         schema.setdefault("additionalProperties", False)
-    for inside in _inside(schema):
-        _limit(inside, schemas, seen)
+    for inside in _list_inner(schema):
+        _add_limits(inside, schemas, seen)
 
 
-def _inside(schema: dict[str, Any]) -> Iterator[Any]:
+def _list_inner(schema: dict[str, Any]) -> Iterator[Any]:
     for name in ("properties", "patternProperties"):
         yield from schema.get(name, {}).values()
     for name in ("anyOf", "allOf", "oneOf"):

@@ -1,4 +1,4 @@
-"""Parameters: how a path or a query says a number; what pydantic takes beside is refused."""
+"""Parameters: a number in a path or a query is written in digits only."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 def _read_whole(value: Any) -> Any:
-    """Text of digits only: no `1_000`, ` 1`, `+1` or `1.0`, which pydantic reads as numbers."""
+    """Refuse `1_000`, ` 1`, `+1` and `1.0`, which pydantic would accept as numbers."""
     if isinstance(value, str) and not _WHOLE.fullmatch(value):
         raise ValueError("must be a whole number in digits")
     return value

@@ -1,22 +1,23 @@
-"""Waiting: `Prefer: wait=5` on a write answers when the stores show what was written (RFC 7240).
+"""Prefer: a write with `Prefer: wait=5` is answered once the stores show it (RFC 7240).
 
-The services know no store that follows them. Whoever starts them gives a Stores, see
-consumers/read_your_writes.py; without one the preference is ignored, which the RFC allows.
+The services do not know the stores that follow them. Whoever starts a service gives it an
+AwaitedStores, such as that of consumers/read_your_writes.py. Without one the preference is ignored,
+which the RFC allows.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from fastapi import Request
+from fastapi import Header, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from outbox.streams.heads import StreamKey
 
-MAX_TOLD = 100
+MAX_SHOWN = 100
 MAX_DIGITS = 9
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -38,7 +39,8 @@ class Why(StrEnum):
 class Pending:
     """A key that a store does not show yet at `version`.
 
-    `shown` is the older version that it shows, 0 for nothing; None where it did not answer.
+    `shown` is the older version that the store shows, 0 if it shows nothing, and None if it did not
+    answer.
     """
 
     store: str
@@ -50,14 +52,17 @@ class Pending:
 
 
 class AwaitedStores(Protocol):
-    """The stores that follow the services' events."""
+    """The stores that follow the services' events, for a write that waits for them."""
 
     @property
     def longest_seconds(self) -> float:
-        """A longer wait is cut to this."""
+        """The longest wait; a longer one is cut to it."""
 
     async def wait(self, streams: Sequence[StreamKey], within_seconds: float) -> list[Pending]:
-        """What is not shown in time of the versions that these keys have now; never raises."""
+        """Wait until the stores show these keys at their present versions.
+
+        Returns what they do not show in time, so an empty list is success. Never raises.
+        """
 
 
 class PendingView(BaseModel):
@@ -93,7 +98,28 @@ class PendingAnswer(BaseModel):
     command_id: str
     result: dict[str, Any]
     pending_count: int
-    pending: list[PendingView] = Field(max_length=MAX_TOLD)
+    pending: list[PendingView] = Field(max_length=MAX_SHOWN)
+
+
+Prefer = Annotated[
+    str | None,
+    Header(
+        description="`wait=5`: answer once the stores show the write, or say after so many seconds"
+        " what they do not show yet (RFC 7240)."
+    ),
+]
+
+
+async def accept_prefer(prefer: Prefer = None) -> None:
+    """Declare the header in the description of the writes; `answer_command` reads it."""
+
+
+PREFERENCE_APPLIED = {
+    "Preference-Applied": {
+        "description": "`wait=5`, where the stores were waited for.",
+        "schema": {"type": "string"},
+    }
+}
 
 
 async def answer_command(
@@ -103,7 +129,7 @@ async def answer_command(
     stores: AwaitedStores | None,
     streams: Sequence[StreamKey],
 ) -> JSONResponse:
-    """The answer of a command that is committed; 202 where a wait was asked for and is not over."""
+    """The response to a committed command: 202 where it waited, and some store does not show it."""
     asked = read_preferred_seconds(request.headers.getlist("prefer"))
     if stores is None or asked is None:
         return JSONResponse(document, status)
@@ -112,20 +138,23 @@ async def answer_command(
     headers = {"Preference-Applied": f"wait={seconds:g}"}
     if not pending:
         return JSONResponse(document, status, headers)
-    told = [PendingView.of(each) for each in pending[:MAX_TOLD]]
-    answer = PendingAnswer(**document, pending_count=len(pending), pending=told)
+    shown = [PendingView.of(each) for each in pending[:MAX_SHOWN]]
+    answer = PendingAnswer(**document, pending_count=len(pending), pending=shown)
     return JSONResponse(answer.model_dump(mode="json"), 202, headers)
 
 
 def read_preferred_seconds(fields: Iterable[str]) -> float | None:
-    """The first `wait` of the header's fields; what is not a number of seconds is ignored."""
-    found = _WAIT.search(",".join(_QUOTED.sub(_unquoted, field) for field in fields))
+    """The first `wait` of the header's fields, in seconds; None where there is none.
+
+    A `wait` that is no number of seconds is ignored.
+    """
+    found = _WAIT.search(",".join(_QUOTED.sub(_unquote, field) for field in fields))
     if found is None:
         return None
     return float(found[1]) if len(found[1]) <= MAX_DIGITS else float("inf")
 
 
-def _unquoted(quoted: re.Match[str]) -> str:
-    """A number may be quoted; any other quoted text hides what it holds."""
+def _unquote(quoted: re.Match[str]) -> str:
+    """Unquote a number; replace any other quoted text, so that nothing is found inside it."""
     inside = quoted[0][1:-1]
     return inside if inside.isdecimal() and inside.isascii() else '""'

@@ -12,14 +12,14 @@ from starlette.exceptions import HTTPException
 
 from outbox.errors import Contention, DependencyDown, MessageRejected
 from schemas.errors import Violation
-from services.methods import allowed
+from services.methods import find_allowed
 from services.trace import current_trace
 
 log = structlog.get_logger()
 
 TYPE = "urn:aftercommit:problem:"  # followed by the reason
 MEDIA_TYPE = "application/problem+json"
-# The status of each reason; any other reason is 422.
+# The HTTP status of each reason; any other reason is 422.
 STATUS = {
     "not-http": 400,
     "idempotency-key-missing": 400,
@@ -55,7 +55,7 @@ TITLES = {
 }
 IDEMPOTENCY_KEY = "Idempotency-Key"
 RETRY_AFTER_SECONDS = "2"
-PATH = "/:@!$&'()*+,;=-._~"  # what stands for itself in a path, beside letters and digits
+PATH = "/:@!$&'()*+,;=-._~"  # not escaped in a path, beside letters and digits
 
 
 def problem(
@@ -65,10 +65,10 @@ def problem(
     instance: str | None = None,
     title: str | None = None,
 ) -> JSONResponse:
-    """The document; `type` is stable and ends in the machine-readable reason.
+    """The response with the document; its `type` is stable and ends in the machine-readable reason.
 
-    `instance` is the path of the request, decoded, and left out where no request could be read;
-    `trace_id` is the request's.
+    `instance` is the decoded path of the request; it is left out where no request could be read.
+    `trace_id` is that of the current request.
     """
     code = status or STATUS.get(reason, 422)
     content = {
@@ -84,16 +84,16 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Answer what leaves a route with a problem document; see Traced for what nobody expected."""
-    app.add_exception_handler(MessageRejected, _rejected)
-    app.add_exception_handler(DependencyDown, _unavailable)
-    app.add_exception_handler(Contention, _unavailable)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    """Answer the expected errors of routes by problem documents; web.traced answers all others."""
+    app.add_exception_handler(MessageRejected, _answer_rejection)
+    app.add_exception_handler(DependencyDown, _answer_unavailable)
+    app.add_exception_handler(Contention, _answer_unavailable)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
 
 
 def from_reply(reply: Mapping[str, object], instance: str) -> JSONResponse:
-    """The problem that a recorded rejection stands for; the same at every delivery."""
+    """The problem document for a recorded rejection; it is the same at every delivery."""
     errors = reply.get("errors")
     violations = (
         [Violation(e["field"], e["rule"]) for e in errors] if isinstance(errors, list) else []
@@ -101,17 +101,17 @@ def from_reply(reply: Mapping[str, object], instance: str) -> JSONResponse:
     return problem(str(reply.get("reason")), violations, instance=instance)
 
 
-async def _rejected(request: Request, error: Exception) -> JSONResponse:
+async def _answer_rejection(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MessageRejected)  # noqa: S101 - as registered above
     return problem(error.reason, error.violations, instance=request.url.path)
 
 
-async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+async def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:
     log.warning("dependency down", error=str(error))
     return problem("unavailable", instance=request.url.path)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as registered above
     if any(_is_missing_key(detail) for detail in error.errors()):
         return problem("idempotency-key-missing", instance=request.url.path)
@@ -123,17 +123,17 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _is_missing_key(detail: Mapping[str, Any]) -> bool:
-    """A required header that is missing is a fault of its own: 400."""
+    """Whether the required Idempotency-Key is missing, which is answered by 400."""
     where, *name = map(str, detail["loc"])
     return detail["type"] == "missing" and where == "header" and name == [IDEMPOTENCY_KEY]
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
-    """What the router says; its own `Allow` names the methods of one route only."""
+async def _answer_http(request: Request, error: Exception) -> JSONResponse:
+    """Answer an error of the router, whose own `Allow` names the methods of one route only."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as registered above
     reason = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http")
     response = problem(reason, status=error.status_code, instance=request.url.path)
     response.headers.update(error.headers or {})
     if error.status_code == 405:
-        response.headers["Allow"] = allowed(request.scope)
+        response.headers["Allow"] = find_allowed(request.scope)
     return response

@@ -1,4 +1,4 @@
-"""The settings of the services: the crossing's, and where the search store is."""
+"""The settings of the services: those of the outbox, the search store, and the HTTP server."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,7 +9,7 @@ from outbox.settings import Settings as OutboxSettings
 
 
 class Settings(OutboxSettings):
-    """What a service can be told; see outbox.settings for where it is read from."""
+    """The settings of a service; outbox.settings says where they are read from."""
 
     qdrant_url: Annotated[str, AfterValidator(check_qdrant)] = Field(
         default="http://127.0.0.1:6333", validation_alias="QDRANT_URL"
@@ -20,11 +20,12 @@ class Settings(OutboxSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=0, le=65_535)
-    request_headers_timeout_seconds: float = Field(
-        default=10.0, gt=0
-    )  # of a request, from its first byte on
+    # From the first byte of a request on.
+    request_headers_timeout_seconds: float = Field(default=10.0, gt=0)
     body_timeout_seconds: float = Field(default=10.0, gt=0)
-    drain_seconds: float = Field(default=1.0, ge=0)  # not ready any more, and serving still
+    drain_seconds: float = Field(
+        default=1.0, ge=0
+    )  # it says that it is not ready, and still serves
     shutdown_timeout_seconds: int = Field(default=5, ge=1)  # for requests under way, after that
     wait_longest_seconds: float = Field(default=30.0, ge=0, le=3_600)
     waits_side_by_side: int = Field(default=100, ge=1)

@@ -1,7 +1,7 @@
-"""Trace: one id for a request, in its log lines, its problems and what it publishes.
+"""Trace: one id for a request, in its log lines, its problem documents and its messages.
 
-The id is the caller's where its `traceparent` is one of W3C Trace Context, and new otherwise: a
-broken header starts a new trace and is no error.
+The id is the caller's if the `traceparent` header is valid by W3C Trace Context. Otherwise it is
+new: a broken header begins a new trace and is no error.
 """
 
 import re
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 HEADER = b"traceparent"
 SAMPLED = 0x01
-KNOWN_FLAGS = 0x03  # sampled, and random; all others are to be sent as zero
+KNOWN_FLAGS = 0x03  # sampled and random; W3C requires all others to be sent as zero
 _TRACEPARENT = re.compile(
     r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<parent>[0-9a-f]{16})-"
     r"(?P<flags>[0-9a-f]{2})(?P<more>-.*)?",
@@ -31,15 +31,15 @@ _TRACEPARENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a request belongs to; `parent_id` is the caller's span.
+    """The trace that a request belongs to; `parent_id` is the caller's span.
 
-    We record no spans. What a request publishes so names the caller's span as its parent, which
-    is the nearest one that a trace viewer can find.
+    We record no spans. So what a request publishes names the caller's span as its parent, which is
+    the nearest one that a trace viewer can find.
     """
 
     trace_id: str
     parent_id: str
-    flags: int = SAMPLED  # as the root of a trace has it where nobody has decided otherwise
+    flags: int = SAMPLED  # the default of a new trace
 
     @property
     def traceparent(self) -> str:
@@ -51,11 +51,12 @@ _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
 def current_trace() -> Trace:
-    """The trace of the request that is being answered; a new one outside of any."""
+    """The trace of the request that is being answered; outside of any request, a new one."""
     return _current.get() or new_trace()
 
 
 def new_trace() -> Trace:
+    """A trace with random ids."""
     return Trace(token_hex(16), token_hex(8))
 
 
@@ -70,15 +71,15 @@ def _parse(value: bytes) -> Trace | None:
     if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
         return None
     if not int(found["trace"], 16) or not int(found["parent"], 16):
-        return None  # all zeros stand for nothing
+        return None  # W3C: an id of zeros is invalid
     return Trace(found["trace"], found["parent"], int(found["flags"], 16) & KNOWN_FLAGS)
 
 
 @contextmanager
 def tracing(trace: Trace, method: str, path: str) -> Iterator[None]:
-    """For the length of the block this is the current trace, and every log line names the request.
+    """Make this the current trace inside the block, and name the request in every log line.
 
-    A path is somebody else's text: it is logged short and without control characters.
+    The path is the caller's text, so it is logged short and without control characters.
     """
     token = _current.set(trace)
     try:
@@ -88,11 +89,11 @@ def tracing(trace: Trace, method: str, path: str) -> Iterator[None]:
         _current.reset(token)
 
 
-def describe(error: BaseException) -> dict[str, str]:
-    """An unexpected error for the log: its types and where it came from, without its words.
+def describe_error(error: BaseException) -> dict[str, str]:
+    """An unexpected error as log fields: its types and its stack, but not its text.
 
-    The words of a driver or a validator may repeat what a caller has sent. So `format_exc_info`
-    is not used for errors that a request has caused.
+    The text of a driver's or a validator's error may repeat what a caller has sent. For the same
+    reason `format_exc_info` is not used for errors that a request has caused.
     """
     types: list[str] = []
     frames: list[str] = []

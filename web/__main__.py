@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 
 @app.callback()
 def web() -> None:
-    """Make `serve` a command of its own, also while it is the only one."""
+    """Make `serve` a command of its own, even while it is the only one."""
 
 
 @app.command()
@@ -30,7 +30,7 @@ def serve() -> None:
 
 
 class _Role:
-    """The service, assembled inside the loop that runs it."""
+    """The HTTP service; it is assembled inside the event loop that runs it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

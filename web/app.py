@@ -1,4 +1,4 @@
-"""The HTTP application: the services' routes behind strict bodies and problem documents."""
+"""The HTTP application: the services' routes, behind strict bodies and problem documents."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Check = Callable[[], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Mounted:
-    """A service in the application: its routes, and what they stand on."""
+    """A service in the application: its routes, and the object that they need."""
 
     name: str
     routes: APIRouter
@@ -39,15 +39,18 @@ def create_app(
     checks: Mapping[str, Check],
     body_timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> FastAPI:
-    """The application; `checks` are what readiness asks of each dependency, by name."""
+    """The application; `checks` has the question that readiness asks of each dependency, by name.
+
+    A check has passed unless it returns False or raises OutboxError, OSError or ValueError.
+    """
     app = FastAPI(
         title="Aftercommit",
         summary="Commands in, one transaction, committed events out.",
         description=openapi.ABOUT,
         version="0.1.0",
-        redirect_slashes=False,  # a path is right or unknown; a redirect would lose the problem
+        redirect_slashes=False,  # a redirect would replace the problem document of a wrong path
     )
-    # The last one added is the first to see a request.
+    # Of several middlewares, the one that is added last sees a request first.
     app.add_middleware(StrictBody, timeout_seconds=body_timeout_seconds)
     app.add_middleware(Methods)
     app.add_middleware(Traced)
@@ -55,25 +58,25 @@ def create_app(
     for service in services:
         setattr(app.state, service.name, service.api)
         app.include_router(service.routes, dependencies=[Depends(openapi.accept_traceparent)])
-    app.include_router(_health(checks))
+    app.include_router(_build_health_routes(checks))
     openapi.describe(app)
     return app
 
 
 def application(api: Api, body_timeout_seconds: float = TIMEOUT_SECONDS) -> FastAPI:
-    """The HTTP application with all services; a request's body must be there by then."""
+    """The HTTP application with all services; a body must arrive within `body_timeout_seconds`."""
 
-    async def migrated() -> None:
+    async def require_migrated() -> None:
         async with api.database.ready() as connection:
             await connection.execute(text("SELECT 1"))
             driver: psycopg.AsyncConnection = await driver_connection(connection)
             await require_current(driver, all_migrations())
 
-    checks = {"postgres": migrated, "qdrant": api.search.available}
+    checks = {"postgres": require_migrated, "qdrant": api.search.available}
     return create_app([Mounted("catalog", routes, api)], checks, body_timeout_seconds)
 
 
-def _health(checks: Mapping[str, Check]) -> APIRouter:
+def _build_health_routes(checks: Mapping[str, Check]) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
     @routes.get("/livez", responses=openapi.declare_answers())
@@ -86,14 +89,14 @@ def _health(checks: Mapping[str, Check]) -> APIRouter:
     )
     async def ready() -> JSONResponse:
         """Each dependency answers; 503 names those that do not."""
-        states = {name: await _state(check) for name, check in checks.items()}
+        states = {name: await _describe_state(check) for name, check in checks.items()}
         good = all(state == "ready" for state in states.values())
         return JSONResponse(states, 200 if good else 503)
 
     return routes
 
 
-async def _state(check: Check) -> str:
+async def _describe_state(check: Check) -> str:
     try:
         return "ready" if await check() is not False else "down"
     except (OutboxError, OSError, ValueError):  # ValueError: an applied migration has changed

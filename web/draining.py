@@ -1,4 +1,4 @@
-"""Farewell: an application that is about to end says so, and serves all the same."""
+"""Draining: an application that is about to end says so, and serves until then."""
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,10 +10,10 @@ CLOSE = (b"connection", b"close")
 
 
 class Draining:
-    """ASGI middleware: once `begin` was called, whoever asks is sent elsewhere from then on.
+    """ASGI middleware: once `begin` was called, clients are sent elsewhere.
 
-    Readiness answers 503, so that a balancer sends nothing more; each answer closes its
-    connection, so that no client has a request on its way when the connection ends.
+    Readiness answers 503, so that a load balancer sends nothing more. Each answer closes its
+    connection, so that no client has a request under way when the connection ends.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -27,14 +27,14 @@ class Draining:
         app = self._app
         if self._begun and scope["type"] == "http" and scope["path"] == READINESS:
             app = Traced(JSONResponse({"process": "draining"}, 503))
-        await app(scope, receive, self._closing(send))
+        await app(scope, receive, self._close_after(send))
 
-    def _closing(self, send: Send) -> Send:
-        """Asked when the answer starts: a request may have come before the farewell."""
+    def _close_after(self, send: Send) -> Send:
+        """Check when the answer starts, since a request may have come before `begin`."""
 
-        async def sent(message: Message) -> None:
+        async def send_closing(message: Message) -> None:
             if self._begun and message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], CLOSE]}
             await send(message)
 
-        return sent
+        return send_closing

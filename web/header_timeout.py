@@ -1,4 +1,4 @@
-"""Connection: HTTP/1.1 as uvicorn speaks it, and a limit on how long a request's head may take."""
+"""Header timeout: uvicorn's HTTP/1.1 with a limit on how long request headers may take."""
 
 import asyncio
 from http import HTTPStatus
@@ -15,61 +15,61 @@ log = structlog.get_logger()
 
 
 class TimedConnection(H11Protocol):
-    """Ends where the next request has no whole head within `request_headers_timeout_seconds`.
+    """Closes unless the next request's headers are complete in `request_headers_timeout_seconds`.
 
-    uvicorn knows no such limit: a client that says nothing, or a byte a minute, would keep its
-    connection, and its file descriptor, for ever. This reaches into uvicorn; a change there would
-    show in tests/faults/web/test_http_bodies.py.
+    uvicorn has no such limit: a client that sends nothing, or a byte a minute, would keep its
+    connection, and its file descriptor, for ever. This class uses internals of uvicorn; if they
+    change, tests/faults/web/test_http_bodies.py fails.
     """
 
     request_headers_timeout_seconds = 10.0
-    _head: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._await_head()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._forget_head()
+        self._stop_timer()
 
     def handle_events(self) -> None:
         super().handle_events()
         if self.conn.their_state is not h11.IDLE:
-            self._forget_head()
-        elif self._head is None:
-            self._await_head()
+            self._stop_timer()
+        elif self._timer is None:
+            self._start_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is refused like all else: by a problem, whose trace id is logged."""
+        """Answer what is no HTTP by a problem document, too, and log its trace id."""
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            self.transport.close()  # an answer is under way, and cannot be taken back
+            self.transport.close()  # an answer has begun, and cannot be replaced
             return
         with tracing(new_trace(), "unknown", "unknown"):
             log.info("request refused", status=400, why=msg)
             refusal = problem("not-http")
-        head = h11.Response(
+        start = h11.Response(
             status_code=refusal.status_code,
             headers=[*refusal.raw_headers, (b"connection", b"close")],
             reason=HTTPStatus.BAD_REQUEST.phrase.encode(),
         )
-        for event in (head, h11.Data(data=bytes(refusal.body)), h11.EndOfMessage()):
+        for event in (start, h11.Data(data=bytes(refusal.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _await_head(self) -> None:
-        self._head = self.loop.call_later(
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(
             self.request_headers_timeout_seconds, self.timeout_keep_alive_handler
         )
 
-    def _forget_head(self) -> None:
-        if self._head is not None:
-            self._head.cancel()
-            self._head = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def limit_header_time(request_headers_timeout_seconds: float) -> type[TimedConnection]:
-    """With this limit; uvicorn makes its connections from a class."""
+    """A connection class with this limit: uvicorn takes a class, not an object."""
     return type(
         "Limited",
         (TimedConnection,),

@@ -1,4 +1,4 @@
-"""Serving: the application on a port, until it is told to end and all that came is answered."""
+"""Server: serves the application on a port until it is stopped and has answered all requests."""
 
 import asyncio
 import os
@@ -17,18 +17,18 @@ from web.target import Target
 
 
 class CannotListen(Exception):
-    """The address is taken, is none of this machine's, or may not be had by this user."""
+    """The address is in use, is not of this machine, or is not allowed for this user."""
 
 
 async def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Sockets that listen at every address of `host`, or CannotListen.
+    """Sockets that listen at every address of `host`; raises CannotListen.
 
-    uvicorn would log a line of its own and end the process from within.
+    It is done here because uvicorn would log a line of its own and end the process from within.
     """
     try:
-        return await _listening(host, port, backlog)
+        return await _bind(host, port, backlog)
     except OSError as error:
-        number = error.errno or 0  # below 0 where the name is not known
+        number = error.errno or 0  # below 0 where the host name is unknown
         why = os.strerror(number) if number > 0 else error.strerror
         raise CannotListen(
             f"cannot listen at {host}:{port} ({why}); "
@@ -36,8 +36,8 @@ async def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
         ) from error
 
 
-async def _listening(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Bound as asyncio does it; a socket may still turn out to be taken when it is to listen."""
+async def _bind(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Bind the way asyncio does; `listen` may still fail on a socket that could be bound."""
     loop = asyncio.get_running_loop()
     bound = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
     with closing(bound), ExitStack() as unused:
@@ -51,30 +51,31 @@ async def _listening(host: str, port: int, backlog: int) -> list[socket.socket]:
 class Serving:
     """A role: `run` returns after `stop`, once every request under way is answered.
 
-    For `drain_seconds` after `stop` it says that it is not ready and serves on: a balancer has
-    that long to send requests elsewhere. Then nothing new is accepted, and what is under way has
-    `shutdown_timeout_seconds`. Weakness: a connection that was made and not yet accepted at that
-    moment is reset by the kernel, so a balancer must have looked by then.
+    For `drain_seconds` after `stop` it says that it is not ready, and still serves: a load balancer
+    has that long to send requests elsewhere. Then it accepts nothing new, and requests under way
+    have `shutdown_timeout_seconds` left. Weakness: a connection that a client has made, and that is
+    not accepted yet at that moment, is reset by the kernel; so the balancer must have asked for
+    readiness by then.
     """
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self._drain_seconds = settings.drain_seconds
         self._draining = Draining(application(api, settings.body_timeout_seconds))
-        self._server = _Server(_config(settings, Target(self._draining)))
+        self._server = _Server(_build_config(settings, Target(self._draining)))
 
     async def run(self) -> None:
-        """CannotListen where the address cannot be had."""
+        """Serve until `stop`; raises CannotListen where the address cannot be used."""
         config = self._server.config
         await self._server.serve(await listen(config.host, config.port, config.backlog))
 
     async def url(self) -> str:
-        """Where it answers; returns once it does."""
+        """The URL at which it answers; returns once it does."""
         await self._server.up.wait()
         host, port = self._server.servers[0].sockets[0].getsockname()[:2]
         return f"http://{host}:{port}"
 
     def stop(self) -> None:
-        """Say farewell; within the loop that runs it."""
+        """Begin to drain; must be called in the event loop that runs the server."""
         self._draining.begin()
         asyncio.get_running_loop().call_later(self._drain_seconds, self._end)
 
@@ -83,7 +84,7 @@ class Serving:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is up, and leaves signals to the process that it is a part of."""
+    """Says when it is up, and leaves signals to its process."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -98,20 +99,22 @@ class _Server(uvicorn.Server):
         self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """The loop closes what listens. uvicorn would close `sockets` under it, which the loop then
-        still watches by their numbers."""
+        """Leave it to the event loop to close the listening sockets.
+
+        uvicorn would close `sockets` itself, while the loop still watches their file descriptors.
+        """
         del sockets
         await super().shutdown()
 
 
-def _config(settings: Settings, app: Target) -> uvicorn.Config:
-    """By our own logs, with limits of our own, and with a bounded farewell."""
+def _build_config(settings: Settings, app: Target) -> uvicorn.Config:
+    """uvicorn's settings: our own logs and limits, and a bounded shutdown."""
     return uvicorn.Config(
         app,
         host=settings.http_host,
         port=settings.http_port,
         http=limit_header_time(settings.request_headers_timeout_seconds),
-        ws="none",  # whatever is installed: no route speaks it, and an upgrade may be ignored
+        ws="none",  # no route speaks WebSocket, and a server may ignore an upgrade
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout_seconds,

@@ -9,7 +9,7 @@ _AUTHORITY = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
 
 class Target:
-    """ASGI middleware: whatever is inside sees paths that begin with `/`, in either form."""
+    """ASGI middleware: the application inside sees a path that begins with `/` in both forms."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -5,21 +5,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from outbox.errors import to_outbox_error
 from services.problem import problem
-from services.trace import describe, read_trace, tracing
+from services.trace import describe_error, read_trace, tracing
 
 log = structlog.get_logger()
 
 
 class AnswerCut(Exception):
-    """Tells the server to end the connection; it logs this, and not the words of the error."""
+    """Tells the server to end the connection; the server logs this, not the text of the error."""
 
 
 class Traced:
-    """ASGI middleware around all others: sets the trace, and answers what nobody expected by 500.
+    """ASGI middleware around all others: sets the trace, and answers unexpected errors by 500.
 
-    Each refusal has a line in the log, with method, path and trace id, and never with a body or a
-    header; at 500 and above it is a warning. After an error the answer that has begun is cut, with
-    its connection: nobody takes half an answer for a whole one.
+    Each refusal is a line in the log, with method, path and trace id, and never with a body or a
+    header; at 500 and above it is a warning. If an error comes after an answer has begun, the
+    connection ends, so that no client takes half an answer for a whole one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -35,7 +35,7 @@ class Traced:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
 
-        async def sent(message: Message) -> None:
+        async def send_logged(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
@@ -43,20 +43,23 @@ class Traced:
             await send(message)
 
         try:
-            await self._app(scope, receive, sent)
+            await self._app(scope, receive, send_logged)
         except Exception as error:
             reason = _log_error(error)
             if begun:
                 raise AnswerCut("an error came after the answer had begun") from None
-            await problem(reason, instance=scope["path"])(scope, receive, sent)
+            await problem(reason, instance=scope["path"])(scope, receive, send_logged)
 
 
 def _log_error(error: Exception) -> str:
-    """The reason of the problem: a dependency's error may stand in a group, or be a cause."""
+    """Log the error, and return the problem's reason.
+
+    A dependency's error may stand in an exception group, or be the cause of another one.
+    """
     if away := to_outbox_error(error):
         log.warning("dependency down", error=str(away))
         return "unavailable"
-    log.error("unexpected error", **describe(error))
+    log.error("unexpected error", **describe_error(error))
     return "unexpected"
 
 

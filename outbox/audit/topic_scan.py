@@ -19,8 +19,8 @@ from outbox.audit.scope import AuditScope
 from outbox.cursor.cut import HIGHEST
 from outbox.kafka import Partition
 from outbox.kafka.reader import OffsetRange
-from schemas.attributes import KNOWN
 from schemas.extensions import keep_readable
+from schemas.wire.attributes import KNOWN
 
 COPY = "COPY pg_temp.records FROM STDIN"
 

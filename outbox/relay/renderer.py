@@ -9,7 +9,7 @@ from outbox.kafka import Record
 from outbox.kafka.batch import VARINT, header
 from schemas.extensions import TRACING, keep_readable
 from schemas.limits import SEQUENCE_DIGITS
-from schemas.wire import JSON
+from schemas.wire.codec import JSON
 
 Headers = Sequence[tuple[str, bytes]]
 OWN_HEADERS = 11  # how many headers every record has

@@ -1,12 +1,19 @@
-"""What may be told of a writer's and a reader's part without looking inside: types and limits.
+"""Bounds: compares the types and limits of a writer's and a reader's part, but not their contents.
 
-`w` is the part of the writer, of one type; `r` is the reader's.
+`w` is the part of the writer, of one type; `r` is the part of the reader. The functions named
+`compare_…` yield one Refusal for each keyword by which the reader may refuse the writer's values.
 """
 
 import re
 from collections.abc import Iterator
 
-from schemas.compatibility.alternatives import Part, canonical, exact, finite, names
+from schemas.compatibility.alternatives import (
+    Part,
+    list_types,
+    list_values,
+    render_canonical,
+    to_fraction,
+)
 from schemas.compatibility.refusal import Refusal
 
 RANGES = {
@@ -16,35 +23,37 @@ RANGES = {
 }
 
 
-def alike(w: Part, r: Part) -> bool:
-    """Whether the reader's part takes the one type of the writer's."""
-    return len(names(w)) == 1 and takes(r, names(w)[0], w)
+def accepts_type(w: Part, r: Part) -> bool:
+    """Whether the writer's part has one type, and the reader's part accepts it."""
+    return len(list_types(w)) == 1 and _takes(r, list_types(w)[0], w)
 
 
-def takes(r: Part, kind: str, w: Part) -> bool:
-    """Whether the reader's part takes the type of the writer's; whole numbers are integers."""
-    types = names(r)
+def _takes(r: Part, kind: str, w: Part) -> bool:
+    """Whether the reader's part accepts this type; a number that is always whole is an integer."""
+    types = list_types(r)
     if kind == "integer":
         return "integer" in types or "number" in types
     if kind == "number" and "number" not in types:
         step = w.get("multipleOf")
-        return "integer" in types and step is not None and exact(step).denominator == 1
+        return "integer" in types and step is not None and to_fraction(step).denominator == 1
     return kind in types
 
 
-def values(w: Part, r: Part, path: str) -> Iterator[Refusal]:
+def compare_values(w: Part, r: Part, path: str) -> Iterator[Refusal]:
     keyword = "const" if "const" in r else "enum"
-    values = finite({key: r[key] for key in ("const", "enum") if key in r} | {"type": "string"})
+    values = list_values(
+        {key: r[key] for key in ("const", "enum") if key in r} | {"type": "string"}
+    )
     if values is None:
         return
     if "const" not in w:
         yield Refusal(path, keyword, None, values)
-    elif canonical(w["const"]) not in {canonical(value) for value in values}:
+    elif render_canonical(w["const"]) not in {render_canonical(value) for value in values}:
         yield Refusal(path, keyword, w["const"], values)
 
 
-def string(w: Part, r: Part, path: str) -> Iterator[Refusal]:
-    yield from size(w, r, "string", path)
+def compare_strings(w: Part, r: Part, path: str) -> Iterator[Refusal]:
+    yield from compare_sizes(w, r, "string", path)
     for keyword in ("pattern", "format"):
         if keyword in r and w.get(keyword) != r[keyword] and not _matches(w, r, keyword):
             yield Refusal(path, keyword, w.get(keyword), r[keyword])
@@ -54,36 +63,44 @@ def _matches(w: Part, r: Part, keyword: str) -> bool:
     return keyword == "pattern" and "const" in w and bool(re.search(r["pattern"], w["const"]))
 
 
-def number(w: Part, r: Part, path: str) -> Iterator[Refusal]:
+def compare_numbers(w: Part, r: Part, path: str) -> Iterator[Refusal]:
     for bound, sign in (("Maximum", 1), ("Minimum", -1)):
         plain, strict = bound.lower(), f"exclusive{bound}"
         for keyword in (plain, strict):
-            if keyword in r and not _bounded(w, r[keyword], sign, strict=keyword == strict):
+            if keyword in r and not _is_bounded(w, r[keyword], sign, strict=keyword == strict):
                 yield Refusal(path, keyword, w.get(plain, w.get(strict)), r[keyword])
-    step = w.get("multipleOf", 1 if names(w) == ["integer"] else None)
+    step = w.get("multipleOf", 1 if list_types(w) == ["integer"] else None)
     wanted = r.get("multipleOf")
-    if wanted and w.get("const") != 0 and (step is None or (exact(step) / exact(wanted)) % 1):
+    if (
+        wanted
+        and w.get("const") != 0
+        and (step is None or (to_fraction(step) / to_fraction(wanted)) % 1)
+    ):
         yield Refusal(path, "multipleOf", step, wanted)
 
 
-def _bounded(w: Part, limit: float, sign: int, *, strict: bool) -> bool:
-    """Whether the writer's numbers all are at most, or below, the limit; at least for -1."""
+def _is_bounded(w: Part, limit: float, sign: int, *, strict: bool) -> bool:
+    """Whether all numbers of the writer are at most the limit, or below it where `strict`.
+
+    With `sign` -1 they must be at least the limit, or above it.
+    """
     bound = "Maximum" if sign > 0 else "Minimum"
     plain, exclusive = w.get(bound.lower()), w.get(f"exclusive{bound}")
-    reach = sign * exact(limit)
+    reach = sign * to_fraction(limit)
     if plain is not None and (
-        sign * exact(plain) < reach or (exact(plain) == exact(limit) and not strict)
+        sign * to_fraction(plain) < reach
+        or (to_fraction(plain) == to_fraction(limit) and not strict)
     ):
         return True
     if exclusive is None:
         return False
-    if sign * exact(exclusive) <= reach:
+    if sign * to_fraction(exclusive) <= reach:
         return True
-    largest = -(-(sign * exact(exclusive)) // 1) - 1  # the next whole number below it
-    return names(w) == ["integer"] and (largest < reach or (largest == reach and not strict))
+    largest = -(-(sign * to_fraction(exclusive)) // 1) - 1  # the next whole number below it
+    return list_types(w) == ["integer"] and (largest < reach or (largest == reach and not strict))
 
 
-def size(w: Part, r: Part, kind: str, path: str) -> Iterator[Refusal]:
+def compare_sizes(w: Part, r: Part, kind: str, path: str) -> Iterator[Refusal]:
     least, most = RANGES[kind]
     if r.get(least, 0) > w.get(least, 0):
         yield Refusal(path, least, w.get(least), r[least])

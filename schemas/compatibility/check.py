@@ -1,10 +1,10 @@
-"""What would break somebody within one major version of a message.
+"""Check: which changes of a message would break somebody within one major version.
 
-An event is written by today's code and read by an older consumer, and it is kept, to be read again
-by newer code in a replay or a rebuild: both schemas must accept what the other one writes. A
-command is written by a caller of the old schema and read by the new code, which is deployed first:
-only the new schema reads. Within a version fields may be added that nobody must give, and words
-may change; nothing else of an event, and of a command what makes it accept more.
+An event is written by today's code and read by an older consumer. It is also stored, and read again
+by newer code in a replay or a rebuild. So each schema must accept what the other one writes. A
+command is written by a caller with the old schema and read by the new code, which is deployed
+first; so only the new schema reads. Within a major version an event may gain optional fields, and
+its descriptions may change, but nothing else; a command may also come to accept more.
 
 Each break is one line: the path of the field, the keyword with both its values, and whom it breaks.
 """
@@ -24,50 +24,49 @@ OLD_READERS = "readers of the old schema would refuse new documents"
 SHOWN_CHARACTERS = 60  # of a value, such as a long pattern
 
 
-def breaks_of_command(old: Document, new: Document) -> Iterator[str]:
-    """Each break of whoever sends this command as the old schema has it."""
-    yield from _moved(old, new)
-    lines = [_line(refusal, OLD_DOCUMENTS) for refusal in _of_old_documents(old, new)]
+def find_command_breaks(old: Document, new: Document) -> Iterator[str]:
+    """Each change that breaks callers who send this command by the old schema, as a line."""
+    yield from _compare_topics(old, new)
+    lines = [_format_line(refusal, OLD_DOCUMENTS) for refusal in _find_refused_old(old, new)]
     yield from dict.fromkeys(lines)
 
 
-def breaks_of_event(old: Document, new: Document) -> Iterator[str]:
-    """Each break of a replay of old events by new code, or of an older consumer of new ones."""
-    yield from _moved(old, new)
-    replay = _of_old_documents(old, new)
-    told = {(refusal.path, keyword) for refusal in replay for keyword in _covered(refusal)}
-    newer = Comparison(lossless=False).refusals(SchemaNode(new, new), SchemaNode(old, old))
-    untold = [refusal for refusal in newer if (refusal.path, refusal.keyword) not in told]
-    lines = [_line(refusal, OLD_DOCUMENTS) for refusal in replay]
-    lines += [_line(refusal, OLD_READERS) for refusal in untold]
+def find_event_breaks(old: Document, new: Document) -> Iterator[str]:
+    """Each change that breaks a replay of old events or an older consumer, as a line."""
+    yield from _compare_topics(old, new)
+    replay = _find_refused_old(old, new)
+    reported = {(refusal.path, keyword) for refusal in replay for keyword in _list_covered(refusal)}
+    newer = Comparison(lossless=False).find_refusals(SchemaNode(new, new), SchemaNode(old, old))
+    unreported = [refusal for refusal in newer if (refusal.path, refusal.keyword) not in reported]
+    lines = [_format_line(refusal, OLD_DOCUMENTS) for refusal in replay]
+    lines += [_format_line(refusal, OLD_READERS) for refusal in unreported]
     yield from dict.fromkeys(lines)
 
 
-def _moved(old: Document, new: Document) -> Iterator[str]:
+def _compare_topics(old: Document, new: Document) -> Iterator[str]:
     before, after = old.get("x-topic"), new.get("x-topic")
     if before != after:
         yield f"x-topic: {before} -> {after} (readers of the old topic would miss it)"
 
 
-def _of_old_documents(old: Document, new: Document) -> list[Refusal]:
-    """A field that the new code would read without counts, too: its data would be lost."""
-    return Comparison(lossless=True).refusals(SchemaNode(old, old), SchemaNode(new, new))
+def _find_refused_old(old: Document, new: Document) -> list[Refusal]:
+    """Why the new schema may refuse old documents; a field that it ignores counts as refused."""
+    return Comparison(lossless=True).find_refusals(SchemaNode(old, old), SchemaNode(new, new))
 
 
-def _covered(refusal: Refusal) -> tuple[str, ...]:
-    """The keywords of which the other direction need not be told: the field itself is gone."""
+def _list_covered(refusal: Refusal) -> tuple[str, ...]:
+    """The keywords that the other direction need not report again, since the field is gone."""
     return ("unknown", "required") if refusal.keyword == "unknown" else (refusal.keyword,)
 
 
-def _line(refusal: Refusal, whom: str) -> str:
-    return (
-        f"{refusal.path or 'document'}: {_rule(refusal, new_reads=whom == OLD_DOCUMENTS)} ({whom})"
-    )
+def _format_line(refusal: Refusal, whom: str) -> str:
+    rule = _format_rule(refusal, new_reads=whom == OLD_DOCUMENTS)
+    return f"{refusal.path or 'document'}: {rule} ({whom})"
 
 
-def _rule(refusal: Refusal, *, new_reads: bool) -> str:
+def _format_rule(refusal: Refusal, *, new_reads: bool) -> str:
     values = (refusal.written, refusal.read)
-    before, after = map(_shown, values if new_reads else reversed(values))
+    before, after = map(_show, values if new_reads else reversed(values))
     match refusal.keyword:
         case "unknown":
             return "removed" if new_reads else "added"
@@ -79,7 +78,7 @@ def _rule(refusal: Refusal, *, new_reads: bool) -> str:
             return f"{keyword} {before} -> {after}"
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Embedder: from texts to vectors, offline, off the event loop."""
+"""Embedder: turns texts into vectors, offline and off the event loop."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,11 @@ from services.catalog.word_vectors import wordllama
 
 Vectors = NDArray[np.float32]
 
-BATCH_CHARACTERS = 20_000  # whose tokens are in memory at once; one longer text is alone
-PIECE_TOKENS = 1_024  # whose vectors are: 1 MiB
+BATCH_CHARACTERS = 20_000  # of texts whose tokens are in memory at once; a longer text is alone
+PIECE_TOKENS = 1_024  # tokens whose vectors are in memory at once: 1 MiB
 
-# The model's first numbers are a model themselves: a quarter of the memory, and a bit less exact.
+# The first 64 or 128 numbers of each vector are a model, too: 64 take a quarter of the memory,
+# and are a bit less exact.
 WHOLE = 256
 MODELS = {size: f"wordllama-l2-supercat-{size}" for size in (64, 128, WHOLE)}
 
@@ -26,15 +27,16 @@ MODELS = {size: f"wordllama-l2-supercat-{size}" for size in (64, 128, WHOLE)}
 class WordLlamaEmbedder:
     """Static word vectors from the wheel `wordllama`: about 30,000 short texts a second a core.
 
-    Vectors have unit length, and a text's is the same to the bit whatever it is embedded with. The
-    model is loaded at the first use (0.2 s) and never downloaded. A text is read whole, none is
-    cut: of 20,000 characters, every word counts. It takes some MiB beside the model, however many
-    texts there are.
+    Vectors have unit length. A text's vector is the same to the bit whatever other texts it is
+    embedded with. The model is loaded at the first use (0.2 s) and never downloaded. No text is
+    cut: of 20,000 characters, every word counts. Beside the model it takes some MiB of memory,
+    however many texts there are.
+
     Weakness: word order does not count, and rare names are split into pieces.
     """
 
     def __init__(self, model: str = MODELS[256]) -> None:
-        """SchemaBehind where it is none of MODELS."""
+        """Raise SchemaBehind where `model` is none of MODELS."""
         if model not in MODELS.values():
             raise SchemaBehind(
                 f"no embedding model {model} here: one of {', '.join(MODELS.values())}, or install "
@@ -43,10 +45,10 @@ class WordLlamaEmbedder:
         self.model = model
         self.dimension = next(size for size, name in MODELS.items() if name == model)
         self._siblings: dict[str, WordLlamaEmbedder] = {model: self}
-        self._lock = Lock()  # the tokenizer is not said to be safe for two threads
+        self._lock = Lock()  # its documentation does not say that the tokenizer is thread-safe
 
     def named(self, model: str) -> "WordLlamaEmbedder":
-        """The embedder of another model, or this one; SchemaBehind as above."""
+        """The embedder of this or another model; SchemaBehind where there is no such model."""
         if model not in self._siblings:
             sibling = WordLlamaEmbedder(model)
             sibling._siblings = self._siblings
@@ -54,25 +56,25 @@ class WordLlamaEmbedder:
         return self._siblings[model]
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """One row a text."""
+        """One vector for each text, as the rows of an array."""
         return await asyncio.to_thread(self._embed, list(texts))
 
     def _embed(self, texts: list[str]) -> Vectors:
         with self._lock:
-            rows = [self._vector(each) for each in self._tokens_of(texts)]
+            rows = [self._average(each) for each in self._tokenize(texts)]
         return np.asarray(rows, dtype=np.float32).reshape(len(texts), self.dimension)
 
-    def _tokens_of(self, texts: list[str]) -> Iterator[Sequence[int]]:
-        """Of each text, a bounded part of all texts at a time."""
-        for batch in _parts(texts):
+    def _tokenize(self, texts: list[str]) -> Iterator[Sequence[int]]:
+        """The tokens of each text; a bounded part of the texts is encoded at a time."""
+        for batch in _split(texts):
             for encoded in self._tokenizer.encode_batch(batch, add_special_tokens=False):
                 yield encoded.ids
 
-    def _vector(self, tokens: Sequence[int]) -> Vectors:
+    def _average(self, tokens: Sequence[int]) -> Vectors:
         """The mean of the tokens' vectors, at unit length.
 
-        A text at a time, without padding: what stands beside it in a batch neither costs memory nor
-        moves a bit. A long one is summed piece by piece.
+        It is computed for one text at a time and without padding, so the other texts of a batch
+        neither cost memory nor change a bit. A long text is summed piece by piece.
         """
         table: Vectors = self._inference.embedding
         ids = np.clip(np.asarray(tokens, dtype=np.int64), 0, len(table) - 1)
@@ -85,7 +87,7 @@ class WordLlamaEmbedder:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        """Neither pads nor cuts."""
+        """A tokenizer that neither pads nor cuts."""
         tokenizer = self._inference.tokenizer
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -93,7 +95,7 @@ class WordLlamaEmbedder:
 
     @cached_property
     def _inference(self) -> Any:
-        # The wheel keeps its tokenizer where only a cache folder is looked for.
+        # The wheel has its tokenizer in its own folder, and looks for it only in a cache folder.
         folder = Path(wordllama.__file__).parent
         return wordllama.WordLlama.load(
             cache_dir=folder,
@@ -103,8 +105,8 @@ class WordLlamaEmbedder:
         )
 
 
-def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in their order, as many at a time as have so many characters together."""
+def _split(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in their order, in lists of at most BATCH_CHARACTERS; a longer text is alone."""
     part: list[str] = []
     characters = 0
     for text in texts:

@@ -1,4 +1,4 @@
-"""One async function a command; the only place where a transaction opens."""
+"""Handlers: one async function for each command; only they open a transaction that writes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ from services.dispatcher import Handler
 
 
 class SearchStore(Protocol):
-    """What a command may ask of the search store: only whether it is there (C2)."""
+    """The one question that a command may ask the search store: whether it can be reached."""
 
     async def available(self) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the handlers stand on."""
+    """What the handlers need."""
 
     database: Database
     search: SearchStore
@@ -41,7 +41,7 @@ class Context:
 async def create_catalog(
     context: Context, command: CreateCatalog, cause: Envelope
 ) -> CatalogCommandSucceeded:
-    """Create it; the same catalog again changes nothing, another name is refused."""
+    """Create a catalog; the same one again changes nothing, and another name is refused."""
     async with context.database.unit_of_work("create_catalog", cause=cause) as uow:
         wanted = Catalog(command.catalog_id, command.name)
         created = await store.insert_catalog(uow.connection, wanted)
@@ -49,7 +49,7 @@ async def create_catalog(
             raise build_rejection("conflict", "name", "the catalog exists under another name")
         if created:
             uow.publish(CatalogCreated(catalog_id=wanted.catalog_id, name=wanted.name))
-        reply = _succeeded(cause, {"created": created})
+        reply = _build_reply(cause, {"created": created})
         await uow.commit(reply)
         return reply
 
@@ -58,20 +58,20 @@ async def upsert_items(
     context: Context, command: UpsertItems, cause: Envelope
 ) -> CatalogCommandSucceeded:
     """Put the items, all or none; each that differs from what is stored is a new version."""
-    items = _items(command)
+    items = _read_items(command)
     if command.require_search and not await context.search.available():
         raise build_rejection("search-unavailable", "require_search", "the search store is away")
     async with context.database.unit_of_work("upsert_items", cause=cause) as uow:
-        await _require_catalog(uow.connection, command.catalog_id)
+        await store.require_catalog(uow.connection, command.catalog_id)
         item_ids = [item.item_id for item in items]
         stored = await store.lock_items(uow.connection, command.catalog_id, item_ids)
         differing = find_changed(items, stored)
         if differing:
             await store.put_items(uow.connection, command.catalog_id, differing)
         for item in differing:
-            uow.publish(_upserted(item))
+            uow.publish(_build_upserted(item))
         unchanged = len(items) - len(differing)
-        reply = _succeeded(cause, {"upserted": len(differing), "unchanged": unchanged})
+        reply = _build_reply(cause, {"upserted": len(differing), "unchanged": unchanged})
         await uow.commit(reply)
         return reply
 
@@ -79,12 +79,12 @@ async def upsert_items(
 async def remove_item(
     context: Context, command: RemoveItem, cause: Envelope
 ) -> CatalogCommandSucceeded:
-    """Remove it; refused when there is no such item."""
+    """Remove an item; refused where there is no such item."""
     async with context.database.unit_of_work("remove_item", cause=cause) as uow:
         if not await store.delete_item(uow.connection, command.catalog_id, command.item_id):
             raise build_rejection("not-found", "item_id", "must name an item of the catalog")
         uow.publish(ItemRemoved(catalog_id=command.catalog_id, item_id=command.item_id))
-        reply = _succeeded(cause, {"removed": True})
+        reply = _build_reply(cause, {"removed": True})
         await uow.commit(reply)
         return reply
 
@@ -97,7 +97,7 @@ HANDLERS: Mapping[type[Command], Handler] = {
 
 
 def list_touched(command: Command) -> list[StreamKey]:
-    """The keys whose events this command may have said."""
+    """The stream keys to which this command may have published events."""
     if isinstance(command, CreateCatalog):
         return [StreamKey(CatalogCreated.aggregate, command.catalog_id)]
     if isinstance(command, UpsertItems):
@@ -109,7 +109,7 @@ def list_touched(command: Command) -> list[StreamKey]:
     return [StreamKey(ItemEvent.aggregate, item_key(command.catalog_id, each)) for each in item_ids]
 
 
-def _items(command: UpsertItems) -> list[CatalogItem]:
+def _read_items(command: UpsertItems) -> list[CatalogItem]:
     twice = find_duplicates(item.item_id for item in command.items)
     if twice:
         raise build_rejection(
@@ -121,12 +121,7 @@ def _items(command: UpsertItems) -> list[CatalogItem]:
     ]
 
 
-async def _require_catalog(connection: Any, catalog_id: str) -> None:
-    if await store.find_catalog(connection, catalog_id) is None:
-        raise build_rejection("not-found", "catalog_id", "must name an existing catalog")
-
-
-def _upserted(item: CatalogItem) -> ItemUpserted:
+def _build_upserted(item: CatalogItem) -> ItemUpserted:
     return ItemUpserted(
         catalog_id=item.catalog_id,
         item_id=item.item_id,
@@ -136,7 +131,7 @@ def _upserted(item: CatalogItem) -> ItemUpserted:
     )
 
 
-def _succeeded(cause: Envelope, result: dict[str, Any]) -> CatalogCommandSucceeded:
+def _build_reply(cause: Envelope, result: dict[str, Any]) -> CatalogCommandSucceeded:
     return CatalogCommandSucceeded(
         command_id=cause.id, command_type=cause.type, subject=cause.key, result=result
     )

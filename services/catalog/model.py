@@ -34,14 +34,14 @@ def find_duplicates(item_ids: Iterable[str]) -> list[str]:
 def find_changed(
     items: Iterable[CatalogItem], stored: Mapping[str, CatalogItem]
 ) -> list[CatalogItem]:
-    """Those that differ from what is stored: only a change is a new version."""
+    """The items that differ from what is stored: only a change is a new version."""
     return [item for item in items if not is_same(item, stored.get(item.item_id))]
 
 
 def is_same(one: CatalogItem, other: CatalogItem | None) -> bool:
-    """Whether they are equal, the types of their attributes too: to Python, True equals 1."""
-    return one == other and other is not None and _kinds(one) == _kinds(other)
+    """Whether two items are equal, and their attributes' types too: to Python, True equals 1."""
+    return one == other and other is not None and _list_types(one) == _list_types(other)
 
 
-def _kinds(item: CatalogItem) -> dict[str, type[Attribute]]:
+def _list_types(item: CatalogItem) -> dict[str, type[Attribute]]:
     return {name: type(value) for name, value in item.attributes.items()}

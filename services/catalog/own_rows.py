@@ -1,20 +1,20 @@
-"""Own rows: the service's tables against the stream heads and what the latest events say.
+"""Own rows: compares the service's tables with the stream heads and the latest events.
 
 Every change of a row is committed together with its event, so a row and its key's head always
-agree. Where they do not, somebody has changed one of them alone: a row deleted, inserted or altered
-by hand, or restored from elsewhere. What differs is one of:
+agree. Where they do not, somebody has changed one of them alone: deleted, inserted or altered a row
+by hand, or restored it from elsewhere. A difference is one of three kinds:
 
 - missing: the head is live, and there is no row;
-- orphaned: there is a row, and no head, or one that says the key is deleted;
+- orphaned: there is a row, but no head, or a head that says that the key is deleted;
 - different: the row is not what the latest event says, attribute by attribute, types included; or
   that event is in no table any more, so that nobody can tell.
 
-Each key is judged within one statement, so within one snapshot: a writer that goes on meanwhile is
-never taken for a difference. Rows are read a page at a time, so that memory is bounded, no snapshot
-is old, and no statement long.
+Each key is judged within one statement, and so within one snapshot: a write that commits meanwhile
+is never taken for a difference. Rows are read a page at a time, so memory is bounded, no snapshot
+gets old, and no statement takes long.
 
-Weakness: a key that is deleted and made anew while the pages go by may be looked at twice or never;
-what is wrong before the beginning and stays wrong is found.
+Weakness: a key that is deleted and created anew during the comparison may be looked at twice or
+never. What is wrong before the beginning and stays wrong is found.
 """
 
 from collections.abc import Callable
@@ -34,17 +34,18 @@ PAGE_ROWS = 2_000
 Connection = psycopg.AsyncConnection[Any]
 Around = Callable[[Connection], AbstractAsyncContextManager[object]]
 
-# Before the snapshot of a transaction with one snapshot: a day that is dropped is gone for every
-# snapshot, and the rows that were kept of it are in none that is older. This keeps days from being
-# dropped until the transaction ends; whoever prunes gives up soon, and comes again.
+# For a transaction that has one snapshot; it must run before the snapshot is taken. A daily
+# partition that is dropped is gone from every snapshot, while the rows that were saved from it are
+# in no older snapshot. This lock keeps daily partitions from being dropped until the transaction
+# ends; a pruner gives up soon and tries again later.
 KEEP_DAYS: LiteralString = "LOCK TABLE outbox.messages IN ACCESS SHARE MODE"
 
 
 class Table(NamedTuple):
-    """The statements about one table; each takes the page behind `after`, `limit` rows long.
+    """The statements about one table; each reads the page of `limit` rows behind `after`.
 
-    `rows` gives a row's place, its key, and how it differs (null where it does not); `absent` the
-    live heads behind a key, and whether each has its row.
+    `rows` returns a row's place, its key, and how it differs (null where it does not). `absent`
+    returns the live heads behind a key, and whether each one has its row.
     """
 
     aggregate: str
@@ -54,7 +55,7 @@ class Table(NamedTuple):
 
 # jsonb compares numbers by their exact value: 1 and 1.0 are one number, as they are in Python; true
 # and 1 are not, and neither are two neighbouring floats. `readable` is false for a payload that
-# jsonb cannot hold: no row can be what that says.
+# jsonb cannot hold: no row can be what such a payload says.
 # The page is cut before it is joined, so that each of its rows is looked up by its key's index.
 ITEM_ROWS: LiteralString = """
 WITH page AS MATERIALIZED (
@@ -121,19 +122,19 @@ TABLES = (
 
 
 class CatalogRows:
-    """The catalog's tables, as an OwnRows."""
+    """Compares the catalog's tables; implements OwnRows."""
 
     name = "catalog-rows"
 
     async def compare(self, connection: Connection, named: int) -> RowDifference:
-        """As in OwnRows: each page in a transaction of its own."""
+        """Compare all rows and heads, each page in a transaction of its own; see OwnRows."""
         difference = RowDifference(named)
         await _compare(connection, None, difference, planned_transaction)
         return difference
 
 
 async def compare_catalog(connection: Connection, catalog_id: str, named: int) -> RowDifference:
-    """The rows of one catalog, within the caller's transaction, which began with KEEP_DAYS."""
+    """Compare the rows of one catalog in the caller's transaction, which began with KEEP_DAYS."""
     difference = RowDifference(named)
     await _compare(connection, catalog_id, difference, psycopg.AsyncConnection.transaction)
     return difference
@@ -151,7 +152,7 @@ async def _compare(
 async def _compare_rows(
     connection: Connection, table: Table, asked: Any, difference: RowDifference, around: Around
 ) -> None:
-    """What is orphaned or different; a page that cannot be read is read row by row."""
+    """Add what is orphaned or different; a page that jsonb cannot hold is read in smaller ones."""
     after, limit = ["", ""], PAGE_ROWS
     while True:
         page = asked | {"after": after, "limit": limit, "readable": True}
@@ -174,7 +175,7 @@ async def _compare_rows(
 async def _compare_heads(
     connection: Connection, table: Table, asked: Any, difference: RowDifference, around: Around
 ) -> None:
-    """What is missing."""
+    """Add what is missing."""
     after = ""
     while rows := await _ask(
         connection, table.absent, asked | {"after": after, "limit": PAGE_ROWS}, around

@@ -1,21 +1,19 @@
-"""HTTP: a request becomes a command for the same handler that Kafka's commands meet; reads."""
+"""The catalog over HTTP: writes become commands for the handlers that Kafka reaches too; reads."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
-from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from annotated_types import Ge, Le
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import WithJsonSchema
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from outbox.errors import MessageRejected, build_rejection
+from outbox.errors import build_rejection
 from outbox.streams.difference import compare
 from outbox.streams.heads import read_heads
 from outbox.write.database import Database
 from outbox.write.unit_of_work import driver_connection
 from schemas.catalog import CreateCatalog, Id, RemoveItem, UpsertItems
-from schemas.envelope import Command, Envelope
+from schemas.envelope import Command
 from services.catalog import store
 from services.catalog.handlers import list_touched
 from services.catalog.own_rows import KEEP_DAYS, compare_catalog
@@ -32,11 +30,17 @@ from services.catalog.views import (
 )
 from services.catalog.where import NAME, parse_where
 from services.dispatcher import Dispatcher
+from services.http_commands import dispatch_over_http
 from services.openapi import WITH_BODY, OptionalKey, RequiredKey, Responses, declare_answers
 from services.parameters import DIGITS
-from services.prefer_wait import AwaitedStores, PendingAnswer, answer_command
+from services.prefer_wait import (
+    PREFERENCE_APPLIED,
+    AwaitedStores,
+    PendingAnswer,
+    accept_prefer,
+    answer_command,
+)
 from services.problem import from_reply
-from services.trace import current_trace
 
 View = TypeVar("View")
 
@@ -53,7 +57,7 @@ After = Annotated[
 ]
 FILTER = {"type": "string", "pattern": rf"^{NAME}:", "maxLength": 551}
 Filter = Annotated[
-    # Only declared here: `parse_where` checks it, and says the rule in words.
+    # The pattern is only declared here: `parse_where` checks it, and names the rule in words.
     list[Annotated[str, WithJsonSchema(FILTER)]] | None,
     Query(
         max_length=10,
@@ -65,9 +69,9 @@ Filter = Annotated[
 
 @dataclass(frozen=True)
 class Api:
-    """What the routes stand on; the application keeps it as `state.catalog`.
+    """What the routes need; the application keeps it as `state.catalog`.
 
-    `stores` are what a write can be asked to wait for.
+    `stores` are those that a write can be asked to wait for.
     """
 
     dispatcher: Dispatcher
@@ -85,31 +89,12 @@ def api_of(request: Request) -> Api:
     return api
 
 
-Prefer = Annotated[
-    str | None,
-    Header(
-        description="`wait=5`: answer once the stores show the write, or say after so many seconds"
-        " what they do not show yet (RFC 7240)."
-    ),
-]
-
-
-async def accept_prefer(prefer: Prefer = None) -> None:
-    """Names the header where the writes are described; `answered` reads it."""
-
-
-PREFERENCE_APPLIED = {
-    "Preference-Applied": {
-        "description": "`wait=5`, where the stores were waited for.",
-        "schema": {"type": "string"},
-    }
-}
 LOCATION = {"description": "The catalog.", "required": True, "schema": {"type": "string"}}
 READ = ("schema", "not-found", "unavailable")
 
 
 def declare_write(*reasons: str, status: int = 200, **headers: Any) -> dict[str, Any]:
-    """What a write is declared with; it may be refused for these reasons and for every write's."""
+    """The options of a write's route, which may be refused for these and every write's reasons."""
     refusals = declare_answers("schema", "id-reused", "unavailable", *reasons)
     done: Responses = {
         status: {"headers": PREFERENCE_APPLIED | headers},
@@ -173,11 +158,9 @@ async def remove_item(
 @routes.get("/catalogs/{catalog_id}", responses=declare_answers(*READ))
 async def read_catalog(api: CatalogApi, catalog_id: CatalogId) -> CatalogView:
     async with api.database.read() as connection:
-        catalog = await store.find_catalog(connection, catalog_id)
-        if catalog is None:
-            raise _no_catalog()
+        catalog = await store.require_catalog(connection, catalog_id)
         items = await store.count_items(connection, catalog_id)
-    return _shown("catalog_id", CatalogView.of(catalog, items))
+    return _require_view("catalog_id", CatalogView.of(catalog, items))
 
 
 @routes.get("/catalogs/{catalog_id}/items", responses=declare_answers(*READ))
@@ -197,7 +180,7 @@ async def list_items(
                 break
             after = found[-1].item.item_id
         if not shown:
-            await _require_catalog(connection, catalog_id)
+            await store.require_catalog(connection, catalog_id)
     return shown
 
 
@@ -207,7 +190,7 @@ async def read_item(api: CatalogApi, catalog_id: CatalogId, item_id: ItemId) -> 
         found = await store.find_item(connection, catalog_id, item_id)
     if found is None:
         raise build_rejection("not-found", "item_id", "must name an item of the catalog")
-    return _shown("item_id", ItemView.of(found))
+    return _require_view("item_id", ItemView.of(found))
 
 
 @routes.get("/catalogs/{catalog_id}/search", responses=declare_answers(*READ))
@@ -223,7 +206,7 @@ async def search_items(
     hits = await api.search.query(catalog_id, q, parse_where(where or []), limit, offset)
     if not hits:  # what was found is in a catalog: PostgreSQL is asked only where nothing was
         async with api.database.read() as connection:
-            await _require_catalog(connection, catalog_id)
+            await store.require_catalog(connection, catalog_id)
     return [HitView.model_validate(hit, from_attributes=True) for hit in hits]
 
 
@@ -243,7 +226,7 @@ async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
         items = await store.count_items(connection, catalog_id)
         rows = await compare_catalog(driver, catalog_id, SHOWN_KEYS)
     if not (rows.rows or rows.heads):
-        raise _no_catalog()
+        raise store.build_no_catalog()
     difference = compare(heads, shown)
     difference.foreign.extend(each.place for each in foreign)
     return Consistency.of(items, shown, difference, rows)
@@ -251,41 +234,17 @@ async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
 
 async def _answer(request: Request, command: Command, key: str | None, status: int) -> Response:
     api = api_of(request)
-    reply = await api.dispatcher.dispatch(_envelope(command, key))
+    reply = await dispatch_over_http(api.dispatcher, command, key)
     if "reason" in reply:
         return from_reply(reply, request.url.path)
     document = CommandAnswer(command_id=reply["command_id"], result=reply["result"]).model_dump()
     return await answer_command(request, document, status, api.stores, list_touched(command))
 
 
-def _envelope(command: Command, idempotency_key: str | None) -> Envelope:
-    """A command that came over HTTP; its id follows from the Idempotency-Key."""
-    name = f"urn:aftercommit:http:{command.type}:{idempotency_key}"
-    command_id = uuid5(NAMESPACE_URL, name) if idempotency_key else uuid4()
-    return Envelope(
-        id=str(command_id),
-        source="/http",
-        type=command.type,
-        key=command.key(),
-        payload=command.payload(),
-        traceparent=current_trace().traceparent,
-    )
-
-
-async def _require_catalog(connection: AsyncConnection, catalog_id: str) -> None:
-    """MessageRejected unless there is such a catalog."""
-    if await store.find_catalog(connection, catalog_id) is None:
-        raise _no_catalog()
-
-
-def _shown(field: str, view: View | None) -> View:
-    """MessageRejected where a hand has altered the row."""
+def _require_view(field: str, view: View | None) -> View:
+    """The view; MessageRejected where it is None, because the row was altered by hand."""
     if view is None:
         raise build_rejection(
             "not-found", field, "its row was altered by hand: `consistency` names it"
         )
     return view
-
-
-def _no_catalog() -> MessageRejected:
-    return build_rejection("not-found", "catalog_id", "must name an existing catalog")

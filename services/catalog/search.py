@@ -1,4 +1,4 @@
-"""Search: the read side of the catalog's search store."""
+"""Search: asks the catalog's search store, which the projection writes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,35 +23,35 @@ from outbox.streams.stored_entries import (
     read_entry,
 )
 from schemas.catalog import COLLECTION, Attributes, Id, ItemEvent, Name, item_key
-from services.catalog.where import conditions
+from services.catalog.where import build_conditions, match_value
 
 log = structlog.get_logger()
 
 SCROLL_POINTS = 1_000
 MAX_VERSION = 2**53  # what Qdrant compares exactly
 FOREIGN_ROUNDS = 5
-SHOWN = ["aggregate", "key", "version", "event_id", "digest", "deleted"]
-# A ValueError is local mode's refusal, or an answer that is no JSON; an AssertionError one without
-# a result.
+ENTRY_FIELDS = ["aggregate", "key", "version", "event_id", "digest", "deleted"]
+# A ValueError is a refusal of local mode, or an answer that is no JSON. An AssertionError is an
+# answer without a result.
 NO_ANSWER = (ApiException, QdrantException, HTTPError, OSError, ValueError, AssertionError)
 
 
 class QueryEmbedder(Protocol):
-    """Turns a question into a vector of its model."""
+    """Turns a question into a vector of its own model."""
 
     async def embed(self, texts: Sequence[str]) -> Any: ...
 
 
 class QueryEmbedders(Protocol):
-    """Knows the embedder of every model that a collection may be of."""
+    """Has an embedder for every model by which a collection may be embedded."""
 
     def named(self, model: str) -> QueryEmbedder:
-        """SchemaBehind where it has none of that name."""
+        """The embedder of this model; SchemaBehind where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One item found; `score` is the cosine similarity, at most 1."""
+    """One item that was found; `score` is the cosine similarity, at most 1."""
 
     item_id: str
     name: str
@@ -61,7 +61,7 @@ class Hit:
 
 
 class Fields(BaseModel):
-    """What the projection keeps of a live item, beside the entry itself."""
+    """What the projection stores of a live item beside its entry."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -72,25 +72,26 @@ class Fields(BaseModel):
 
 
 class Search:
-    """Questions about the live collection, each to one, whole, whatever is switched meanwhile.
+    """Asks the live collection, which is the one behind the alias.
 
-    All but `available` raise DependencyDown when it is away.
+    A question is asked of one collection from beginning to end, even if the alias is switched
+    meanwhile. All methods but `available` raise DependencyDown where the store is away.
     """
 
     def __init__(self, connect: Callable[[], AsyncQdrantClient], embedders: QueryEmbedders) -> None:
         self._connect = connect
         self._embedders = embedders
-        self._models: dict[str, str] = {}  # of collections, whose model never changes
+        self._models: dict[str, str] = {}  # by collection, whose model never changes
 
     @cached_property
     def _client(self) -> AsyncQdrantClient:
-        """Made at the first question: local mode locks its folder, and not every role asks."""
+        """The client, made at the first question: local mode locks its folder for one process."""
         return self._connect()
 
     async def available(self) -> bool:
         """Whether the collection can be reached at this moment."""
         try:
-            return await self._live() is not None
+            return await self._find_live() is not None
         except DependencyDown:
             return False
 
@@ -99,17 +100,17 @@ class Search:
     ) -> list[Hit]:
         """The nearest live items, best first; `where` holds for each of them.
 
-        What another program has put into the collection is left out, with a warning in the log;
-        where there is so much of it that it fills page after page, fewer are found.
+        Points of other programs are left out, with a warning in the log. Where there are so many of
+        them that they fill FOREIGN_ROUNDS pages, fewer items are found.
         """
-        collection = await self._required()
-        vector = (await (await self._embedder_of(collection)).embed([question]))[0]
+        collection = await self._require_live()
+        vector = (await (await self._find_embedder(collection)).embed([question]))[0]
         numbers = [float(number) for number in vector]
         foreign: dict[str, ForeignEntry] = {}
         for _ in range(FOREIGN_ROUNDS):
-            wanted = _shown(catalog_id, where, foreign)
-            points = await self._nearest(collection, numbers, wanted, limit, offset)
-            found = [_hit(point) for point in points]
+            wanted = _build_filter(catalog_id, where, foreign)
+            points = await self._find_nearest(collection, numbers, wanted, limit, offset)
+            found = [_read_hit(point) for point in points]
             more = {each.place: each for each in found if isinstance(each, ForeignEntry)}
             foreign |= more
             if not more:
@@ -117,7 +118,7 @@ class Search:
         _warn(foreign.values())
         return [each for each in found if isinstance(each, Hit)]
 
-    async def _nearest(
+    async def _find_nearest(
         self, collection: str, vector: list[float], wanted: models.Filter, limit: int, offset: int
     ) -> list[models.ScoredPoint]:
         with _translate_errors():
@@ -127,8 +128,8 @@ class Search:
         return response.points
 
     async def entries(self, catalog_id: str) -> tuple[list[Entry], list[ForeignEntry]]:
-        """What the store shows of a catalog's items, tombstones included; and what is not ours."""
-        collection = await self._required()
+        """The stored entries of a catalog's items, tombstones included, and the foreign points."""
+        collection = await self._require_live()
         entries: list[Entry] = []
         foreign: list[ForeignEntry] = []
         after: Any = None
@@ -136,10 +137,12 @@ class Search:
             with _translate_errors():
                 points, after = await self._client.scroll(
                     collection,
-                    scroll_filter=models.Filter(must=[_equals("fields.catalog_id", catalog_id)]),
+                    scroll_filter=models.Filter(
+                        must=[match_value("fields.catalog_id", catalog_id)]
+                    ),
                     limit=SCROLL_POINTS,
                     offset=after,
-                    with_payload=SHOWN,
+                    with_payload=ENTRY_FIELDS,
                 )
             for point in points:
                 read = _read(point, catalog_id)
@@ -150,25 +153,25 @@ class Search:
             if after is None:
                 return entries, foreign
 
-    async def _live(self) -> str | None:
-        """The collection behind the alias."""
+    async def _find_live(self) -> str | None:
+        """The collection behind the alias; None where there is no alias."""
         with _translate_errors():
             aliases = (await self._client.get_aliases()).aliases
         return next((a.collection_name for a in aliases if a.alias_name == COLLECTION), None)
 
-    async def _required(self) -> str:
-        if (live := await self._live()) is None:
+    async def _require_live(self) -> str:
+        if (live := await self._find_live()) is None:
             raise DependencyDown("qdrant", f"there is no alias {COLLECTION}")
         return live
 
-    async def _embedder_of(self, collection: str) -> QueryEmbedder:
-        """DependencyDown where nobody here knows what its vectors were made by."""
+    async def _find_embedder(self, collection: str) -> QueryEmbedder:
+        """The embedder of the collection's model; DependencyDown where the model is not known."""
         try:
-            return self._embedders.named(await self._model_of(collection))
+            return self._embedders.named(await self._find_model(collection))
         except SchemaBehind as error:
             raise DependencyDown("qdrant", f"collection {collection}: {error}") from error
 
-    async def _model_of(self, collection: str) -> str:
+    async def _find_model(self, collection: str) -> str:
         if collection not in self._models:
             with _translate_errors():
                 info = await self._client.get_collection(collection)
@@ -187,7 +190,9 @@ def _translate_errors() -> Iterator[None]:
         raise DependencyDown("qdrant", error) from error
 
 
-def _shown(catalog_id: str, where: Mapping[str, str], foreign: Iterable[str]) -> models.Filter:
+def _build_filter(
+    catalog_id: str, where: Mapping[str, str], foreign: Iterable[str]
+) -> models.Filter:
     live: dict[str, str | bool] = {
         "fields.catalog_id": catalog_id,
         "aggregate": ItemEvent.aggregate,
@@ -195,17 +200,13 @@ def _shown(catalog_id: str, where: Mapping[str, str], foreign: Iterable[str]) ->
     }
     known = models.HasIdCondition(has_id=[*foreign])
     return models.Filter(
-        must=[*(_equals(key, value) for key, value in live.items()), *conditions(where)],
+        must=[*(match_value(key, value) for key, value in live.items()), *build_conditions(where)],
         must_not=[known] if known.has_id else None,
     )
 
 
-def _equals(key: str, value: str | bool) -> models.FieldCondition:
-    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-
-
-def _hit(point: models.ScoredPoint) -> Hit | ForeignEntry:
-    """What was found, or why it is no item of ours."""
+def _read_hit(point: models.ScoredPoint) -> Hit | ForeignEntry:
+    """The item that a point shows, or why the point is foreign."""
     try:
         item = Fields.model_validate((point.payload or {}).get("fields"))
     except ValidationError as error:
@@ -221,7 +222,7 @@ def _hit(point: models.ScoredPoint) -> Hit | ForeignEntry:
 
 
 def _read(point: models.Record | models.ScoredPoint, catalog_id: str) -> StoredEntry | ForeignEntry:
-    """What a point shows: the one place where the service reads what Qdrant holds."""
+    """The stored entry of a point, or why it is foreign; only this reads what Qdrant stores."""
     place = str(point.id)
     read = read_entry(point.payload or {}, (ItemEvent.aggregate,), MAX_VERSION)
     if isinstance(read, str):

@@ -1,4 +1,4 @@
-"""The catalog's tables and every statement that runs on them. Nothing here commits."""
+"""Store: every statement on the catalog's tables but those of own_rows. Nothing commits here."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,11 +8,12 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from outbox.errors import MessageRejected, build_rejection
 from services.catalog.model import Catalog, CatalogItem
 
 FIND_CATALOG = text("SELECT catalog_id, name FROM catalog.catalogs WHERE catalog_id = :catalog_id")
 
-# Whoever comes second waits for the first and inserts nothing.
+# Of two concurrent commands, the second waits for the first and inserts nothing.
 INSERT_CATALOG = text(
     "INSERT INTO catalog.catalogs (catalog_id, name) VALUES (:catalog_id, :name)"
     " ON CONFLICT (catalog_id) DO NOTHING"
@@ -25,8 +26,8 @@ LOCK_ITEMS = text(
     " ORDER BY item_id FOR UPDATE"
 )
 
-# In key order, for the same reason; a row inserted in between by another command is overwritten
-# here, after waiting for it, and this command's event follows that one's.
+# In key order, for the same reason. If another command has inserted a row since LOCK_ITEMS, this
+# statement waits for that command and overwrites its row; this command's event follows that one's.
 PUT_ITEMS = text(
     "INSERT INTO catalog.items (catalog_id, item_id, name, text, attributes)"
     " SELECT :catalog_id, * FROM unnest(CAST(:item_ids AS text[]), CAST(:names AS text[]),"
@@ -41,7 +42,7 @@ DELETE_ITEM = text(
     "DELETE FROM catalog.items WHERE catalog_id = :catalog_id AND item_id = :item_id"
 )
 
-# An item's version is its stream head's.
+# An item's version is that of its stream head.
 READ_ITEM = (
     "SELECT item.catalog_id, item.item_id, item.name, item.text, item.attributes, head.version"
     " FROM catalog.items AS item JOIN outbox.streams AS head"
@@ -55,7 +56,7 @@ COUNT_ITEMS = text("SELECT count(*) FROM catalog.items WHERE catalog_id = :catal
 
 
 class VersionedItem(NamedTuple):
-    """An item and the version at which it stands."""
+    """An item and its present version."""
 
     item: CatalogItem
     version: int
@@ -66,8 +67,21 @@ async def find_catalog(connection: AsyncConnection, catalog_id: str) -> Catalog 
     return Catalog(*row) if row else None
 
 
+async def require_catalog(connection: AsyncConnection, catalog_id: str) -> Catalog:
+    """The catalog; MessageRejected where there is none."""
+    catalog = await find_catalog(connection, catalog_id)
+    if catalog is None:
+        raise build_no_catalog()
+    return catalog
+
+
+def build_no_catalog() -> MessageRejected:
+    """The rejection of a request or command that names no catalog."""
+    return build_rejection("not-found", "catalog_id", "must name an existing catalog")
+
+
 async def insert_catalog(connection: AsyncConnection, catalog: Catalog) -> bool:
-    """False when it is there already."""
+    """Insert a catalog; False if it is there already."""
     result = await connection.execute(
         INSERT_CATALOG, {"catalog_id": catalog.catalog_id, "name": catalog.name}
     )
@@ -77,11 +91,11 @@ async def insert_catalog(connection: AsyncConnection, catalog: Catalog) -> bool:
 async def lock_items(
     connection: AsyncConnection, catalog_id: str, item_ids: Sequence[str]
 ) -> dict[str, CatalogItem]:
-    """Those of the items that exist, by id, locked until the end of the transaction."""
+    """Lock those of the items that exist until the transaction ends; returns them by id."""
     rows = await connection.execute(
         LOCK_ITEMS, {"catalog_id": catalog_id, "item_ids": list(item_ids)}
     )
-    return {row.item_id: _item(row) for row in rows}
+    return {row.item_id: _read_item(row) for row in rows}
 
 
 async def put_items(
@@ -98,7 +112,7 @@ async def put_items(
 
 
 async def delete_item(connection: AsyncConnection, catalog_id: str, item_id: str) -> bool:
-    """False when there is no such item."""
+    """Delete an item; False if there is no such item."""
     result = await connection.execute(DELETE_ITEM, {"catalog_id": catalog_id, "item_id": item_id})
     return bool(result.rowcount)
 
@@ -108,37 +122,37 @@ async def find_item(
 ) -> VersionedItem | None:
     rows = await connection.execute(FIND_ITEM, {"catalog_id": catalog_id, "item_id": item_id})
     row = rows.one_or_none()
-    return _versioned(row) if row else None
+    return _read_versioned(row) if row else None
 
 
 async def list_items(
     connection: AsyncConnection, catalog_id: str, after: str, limit: int
 ) -> list[VersionedItem]:
-    """At most `limit` items behind `after`, by id."""
+    """At most `limit` items whose ids follow `after`, in the order of the ids."""
     parameters = {"catalog_id": catalog_id, "after": after, "limit": limit}
-    return [_versioned(row) for row in await connection.execute(LIST_ITEMS, parameters)]
+    return [_read_versioned(row) for row in await connection.execute(LIST_ITEMS, parameters)]
 
 
 async def count_items(connection: AsyncConnection, catalog_id: str) -> int:
     return int((await connection.execute(COUNT_ITEMS, {"catalog_id": catalog_id})).scalar_one())
 
 
-def _versioned(row: Any) -> VersionedItem:
-    return VersionedItem(_item(row), row.version)
+def _read_versioned(row: Any) -> VersionedItem:
+    return VersionedItem(_read_item(row), row.version)
 
 
-def _item(row: Any) -> CatalogItem:
-    """As it was put: jsonb writes 1e23 out in digits, and the number must compare equal again.
+def _read_item(row: Any) -> CatalogItem:
+    """The item that was put. jsonb writes 1e23 out in digits, so numbers become floats again.
 
-    What a hand has put there instead stays what it is: no command's item is equal to it.
+    What was put there by hand instead stays as it is: no command's item is equal to it.
     """
     attributes = row.attributes
     if isinstance(attributes, dict):
-        attributes = {name: _attribute(value) for name, value in attributes.items()}
+        attributes = {name: _read_attribute(value) for name, value in attributes.items()}
     return CatalogItem(row.catalog_id, row.item_id, row.name, row.text, attributes)
 
 
-def _attribute(value: Any) -> Any:
+def _read_attribute(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(OverflowError):
             return float(value)

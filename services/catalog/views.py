@@ -1,4 +1,4 @@
-"""Views: what the catalog's HTTP callers send and are shown."""
+"""Views: the bodies that the catalog's HTTP callers send and get."""
 
 from contextlib import suppress
 from dataclasses import asdict
@@ -65,10 +65,10 @@ class CatalogView(BaseModel):
 
     @classmethod
     def of(cls, catalog: Catalog, items: int) -> Self | None:
-        """None where a hand has put what no command could."""
+        """The view; None where the row was altered by hand to what no command could put there."""
         with suppress(ValidationError):
             return cls(catalog_id=catalog.catalog_id, name=catalog.name, items=items)
-        _tell(catalog.catalog_id)
+        _warn(catalog.catalog_id)
         return None
 
 
@@ -82,16 +82,16 @@ class ItemView(BaseModel):
 
     @classmethod
     def of(cls, found: VersionedItem) -> Self | None:
-        """None where a hand has put what no command could."""
+        """The view; None where the row was altered by hand to what no command could put there."""
         item = found.item
         with suppress(ValidationError):
             return cls.model_validate(asdict(item) | {"version": found.version})
-        _tell(item_key(item.catalog_id, item.item_id))
+        _warn(item_key(item.catalog_id, item.item_id))
         return None
 
 
-def _tell(key: str) -> None:
-    """Consistency names it, too; here it is left out, as a foreign point is of a search."""
+def _warn(key: str) -> None:
+    """Log a row that is left out of an answer; the consistency route names it, too."""
     log.warning("a row is none that a command put there", key=key)
 
 

@@ -1,7 +1,7 @@
-"""Where: what `attribute:text` asks of the search store.
+"""Where: turns a filter `attribute:text` into conditions of the search store.
 
-An attribute is a text, a yes or no, or a number, and a filter is always text. So `price:1` finds
-the number 1 and the text "1", and `lit:true` what is true and the text "true".
+An attribute is a text, a truth value or a number, and a filter is always text. So `price:1` finds
+the number 1 and the text "1", and `lit:true` finds the value true and the text "true".
 """
 
 import re
@@ -15,16 +15,19 @@ from schemas.number import is_same_number
 
 FIELD = "query.where"
 NAME = r"[a-z][a-z0-9_]{0,49}"
-# As JSON writes numbers: 007, +1, .5, 1_000, nan and digits of other scripts are texts.
+# The numbers of JSON. So 007, +1, .5, 1_000, nan and digits of other scripts are texts.
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 BOOLS = {"true": True, "false": False}
-MAX_CHARACTERS = 500  # as of an attribute's text
+MAX_CHARACTERS = 500  # the limit of an attribute's text
 MAX_INTEGER = 2**63 - 1
 
 
 def parse_where(filters: Iterable[str]) -> dict[str, str]:
-    """The texts by attribute; MessageRejected where one is not `attribute:text`, or comes twice."""
+    """The texts by attribute.
+
+    Raises MessageRejected where a filter is not `attribute:text`, or an attribute comes twice.
+    """
     where: dict[str, str] = {}
     for each in filters:
         name, colon, text = each.partition(":")
@@ -40,33 +43,34 @@ def parse_where(filters: Iterable[str]) -> dict[str, str]:
     return where
 
 
-def conditions(where: Mapping[str, str]) -> list[models.Filter]:
-    """A filter for each attribute; each is to hold."""
+def build_conditions(where: Mapping[str, str]) -> list[models.Filter]:
+    """One filter for each attribute; all of them must hold."""
     return [
-        models.Filter(should=[*_any_of(f"fields.attributes.{name}", text)])
+        models.Filter(should=[*_list_conditions(f"fields.attributes.{name}", text)])
         for name, text in where.items()
     ]
 
 
-def _any_of(key: str, text: str) -> Iterable[models.FieldCondition]:
-    """What an attribute may be that reads like this."""
-    yield _equals(key, text)
+def _list_conditions(key: str, text: str) -> Iterable[models.FieldCondition]:
+    """A condition for each value that an attribute may have if it reads like this text."""
+    yield match_value(key, text)
     if text in BOOLS:
-        yield _equals(key, BOOLS[text])
+        yield match_value(key, BOOLS[text])
     if INTEGER.fullmatch(text) and abs(int(text)) <= MAX_INTEGER:
-        yield _equals(key, int(text))
-    if (number := _number(text)) is not None:
-        # The store matches exactly what is a whole number only, so a range of one number it is.
+        yield match_value(key, int(text))
+    if (number := _read_number(text)) is not None:
+        # The store matches only whole numbers exactly, so this is a range of one number.
         yield models.FieldCondition(key=key, range=models.Range(gte=number, lte=number))
 
 
-def _number(text: str) -> float | None:
-    """The number that a range can find; None for one that the door would have refused."""
+def _read_number(text: str) -> float | None:
+    """The number to look for; None where no command could have stored such a number."""
     if not NUMBER.fullmatch(text):
         return None
     number = float(text)
     return number if isfinite(number) and is_same_number(text, number) else None
 
 
-def _equals(key: str, value: str | int | bool) -> models.FieldCondition:
+def match_value(key: str, value: str | int | bool) -> models.FieldCondition:
+    """The condition that a field of a point has exactly this value."""
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))

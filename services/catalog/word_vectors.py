@@ -1,6 +1,6 @@
-"""wordllama, also for a user id without a home folder, as in `docker run --user 54321`.
+"""Imports wordllama even for a user without a home folder, as in `docker run --user 54321`.
 
-The package asks for a home folder as it is imported, for a cache that we do not use, and raises
+The package asks for a home folder at import, for a cache that we do not use, and raises an error
 where there is none.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def some_home() -> Iterator[None]:
-    """A HOME for the length of the block, where this user has none; nothing is written there."""
+    """Set HOME inside the block if this user has none; nothing is written there."""
     try:
         Path.home()
     except RuntimeError:

@@ -14,12 +14,12 @@ import pytest
 
 from consumers.settings import Settings
 from stack.servers.port import LOOPBACK, free_ports
-from tests.kit.http.caller import ask
 from tests.kit.load.load import commit_events
 from tests.kit.load.role import Role
 from tests.kit.proxies.mute import mute_pipe
 from tests.kit.verdicts.witness import Witness
 from tests.kit.waiting import until
+from tests.kit.web.caller import ask
 
 pytestmark = pytest.mark.anyio
 

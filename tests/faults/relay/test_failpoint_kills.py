@@ -22,7 +22,6 @@ from outbox.runtime.failpoints import Failpoint
 from outbox.write.database import Database
 from schemas.catalog import ItemUpserted
 from stack.servers.port import free_ports
-from tests.kit.http.caller import Caller
 from tests.kit.load.kills import KILLS, WITHIN_SECONDS, Killer, reported
 from tests.kit.load.role import Role
 from tests.kit.load.roles import running
@@ -30,6 +29,7 @@ from tests.kit.load.writer import Writer, disagreeing, ended, make_things
 from tests.kit.verdicts.deliveries import recorded_once
 from tests.kit.verdicts.witness import Witness
 from tests.kit.waiting import until
+from tests.kit.web.caller import Caller
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1_200)]
 

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from consumers.assembly import catalog_vectors
+from consumers.commands import dispatch_envelope
 from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Projection
 from consumers.projections.testing.conformance import read_all
@@ -55,7 +56,7 @@ async def reference(settings: Settings, url: str, commands: Sequence[Envelope]) 
     async with Database(own, "catalog") as database:
         api = catalog(database, lambda: qdrant(own), WordLlamaEmbedder())
         for envelope in commands:
-            await api.dispatcher.dispatch(envelope)
+            await dispatch_envelope(api.dispatcher, envelope)
     async with await psycopg.AsyncConnection.connect(url) as connection:
         return await heads(connection)
 

@@ -1,4 +1,7 @@
-"""Bodies, and heads, that no honest client sends: H3. Each is answered or ended, at little cost."""
+"""Bodies and request headers that no honest client sends: H3.
+
+Each is answered, or its connection ends, at little cost.
+"""
 
 import asyncio
 import gzip
@@ -10,16 +13,16 @@ import pytest
 
 from consumers.settings import Settings
 from stack.servers.port import free_ports
-from tests.kit.http.served import RawClient, created, creation, lives, request, served
 from tests.kit.load.role import Role
+from tests.kit.web.served import RawClient, created, creation, lives, request, served
 
 pytestmark = pytest.mark.anyio
 
 MIB = 1024 * 1024
-LIMIT_SECONDS = 2.0  # a busy machine reads a head within it
+LIMIT_SECONDS = 2.0  # a busy machine reads request headers within it
 WITHIN_SECONDS = 60.0
 CLIENTS = 20
-SENT_MIB = 32  # by a client that nobody stops
+SENT_MIB = 32  # what a client sends if it is not stopped
 PIECE = b"10000\r\n" + b" " * 65_536 + b"\r\n"
 
 
@@ -65,7 +68,7 @@ REFUSED = {
 async def test_such_a_body_is_answered_and_its_connection_ends(
     settings: Settings, postgres: psycopg.AsyncConnection, what: str
 ) -> None:
-    """H3: so that nobody reads the rest of it as another request."""
+    """H3: otherwise the rest of the body could be read as another request."""
     data, status, why = REFUSED[what]
     async with served(settings, body_timeout_seconds=LIMIT_SECONDS) as service:
         client = await RawClient.to(service.port)
@@ -80,7 +83,7 @@ async def test_such_a_body_is_answered_and_its_connection_ends(
 
 
 async def test_a_byte_a_moment_is_answered_by_408(settings: Settings) -> None:
-    """H3: the limit is on the whole body, not on the pause."""
+    """H3: the limit is on the whole body, not on the pause between two bytes."""
     async with served(settings, body_timeout_seconds=LIMIT_SECONDS) as service:
         client = await RawClient.to(service.port)
         await client.say(request("POST", "/catalogs", Content_Length="1000000"))
@@ -114,7 +117,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(settings: Settings)
 async def test_a_head_that_comes_in_time_is_served_however_long_the_body_takes(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """H3: one limit does not count for the other."""
+    """H3: the limit on the headers does not limit the body."""
     async with served(settings, request_headers_timeout_seconds=LIMIT_SECONDS) as service:
         client = await RawClient.to(service.port)
         data = creation("patient")
@@ -144,7 +147,7 @@ async def endless_head(client: RawClient) -> None:
 
 
 async def endless_after_the_answer(client: RawClient) -> None:
-    """Nobody waits for the body of what no route knows."""
+    """The path is unknown, so the answer comes while the body is still being sent."""
     await client.say(chunked("POST", "/nowhere", Content_Encoding="br"))
     for _ in range(SENT_MIB * 16):
         await client.say(PIECE)
@@ -154,7 +157,7 @@ ATTACKS: tuple[Attack, ...] = (endless, endless_head, endless_after_the_answer)
 
 
 async def test_endless_requests_cost_no_memory(settings: Settings) -> None:
-    """H3: of each kind twenty at once, each as long as it is let."""
+    """H3: twenty of each kind at once, each sending for as long as the server lets it."""
     own = settings.model_copy(update={"http_port": free_ports(1)[0]})
     async with Role("http", own) as service:
         await lives(own.http_port)

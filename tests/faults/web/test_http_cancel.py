@@ -18,11 +18,11 @@ from consumers.settings import Settings
 from outbox.errors import AlreadyHandled
 from outbox.write.database import Database
 from schemas.envelope import Envelope
-from tests.kit.http.cancelling import Moment, cancelled_at
-from tests.kit.http.served import CREATE, Served, created, served
 from tests.kit.load.writer import disagreeing, make_things
 from tests.kit.verdicts.history import Happened
 from tests.kit.waiting import until
+from tests.kit.web.cancelling import Moment, cancelled_at
+from tests.kit.web.served import CREATE, Served, created, served
 from web.app import application
 
 pytestmark = pytest.mark.anyio
@@ -88,7 +88,7 @@ async def test_a_request_that_is_cancelled_anywhere_leaves_nothing_behind(
     moment: Moment,
     tell: Callable[[str], None],
 ) -> None:
-    """H5: from its first byte to its answer."""
+    """H5: the request is cancelled at each await between its first byte and its answer."""
     app = application(service.api)
 
     async def work(name: str) -> None:
@@ -103,7 +103,7 @@ async def test_a_request_that_is_cancelled_anywhere_leaves_nothing_behind(
 
 
 async def post(app: FastAPI, name: str) -> None:
-    """As a server would call it; the body comes in its own time."""
+    """Call the application as a server does; the body comes after a moment."""
     body = CREATE % name.encode()
 
     async def receive() -> Message:
@@ -123,14 +123,14 @@ async def post(app: FastAPI, name: str) -> None:
 
 
 async def in_no_transaction(postgres: psycopg.AsyncConnection) -> bool:
-    """Also not one whose client is gone: a server sees that a moment later."""
+    """Whether no session is in a transaction; PostgreSQL notices a lost client a moment later."""
     return await (await postgres.execute(IN_TRANSACTION)).fetchone() == (0,)
 
 
 async def sweep(
     work: Work, service: Served, postgres: psycopg.AsyncConnection, moment: Moment
 ) -> list[str]:
-    """Cancel the work at its first await, at its second, and so on; its names, one each."""
+    """Cancel the work at its first await, its second, and so on; returns the name of each run."""
     names: list[str] = []
     for at in range(1, 1_000):
         tasks = asyncio.all_tasks()

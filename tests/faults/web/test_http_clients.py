@@ -1,7 +1,7 @@
 """Clients that leave, and answers that get lost: H1, H2; a PostgreSQL that is gone: H6.
 
 A request is committed whole or not at all, the connections of the pool are as before, and a
-repetition under the same key settles what nobody was told.
+repetition with the same key settles a request whose answer was lost.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ import pytest
 from pydantic import SecretStr
 
 from consumers.settings import Settings
-from tests.kit.http.served import CREATE, RawClient, Served, created, creation, served
 from tests.kit.proxies.postgres_proxy import PostgresProxy, address_of, url_through
 from tests.kit.proxies.proxy import DOWN, UP, Proxy
 from tests.kit.proxies.toxics import Flow, Timeout, Toxic
 from tests.kit.servers.cluster import at, running_cluster
 from tests.kit.waiting import until
+from tests.kit.web.served import CREATE, RawClient, Served, created, creation, served
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ WITHIN_SECONDS = 60.0
 
 @dataclass(eq=False)
 class Stage(Toxic):
-    """Holds the `nth` thing that is said, and what follows it, until it is let go."""
+    """Holds the `nth` chunk that is sent, and all that follow it, until the toxic is removed."""
 
     nth: int
     said: int = 0
@@ -99,7 +99,7 @@ async def test_a_client_that_leaves_before_its_answer_is_served_whole(
 
 
 async def reached(stage: Stage, client: RawClient) -> bool:
-    """Whether the request has so many stages: it stands still there, or is answered."""
+    """Whether the request has reached this stage, and not been answered before it."""
     there = asyncio.create_task(stage.reached.wait())
     answer = asyncio.create_task(client.answer())
     async with asyncio.timeout(WITHIN_SECONDS):
@@ -117,7 +117,7 @@ async def idle(service: Served) -> bool:
 async def test_a_repetition_of_what_got_no_answer_gets_the_answer(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
-    """H2: the same status and body as whoever was answered; 422 where the body is another."""
+    """H2: it has the same status and body as an answer that arrived; another body gets 422."""
     async with served(settings) as service, Proxy(f"127.0.0.1:{service.port}") as proxy:
         proxy.add(lost := Timeout(), DOWN)
         client = await RawClient.to(proxy.port)

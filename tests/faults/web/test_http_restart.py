@@ -1,4 +1,4 @@
-"""The service is told to end: H7, G22. What it has accepted is answered, and it ends in time."""
+"""The service is asked to end: H7, G22. What it has accepted is answered, and it ends in time."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -12,26 +12,26 @@ from pydantic import SecretStr
 
 from consumers.settings import Settings
 from stack.servers.port import LOOPBACK, free_ports
-from tests.kit.http.caller import ask
-from tests.kit.http.served import RawClient, created, creation, lives
 from tests.kit.load.length import times
 from tests.kit.load.role import Role
 from tests.kit.proxies.balancer import Balancer
 from tests.kit.proxies.postgres_proxy import PostgresProxy, address_of, url_through
 from tests.kit.proxies.toxics import Flow, Timeout
 from tests.kit.waiting import until
+from tests.kit.web.caller import ask
+from tests.kit.web.served import RawClient, created, creation, lives
 
 pytestmark = pytest.mark.anyio
 
 RESTARTS = times(5, 100)
 CALLERS = 8
-DRAIN_SECONDS = 3.0  # longer than a busy machine takes for a request, and to ask for readiness
+DRAIN_SECONDS = 3.0  # longer than a busy machine takes for a request and a readiness check
 WITHIN_SECONDS = 60.0
 
 
 @dataclass(eq=False)
 class Deaf(Timeout):
-    """A black hole; `asked` is set once something has fallen into it."""
+    """Lets nothing through; `asked` is set once something was sent."""
 
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -42,9 +42,9 @@ class Deaf(Timeout):
 
 
 class Callers:
-    """Several at once, one request after another, each on a connection that it keeps.
+    """Several callers at once; each sends one request after another on a connection of its own.
 
-    None of them repeats a request: any that is not answered with success is a failure.
+    None of them repeats a request: one that is not answered with success is a failure.
     """
 
     def __init__(self, url: str) -> None:
@@ -54,7 +54,7 @@ class Callers:
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:
-        """For the length of the block, which raises what went wrong."""
+        """Call during the block; its end raises what went wrong."""
         async with asyncio.TaskGroup() as group:
             for _ in range(CALLERS):
                 group.create_task(self._call())
@@ -62,7 +62,7 @@ class Callers:
             self._stopping = True
 
     async def begin(self) -> None:
-        """The catalog that the others change."""
+        """Create the catalog that the callers change."""
         async with httpx.AsyncClient(base_url=self._url, timeout=WITHIN_SECONDS) as client:
             assert (await ask(client, 0)).is_success
 
@@ -145,12 +145,12 @@ WAITING = """
 
 
 async def waiting(connection: psycopg.AsyncConnection, sessions: int) -> bool:
-    """Whether so many wait for a lock."""
+    """Whether so many sessions wait for the lock."""
     return await (await connection.execute(WAITING)).fetchone() == (sessions,)
 
 
 async def drains(port: int) -> bool:
-    """It says that it is not ready any more, or is gone already."""
+    """Whether the service says that it drains, or is gone already."""
     async with httpx.AsyncClient(timeout=WITHIN_SECONDS) as client:
         try:
             response = await client.get(f"http://{LOOPBACK}:{port}/readyz")
@@ -187,7 +187,7 @@ def with_port(settings: Settings) -> Settings:
 
 
 async def asking(port: int, name: str) -> RawClient:
-    """Asks for a new catalog, and has not listened yet."""
+    """A client that has sent its request, and has not read the answer yet."""
     client = await RawClient.to(port)
     await client.say(creation(name))
     return client

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from consumers.commands import dispatch_envelope
 from consumers.settings import Settings
 from outbox.streams.difference import DifferenceKind
 from outbox.write.database import Database
@@ -43,7 +44,7 @@ async def api(postgres_url: str) -> AsyncIterator[Api]:
 
 async def send(api: Api, command: Command) -> None:
     envelope = Envelope(str(uuid4()), "/test", command.type, command.key(), command.payload())
-    assert "reason" not in await api.dispatcher.dispatch(envelope)
+    assert "reason" not in await dispatch_envelope(api.dispatcher, envelope)
 
 
 async def put(api: Api, catalog_id: str, *items: str, **attributes: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
-from consumers.commands import CommandReaction
+from consumers.commands import CommandReaction, dispatch_envelope
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.doctor import Severity
@@ -86,8 +86,8 @@ async def test_a_command_waits_for_as_long_as_a_limit_cuts_it_short_and_is_done_
         update={"backoff_first_seconds": 0.01, "backoff_longest_seconds": 0.05}
     )
     async with catalog_api(settings) as api:
-        await api.dispatcher.dispatch(envelope_of(CREATE))
-        await api.dispatcher.dispatch(envelope_of(upsert("first")))
+        await dispatch_envelope(api.dispatcher, envelope_of(CREATE))
+        await dispatch_envelope(api.dispatcher, envelope_of(upsert("first")))
     await limit(postgres, name, "300ms")
     replies = Collector(settings)
     async with catalog_api(quick) as api:
@@ -113,8 +113,8 @@ async def test_http_answers_503_and_200_to_the_same_key_once_the_lock_is_gone(
     settings: Settings, postgres: Connection, name: str
 ) -> None:
     async with catalog_api(settings) as api:
-        await api.dispatcher.dispatch(envelope_of(CREATE))
-        await api.dispatcher.dispatch(envelope_of(upsert("first")))
+        await dispatch_envelope(api.dispatcher, envelope_of(CREATE))
+        await dispatch_envelope(api.dispatcher, envelope_of(upsert("first")))
     await limit(postgres, name, "300ms")
     async with catalog_api(settings) as api:
         transport = httpx.ASGITransport(application(api), raise_app_exceptions=False)
@@ -279,7 +279,7 @@ async def test_a_table_without_a_partition_for_the_row_is_an_outage(
         await postgres.execute(f"DROP TABLE {day}".encode())
     async with catalog_api(settings) as api:
         with pytest.raises(DependencyDown, match="no partition"):
-            await api.dispatcher.dispatch(envelope_of(CREATE))
+            await dispatch_envelope(api.dispatcher, envelope_of(CREATE))
 
 
 @pytest.mark.parametrize("name", ["statement_timeout", "lock_timeout"])

@@ -1,14 +1,12 @@
 """Media types (FD1): a body says that it is JSON in UTF-8, or it is 415 and says what is taken."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.kit.http.over_http import CATALOG, ITEM, KEY, PATH, airports, catalog_service, problem
-from tests.kit.http.served import RawClient, Served, request
+from tests.kit.web.airports import CATALOG, ITEM, KEY, PATH, problem
+from tests.kit.web.served import RawClient, Served, request
 
 pytestmark = pytest.mark.anyio
 
@@ -46,18 +44,6 @@ REFUSED = [
 ]
 CODINGS = ["gzip", "br", "identity, gzip", "GZIP"]
 ANY_TYPE = ["application/json", "text/plain", None]
-
-
-@pytest.fixture
-async def service(postgres_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    async with catalog_service(postgres_url, tmp_path) as service:
-        yield service
-
-
-@pytest.fixture
-async def http(service: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with airports(service) as client:
-        yield client
 
 
 async def test_json_in_utf8_is_taken_however_it_is_spelled(http: httpx.AsyncClient) -> None:

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.kit.http.over_http import ITEM, KEY, PATH, airports, catalog_service, problem
-from tests.kit.http.served import RawClient, Served, request
+from tests.kit.web.airports import ITEM, KEY, PATH, airports, problem
+from tests.kit.web.served import RawClient, Served, request
 
 pytestmark = pytest.mark.anyio
 
@@ -34,13 +33,8 @@ ALLOWED = {
 
 
 @pytest.fixture
-async def service(postgres_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    async with catalog_service(postgres_url, tmp_path) as service:
-        yield service
-
-
-@pytest.fixture
 async def http(service: Served) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller, where the catalog `airports` has an item."""
     async with airports(service) as client:
         await client.put(ITEMS, json={"items": [ITEM]})
         yield client
@@ -70,7 +64,7 @@ async def test_head_on_a_connection_leaves_it_ready_for_the_next_request(service
 
 
 async def test_a_405_allows_what_the_path_answers(http: httpx.AsyncClient) -> None:
-    """Also where several routes share a path, and for methods that nobody knows."""
+    """This holds where several routes share a path, and for unknown methods."""
     for path, allowed in ALLOWED.items():
         for method in sorted(METHODS - allowed):
             response = await http.request(method, path)

@@ -2,86 +2,25 @@
 
 import json
 import logging
-import traceback
-from collections.abc import AsyncIterator, Iterator, MutableMapping
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
-import structlog
-from fastapi import APIRouter
-from fastapi.responses import StreamingResponse
-from structlog.testing import LogCapture
 
-from outbox.errors import DependencyDown
 from outbox.runtime import logs
 from services.trace import Trace, tracing
-from tests.kit.http.over_http import (
-    CATALOG,
-    ITEM,
-    PATH,
-    airports,
-    catalog_service,
-    catalog_settings,
-    problem,
-)
-from tests.kit.http.served import RawClient, Served, request, served
-from web.app import Mounted, create_app
-from web.draining import Draining
-from web.traced import AnswerCut
+from tests.kit.web.airports import CATALOG, ITEM, ITEMS, PATH, problem
+from tests.kit.web.served import RawClient, Served, request
+from tests.kit.web.traces import GIVEN, SPAN, TRACE, Lines
 
 pytestmark = pytest.mark.anyio
-
-Lines = list[MutableMapping[str, Any]]
-
-ITEMS = f"{PATH}/items"
-TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-SPAN = "00f067aa0ba902b7"
-GIVEN = f"00-{TRACE}-{SPAN}-01"
-
-
-@pytest.fixture
-def lines() -> Iterator[Lines]:
-    """Every line that a logger of ours writes, whatever its level, with what it is bound to."""
-    capture = LogCapture()
-    structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, capture],
-        wrapper_class=structlog.make_filtering_bound_logger(0),
-        cache_logger_on_first_use=False,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for module in _modules():
-            patch.setattr(module, "log", structlog.get_logger())
-        yield capture.entries
-    logs.configure("console", "error")
-
-
-def _modules() -> list[Any]:
-    """Those that keep a logger, which may have been made before this test."""
-    from services import dispatcher, problem
-    from web import header_timeout, traced
-
-    return [header_timeout, problem, dispatcher, traced]
-
-
-@pytest.fixture
-async def service(postgres_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    async with catalog_service(postgres_url, tmp_path) as service:
-        yield service
-
-
-@pytest.fixture
-async def http(service: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with airports(service) as client:
-        yield client
 
 
 async def test_a_problem_has_the_trace_of_its_request_and_so_has_the_log(
     http: httpx.AsyncClient, lines: Lines
 ) -> None:
-    """Whoever refuses: the router, a middleware, a validator, a handler, a recorded reply."""
+    """The router, a middleware, a validator, a handler or a recorded reply may refuse it."""
     key, json_type = {"Idempotency-Key": "k"}, {"Content-Type": "application/json"}
     asked: list[tuple[str, str, dict[str, Any], int]] = [
         ("GET", "/nowhere", {}, 404),
@@ -204,7 +143,7 @@ async def test_a_request_that_is_no_http_has_a_trace_in_the_log(
 async def test_a_refused_request_is_one_line_of_log_with_a_trace_of_its_own(
     service: Served, lines: Lines, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not the server's beside ours, and not the trace of the request before on its connection."""
+    """The server adds no line of its own, and the trace is not that of the request before it."""
     asked = request("GET", "/livez", traceparent=GIVEN, Connection="Upgrade", Upgrade="websocket")
     client = await RawClient.to(service.port)
     await client.say(asked + b"hello\r\n\r\n")
@@ -215,90 +154,6 @@ async def test_a_refused_request_is_one_line_of_log_with_a_trace_of_its_own(
     assert line["trace_id"] == json.loads(heard.rpartition(b"\r\n\r\n")[2])["trace_id"]
     assert line["trace_id"] != TRACE
     assert caplog.messages == []
-
-
-# At 500 and above.
-
-SECRET = "hunter2"  # noqa: S105 - no secret, but what stands for one here
-broken = APIRouter()
-
-
-@broken.put("/broken/{how}")
-async def break_down(how: str, body: dict[str, str]) -> dict[str, str]:
-    if how == "down":
-        raise DependencyDown("postgres", "the connection is lost")
-    if how == "chained":
-        try:
-            int(body["secret"])
-        except ValueError as error:
-            raise RuntimeError(f"cannot {body}") from error
-    raise ValueError(f"cannot {body}")
-
-
-@broken.get("/half")
-async def half() -> StreamingResponse:
-    async def parts() -> AsyncIterator[bytes]:
-        yield b"half"
-        raise ValueError(SECRET)
-
-    return StreamingResponse(parts())
-
-
-@pytest.mark.parametrize(("how", "status"), [("down", 503), ("chained", 500), ("surprise", 500)])
-async def test_a_failure_is_logged_with_its_request_and_never_with_what_was_sent(
-    lines: Lines, how: str, status: int
-) -> None:
-    app = create_app([Mounted("broken", broken, None)], {})
-    transport = httpx.ASGITransport(app)  # which would raise what nobody answers
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        headers = {"traceparent": GIVEN, "Authorization": SECRET}
-        response = await client.put(
-            f"/broken/{how}?token={SECRET}", json={"secret": SECRET}, headers=headers
-        )
-    problem(response, status, "unavailable" if status == 503 else "unexpected")
-    assert response.json()["trace_id"] == TRACE
-    assert SECRET not in response.text
-    assert SECRET not in str(lines)
-    for line in lines:
-        assert (line["trace_id"], line["method"], line["path"]) == (TRACE, "PUT", f"/broken/{how}")
-    [failed] = [line for line in lines if line["event"] == "request failed"]
-    assert (failed["status"], failed["log_level"]) == (status, "warning")
-    if status == 500:
-        [why] = [line for line in lines if line["event"] == "unexpected error"]
-        assert why["error"].startswith("RuntimeError from ValueError" if how == "chained" else "Va")
-        assert "break_down" in why["where"]
-
-
-async def test_half_an_answer_is_cut_and_logged(lines: Lines) -> None:
-    app = create_app([Mounted("broken", broken, None)], {})
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://test"
-    ) as client:
-        with pytest.raises(AnswerCut) as cut:
-            await client.get("/half", headers={"traceparent": GIVEN})
-    assert SECRET not in "".join(traceback.format_exception(cut.value))
-    [line] = lines
-    assert (line["event"], line["trace_id"]) == ("unexpected error", TRACE)
-
-
-async def test_a_service_that_is_not_ready_or_drains_logs_it_with_the_trace(
-    postgres_url: str, tmp_path: Path, lines: Lines
-) -> None:
-    async with (
-        served(catalog_settings(postgres_url, tmp_path)) as service,
-        httpx.AsyncClient(base_url=service.url) as client,
-    ):
-        response = await client.get("/readyz", headers={"traceparent": GIVEN})
-    assert (response.status_code, response.json()["qdrant"]) == (503, "down")
-    draining = Draining(create_app([], {}))
-    draining.begin()
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(draining), base_url="http://test"
-    ) as client:
-        response = await client.get("/readyz", headers={"traceparent": GIVEN})
-    assert (response.status_code, response.json()) == (503, {"process": "draining"})
-    failed = [line for line in lines if line["event"] == "request failed"]
-    assert [(line["path"], line["trace_id"]) for line in failed] == [("/readyz", TRACE)] * 2
 
 
 def test_a_librarys_line_names_the_request_too(capfd: pytest.CaptureFixture[str]) -> None:
@@ -323,7 +178,7 @@ async def test_a_path_is_logged_short_and_without_control_characters(
 
 
 async def test_the_log_of_one_request_never_names_another(service: Served, lines: Lines) -> None:
-    """Also on one connection, where the second has no trace of its own."""
+    """This holds on one connection, too, where the second request has no trace of its own."""
     client = await RawClient.to(service.port)
     found = []
     for given in (GIVEN, ""):

@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from consumers.assembly import live_vectors
 from consumers.settings import Settings
 from services.assembly import embedder_of
-from tests.kit.http.served import Served, served
+from tests.kit.web.served import Served, served
 
 pytestmark = pytest.mark.anyio
 
-HOOKS = Path(__file__).parents[2] / "kit" / "http"
+HOOKS = Path(__file__).parents[2] / "kit" / "web"
 SEED = 9
 EXAMPLES = 30  # an operation and phase, beside those that cover the boundaries of each schema
 WITHIN_SECONDS = 900.0

@@ -1,4 +1,4 @@
-"""Serve (FD3): an address that cannot be had is one line that says what to set, and exit code 2."""
+"""Serve (FD3): an unusable address is one line that names the settings to change, exit code 2."""
 
 import os
 import socket
@@ -25,9 +25,9 @@ def serve(**variables: str) -> subprocess.CompletedProcess[str]:
 def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
-        told = serve(AFTERCOMMIT_HTTP_PORT=str(port))
-    assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr == (
+        ended = serve(AFTERCOMMIT_HTTP_PORT=str(port))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
         f"cannot listen at {LOOPBACK}:{port} (Address already in use); "
         "set AFTERCOMMIT_HTTP_HOST and AFTERCOMMIT_HTTP_PORT to a free address of this machine\n"
     )
@@ -35,15 +35,15 @@ def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "not a host", "::ffff:z"])
 def test_a_host_that_is_not_ours_is_one_line_and_exit_code_2(host: str) -> None:
-    told = serve(AFTERCOMMIT_HTTP_HOST=host, AFTERCOMMIT_HTTP_PORT="0")
-    assert told.returncode == 2
-    assert told.stderr.startswith(f"cannot listen at {host}:0 (")
-    assert told.stderr.count("\n") == 1
+    ended = serve(AFTERCOMMIT_HTTP_HOST=host, AFTERCOMMIT_HTTP_PORT="0")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"cannot listen at {host}:0 (")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.anyio
 async def test_nothing_stays_open_of_an_address_that_cannot_be_had() -> None:
-    """A socket that is left open is a ResourceWarning, which is an error here."""
+    """A socket that is left open is a ResourceWarning, which is an error in these tests."""
     with (
         socket.create_server((LOOPBACK, 0)) as taken,
         pytest.raises(CannotListen, match="already in use"),

@@ -7,6 +7,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
+from consumers.commands import dispatch_envelope
 from consumers.settings import Settings
 from outbox.kafka import Record
 from schemas.catalog import (
@@ -79,8 +80,10 @@ async def test_a_command_delivered_fifty_times_at_once_has_one_effect_and_one_re
     """M1: these are more than the pool has connections."""
     put = envelope_of(upsert("a"))
     async with catalog_api(settings) as api:
-        await api.dispatcher.dispatch(envelope_of(CREATE))
-        answers = await asyncio.gather(*(api.dispatcher.dispatch(e) for e in again(put, 50)))
+        await dispatch_envelope(api.dispatcher, envelope_of(CREATE))
+        answers = await asyncio.gather(
+            *(dispatch_envelope(api.dispatcher, e) for e in again(put, 50))
+        )
     assert all(answer == answers[0] for answer in answers)
     assert answers[0]["result"] == {"upserted": 1, "unchanged": 0}
     assert await one(postgres, OF_CAUSE, put.id) == 2
@@ -93,12 +96,12 @@ async def test_an_id_used_again_for_another_payload_is_refused_and_answered(
     put = envelope_of(upsert("a"))
     other = replace(put, payload=upsert("a", name="other").payload())
     async with catalog_api(settings) as api:
-        await api.dispatcher.dispatch(envelope_of(CREATE))
-        first = await api.dispatcher.dispatch(put)
-        refused = await api.dispatcher.dispatch(other)
+        await dispatch_envelope(api.dispatcher, envelope_of(CREATE))
+        first = await dispatch_envelope(api.dispatcher, put)
+        refused = await dispatch_envelope(api.dispatcher, other)
         assert refused["reason"] == "id-reused"
-        assert await api.dispatcher.dispatch(other) == refused
-        assert await api.dispatcher.dispatch(put) == first
+        assert await dispatch_envelope(api.dispatcher, other) == refused
+        assert await dispatch_envelope(api.dispatcher, put) == first
     assert await one(postgres, "SELECT name FROM catalog.items") == "n"
 
 

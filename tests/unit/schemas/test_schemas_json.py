@@ -1,4 +1,4 @@
-"""FD7: the committed schemas say what the code says; a break is told before anything is written."""
+"""FD7: the committed schemas agree with the code; a break is reported and nothing is written."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_a_file_of_no_type_is_reported(folder: Path) -> None:
 
 
 def remove_a_field(schema: dict[str, Any]) -> None:
-    """The code lacks what was committed."""
+    """Commit a field that the code does not have."""
     schema["properties"]["colour"] = {"type": "string"}
 
 

@@ -1,4 +1,4 @@
-"""JSON at every door: what is hostile is refused by field and rule, what is sane comes through."""
+"""Strict JSON: a hostile document is refused by field and rule, and a sane one is accepted."""
 
 import json
 from decimal import Decimal

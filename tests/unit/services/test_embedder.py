@@ -22,7 +22,7 @@ def texts(number: int) -> list[str]:
 
 @pytest.mark.parametrize("model", MODELS.values())
 async def test_a_vector_is_the_same_to_the_bit_whatever_it_is_embedded_with(model: str) -> None:
-    """In the order of the texts, across parts, beside longer and shorter ones."""
+    """The order of the texts, and longer or shorter texts beside it, do not matter."""
     embedder = WordLlamaEmbedder(model)
     some = [*texts(700), LONG, "a", *texts(3)]
     assert sum(map(len, some)) > 3 * BATCH_CHARACTERS
@@ -35,7 +35,7 @@ async def test_a_vector_is_the_same_to_the_bit_whatever_it_is_embedded_with(mode
 
 
 async def test_a_vector_is_the_mean_that_the_model_gives() -> None:
-    """Of unit length, and what wordllama makes of a text by itself, but for the last bit."""
+    """It has unit length, and is wordllama's own vector of the text but for the last bit."""
     embedder = WordLlamaEmbedder()
     some = [*texts(20), LONG]
     made = await embedder.embed(some)
@@ -59,7 +59,7 @@ async def test_no_text_and_an_empty_one_have_numbers() -> None:
 
 
 async def test_a_long_text_among_short_ones_takes_little_memory() -> None:
-    """Padded to the longest, these took 650 MB."""
+    """When the texts were padded to the longest one, these took 650 MB."""
     embedder = WordLlamaEmbedder()
     batch = [*texts(31), LONG, *texts(32)]
     await embedder.embed(batch[:2])

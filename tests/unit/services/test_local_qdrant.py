@@ -40,7 +40,7 @@ def is_open(connection: sqlite3.Connection) -> bool:
 async def test_a_local_store_leaves_no_database_open(
     opened: list[sqlite3.Connection], tmp_path: Path
 ) -> None:
-    """That of a deleted collection neither, nor one opened to ask something."""
+    """That includes a deleted collection's, and one that was opened only to ask something."""
     client = connect(f"file:{tmp_path / 'store'}", None, 5)
     for name in ("kept", "deleted"):
         await client.create_collection(name, vectors_config=VECTORS)

@@ -1,4 +1,4 @@
-"""Search: whatever stands in Qdrant's place is an outage, not a surprise."""
+"""Search: whatever answers in Qdrant's place is a dependency failure, not an unexpected error."""
 
 from collections.abc import Sequence
 

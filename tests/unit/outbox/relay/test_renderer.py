@@ -15,7 +15,8 @@ from outbox.kafka import Record
 from outbox.relay.renderer import Renderer
 from schemas.envelope import Envelope
 from schemas.extensions import Extensions
-from schemas.wire import decode, encode, timestamp
+from schemas.wire import decode, encode
+from schemas.wire.rfc3339 import format_time
 from tests.kit.records import headers_of
 
 WORDS = st.text(
@@ -39,7 +40,7 @@ def sent(draw: st.DrawFn) -> tuple[Row, Envelope]:
     payload = draw(st.none() | st.text().map(str.encode))
     headers = draw(st.dictionaries(st.sampled_from([*TRACING_FIELDS]), WORDS))
     extensions = draw(st.dictionaries(st.sampled_from(["tenant", "a1", "dataschema"]), WORDS))
-    text = timestamp(time)
+    text = format_time(time)
     row = Row(
         position=position,
         topic=topic.encode(),

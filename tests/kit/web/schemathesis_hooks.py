@@ -1,7 +1,8 @@
 """Hooks of schemathesis for three rules that an OpenAPI document cannot express.
 
 Each holds between requests or between the parts of one, where JSON Schema has no word for it. Only
-requests that are meant to be right are changed; each rule has tests of its own in test_http.py.
+requests that are meant to be right are changed; the rules have tests of their own
+(test_http_commands.py, test_search_filters.py, test_http_items.py).
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The HTTP service in the test's own process, so that a test can look inside; and raw clients."""
+"""The HTTP service on a port in the test's own process, and clients that send raw bytes."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ CREATE = b'{"catalog_id": "%s", "name": "n"}'
 
 @dataclass(frozen=True)
 class Served:
-    """A running service: its address, and the objects behind it."""
+    """Where the service answers, and the objects inside it."""
 
     url: str
     api: Api
@@ -39,7 +39,7 @@ class Served:
         return self.api.database._engine.pool
 
     async def clean(self, connections: int) -> None:
-        """Raise AssertionError unless the pool gives so many connections, none in a transaction."""
+        """Raise AssertionError unless the pool has so many connections, none in a transaction."""
         assert self.pool.checkedout() == 0, self.pool.status()
         async with asyncio.timeout(30):
             held = [await self.api.database._engine.connect() for _ in range(connections)]
@@ -49,7 +49,7 @@ class Served:
 
 
 async def status(connection: AsyncConnection) -> TransactionStatus:
-    """Return PostgreSQL's state of a connection fresh from the pool, before SQLAlchemy begins."""
+    """The status of a connection fresh from the pool, in which SQLAlchemy has begun nothing."""
     raw = await connection.get_raw_connection()
     assert raw.driver_connection is not None
     found: TransactionStatus = raw.driver_connection.pgconn.transaction_status
@@ -58,7 +58,7 @@ async def status(connection: AsyncConnection) -> TransactionStatus:
 
 @asynccontextmanager
 async def served(settings: Settings, **changed: Any) -> AsyncIterator[Served]:
-    """Run the service for the length of the block, on a free port, with `changed` settings."""
+    """Serve during the block, on a port of its own."""
     own = settings.model_copy(update={"http_port": 0, "drain_seconds": 0.0, **changed})
     async with Database(own, "catalog") as database:
         api = catalog(database, lambda: qdrant(own), WordLlamaEmbedder())
@@ -72,7 +72,7 @@ async def served(settings: Settings, **changed: Any) -> AsyncIterator[Served]:
 
 
 class RawClient:
-    """One TCP connection, on which a test may send any bytes."""
+    """One TCP connection, on which a test sends any bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -82,13 +82,13 @@ class RawClient:
         return cls(*await asyncio.open_connection(LOOPBACK, port))
 
     async def say(self, data: bytes) -> None:
-        """Send the bytes; it is no error when the server has gone."""
+        """Send these bytes; no error if the server has ended the connection."""
         with suppress(ConnectionError):
             self._writer.write(data)
             await self._writer.drain()
 
     async def hear(self) -> bytes:
-        """Return all that comes until the server ends the connection."""
+        """All that comes until the server ends the connection."""
         heard = b""
         with suppress(ConnectionError):
             while data := await self._reader.read(65_536):
@@ -96,14 +96,14 @@ class RawClient:
         return heard
 
     async def answer(self) -> tuple[int, bytes]:
-        """Return status and body of one answer that has a Content-Length."""
+        """Status and body of one answer with a Content-Length."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         lines = head.decode().lower().split("\r\n")
         length = next(int(line[15:]) for line in lines if line.startswith("content-length:"))
         return int(lines[0].split()[1]), await self._reader.readexactly(length)
 
     def reset(self) -> None:
-        """End the connection with a RST, as a client that dies may."""
+        """End the connection by RST, as a client that died does."""
         lingering: socket.socket = self._writer.get_extra_info("socket")
         lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
@@ -115,14 +115,14 @@ class RawClient:
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """Return the bytes of a request. `Idempotency_Key="k"` adds that header; "" leaves one out."""
+    """The bytes of a request; `Idempotency_Key="k"` is a header, an empty one is left out."""
     given = {"Host": "test", "Content_Length": str(len(body)), **headers}
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in given.items() if value]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode() + body
 
 
 def creation(name: str, body: bytes = CREATE) -> bytes:
-    """Return the request that creates this catalog, with its name as the Idempotency-Key."""
+    """The bytes of a request that creates a catalog; its name is its Idempotency-Key, too."""
     return request(
         "POST", "/catalogs", body % name.encode(),
         Idempotency_Key=name, Content_Type="application/json",
@@ -146,7 +146,7 @@ async def lives(port: int, within_seconds: float = 60.0) -> None:
 
 
 async def created(connection: Any) -> dict[str, tuple[int, int]]:
-    """Return of each catalog how many events and how many receipts its creation has left."""
+    """By catalog: how many events it has, and how many receipts have a reply about it."""
     rows = await connection.execute(
         """
         SELECT catalog_id,
