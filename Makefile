@@ -39,6 +39,7 @@ check: $(VENV)/ready
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas --check
 	$(BIN)/python scripts/fault_rows.py --check
+	$(BIN)/python scripts/house.py --check
 
 bench: $(VENV)/ready
 	@$(BIN)/python -m bench $(ARGS)

@@ -68,6 +68,7 @@ def _find_breaks(folder: Path, cls: AnyMessage) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    """Run the command; return 1 where schemas and code disagree, 2 for an unknown option."""
     if unknown := [each for each in arguments if each != CHECK]:
         sys.stderr.write(f"{unknown[0]!a}: must be {CHECK}, or nothing at all\n")
         return 2

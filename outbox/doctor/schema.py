@@ -146,6 +146,7 @@ def judge_migrations(refused: str | None, settings: Settings) -> Iterator[CheckR
 
 
 async def read_rights(connection: psycopg.AsyncConnection[Any]) -> Rights:
+    """Read which privileges this role lacks, and who owns the table of messages."""
     needed = [(name, privilege) for name, each in NEEDED.items() for privilege in each]
     names, privileges = zip(*needed, strict=True)
     parameters = {"names": list(names), "privileges": list(privileges)}

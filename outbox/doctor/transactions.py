@@ -87,6 +87,7 @@ class Transactions:
 
 
 async def read(connection: psycopg.AsyncConnection[Any]) -> Transactions:
+    """Read the open and the prepared transactions, and whether this role may see all of them."""
     row = await (await connection.execute(MAY_SEE_ALL)).fetchone()
     async with connection.cursor(row_factory=class_row(OpenTransaction)) as cursor:
         opened = await (await cursor.execute(READ_OPEN)).fetchall()

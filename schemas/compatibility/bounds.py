@@ -40,6 +40,7 @@ def _takes(r: Part, kind: str, w: Part) -> bool:
 
 
 def compare_values(w: Part, r: Part, path: str) -> Iterator[Refusal]:
+    """Yield a refusal where the reader lists values that the writer's part does not keep to."""
     keyword = "const" if "const" in r else "enum"
     values = list_values(
         {key: r[key] for key in ("const", "enum") if key in r} | {"type": "string"}
@@ -64,6 +65,7 @@ def _matches(w: Part, r: Part, keyword: str) -> bool:
 
 
 def compare_numbers(w: Part, r: Part, path: str) -> Iterator[Refusal]:
+    """Yield a refusal for each bound or step of the reader that the writer's numbers may break."""
     for bound, sign in (("Maximum", 1), ("Minimum", -1)):
         plain, strict = bound.lower(), f"exclusive{bound}"
         for keyword in (plain, strict):

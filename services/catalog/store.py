@@ -101,6 +101,7 @@ async def lock_items(
 async def put_items(
     connection: AsyncConnection, catalog_id: str, items: Sequence[CatalogItem]
 ) -> None:
+    """Insert these items, and replace those that are there already."""
     parameters = {
         "catalog_id": catalog_id,
         "item_ids": [item.item_id for item in items],
