@@ -84,7 +84,7 @@ def test_a_name_that_is_like_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         Settings()
 
 
-def test_read_field_names_other_programs_are_not_looked_at(
+def test_names_of_other_programs_are_not_looked_at(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are not read either: without a prefix, any program's `CACHE` set our download folder."""
