@@ -53,7 +53,7 @@ FROM outbox.relay AS relay
 LEFT JOIN (
     SELECT system_identifier, timeline, database_oid::bigint AS database_oid,
            xmin::text::bigint <> (transaction_id::text::numeric % 4294967296) AS copied
-    FROM outbox.lineage ORDER BY number DESC LIMIT 1
+    FROM outbox.database_identity ORDER BY number DESC LIMIT 1
 ) AS known ON true
 WHERE relay.name = 'main'
 """
@@ -61,9 +61,9 @@ WHERE relay.name = 'main'
 # Two relays that start at once may both try: one inserts the row, and the other leaves it as it is.
 # The oid of the database is the column's default.
 RECORD = """
-INSERT INTO outbox.lineage (number, system_identifier, timeline)
-SELECT coalesce(max(number), 0) + 1, %(system_identifier)s, %(timeline)s FROM outbox.lineage
-ON CONFLICT DO NOTHING
+INSERT INTO outbox.database_identity (number, system_identifier, timeline)
+SELECT coalesce(max(number), 0) + 1, %(system_identifier)s, %(timeline)s FROM
+outbox.database_identity ON CONFLICT DO NOTHING
 """
 
 
@@ -155,7 +155,7 @@ async def record_identity(
     """Record that the cursor belongs to this database from now on.
 
     It must not run in a savepoint, because the row's xmin must be the id of the whole transaction
-    (see the migration 0004_lineage.sql).
+    (see the migration 0008_database_identity.sql).
     """
     values = {"system_identifier": identity.system_identifier, "timeline": identity.timeline}
     await connection.execute(RECORD, values)

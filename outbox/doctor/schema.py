@@ -64,7 +64,7 @@ NEEDED = {
     "relay": ("SELECT", "UPDATE"),
     "deliveries": ("INSERT",),
     "topics": ("SELECT", "INSERT"),
-    "lineage": ("SELECT", "INSERT"),
+    "database_identity": ("SELECT", "INSERT"),
     "parked": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "parked_messages": ("SELECT", "INSERT", "DELETE"),
 }

@@ -4,8 +4,8 @@ It yields published messages only: the relay's cursor shows them, so the broker 
 them, and a repetition is a duplicate by id. Other messages are left out: one that the relay has not
 published yet will be published anyway, a parked one waits, and one that an operator has discarded
 was never published and must not appear now. Messages come from outbox.messages, and from
-outbox.kept where retention has dropped their daily partition: of such days only each key's latest
-message is left.
+outbox.compacted where retention has dropped their daily partition: of such days only each key's
+latest message is left.
 
 Weakness: only positions have an index, so a selection by key, type or time reads the whole range of
 positions, a chunk at a time.
@@ -65,7 +65,7 @@ def _select_published(limit: str) -> str:
 UNION ALL
 (SELECT message.position, topic, aggregateid, aggregatetype, id, type, version, payload, headers,
         created_at
- FROM outbox.kept AS message
+ FROM outbox.compacted AS message
  WHERE {SELECTED}
    AND NOT EXISTS (SELECT FROM outbox.messages AS same WHERE same.position = message.position)
    AND message.position NOT IN ({DISCARDED}) {limit})
@@ -80,7 +80,7 @@ SELECT position FROM (
     (SELECT position FROM outbox.messages
      WHERE position > %(behind)s AND position <= %(last)s ORDER BY position LIMIT %(rows)s)
     UNION ALL
-    (SELECT position FROM outbox.kept
+    (SELECT position FROM outbox.compacted
      WHERE position > %(behind)s AND position <= %(last)s ORDER BY position LIMIT %(rows)s)
 ) AS row ORDER BY position OFFSET %(rows)s - 1 LIMIT 1
 """

@@ -28,8 +28,8 @@ OFFSET %(rows)s - 1 LIMIT 1
 # In key order, so that two sessions that compact the same day wait for each other and never
 # deadlock. A message that is in both tables is the same one; only a later message replaces a copy.
 KEEP = SQL("""
-INSERT INTO outbox.kept AS kept (aggregatetype, aggregateid, position, id, type, version, topic,
-                                 payload, headers, created_at)
+INSERT INTO outbox.compacted AS compacted (aggregatetype, aggregateid, position, id, type, version,
+                                           topic, payload, headers, created_at)
 SELECT head.aggregatetype, head.aggregateid, position, message.id, message.type, message.version,
        message.topic, message.payload, message.headers, message.created_at
 FROM {day} AS message
@@ -41,23 +41,24 @@ ON CONFLICT (aggregatetype, aggregateid) DO UPDATE
 SET position = EXCLUDED.position, id = EXCLUDED.id, type = EXCLUDED.type,
     version = EXCLUDED.version, topic = EXCLUDED.topic, payload = EXCLUDED.payload,
     headers = EXCLUDED.headers, created_at = EXCLUDED.created_at
-WHERE kept.position < EXCLUDED.position
+WHERE compacted.position < EXCLUDED.position
 """)
 
 DELETE_END = """
-SELECT aggregatetype, aggregateid FROM outbox.kept
+SELECT aggregatetype, aggregateid FROM outbox.compacted
 WHERE (aggregatetype, aggregateid) > (%(aggregate)s, %(key)s)
 ORDER BY aggregatetype, aggregateid OFFSET %(rows)s - 1 LIMIT 1
 """
 # A stream head that has moved on never comes back to this message.
 DELETE = """
-DELETE FROM outbox.kept AS kept
-WHERE (kept.aggregatetype, kept.aggregateid) > (%(aggregate)s, %(key)s)
+DELETE FROM outbox.compacted AS compacted
+WHERE (compacted.aggregatetype, compacted.aggregateid) > (%(aggregate)s, %(key)s)
   AND (%(last_aggregate)s::text IS NULL
-       OR (kept.aggregatetype, kept.aggregateid) <= (%(last_aggregate)s, %(last_key)s))
+       OR (compacted.aggregatetype, compacted.aggregateid) <= (%(last_aggregate)s, %(last_key)s))
   AND NOT EXISTS (SELECT FROM outbox.streams AS head
-                  WHERE head.aggregatetype = kept.aggregatetype
-                    AND head.aggregateid = kept.aggregateid AND head.position = kept.position)
+                  WHERE head.aggregatetype = compacted.aggregatetype
+                    AND head.aggregateid = compacted.aggregateid
+                    AND head.position = compacted.position)
 """
 
 
@@ -93,7 +94,7 @@ async def read_chunks(
 async def compact(
     connection: psycopg.AsyncConnection[Any], day: DayPartition, before: datetime | None, rows: int
 ) -> tuple[Snapshot, int]:
-    """Copy each message of the day that is its key's latest to outbox.kept, `rows` at a time.
+    """Copy each message of the day that is its key's latest to outbox.compacted, `rows` at a time.
 
     With `before`, only messages created before that are copied. Returns the snapshot that was read
     first, and how many copies were new or newer than those there were. It may be repeated.

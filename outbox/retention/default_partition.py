@@ -13,8 +13,8 @@ from outbox.cursor.cut import Snapshot
 from outbox.retention.compaction import Chunk
 
 # The message is published, not parked, and not the latest of its key unless it is copied to
-# outbox.kept. One snapshot shows all of that, and none of it can change back: only this statement
-# changes such a row, so no lock is needed.
+# outbox.compacted. One snapshot shows all of that, and none of it can change back: only this
+# statement changes such a row, so no lock is needed.
 DELETE = """
 DELETE FROM outbox.messages_default AS message
 WHERE position > %(behind)s AND position <= %(upto)s AND created_at < %(before)s
@@ -27,10 +27,10 @@ WHERE position > %(behind)s AND position <= %(upto)s AND created_at < %(before)s
       SELECT FROM outbox.streams AS head
       WHERE head.aggregatetype = message.aggregatetype AND head.aggregateid = message.aggregateid
         AND head.position = message.position
-        AND NOT EXISTS (SELECT FROM outbox.kept AS kept
-                        WHERE kept.aggregatetype = head.aggregatetype
-                          AND kept.aggregateid = head.aggregateid
-                          AND kept.position = head.position))
+        AND NOT EXISTS (SELECT FROM outbox.compacted AS compacted
+                        WHERE compacted.aggregatetype = head.aggregatetype
+                          AND compacted.aggregateid = head.aggregateid
+                          AND compacted.position = head.position))
 """
 COUNT = """
 SELECT count(*), min(created_at) FROM outbox.messages_default

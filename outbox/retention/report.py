@@ -41,9 +41,9 @@ class DayReport:
 
 @dataclass(frozen=True, slots=True)
 class RetentionReport:
-    """All partitions, the oldest first and the default one last; `kept` counts rows of outbox.kept.
+    """All partitions, the oldest first and the default one last, and the compacted messages.
 
-    Messages created before `horizon` are past retention.
+    `kept` counts rows of outbox.compacted. Messages created before `horizon` are past retention.
     """
 
     horizon: datetime
@@ -61,7 +61,7 @@ async def read_report(
         await _read_day_report(connection, day, cursor, horizon)
         for day in await read_days(connection)
     ]
-    kept, _ = await measure(connection, "kept")
+    kept, _ = await measure(connection, "compacted")
     return RetentionReport(horizon, days, kept)
 
 

@@ -1,8 +1,8 @@
 """Retention: drops old daily partitions once they are published and the latest messages kept.
 
 For each day past retention, the oldest first: look, and leave it alone where a message is not
-published; copy each message that is its key's latest to outbox.kept, without a lock; then, in one
-bounded transaction, lock everybody out, look again, and drop. Rows of the default partition are
+published; copy each message that is its key's latest to outbox.compacted, without a lock; then, in
+one bounded transaction, lock everybody out, look again, and drop. Rows of the default partition are
 deleted one by one. Each step may be repeated, also by two processes at the same time: only the
 tables themselves remember how far a prune came.
 

@@ -87,7 +87,8 @@ WHERE latest.id IS NULL OR head.version IS NULL OR outbox.digest(latest.payload)
 """
 ONE_EACH = """
 SELECT (SELECT count(*) FROM outbox.latest) = (SELECT count(*) FROM outbox.streams),
-       NOT EXISTS (SELECT FROM outbox.kept GROUP BY aggregatetype, aggregateid HAVING count(*) > 1)
+       NOT EXISTS (SELECT FROM outbox.compacted GROUP BY aggregatetype, aggregateid HAVING count(*)
+       > 1)
 """
 
 

@@ -41,7 +41,7 @@ WITHIN_SECONDS = 60.0
 OPERATION = Operation("tester", "partitions prune", "", "a test")
 
 FORGET_ALL = """
-TRUNCATE outbox.messages, outbox.kept, outbox.streams, outbox.deliveries, outbox.operations,
+TRUNCATE outbox.messages, outbox.compacted, outbox.streams, outbox.deliveries, outbox.operations,
          outbox.parked_messages;
 ALTER SEQUENCE outbox.positions RESTART;
 UPDATE outbox.relay SET cursor = '3:3:', highest_position = 0
@@ -54,7 +54,7 @@ FROM generate_series(0, 3) AS n
 """
 STATE = """
 SELECT 'message', aggregateid, version, position FROM outbox.messages
-UNION ALL SELECT 'kept', aggregateid, version, position FROM outbox.kept
+UNION ALL SELECT 'kept', aggregateid, version, position FROM outbox.compacted
 UNION ALL SELECT 'delivery', topic, count(*), sum(messages) FROM outbox.deliveries GROUP BY topic
 UNION ALL SELECT 'operation', subject, count(*), 0 FROM outbox.operations GROUP BY subject
 ORDER BY 1, 2, 3

@@ -91,7 +91,7 @@ class Model:
         today = datetime.now(UTC).date() + timedelta(days=self._rng.choice((-2, 0, 0, 1, 3)))
         pruned = await Retention(self._connection, self._settings, today=today).prune()
         self.dropped += len(pruned.dropped)
-        self.kept = max(self.kept, len(await self._rows("SELECT FROM outbox.kept")))
+        self.kept = max(self.kept, len(await self._rows("SELECT FROM outbox.compacted")))
         self.late += pruned.late
 
     async def _park(self) -> None:

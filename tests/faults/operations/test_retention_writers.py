@@ -223,7 +223,7 @@ async def test_a_prune_that_hangs_delays_neither_publishing_nor_the_end(
 ) -> None:
     """G22: another session has locked what it wants."""
     async with await Connection.connect(settings.libpq_url()) as other:
-        await other.execute("LOCK TABLE outbox.kept IN ACCESS EXCLUSIVE MODE")
+        await other.execute("LOCK TABLE outbox.compacted IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(WITHIN_SECONDS), running(Relay(settings)):
             await until(lambda: somebody_waits(other), WITHIN_SECONDS)
             await commit_events(settings, 20)
@@ -232,6 +232,6 @@ async def test_a_prune_that_hangs_delays_neither_publishing_nor_the_end(
 
 async def somebody_waits(connection: Connection) -> bool:
     found = await connection.execute(
-        "SELECT FROM pg_locks WHERE relation = 'outbox.kept'::regclass AND NOT granted"
+        "SELECT FROM pg_locks WHERE relation = 'outbox.compacted'::regclass AND NOT granted"
     )
     return await found.fetchone() is not None

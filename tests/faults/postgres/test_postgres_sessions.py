@@ -92,7 +92,7 @@ RIGHTS = """
     GRANT USAGE ON SCHEMA outbox TO relay;
     GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO relay;
     GRANT UPDATE ON outbox.relay TO relay;
-    GRANT INSERT ON outbox.deliveries, outbox.topics, outbox.lineage TO relay;
+    GRANT INSERT ON outbox.deliveries, outbox.topics, outbox.database_identity TO relay;
     GRANT INSERT, UPDATE, DELETE ON outbox.parked, outbox.parked_messages TO relay;
 """
 # The relay owns nothing, so it cannot make it again, and must go on without.

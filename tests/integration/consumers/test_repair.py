@@ -229,7 +229,7 @@ async def test_nothing_is_repaired_from_another_history(postgres: Connection) ->
     """A restored database may be behind the stores: what they have then must not be undone."""
     await require_same_identity(postgres)
     await publish(postgres, "a")
-    await postgres.execute("UPDATE outbox.lineage SET system_identifier = 'another'")
+    await postgres.execute("UPDATE outbox.database_identity SET system_identifier = 'another'")
     store = memory()
     with pytest.raises(Halted, match="reconcile"):
         await repaired(postgres, store)

@@ -50,7 +50,8 @@ PLANTED = {
     "outbox-partitions": (TOMORROW, WARNING, "no partition"),
     "outbox-default-partition": (OLD, WARNING, "it holds rows"),
     "outbox-lineage": (
-        "INSERT INTO outbox.lineage (number, system_identifier, timeline) VALUES (9, '7', 1)",
+        "INSERT INTO outbox.database_identity (number, system_identifier, timeline)"
+        " VALUES (9, '7', 1)",
         FAILURE,
         "the system identifier was 7",
     ),
@@ -159,7 +160,7 @@ ROLES = (
     "GRANT USAGE, CREATE ON SCHEMA outbox TO relay",
     "GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO relay",
     "GRANT UPDATE ON outbox.relay TO relay",
-    "GRANT INSERT ON outbox.deliveries, outbox.topics, outbox.lineage TO relay",
+    "GRANT INSERT ON outbox.deliveries, outbox.topics, outbox.database_identity TO relay",
     "GRANT INSERT, UPDATE, DELETE ON outbox.parked, outbox.parked_messages TO relay",
     "CREATE ROLE owner",
     "GRANT pg_monitor, owner TO relay",

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -195,27 +194,3 @@ async def test_a_day_without_a_partition_is_kept_and_does_not_stop_later_days(
     assert await rows(postgres_url, "SELECT count(*) FROM outbox.messages") == [(1,)]
     later = f"outbox.messages_{datetime.now(UTC) + timedelta(days=6):%Y%m%d}"
     assert (later,) in await rows(postgres_url, PARTITIONS)
-
-
-BEFORE_THE_LIMITS = """
-    SELECT outbox.publish('test.note', 'k', E't\n.v1', '{}', id => %(id)s,
-                          headers => '{"correlationid": "a\\nb", "x-tenant": "a"}')
-"""
-
-
-async def test_messages_from_before_the_limits_stay_and_move_and_are_not_joined_by_others(
-    empty_url: str,
-) -> None:
-    """FA7: a database with messages that would be refused now migrates, and can be pruned."""
-    number = next(each.number for each in outbox_migrations() if each.name == "limits")
-    later = [each for each in outbox_migrations() if each.number >= number]
-    await migrate(empty_url, [each for each in all_migrations() if each not in later])
-    given = {"id": str(uuid4())}
-    async with await psycopg.AsyncConnection.connect(empty_url, autocommit=True) as connection:
-        await connection.execute(BEFORE_THE_LIMITS.encode(), given)
-        assert await migrate(empty_url, all_migrations()) == later
-        moved = "UPDATE outbox.messages SET created_at = created_at + interval '9 days'"
-        await connection.execute(moved.encode())
-        with pytest.raises(psycopg.errors.CheckViolation, match="type: must not contain control"):
-            await connection.execute(BEFORE_THE_LIMITS.encode(), given)
-    assert await rows(empty_url, "SELECT type FROM outbox.messages") == [("t\n.v1",)]

@@ -1,11 +1,10 @@
 """FC10: a copy made by CREATE DATABASE ... TEMPLATE publishes nothing until an operator agrees.
 
-Its original goes on, whatever is done to the copy. An original does not halt because of a new name,
-or because of the migration that began to record a database's identity.
+Its original goes on, whatever is done to the copy. An original does not halt because of a new name.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -21,11 +20,9 @@ from outbox.doctor.examination import examine_postgres
 from outbox.errors import Halted
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
-from outbox.postgres.migrate import Migration, migrate, outbox_migrations
 from outbox.relay.relay import Relay
 from outbox.replay.replayer import Replayer
 from outbox.status import read_status
-from services.assembly import all_migrations
 from tests.conftest import Servers
 from tests.integration.relay.test_database_identity import (
     TOPIC,
@@ -39,12 +36,6 @@ from tests.kit.waiting import until
 pytestmark = pytest.mark.anyio
 
 WITHIN_SECONDS = 60
-# What a relay recorded before a database had an identity.
-RECORD = """
-INSERT INTO outbox.lineage (number, system_identifier, timeline)
-SELECT 1, system_identifier::text, timeline_id FROM pg_control_system(), pg_control_checkpoint()
-"""
-BEFORE = 9  # the last migration of the outbox without an identity
 
 
 @pytest.fixture
@@ -177,40 +168,6 @@ async def test_a_copy_that_takes_its_originals_name_halts(
         finally:
             await admin.execute(f"ALTER DATABASE {own} RENAME TO {name_of(copy)}".encode())
             await admin.execute(f"ALTER DATABASE {aside} RENAME TO {own}".encode())
-
-
-def before() -> Sequence[Migration]:
-    return [each for each in outbox_migrations() if each.number <= BEFORE]
-
-
-async def test_the_migration_halts_a_copy_made_before_it_and_not_its_original(
-    settings: Settings, admin: psycopg.AsyncConnection
-) -> None:
-    async with database(admin, settings, "template0") as original:
-        await migrate(original.libpq_url(), before())
-        async with await connect(original) as connection:
-            await connection.execute(RECORD)
-        async with copied(admin, original) as copy:
-            for each in (copy, original):
-                await migrate(each.libpq_url(), all_migrations())
-            assert not await is_halted(original)
-            assert await is_halted(copy)
-            assert await reconciled(copy) is Remedy.FOLLOW
-            assert not await is_halted(copy)
-
-
-async def test_the_migration_halts_no_database_that_began_as_a_copy_of_an_unused_template(
-    settings: Settings, admin: psycopg.AsyncConnection
-) -> None:
-    async with database(admin, settings, "template0") as template:
-        await migrate(template.libpq_url(), before())
-        async with copied(admin, template) as used:
-            async with await connect(used) as connection:
-                await connection.execute(RECORD)
-            await migrate(used.libpq_url(), all_migrations())
-            assert not await is_halted(used)
-            async with copied(admin, used) as copy:
-                assert await is_halted(copy)
 
 
 REPLAY = """

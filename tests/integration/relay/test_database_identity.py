@@ -46,7 +46,8 @@ def operation(reason: str = "restored") -> Operation:
 async def another_identity(connection: Connection) -> None:
     """Pretend that the cursor was taken on another timeline of another cluster."""
     await connection.execute(
-        "INSERT INTO outbox.lineage (number, system_identifier, timeline) VALUES (7, 'other', 99)"
+        "INSERT INTO outbox.database_identity (number, system_identifier, timeline)"
+        " VALUES (7, 'other', 99)"
     )
 
 
@@ -59,8 +60,8 @@ CREATE FUNCTION far(pg_snapshot) RETURNS pg_snapshot RETURN (
         || coalesce((SELECT string_agg((xid::text::bigint + {FAR})::text, ',')
                      FROM pg_snapshot_xip($1) AS xid), ''))::pg_snapshot;
 UPDATE outbox.messages SET transaction_id = (transaction_id::text::bigint + {FAR})::text::xid8;
-UPDATE outbox.lineage SET transaction_id = (transaction_id::text::bigint + {FAR})::text::xid8;
-UPDATE outbox.relay SET cursor = far(cursor), upto = far(upto);
+UPDATE outbox.database_identity SET transaction_id = (transaction_id::text::bigint +
+{FAR})::text::xid8; UPDATE outbox.relay SET cursor = far(cursor), upto = far(upto);
 """  # noqa: S608 - constants
 
 
@@ -94,7 +95,9 @@ async def test_the_first_relay_records_where_it_is_and_later_ones_find_it_unchan
 ) -> None:
     for _ in range(2):
         await require_same_identity(postgres)
-    found = await fetch(postgres, "SELECT number, system_identifier, timeline FROM outbox.lineage")
+    found = await fetch(
+        postgres, "SELECT number, system_identifier, timeline FROM outbox.database_identity"
+    )
     recorded = """SELECT 1, system_identifier::text, timeline_id
               FROM pg_control_system(), pg_control_checkpoint()"""
     assert found == await fetch(postgres, recorded)
@@ -103,7 +106,7 @@ async def test_the_first_relay_records_where_it_is_and_later_ones_find_it_unchan
 
 async def test_rewriting_its_table_does_not_make_a_lineage_foreign(postgres: Connection) -> None:
     await require_same_identity(postgres)
-    await postgres.execute("VACUUM (FULL, FREEZE) outbox.lineage")
+    await postgres.execute("VACUUM (FULL, FREEZE) outbox.database_identity")
     await require_same_identity(postgres)
 
 

@@ -24,7 +24,7 @@ PUBLICATIONS = [
     "CREATE PUBLICATION p FOR ALL TABLES",
     "CREATE PUBLICATION p FOR TABLES IN SCHEMA outbox, catalog",
     "CREATE PUBLICATION p FOR TABLE outbox.messages WITH (publish_via_partition_root)",
-    "CREATE PUBLICATION p FOR TABLE outbox.messages_default, outbox.kept, outbox.deliveries",
+    "CREATE PUBLICATION p FOR TABLE outbox.messages_default, outbox.compacted, outbox.deliveries",
 ]
 IDENTITY = "outbox-replica-identities"
 
@@ -96,8 +96,8 @@ async def test_a_prune_does_all_its_steps_beside_any_publication(
 @pytest.mark.parametrize(
     "publication",
     [
-        "CREATE PUBLICATION p FOR TABLE outbox.kept (aggregatetype)",
-        "CREATE PUBLICATION p FOR TABLE outbox.kept WHERE (version > 1)",
+        "CREATE PUBLICATION p FOR TABLE outbox.compacted (aggregatetype)",
+        "CREATE PUBLICATION p FOR TABLE outbox.compacted WHERE (version > 1)",
     ],
 )
 async def test_doctor_names_a_table_of_which_columns_or_rows_are_published(
@@ -108,8 +108,8 @@ async def test_doctor_names_a_table_of_which_columns_or_rows_are_published(
         pytest.skip("PostgreSQL 15 and newer publish columns and rows of a table")
     await postgres.execute(publication.encode())
     with pytest.raises(psycopg.Error, match="cannot delete from table"):
-        await postgres.execute("DELETE FROM outbox.kept")
-    assert await found(settings) == [(Severity.WARNING, "outbox.kept")]
+        await postgres.execute("DELETE FROM outbox.compacted")
+    assert await found(settings) == [(Severity.WARNING, "outbox.compacted")]
 
 
 async def test_every_table_of_ours_can_be_updated_and_deleted_from_while_all_are_published(
@@ -135,7 +135,7 @@ async def test_a_step_that_fails_is_told_and_the_others_are_done(
     own = settings.model_copy(update={"prune_check_seconds": 0.0})
     await aged(own, postgres)
     await postgres.execute("ALTER TABLE outbox.messages_default REPLICA IDENTITY NOTHING")
-    await postgres.execute("ALTER TABLE outbox.kept REPLICA IDENTITY NOTHING")
+    await postgres.execute("ALTER TABLE outbox.compacted REPLICA IDENTITY NOTHING")
     await postgres.execute("CREATE PUBLICATION p FOR ALL TABLES")
     pruned = await prune(own, postgres)
     (day,) = pruned.left.keys() - {"late", "kept"}
@@ -143,10 +143,10 @@ async def test_a_step_that_fails_is_told_and_the_others_are_done(
     assert "replica identity" in pruned.left["kept"]
     assert "replica identity" in pruned.left[day], "the copies are updated before a day is dropped"
     assert await found(own) == [
-        (Severity.WARNING, "outbox.kept"),
+        (Severity.WARNING, "outbox.compacted"),
         (Severity.WARNING, "outbox.messages_default"),
     ]
-    await postgres.execute("ALTER TABLE outbox.kept REPLICA IDENTITY DEFAULT")
+    await postgres.execute("ALTER TABLE outbox.compacted REPLICA IDENTITY DEFAULT")
     pruned = await prune(own, postgres)
     assert len(pruned.dropped) == 1
     assert pruned.left.keys() == {"late"}

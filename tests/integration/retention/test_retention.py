@@ -59,7 +59,7 @@ async def test_a_published_day_is_dropped_and_every_keys_latest_message_stays(
     assert (pruned.dropped, pruned.left) == ([str(day)], {})
     assert len(await days_there(postgres)) == 1
     await require_latest(postgres)
-    kept = "SELECT aggregateid, version FROM outbox.kept ORDER BY 1"
+    kept = "SELECT aggregateid, version FROM outbox.compacted ORDER BY 1"
     assert await fetch(postgres, kept) == [("a", 2), ("gone", 1)]
 
 
@@ -200,7 +200,7 @@ async def test_many_rows_are_looked_at_a_few_at_a_time(
     few = settings.model_copy(update={"prune_chunk_messages": 5})
     pruned = await Retention(postgres, few).prune()
     assert (len(pruned.dropped), pruned.late, pruned.left) == (1, 12, {})
-    assert await fetch(postgres, "SELECT count(*) FROM outbox.kept") == [(23,)]
+    assert await fetch(postgres, "SELECT count(*) FROM outbox.compacted") == [(23,)]
     await require_latest(postgres)
     await publish(postgres, *(f"k{number}" for number in range(1, 23, 2)))
     assert (await Retention(postgres, few).prune()).kept == 11
@@ -235,7 +235,7 @@ async def test_a_dry_run_changes_nothing_and_tells_what_a_prune_does(
     await publish_aged(postgres, 8, "b")
     looked = await Retention(postgres, settings).preview()
     assert len(await days_there(postgres)) == 2
-    assert await fetch(postgres, "SELECT count(*) FROM outbox.kept") == [(0,)]
+    assert await fetch(postgres, "SELECT count(*) FROM outbox.compacted") == [(0,)]
     pruned = await Retention(postgres, settings).prune()
     assert (looked.dropped, looked.left) == (pruned.dropped, pruned.left)
 
@@ -294,5 +294,5 @@ async def test_what_is_kept_comes_through_a_restore_and_its_repair(
     assert (await Retention(postgres, settings, today=leapt).prune()).left == {}
     assert await fetch(postgres, "SELECT count(*) FROM outbox.messages") == [(0,)]
     await require_latest(postgres)
-    rising = "SELECT aggregateid, version FROM outbox.kept ORDER BY position DESC LIMIT 1"
+    rising = "SELECT aggregateid, version FROM outbox.compacted ORDER BY position DESC LIMIT 1"
     assert await fetch(postgres, rising) == [("a", 3)]

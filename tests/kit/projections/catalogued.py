@@ -14,11 +14,10 @@ CATALOG = "drifting"
 PUBLISH = "SELECT outbox.publish('catalog.item', %s, %s, %s::jsonb, %s)"
 # What retention does before it drops a daily partition.
 KEEP = """
-INSERT INTO outbox.kept (aggregatetype, aggregateid, position, id, type, version, topic, payload,
-                         headers, created_at)
-SELECT aggregatetype, aggregateid, position, id, type, messages.version, topic, payload, headers,
-       created_at
-FROM outbox.messages JOIN outbox.streams USING (aggregatetype, aggregateid, position)
+INSERT INTO outbox.compacted (aggregatetype, aggregateid, position, id, type, version, topic,
+payload, headers, created_at) SELECT aggregatetype, aggregateid, position, id, type,
+messages.version, topic, payload, headers, created_at FROM outbox.messages JOIN outbox.streams USING
+(aggregatetype, aggregateid, position)
 """
 
 Connection = psycopg.AsyncConnection

@@ -1,10 +1,22 @@
--- Messages never move. A reader that plans its query while rows go from the default partition to a
--- new day waits for the default one's lock, and then looks where they were: it knows nothing of the
--- new day, and its snapshot shows them gone. A relay would pass them over for good. So a day of
--- which the default partition has messages is not made any more; retention deletes them there.
-CREATE OR REPLACE FUNCTION outbox.create_partitions(days_ahead integer) RETURNS integer
+-- One partition a day (UTC), made ahead. A new partition is attached rather than created in place,
+-- because attaching does not keep writers out of the parent.
+--
+-- A day of which the default partition has messages is not made any more: messages never move. A
+-- reader that plans its query while rows go from the default partition to a new one waits for the
+-- default partition's lock, and then looks where they were. It knows nothing of the new partition,
+-- and its snapshot shows the rows gone, so a relay would pass them over for good. Retention deletes
+-- such rows in the default partition.
+--
+-- The bounds of a partition go through text inside this function. In a session with German or SQL
+-- dates they would carry the abbreviation of a zone, which PostgreSQL before 18 reads back as
+-- another one: IST is written for Kolkata, and means Israel. So date style and zone are set here,
+-- and the days begin at midnight UTC whoever calls it.
+
+CREATE FUNCTION outbox.create_partitions(days_ahead integer) RETURNS integer
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET DateStyle = 'ISO, MDY'
+    SET TimeZone = 'UTC'
     SET lock_timeout = '2s'  -- rather later than in the way of writers
 AS $function$
 DECLARE
@@ -28,6 +40,7 @@ BEGIN
         CONTINUE WHEN EXISTS (SELECT FROM outbox.messages_default
                               WHERE created_at >= first AND created_at < after);
         EXECUTE format('CREATE TABLE outbox.%I (LIKE outbox.messages INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name);
+        EXECUTE format('ALTER TABLE outbox.%I REPLICA IDENTITY FULL', name);
         EXECUTE format(
             'ALTER TABLE outbox.messages ATTACH PARTITION outbox.%I FOR VALUES FROM (%L) TO (%L)',
             name, first, after);
@@ -36,3 +49,5 @@ BEGIN
     RETURN created;
 END
 $function$;
+
+SELECT outbox.create_partitions(3);

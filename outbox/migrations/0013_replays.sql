@@ -1,5 +1,5 @@
--- What a person asked to be said again, and how far that is. Who leads a replay is in its row too, as
--- the relay's lease is in its own: an owner, a term that only rises, and an end by this clock.
+-- What an operator asked to be published again, and how far that is. Who leads a replay is in its row,
+-- as the relay's lease is in its own: an owner, a term that only rises, and an end by this clock.
 CREATE TABLE outbox.replays (
     id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     status         text        NOT NULL DEFAULT 'running'
@@ -26,6 +26,3 @@ CREATE TABLE outbox.replays (
     owner          text,
     expires_at     timestamptz
 ) WITH (fillfactor = 50);  -- its row is written once a batch: its old versions go within the page
-
--- A replay reads what retention kept in the order of positions, beside the messages.
-CREATE INDEX kept_by_position ON outbox.kept (position);

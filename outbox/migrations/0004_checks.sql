@@ -1,20 +1,6 @@
--- What commits can be read. The numbers are those of schemas/limits.py, which says why; a test asks
--- this database about each of them. Rows that are there already stay as they are: the constraints
--- are for what is written from now on.
-
-ALTER DOMAIN outbox.name ADD CONSTRAINT has_no_control_character
-    CHECK (VALUE !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]') NOT VALID;
-ALTER DOMAIN outbox.topic ADD CONSTRAINT is_not_a_folder CHECK (VALUE NOT IN ('.', '..')) NOT VALID;
-
--- The ids that callers of outbox.publish have given, so that none is given twice. An id that was
--- generated is not here: it has 122 random bits. Retention forgets them with the messages' days.
-CREATE TABLE outbox.message_ids (
-    id         uuid        PRIMARY KEY,
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-CREATE INDEX message_ids_by_time ON outbox.message_ids (created_at);
-
--- The functions below are called by outbox.publish, which has pinned the search path.
+-- What outbox.publish checks before it writes, so that all that commits can be read. The numbers are
+-- those of schemas/limits.py, which says why; a test asks this database about each of them.
+-- outbox.publish, which calls these functions, has pinned the search path.
 
 CREATE FUNCTION outbox.refuse(parameter text, rule text, hint text) RETURNS void
     LANGUAGE plpgsql
@@ -42,7 +28,7 @@ BEGIN
 END
 $function$;
 
--- The headers as they are stored: without those that are null, which says the same.
+-- Returns the headers as they are stored: without those that are null, which mean the same.
 CREATE FUNCTION outbox.check_headers(headers jsonb) RETURNS jsonb
     LANGUAGE plpgsql
 AS $function$
@@ -165,90 +151,5 @@ BEGIN
         PERFORM outbox.refuse('payload', 'a text or key has at most 262144 bytes',
                               'Keep what is longer elsewhere, and say where.');
     END IF;
-END
-$function$;
-
--- As before, and what is given is checked first. `id` names the message: given twice, the second is
--- refused, whatever it says. Its row is the first that is written, so two transactions that say the
--- same of the same key meet here, and the later one waits until the first has ended.
-CREATE OR REPLACE FUNCTION outbox.publish(
-    aggregatetype text,
-    aggregateid   text,
-    type          text,
-    payload       jsonb,                 -- NULL is a tombstone, and only of what deletes
-    deletes       boolean DEFAULT false,
-    headers       jsonb   DEFAULT '{}',  -- correlationid, causationid, traceparent, and extensions
-    topic         text    DEFAULT NULL,  -- aggregatetype || '.events'
-    id            uuid    DEFAULT NULL,  -- a random one
-    OUT "position" bigint,
-    OUT version   bigint
-)
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $function$
-#variable_conflict use_column
-DECLARE
-    body        text  := publish.payload::text;
-    destination text  := coalesce(publish.topic, publish.aggregatetype || '.events');
-    beside      jsonb := '{}';
-    identity    uuid  := publish.id;
-BEGIN
-    -- One look at all of them; which of them it is, and what is wrong, is asked for after that.
-    IF (length(publish.aggregatetype) BETWEEN 1 AND 255 AND length(publish.aggregateid) BETWEEN 1 AND 255
-        AND length(publish.type) BETWEEN 1 AND 255
-        AND (publish.aggregatetype || publish.aggregateid || publish.type)
-            !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]') IS NOT TRUE THEN
-        PERFORM outbox.check_name('aggregatetype', publish.aggregatetype);
-        PERFORM outbox.check_name('aggregateid', publish.aggregateid);
-        PERFORM outbox.check_name('type', publish.type);
-    ELSIF length(destination) NOT BETWEEN 1 AND 249 OR destination IN ('.', '..')
-        OR destination ~ '[^a-zA-Z0-9._-]' THEN
-        PERFORM outbox.refuse('topic',
-            'must have 1 to 249 of a-z, A-Z, 0-9, ".", "_" and "-", and not be "." or ".."',
-            'Where none is given, it is the aggregatetype followed by ".events".');
-    END IF;
-    IF publish.deletes IS NULL OR (body IS NULL AND NOT publish.deletes) THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('outbox.publish: %s: must not be null',
-                             CASE WHEN publish.deletes IS NULL THEN 'deletes' ELSE 'payload' END),
-            HINT = 'A payload may be null where deletes is true; JSON null is ''null''::jsonb.';
-    END IF;
-    -- In less there is no room for a 65th level and its end; a long number has room in 17 bytes.
-    IF octet_length(body) > 128 OR body ~ '[0-9.]{17}' THEN
-        PERFORM outbox.check_payload(publish.payload, body);
-    END IF;
-    IF publish.headers <> '{}' THEN
-        beside := outbox.check_headers(publish.headers);
-    END IF;
-
-    IF identity IS NULL THEN
-        identity := gen_random_uuid();
-    ELSE
-        INSERT INTO outbox.message_ids (id) VALUES (identity) ON CONFLICT DO NOTHING;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION USING ERRCODE = 'unique_violation',
-                MESSAGE = format('outbox.publish: id: a message has %s already', identity),
-                DETAIL = 'An id names one message for ever, also one with the same content.',
-                HINT = 'Leave the id out to get a new one.';
-        END IF;
-    END IF;
-
-    -- The relay may read what it is told is committed only if a crash cannot take it back.
-    PERFORM set_config('synchronous_commit', 'on', true);
-
-    INSERT INTO outbox.streams AS head (aggregatetype, aggregateid, version, position, digest, deleted)
-    VALUES (publish.aggregatetype, publish.aggregateid, 1, nextval('outbox.positions'),
-            outbox.digest(body), publish.deletes)
-    ON CONFLICT (aggregatetype, aggregateid) DO UPDATE SET
-        version  = head.version + 1,
-        position = nextval('outbox.positions'),  -- drawn again: now the head is locked
-        digest   = EXCLUDED.digest,
-        deleted  = EXCLUDED.deleted
-    RETURNING head.position, head.version INTO publish.position, publish.version;
-
-    INSERT INTO outbox.messages
-        (position, id, aggregatetype, aggregateid, type, version, topic, payload, headers)
-    VALUES (publish.position, identity, publish.aggregatetype, publish.aggregateid, publish.type,
-            publish.version, destination, body, beside);
 END
 $function$;

@@ -1,4 +1,4 @@
--- What is known of a rebuild outside of the process that carries it out: how far it is, who wants it
+-- What is known of a rebuild outside of the process that carries it out: how far it is, which operator wants it
 -- and why. A rebuild is open until it is done or abandoned.
 CREATE TABLE outbox.rebuilds (
     id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
