@@ -8,10 +8,13 @@ OutboxError
 ├── NotPossible       stop: the server refuses, and a repetition changes nothing
 ├── Halted            stand still until an operator has done what it names
 ├── Unreadable        read nothing of that partition for a while, and skip nothing of it
-├── SchemaBehind      stop, and run the migrations
+├── InvalidInput      end the command; the operator gives something else, or waits for the moment
+├── StoreUnfit        stop until an operator has mended the store as the text says
+├── SchemaBehind      a consumer stops, a relay waits, until an operator has run the migrations
 └── SchemaForeign     change nothing: the schema `outbox` is another program's, or was altered
 
-`schemas.MessageRejected` is not in the tree: it says that the message itself is broken or refused.
+`schemas.MessageRejected` is not in the tree: it says that an event or a command is broken or
+refused, and of nothing else. It becomes a dead letter, a rejection, or an HTTP answer of 4xx.
 Any other exception is an unexpected error: a bounded number of retries, then a dead letter.
 """
 
@@ -32,12 +35,14 @@ __all__ = [
     "Contention",
     "DependencyDown",
     "Halted",
+    "InvalidInput",
     "LeaseLost",
     "MessageRejected",
     "NotPossible",
     "OutboxError",
     "SchemaBehind",
     "SchemaForeign",
+    "StoreUnfit",
     "Unreadable",
     "Violation",
     "build_rejection",
@@ -106,8 +111,35 @@ class Unreadable(OutboxError):
         self.offset = offset
 
 
+class InvalidInput(OutboxError):
+    """What an operator asked for cannot be done as it was given, or not now; it is not tried again.
+
+    `area` is the part of the program that refuses (`replay`, `range`), `field` what the operator
+    gave, and `rule` what it must be. The command prints the text and ends with exit code 2. It says
+    nothing about any message, so nothing becomes a dead letter by it.
+    """
+
+    def __init__(self, area: str, field: str, rule: str) -> None:
+        super().__init__(f"{area}: {field}: {rule}")
+        self.field = field
+        self.rule = rule
+
+
+class StoreUnfit(OutboxError):
+    """A secondary store is not what the code needs; the text says what is wrong and what to do.
+
+    A collection, a constraint or an alias is missing or has another shape, the server is too old,
+    or no embedder knows the model. No message is at fault and waiting does not help: a role stops
+    with exit code 3, and a command ends with exit code 2.
+    """
+
+
 class SchemaBehind(OutboxError):
-    """The database lacks migrations that this code needs."""
+    """The database lacks migrations that this code needs; the text names the command to run.
+
+    A consumer stops with exit code 3; a relay and a replay log it, and ask again until it is
+    mended; a command ends with exit code 2; an HTTP server is not ready.
+    """
 
 
 class SchemaForeign(OutboxError, ValueError):

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import psycopg
 
-from outbox.errors import build_rejection
+from outbox.errors import InvalidInput
 
 RECORD = """
 INSERT INTO outbox.operations (operator, action, subject, reason, details)
@@ -33,18 +33,18 @@ class Operation:
     details: dict[str, Any] = field(default_factory=dict)
 
     async def record(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Insert it in the open transaction; raise MessageRejected for an empty or long reason."""
+        """Insert it in the open transaction; raise InvalidInput for an empty or long reason."""
         self.require_reason()
         await connection.execute(RECORD, self._build_parameters())
 
     def require_reason(self) -> None:
-        """Raise MessageRejected unless the reason has 1 to MAX_REASON_CHARACTERS characters.
+        """Raise InvalidInput unless the reason has 1 to MAX_REASON_CHARACTERS characters.
 
         A command calls it before it does anything.
         """
         if not 1 <= len(self.reason.strip()) <= MAX_REASON_CHARACTERS:
             rule = f"1 to {MAX_REASON_CHARACTERS} characters that say why"
-            raise build_rejection("operation", "reason", rule)
+            raise InvalidInput("operation", "reason", rule)
 
     def _build_parameters(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""python -m stack: every part on one machine."""
+"""`python -m stack`: every part on one machine."""
 
 import asyncio
 import shlex

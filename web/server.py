@@ -108,7 +108,7 @@ class _Server(uvicorn.Server):
 
 
 def _build_config(settings: Settings, app: Target) -> uvicorn.Config:
-    """uvicorn's settings: our own logs and limits, and a bounded shutdown."""
+    """Return uvicorn's settings: our own logs and limits, and a bounded shutdown."""
     return uvicorn.Config(
         app,
         host=settings.http_host,

@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 
 from consumers.dead_letters.statements import OPEN
 from consumers.dead_letters.store import decode_headers
-from outbox.errors import build_rejection
+from outbox.errors import InvalidInput
 
 T = TypeVar("T")
 
@@ -185,10 +185,10 @@ async def list_letters(
 
 
 async def read_letter(connection: psycopg.AsyncConnection[Any], letter_id: int) -> LetterDetails:
-    """Return one letter, whatever its status; raises MessageRejected if there is none."""
+    """Return one letter, whatever its status; raises InvalidInput if there is none."""
     letters = await _fetch(connection, LetterWithBytes, SHOW, [letter_id])
     if not letters:
-        raise build_rejection(
+        raise InvalidInput(
             "dead-letter", "id", f"must be the id of a letter; there is no {letter_id}"
         )
     asked = {"id": letter_id, "limit": AROUND_LETTERS}

@@ -4,17 +4,17 @@ from neo4j import AsyncManagedTransaction, AsyncSession
 from neo4j.exceptions import ConstraintError, DatabaseError, Forbidden
 
 from consumers.neo4j.client import run
-from outbox.errors import SchemaBehind
+from outbox.errors import StoreUnfit
 
 _UNIQUE = frozenset({"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"})
 
 
 async def create_constraints(session: AsyncSession, labels: frozenset[str]) -> None:
-    """Make the constraints that are missing; SchemaBehind where one cannot be had."""
+    """Make the constraints that are missing; StoreUnfit where one cannot be had."""
     for label in sorted(labels - await session.execute_read(_read_constrained)):
         await _create_constraint(session, label)
     if missing := labels - await session.execute_read(_read_constrained):
-        raise SchemaBehind(_describe_missing(*sorted(missing)))
+        raise StoreUnfit(_describe_missing(*sorted(missing)))
 
 
 async def _read_constrained(transaction: AsyncManagedTransaction) -> frozenset[str]:
@@ -35,7 +35,7 @@ async def _create_constraint(session: AsyncSession, label: str) -> None:
     try:
         await session.execute_write(run, statement)
     except (ConstraintError, DatabaseError, Forbidden) as error:
-        raise SchemaBehind(_describe_missing(label)) from error
+        raise StoreUnfit(_describe_missing(label)) from error
 
 
 def _describe_missing(*labels: str) -> str:

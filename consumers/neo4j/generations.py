@@ -23,7 +23,7 @@ from consumers.neo4j.projection import Guard, GuardUnmatched, Neo4jProjection
 from consumers.neo4j.shape import Row, Shape
 from consumers.projections.generations import Generation
 from consumers.projections.projection import Change
-from outbox.errors import Halted, SchemaBehind
+from outbox.errors import Halted, StoreUnfit
 
 _FIRST = """MERGE (g:Generation {key: $key})
 ON CREATE SET g.live = 1, g.numbers = [1]"""
@@ -90,7 +90,7 @@ class Neo4jGenerations:
         return [Generation(number, number == live) for number in sorted(numbers)]
 
     async def live(self) -> Neo4jProjection:
-        """The projection over the live generation; SchemaBehind where the node was altered."""
+        """The projection over the live generation; StoreUnfit where the node was altered."""
         live, _ = await self._read_numbers()
         return self._projection(live)
 
@@ -144,7 +144,7 @@ class Neo4jGenerations:
             nodes = row["nodes"]
 
     async def _read_numbers(self) -> tuple[int, list[int]]:
-        """The live number and all numbers; SchemaBehind where we would not have written them so."""
+        """The live number and all numbers; StoreUnfit where we would not have written them so."""
         rows = await self._write(_READ)
         if not rows:
             return 1, [1]
@@ -154,7 +154,7 @@ class Neo4jGenerations:
             or not isinstance(numbers, list)
             or not all(map(_is_number, numbers))
         ):
-            raise SchemaBehind(
+            raise StoreUnfit(
                 f"neo4j's node (:Generation {{key: '{self.name}'}}) says live = {live!r:.50} and "
                 f"numbers = {numbers!r:.100}: set live to the number of the live generation, and "
                 "numbers to all of them"

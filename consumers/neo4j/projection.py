@@ -112,7 +112,7 @@ class Neo4jProjection:
         return frozenset().union(*(shape.labels for shape in self._shapes.values()))
 
     async def prepare(self) -> None:
-        """Create the constraints that are missing; SchemaBehind where one cannot be had."""
+        """Create the constraints that are missing; StoreUnfit where one cannot be had."""
         async with self._session(PREPARE_SECONDS) as session:
             await create_constraints(session, self.labels)
 

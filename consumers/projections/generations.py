@@ -43,13 +43,13 @@ class Generations(Protocol):
     topics: tuple[str, ...]
 
     async def prepare(self) -> None:
-        """Make the first generation where there is none; raise SchemaBehind where that fails."""
+        """Make the first generation where there is none; raise StoreUnfit where that fails."""
 
     async def list_generations(self) -> list[Generation]:
         """All generations that the store has, in the order of their numbers."""
 
     async def live(self) -> Projection:
-        """The projection over the generation that is live now; SchemaBehind where none is."""
+        """The projection over the generation that is live now; StoreUnfit where none is."""
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """Apply the changes to the generation that is live when they are written.
@@ -64,7 +64,7 @@ class Generations(Protocol):
         """
 
     def require_model(self, model: str | None) -> None:
-        """Raise Halted or SchemaBehind where `create` could not use this model."""
+        """Raise Halted or StoreUnfit where `create` could not use this model."""
 
     async def switch(self, number: int) -> None:
         """Make this generation live, for everybody at one moment. A repetition changes nothing."""

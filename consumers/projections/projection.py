@@ -72,7 +72,7 @@ class Projection(Protocol):
     async def prepare(self) -> None:
         """Create what is missing (collection, constraints), and keep what is there.
 
-        Raises SchemaBehind where the store cannot fence.
+        Raises StoreUnfit where the store cannot fence.
         """
 
     async def apply(self, changes: Sequence[Change]) -> None:

@@ -15,7 +15,7 @@ from consumers.qdrant.errors import (
     require_version,
     translate_errors,
 )
-from outbox.errors import DependencyDown, SchemaBehind
+from outbox.errors import DependencyDown, StoreUnfit
 
 T = TypeVar("T")
 Indexes = Mapping[str, models.PayloadSchemaType]
@@ -33,7 +33,7 @@ OWN_INDEXES: Indexes = {
 class Collection:
     """A collection at a server, or in local mode; `indexes` are made beside OWN_INDEXES.
 
-    All methods raise DependencyDown where the server is away, and SchemaBehind where the collection
+    All methods raise DependencyDown where the server is away, and StoreUnfit where the collection
     or the server cannot serve: then nothing is wrong with any message.
     """
 
@@ -53,13 +53,13 @@ class Collection:
             await self._index()
 
     async def require_ours(self) -> None:
-        """Raise SchemaBehind unless the collection has the embedder's model and dimension."""
+        """Raise StoreUnfit unless the collection has the embedder's model and dimension."""
         info = await describe_collection(self.client, self.name)
         params = info.config.params.vectors
         size = params.size if isinstance(params, models.VectorParams) else None
         model = (info.config.metadata or {}).get(MODEL, self.embedder.model)
         if (size, model) != (self.embedder.dimension, self.embedder.model):
-            raise SchemaBehind(
+            raise StoreUnfit(
                 f"qdrant collection {self.name} has dimension {size}, of {model}; "
                 f"{self.embedder.model} has {self.embedder.dimension}: "
                 "`python -m consumers rebuild start --model` makes another one"
@@ -88,7 +88,7 @@ class Collection:
                     )
         except QdrantRefused as error:
             if error.status != CONFLICT:  # another process was faster
-                raise SchemaBehind(f"qdrant makes no collection {self.name}: {error}") from error
+                raise StoreUnfit(f"qdrant makes no collection {self.name}: {error}") from error
 
     async def _index(self) -> None:
         for name, schema in {**OWN_INDEXES, **self.indexes}.items():
@@ -96,14 +96,14 @@ class Collection:
 
 
 async def describe_collection(client: AsyncQdrantClient, name: str) -> models.CollectionInfo:
-    """What Qdrant says of a collection; raises SchemaBehind where it has none of that name."""
+    """What Qdrant says of a collection; raises StoreUnfit where it has none of that name."""
     try:
         with translate_errors():
             return await client.get_collection(name)
     except QdrantRefused as error:
         if error.status not in (None, MISSING):
             raise DependencyDown("qdrant", str(error)) from error
-        raise SchemaBehind(
+        raise StoreUnfit(
             f"qdrant has no collection {name}: restore it, or start this consumer anew, "
             "which creates it, and repair the drift"
         ) from error

@@ -17,7 +17,7 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from outbox.errors import DependencyDown, SchemaBehind
+from outbox.errors import DependencyDown, StoreUnfit
 from outbox.secret import without_secrets
 
 MINIMUM = (1, 19)  # older servers may resurrect deleted points when they replay their log
@@ -71,7 +71,7 @@ def is_server(client: AsyncQdrantClient) -> bool:
 
 
 async def require_version(client: AsyncQdrantClient) -> None:
-    """Raise SchemaBehind where the server is older than MINIMUM, or does not say how old it is."""
+    """Raise StoreUnfit where the server is older than MINIMUM, or does not say how old it is."""
     with translate_errors():
         version = (await client.info()).version
     try:
@@ -80,7 +80,7 @@ async def require_version(client: AsyncQdrantClient) -> None:
         known = ()
     if known < MINIMUM:
         least = ".".join(map(str, MINIMUM))
-        raise SchemaBehind(f"qdrant is {version[:50]}: upgrade the server to {least} or newer")
+        raise StoreUnfit(f"qdrant is {version[:50]}: upgrade the server to {least} or newer")
 
 
 def require_completed(results: Sequence[models.UpdateResult], operations: int) -> None:

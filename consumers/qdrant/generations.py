@@ -16,7 +16,7 @@ from consumers.qdrant.collection import MODEL, describe_collection
 from consumers.qdrant.embedding import Embedder
 from consumers.qdrant.errors import QdrantRefused, is_server, require_version, translate_errors
 from consumers.qdrant.projection import QdrantProjection
-from outbox.errors import DependencyDown, Halted, SchemaBehind
+from outbox.errors import DependencyDown, Halted, StoreUnfit
 
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -28,7 +28,7 @@ class QdrantGenerations:
     """The Generations of a projection in Qdrant.
 
     `make_projection` makes the projection over a collection. `embedders` gives the embedder of a
-    model's name, or raises SchemaBehind. `model` is the model of a first generation.
+    model's name, or raises StoreUnfit. `model` is the model of a first generation.
     """
 
     name = QdrantProjection.name
@@ -53,7 +53,7 @@ class QdrantGenerations:
     async def prepare(self) -> None:
         """Make the first generation where there is none, and prepare the live one.
 
-        Raises SchemaBehind where a collection has the alias's own name.
+        Raises StoreUnfit where a collection has the alias's own name.
         """
         if is_server(self._client):
             await require_version(self._client)
@@ -75,17 +75,17 @@ class QdrantGenerations:
         name = self._name(number)
         try:
             return Generation(number, name == live, await self._read_model(name))
-        except SchemaBehind as error:
+        except StoreUnfit as error:
             return Generation(number, name == live, foreign=str(error))
 
     async def live(self) -> QdrantProjection:
         """The projection over the live collection, with the embedder of its model.
 
-        Raises SchemaBehind where no collection is live.
+        Raises StoreUnfit where no collection is live.
         """
         name = await self._read_live_name()
         if name is None:
-            raise SchemaBehind(
+            raise StoreUnfit(
                 f"qdrant has no collection {self.alias}: restore it, or start this consumer anew, "
                 "which creates it, and repair the drift"
             )
@@ -108,7 +108,7 @@ class QdrantGenerations:
         return projection
 
     def require_model(self, model: str | None) -> None:
-        """Raise SchemaBehind where there is no embedder of this model."""
+        """Raise StoreUnfit where there is no embedder of this model."""
         if model is not None:
             self._embedders(model)
 
@@ -146,7 +146,7 @@ class QdrantGenerations:
         with _translate_refusals():
             collections = (await self._client.get_collections()).collections
         if any(each.name == self.alias for each in collections):
-            raise SchemaBehind(
+            raise StoreUnfit(
                 f"qdrant has a collection {self.alias}, which must be an alias: delete it, start "
                 "this consumer anew, and repair the drift"
             )
@@ -163,7 +163,7 @@ class QdrantGenerations:
             return self._opened[name].model
         model = ((await describe_collection(self._client, name)).config.metadata or {}).get(MODEL)
         if not isinstance(model, str):
-            raise SchemaBehind(f"qdrant collection {name} names no model: it is not of our making")
+            raise StoreUnfit(f"qdrant collection {name} names no model: it is not of our making")
         return model
 
     def _name(self, number: int) -> str:

@@ -100,7 +100,7 @@ class QdrantProjection:
         return self._embedder.model
 
     async def prepare(self) -> None:
-        """Create the collection and its indexes; SchemaBehind where this store cannot serve."""
+        """Create the collection and its indexes; StoreUnfit where this store cannot serve."""
         await self._collection.prepare()
 
     async def apply(self, changes: Sequence[Change]) -> None:

@@ -15,6 +15,7 @@ from outbox.errors import (
     Halted,
     MessageRejected,
     SchemaBehind,
+    StoreUnfit,
 )
 
 log = structlog.get_logger()
@@ -42,7 +43,7 @@ def classify(error: Exception) -> Failure:
         return Failure.DONE
     if isinstance(error, DependencyDown | Contention):
         return Failure.DEPENDENCY
-    if isinstance(error, Halted | SchemaBehind):
+    if isinstance(error, Halted | StoreUnfit | SchemaBehind):
         return Failure.HALT
     return Failure.MESSAGE if isinstance(error, MessageRejected) else Failure.UNEXPECTED
 

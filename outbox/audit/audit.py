@@ -90,7 +90,7 @@ async def audit(
     """Audit the range `asked`, or all messages that PostgreSQL still has.
 
     `connection` is in autocommit; close it afterwards, since its session is left with settings and
-    temporary tables. MessageRejected where the range is invalid; Halted where the relay would halt,
+    temporary tables. InvalidInput where the range is invalid; Halted where the relay would halt,
     because its cursor means nothing in this database; DependencyDown where PostgreSQL or Kafka does
     not answer; Unreadable where a batch in a topic cannot be read.
     """

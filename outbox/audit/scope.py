@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from outbox.cursor.cut import HIGHEST
 from outbox.cursor.database_identity import read_identity
 from outbox.cursor.relay_row import require_relay_row
-from outbox.errors import Halted, build_rejection
+from outbox.errors import Halted, InvalidInput
 from outbox.kafka import Partition
 from outbox.kafka.reader import OffsetRange
 
@@ -122,14 +122,12 @@ class Range:
     topics: Sequence[str] | None = None
 
     def check(self) -> None:
-        """Raise MessageRejected where it mixes positions and times, or where it is empty."""
+        """Raise InvalidInput where it mixes positions and times, or where it is empty."""
         by_position = (self.from_position, self.to_position) != (None, None)
         if by_position and (self.since, self.until) != (None, None):
-            raise build_rejection(
-                "range", "range", "is given by positions or by times, not by both"
-            )
+            raise InvalidInput("range", "range", "is given by positions or by times, not by both")
         if (self.from_position or 0) > (HIGHEST if self.to_position is None else self.to_position):
-            raise build_rejection("range", "from-position", "must not be above the last one")
+            raise InvalidInput("range", "from-position", "must not be above the last one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +161,7 @@ class AuditScope:
 async def read_scope(connection: psycopg.AsyncConnection[Any], asked: Range) -> AuditScope:
     """Read the scope in one short transaction of one snapshot.
 
-    MessageRejected for an invalid range; Halted where the relay's cursor means nothing here.
+    InvalidInput for an invalid range; Halted where the relay's cursor means nothing here.
     """
     asked.check()
     await connection.execute(PREPARE)

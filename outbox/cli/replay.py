@@ -24,7 +24,7 @@ from outbox.cli.selection import (
     describe_selection,
 )
 from outbox.cursor.cut import HIGHEST
-from outbox.errors import build_rejection
+from outbox.errors import InvalidInput
 from outbox.kafka import has_committed
 from outbox.operations import Operation
 from outbox.replay.replayer import Replayer
@@ -192,13 +192,13 @@ def _change(
 
 
 async def _require_known(settings: Settings, consumer: str | None, found: ReplayPreview) -> None:
-    """Raise MessageRejected for a consumer nobody knows: all would pass over its records."""
+    """Raise InvalidInput for a consumer nobody knows: all would pass over its records."""
     if consumer is None or not found.messages:
         return
     group = f"aftercommit.{consumer}"
     known = CONSUMER.fullmatch(consumer) is not None
     if not known or not await has_committed(settings.kafka_url, group, found.topics):
-        raise build_rejection(
+        raise InvalidInput(
             "replay", "for", f"must be a consumer; {group} has read none of the topics"
         )
 

@@ -28,7 +28,7 @@ import psycopg
 
 from outbox.cursor.database_identity import DatabaseIdentity, read_identity, record_identity
 from outbox.cursor.relay_row import require_relay_row
-from outbox.errors import DependencyDown, build_rejection
+from outbox.errors import DependencyDown, InvalidInput
 from outbox.operations import Operation
 
 
@@ -186,7 +186,7 @@ async def reconcile(
 ) -> Reconciliation:
     """Repair the cursor and record the operation, in one transaction; return what was done.
 
-    It changes nothing where the database is as it was recorded. It raises MessageRejected while a
+    It changes nothing where the database is as it was recorded. It raises InvalidInput while a
     relay leads, and DependencyDown on a standby. Writers wait while messages are rewritten. It
     waits for the transactions of writers no longer than `patience_seconds`; then it raises
     LockNotAvailable and changes nothing.
@@ -213,7 +213,7 @@ async def _lock(connection: psycopg.AsyncConnection[Any]) -> DatabaseIdentity:
     """Keep relays out until the end of this transaction, and writers where ids are replaced."""
     (leading,) = await _fetch_one(connection, RELAY + "FOR UPDATE")
     if leading:
-        raise build_rejection(
+        raise InvalidInput(
             "reconcile", "relay", "a relay leads, or has just ended: stop it, or wait for its lease"
         )
     identity = await read_identity(connection)

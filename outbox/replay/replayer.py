@@ -20,7 +20,7 @@ import psycopg
 import structlog
 
 from outbox.cursor.database_identity import require_original
-from outbox.errors import Halted, OutboxError, translate_errors
+from outbox.errors import Halted, InvalidInput, OutboxError, translate_errors
 from outbox.postgres.connection import connect_command, is_refused
 from outbox.postgres.migrate import outbox_migrations, require_current
 from outbox.relay.partition_counts import read_topics
@@ -71,7 +71,8 @@ class Replayer:
         """Replay until all is done, the replay is paused or cancelled, or `stop()` is called.
 
         Raises Halted where this database is a copy (the replay may be going on in the original),
-        and where PostgreSQL refuses this client (the operator who started it can repair that).
+        and where PostgreSQL refuses this client (the operator who started it can repair that);
+        InvalidInput where there is no such replay.
         Every other failure of PostgreSQL or Kafka is logged and tried again.
         """
         backoff = Backoff()
@@ -80,7 +81,7 @@ class Replayer:
                 if await self._connect_and_replay():
                     return
                 backoff.succeeded()
-            except Halted:
+            except (Halted, InvalidInput):
                 raise
             except (OutboxError, psycopg.Error) as error:
                 if is_refused(error):

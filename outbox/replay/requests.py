@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from outbox.errors import build_rejection
+from outbox.errors import InvalidInput
 from outbox.operations import Operation
 from outbox.replay.source import ReplayPreview, ReplaySelection
 
@@ -101,11 +101,11 @@ async def start(
 ) -> Replay:
     """Record a replay of what `found` has counted, which a Replayer may run from now on.
 
-    Raises MessageRejected where nothing is selected, or the operation has no reason.
+    Raises InvalidInput where nothing is selected, or the operation has no reason.
     """
     operation.require_reason()
     if not found.messages:
-        raise build_rejection("replay", "selection", "must select a message that is published")
+        raise InvalidInput("replay", "selection", "must select a message that is published")
     values = asdict(selection) | {
         "last_position": found.last_position, "consumer": consumer, "selected": found.messages,
         "rate": messages_per_second, "operator": operation.operator,
@@ -123,10 +123,10 @@ async def list_replays(connection: psycopg.AsyncConnection[Any], limit: int) -> 
 
 
 async def find(connection: psycopg.AsyncConnection[Any], replay_id: int) -> Replay:
-    """Return the replay of this id; raise MessageRejected where there is none."""
+    """Return the replay of this id; raise InvalidInput where there is none."""
     found = await _fetch_all(connection, LIST, {"id": replay_id, "limit": 1})
     if not found:
-        raise build_rejection("replay", "id", "must be that of a replay; see `outbox replay list`")
+        raise InvalidInput("replay", "id", "must be that of a replay; see `outbox replay list`")
     return found[0]
 
 
@@ -135,7 +135,7 @@ async def pause(
 ) -> Replay:
     """Pause a running replay; a process that runs it stops after the batch in flight.
 
-    Raises MessageRejected where it is not running.
+    Raises InvalidInput where it is not running.
     """
     return await _change(connection, replay_id, operation, ("running",), "paused")
 
@@ -146,7 +146,7 @@ async def resume(
     operation: Operation,
     messages_per_second: float | None = None,
 ) -> Replay:
-    """Let a paused replay be run again, perhaps at another rate; MessageRejected if not paused."""
+    """Let a paused replay be run again, perhaps at another rate; InvalidInput if not paused."""
     return await _change(
         connection, replay_id, operation, ("paused",), "running", messages_per_second
     )
@@ -157,7 +157,7 @@ async def cancel(
 ) -> Replay:
     """End a running or paused replay for good; what was sent stays, and is harmless.
 
-    Raises MessageRejected where it has ended already.
+    Raises InvalidInput where it has ended already.
     """
     return await _change(connection, replay_id, operation, ("running", "paused"), "cancelled")
 
@@ -176,7 +176,7 @@ async def _change(
         changed = await _fetch_all(connection, CHANGE, values)
         if not changed:
             found = await find(connection, replay_id)
-            raise build_rejection(
+            raise InvalidInput(
                 "replay", "status", f"must be {' or '.join(before)}; it is {found.status}"
             )
         await _record_operation(connection, operation, changed[0])

@@ -14,7 +14,14 @@ import structlog
 from pydantic import ValidationError
 
 from outbox.environment.variables import SettingsRefused, broken_rules
-from outbox.errors import Halted, MessageRejected, OutboxError, SchemaBehind, translate_errors
+from outbox.errors import (
+    Halted,
+    MessageRejected,
+    OutboxError,
+    SchemaBehind,
+    StoreUnfit,
+    translate_errors,
+)
 from outbox.postgres.connection import connect
 from outbox.postgres.foreign_schema import describe_wrong
 from outbox.runtime import logs
@@ -95,7 +102,7 @@ def run_role(
     _keep_freed_memory()
     try:
         asyncio.run(_run_until_signal(role, stop, settings.stop_timeout_seconds))
-    except (Halted, SchemaBehind) as error:
+    except (Halted, StoreUnfit, SchemaBehind) as error:
         _report_halt(settings, str(error))
         sys.exit(EXIT_HALTED)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outbox.errors import SchemaBehind
+from outbox.errors import StoreUnfit
 from services.catalog.word_vectors import wordllama
 
 Vectors = NDArray[np.float32]
@@ -36,9 +36,9 @@ class WordLlamaEmbedder:
     """
 
     def __init__(self, model: str = MODELS[256]) -> None:
-        """Raise SchemaBehind where `model` is none of MODELS."""
+        """Raise StoreUnfit where `model` is none of MODELS."""
         if model not in MODELS.values():
-            raise SchemaBehind(
+            raise StoreUnfit(
                 f"no embedding model {model} here: one of {', '.join(MODELS.values())}, or install "
                 "the version that knows it"
             )
@@ -48,7 +48,7 @@ class WordLlamaEmbedder:
         self._lock = Lock()  # its documentation does not say that the tokenizer is thread-safe
 
     def named(self, model: str) -> "WordLlamaEmbedder":
-        """The embedder of this or another model; SchemaBehind where there is no such model."""
+        """The embedder of this or another model; StoreUnfit where there is no such model."""
         if model not in self._siblings:
             sibling = WordLlamaEmbedder(model)
             sibling._siblings = self._siblings

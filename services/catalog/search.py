@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
-from outbox.errors import DependencyDown, SchemaBehind
+from outbox.errors import DependencyDown, StoreUnfit
 from outbox.streams.heads import Entry
 from outbox.streams.stored_entries import (
     ForeignEntry,
@@ -46,7 +46,7 @@ class QueryEmbedders(Protocol):
     """Has an embedder for every model by which a collection may be embedded."""
 
     def named(self, model: str) -> QueryEmbedder:
-        """The embedder of this model; SchemaBehind where there is none."""
+        """The embedder of this model; StoreUnfit where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class Search:
         """The embedder of the collection's model; DependencyDown where the model is not known."""
         try:
             return self._embedders.named(await self._find_model(collection))
-        except SchemaBehind as error:
+        except StoreUnfit as error:
             raise DependencyDown("qdrant", f"collection {collection}: {error}") from error
 
     async def _find_model(self, collection: str) -> str:
@@ -177,7 +177,7 @@ class Search:
                 info = await self._client.get_collection(collection)
             model = (info.config.metadata or {}).get("model")
             if not isinstance(model, str):
-                raise SchemaBehind("it names no model, so it is not of our making")
+                raise StoreUnfit("it names no model, so it is not of our making")
             self._models[collection] = model
         return self._models[collection]
 

@@ -1,4 +1,4 @@
-"""librdkafka's mock broker, in a process of its own."""
+"""The mock broker of librdkafka, in a process of its own."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ METADATA_TIMEOUT_SECONDS = 10.0
 
 
 class BrokerServer(Server):
-    """librdkafka's mock cluster of one broker, in its own process (`python -m stack broker`).
+    """The mock cluster of librdkafka: one broker, in its own process (`python -m stack broker`).
 
     It stands in for Kafka in a demo and in short tests. Weaknesses: it keeps everything in memory
     and little of it (some 5 MB or 100,000 messages a partition), topics appear by themselves with

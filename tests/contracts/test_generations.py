@@ -9,7 +9,7 @@ from qdrant_client import AsyncQdrantClient, models
 from consumers.mappings.catalog import catalog_graph_generations, catalog_vector_generations
 from consumers.projections.generations import Generation, Generations, LiveProjection
 from consumers.qdrant.generations import QdrantGenerations
-from outbox.errors import Halted, SchemaBehind
+from outbox.errors import Halted, StoreUnfit
 from schemas.catalog import COLLECTION
 from services.catalog.embedder import MODELS, WordLlamaEmbedder
 from stack.part import GraphPart
@@ -33,7 +33,7 @@ class Embedders(dict[str, CountingEmbedder]):
 
     def __call__(self, model: str) -> CountingEmbedder:
         if model == "unknown":
-            raise SchemaBehind("no embedding model unknown here")
+            raise StoreUnfit("no embedding model unknown here")
         return self.setdefault(model, CountingEmbedder(model))
 
 
@@ -117,7 +117,7 @@ async def test_one_that_is_live_cannot_be_dropped_and_another_is_gone(
         await generations.drop(1)
     await generations.drop(2)
     assert [each.number for each in await generations.list_generations()] == [1]
-    with pytest.raises((Halted, SchemaBehind)):
+    with pytest.raises((Halted, StoreUnfit)):
         await generations.switch(2)
     await assert_shows(store, [upserted("a", 1, state="NY")])
     await assert_shows(await generations.create(3), [])
@@ -125,7 +125,7 @@ async def test_one_that_is_live_cannot_be_dropped_and_another_is_gone(
 
 async def test_a_model_that_nobody_can_embed_with_is_refused(generations: Generations) -> None:
     generations.require_model(None)
-    with pytest.raises((Halted, SchemaBehind), match="embedding model"):
+    with pytest.raises((Halted, StoreUnfit), match="embedding model"):
         generations.require_model("unknown")
 
 
@@ -151,19 +151,19 @@ async def test_a_generation_remembers_its_model_and_is_written_with_it(
     ]
     await made.create(3)
     assert (await made.list_generations())[2] == Generation(3, False, "hash-2"), "the live one's"
-    with pytest.raises(SchemaBehind, match="unknown"):
+    with pytest.raises(StoreUnfit, match="unknown"):
         await made.create(4, "unknown")
 
 
 async def test_without_any_generation_nobody_can_read(client: AsyncQdrantClient) -> None:
-    with pytest.raises(SchemaBehind, match="start this consumer anew"):
+    with pytest.raises(StoreUnfit, match="start this consumer anew"):
         await vectors(client).live()
 
 
 async def test_a_collection_of_the_alias_s_name_is_refused(client: AsyncQdrantClient) -> None:
     size = models.VectorParams(size=8, distance=models.Distance.COSINE)
     await client.create_collection(COLLECTION, vectors_config=size)
-    with pytest.raises(SchemaBehind, match="which must be an alias"):
+    with pytest.raises(StoreUnfit, match="which must be an alias"):
         await vectors(client).prepare()
 
 
@@ -172,7 +172,7 @@ async def test_a_collection_that_names_no_model_is_not_ours(client: AsyncQdrantC
     await made.prepare()
     size = models.VectorParams(size=8, distance=models.Distance.COSINE)
     await client.create_collection(f"{COLLECTION}-2", vectors_config=size)
-    with pytest.raises(SchemaBehind, match="names no model"):
+    with pytest.raises(StoreUnfit, match="names no model"):
         await made.switch(2)
 
 
@@ -183,7 +183,7 @@ async def test_the_models_of_one_embedder_are_as_long_as_their_names_say() -> No
         assert (sibling.model, sibling.dimension) == (name, size)
         assert (await sibling.embed(["tower"])).shape == (1, size)
         assert sibling.named(embedder.model) is embedder
-    with pytest.raises(SchemaBehind, match="no embedding model word2vec"):
+    with pytest.raises(StoreUnfit, match="no embedding model word2vec"):
         embedder.named("word2vec")
 
 
@@ -216,5 +216,5 @@ async def test_a_node_of_generations_that_was_altered_is_one_line(
     statement = f"MATCH (g:Generation) SET {change}"
     await driver.execute_query(statement, database_=graph_part.database)
     for asked in (generations.list_generations(), generations.live()):
-        with pytest.raises(SchemaBehind, match="set live to the number"):
+        with pytest.raises(StoreUnfit, match="set live to the number"):
             await asked

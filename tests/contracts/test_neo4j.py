@@ -10,7 +10,7 @@ from consumers.mappings.catalog import CATALOG, ITEM_SHAPE, catalog_neo4j, to_te
 from consumers.neo4j.projection import Edge, Neo4jProjection, Node, Shape, connect
 from consumers.neo4j.shape import Row
 from consumers.projections.projection import Change, StreamKey
-from outbox.errors import DependencyDown, SchemaBehind
+from outbox.errors import DependencyDown, StoreUnfit
 from schemas.catalog import CatalogCreated
 from stack.part import GraphPart
 from stack.servers.port import LOOPBACK, free_ports
@@ -64,7 +64,7 @@ async def test_it_refuses_a_graph_that_cannot_have_its_constraint(
     await drop_constraints(driver, database)
     twins = "CREATE (:Item {key: 'suite/a'}), (:Item {key: 'suite/a'})"
     await driver.execute_query(twins, database_=database)
-    with pytest.raises(SchemaBehind, match="unique `key` for Item"):
+    with pytest.raises(StoreUnfit, match="unique `key` for Item"):
         await catalog_neo4j(driver, database).prepare()
 
 
@@ -76,7 +76,7 @@ async def test_it_refuses_a_constraint_that_is_missing_after_all(
 
     await drop_constraints(driver, database)
     monkeypatch.setattr("consumers.neo4j.constraints._create_constraint", nothing)
-    with pytest.raises(SchemaBehind, match="Attribute, Catalog, Item"):
+    with pytest.raises(StoreUnfit, match="Attribute, Catalog, Item"):
         await catalog_neo4j(driver, database).prepare()
 
 

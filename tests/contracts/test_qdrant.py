@@ -9,7 +9,7 @@ from qdrant_client import AsyncQdrantClient, models
 from consumers.mappings.catalog import ITEM, catalog_qdrant, document
 from consumers.projections.projection import Entry
 from consumers.qdrant.projection import LIVE, Document, QdrantProjection, point_id
-from outbox.errors import MessageRejected, SchemaBehind
+from outbox.errors import MessageRejected, StoreUnfit
 from schemas.catalog import COLLECTION
 from tests.kit.projections.projection_suite import (
     DIMENSION,
@@ -79,7 +79,7 @@ async def test_another_dimension_is_refused(
 ) -> None:
     size = models.VectorParams(size=3, distance=models.Distance.COSINE)
     await client.create_collection(COLLECTION, vectors_config=size)
-    with pytest.raises(SchemaBehind, match="dimension 3"):
+    with pytest.raises(StoreUnfit, match="dimension 3"):
         await catalog_qdrant(client, embedder).prepare()
 
 
@@ -88,7 +88,7 @@ async def test_a_missing_collection_stops_the_consumer(
 ) -> None:
     await client.delete_collection(COLLECTION)
     for call in (projection.apply([upserted("a", 1)]), projection.count()):
-        with pytest.raises(SchemaBehind, match=f"no collection {COLLECTION}"):
+        with pytest.raises(StoreUnfit, match=f"no collection {COLLECTION}"):
             await call
 
 

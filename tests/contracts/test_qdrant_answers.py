@@ -10,7 +10,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from consumers.mappings.catalog import catalog_qdrant
-from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
+from outbox.errors import DependencyDown, MessageRejected, StoreUnfit
 from schemas.catalog import COLLECTION
 from stack.servers.port import LOOPBACK, free_ports
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, removed, upserted
@@ -90,13 +90,13 @@ async def test_points_refused_by_a_collection_of_another_dimension_are_not_at_fa
 ) -> None:
     embedder.dimension = DIMENSION + 1
     projection = projection_over(embedder, answer_writes(refusal(400)))
-    with pytest.raises(SchemaBehind, match="rebuild"):
+    with pytest.raises(StoreUnfit, match="rebuild"):
         await projection.apply([removed("a", 1)])
 
 
 async def test_an_old_server_is_refused(embedder: CountingEmbedder) -> None:
     root = {"title": "qdrant", "version": "1.18.3"}
-    with pytest.raises(SchemaBehind, match=r"1\.19"):
+    with pytest.raises(StoreUnfit, match=r"1\.19"):
         await projection_over(embedder, lambda _: httpx.Response(200, json=root)).prepare()
 
 

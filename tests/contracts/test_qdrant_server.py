@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient, models
 from consumers.mappings.catalog import catalog_qdrant
 from consumers.projections.testing.conformance import PROMISES, Promise, assert_shows
 from consumers.qdrant.projection import LIVE, QdrantProjection
-from outbox.errors import DependencyDown, MessageRejected, SchemaBehind
+from outbox.errors import DependencyDown, MessageRejected, StoreUnfit
 from stack.settings import StackSettings
 from tests.kit.projections.changes import BATCH, SAMPLE
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, StumblingEmbedder
@@ -86,11 +86,11 @@ async def test_a_collection_made_anew_in_another_dimension_stops_the_consumer(
     projection: QdrantProjection, client: AsyncQdrantClient
 ) -> None:
     await client.delete_collection(projection.collection)
-    with pytest.raises(SchemaBehind, match="no collection"):
+    with pytest.raises(StoreUnfit, match="no collection"):
         await projection.apply(BATCH)
     size = models.VectorParams(size=DIMENSION + 1, distance=models.Distance.COSINE)
     await client.create_collection(projection.collection, vectors_config=size)
-    with pytest.raises(SchemaBehind, match="has dimension"):
+    with pytest.raises(StoreUnfit, match="has dimension"):
         await projection.apply(BATCH)
 
 

@@ -1,4 +1,4 @@
-"""kill -9 at each failpoint of a consumer, six times each; C1, M4, G1, I6-I10, I12.
+"""`kill -9` at each failpoint of a consumer, six times each; C1, M4, G1, I6-I10, I12.
 
 All failpoints are tested at once, each with a consumer group of its own over the same topic,
 because most of such a test is waiting for the session of the dead member to end.

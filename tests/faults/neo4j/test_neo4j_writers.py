@@ -21,7 +21,7 @@ from consumers.neo4j.projection import Node, Shape
 from consumers.projections.projection import Change, Projection, StreamKey
 from consumers.projections.testing.conformance import assert_shows
 from consumers.settings import Settings
-from outbox.errors import SchemaBehind
+from outbox.errors import StoreUnfit
 from stack.part import GraphPart
 from tests.kit.load.role import environment
 from tests.kit.load.seed import seed
@@ -149,7 +149,7 @@ async def test_a_merge_without_the_constraint_is_caught_making_duplicates(
             await create_at_once(projection, f"new{turn}")
             if await nodes_of(driver, graph_part.database, f"new{turn}") > 1:
                 break
-    with pytest.raises(SchemaBehind, match="unique `key` for Item"):
+    with pytest.raises(StoreUnfit, match="unique `key` for Item"):
         await projection.prepare()
 
 

@@ -9,7 +9,7 @@ import pytest
 from consumers.projections.projection import Change
 from consumers.projections.testing.conformance import PROMISES, Promise
 from consumers.qdrant.projection import QdrantProjection
-from outbox.errors import SchemaBehind
+from outbox.errors import StoreUnfit
 from schemas.catalog import COLLECTION
 from tests.kit.projections.changes import BATCH, SAMPLE
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder
@@ -34,7 +34,7 @@ async def test_an_old_server_is_refused(
     """Q6: it names the version to upgrade to, and makes no collection."""
     server.version = version
     async with over_http(between.address, embedder) as projection:
-        with pytest.raises(SchemaBehind, match=r"upgrade the server to 1\.19"):
+        with pytest.raises(StoreUnfit, match=r"upgrade the server to 1\.19"):
             await projection.prepare()
     assert await server.engine.size(COLLECTION) is None
 
@@ -57,7 +57,7 @@ async def test_a_collection_that_was_made_anew_in_another_dimension_stops_the_co
     """Q9: no message is at fault."""
     await server.engine.drop(COLLECTION)
     await server.engine.create(COLLECTION, DIMENSION + 1)
-    with pytest.raises(SchemaBehind, match=f"has dimension {DIMENSION + 1}"):
+    with pytest.raises(StoreUnfit, match=f"has dimension {DIMENSION + 1}"):
         await projection.apply(changes)
 
 
@@ -68,7 +68,7 @@ async def test_a_missing_collection_stops_the_consumer(
     await server.engine.drop(COLLECTION)
     stream = BATCH[0].stream
     for call in (projection.apply(BATCH), projection.versions([stream]), projection.count()):
-        with pytest.raises(SchemaBehind, match=f"no collection {COLLECTION}"):
+        with pytest.raises(StoreUnfit, match=f"no collection {COLLECTION}"):
             await call
-    with pytest.raises(SchemaBehind):
+    with pytest.raises(StoreUnfit):
         await anext(projection.scan())

@@ -14,7 +14,7 @@ from consumers.projections.testing.sample import catalog_items
 from consumers.qdrant.projection import QdrantProjection
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.errors import SchemaBehind
+from outbox.errors import StoreUnfit
 from outbox.kafka import count_unread
 from schemas.catalog import COLLECTION, ItemEvent
 from tests.kit.load.roles import running
@@ -151,7 +151,7 @@ async def test_a_collection_that_is_not_ours_stops_the_consumer_and_loses_nothin
                 await server.engine.create(COLLECTION, dimension)
             await send_changes(quick, CHANGES[6:])
             await until(never, WITHIN_SECONDS)
-    assert caught.group_contains(SchemaBehind)
+    assert caught.group_contains(StoreUnfit)
     assert await list_dead_letters(quick, 10) == []
     if dimension is not None:
         await server.engine.drop(COLLECTION)

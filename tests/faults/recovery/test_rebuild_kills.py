@@ -1,4 +1,4 @@
-"""kill -9 of a rebuild at each of its failpoints, while writers and the live consumer go on."""
+"""`kill -9` of a rebuild at each of its failpoints, while writers and the live consumer go on."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""kill -9 of a replay at each of its failpoints, while live traffic flows on the same keys; O2."""
+"""`kill -9` of a replay at each of its failpoints, beside live traffic on the same keys; O2."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""kill -9 at each failpoint of the write and the relay; R1, G1, G23, I1-I5, I10.
+"""`kill -9` at each failpoint of the write and the relay; R1, G1, G23, I1-I5, I10.
 
 Each failpoint belongs to a process that reaches it: a writer, the HTTP service, or the relay. The
 process that dies has only that failpoint armed, and dies at a moment that the seed has drawn; a
@@ -194,7 +194,7 @@ async def number(postgres: Connection, statement: str) -> int:
 async def test_a_service_that_is_killed_before_it_answers_gives_the_answer_to_the_repetition(
     quick: Settings,
 ) -> None:
-    """write-6, I2-I5, I10, I11: the caller repeats what was not answered, under the same key."""
+    """`write-6`, I2-I5, I10, I11: the caller repeats what was not answered, under the same key."""
     own = quick.model_copy(update={"http_port": free_ports(1)[0]})
     caller, killer = Caller(f"http://127.0.0.1:{own.http_port}"), Killer(Failpoint.REPLY_READY, own)
     with reported(killer) as counted:

@@ -1,4 +1,4 @@
-"""kill -9 of each role at random, ten times in `make faults`; I1, I2, I4, I6-I10, R1, C1, M4.
+"""`kill -9` of each role at random, ten times in `make faults`; I1, I2, I4, I6-I10, R1, C1, M4.
 
 The state at the end must be the state without kills, key by key and version by version: the same
 commands, handed to the same handlers one after another in another database, give that state.

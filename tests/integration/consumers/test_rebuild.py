@@ -18,7 +18,7 @@ from consumers.rebuild.journal import Phase, find_latest, take_lock
 from consumers.rebuild.rebuild import drop, rebuild
 from consumers.rebuild.request import RebuildRequest
 from consumers.settings import Settings
-from outbox.errors import DependencyDown, Halted, MessageRejected, build_rejection
+from outbox.errors import DependencyDown, Halted, InvalidInput, build_rejection
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
 from tests.kit.load.role import environment
@@ -232,7 +232,7 @@ async def test_a_store_that_goes_away_leaves_what_the_same_call_goes_on_with(
 
 async def test_a_reason_is_required(settings: Settings, store: MemoryGenerations) -> None:
     unsaid = RebuildRequest(Operation("ann", "rebuild", "memory", " "), AT_ONCE)
-    with pytest.raises(MessageRejected, match="say why"):
+    with pytest.raises(InvalidInput, match="say why"):
         await rebuild(settings, store, unsaid)
     assert (await store.list_generations()) == [Generation(1, True)]
 

@@ -14,7 +14,7 @@ from consumers.projections.testing.conformance import read_all
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
 from outbox.cursor.database_identity import require_same_identity
-from outbox.errors import DependencyDown, Halted, MessageRejected
+from outbox.errors import DependencyDown, Halted, InvalidInput, MessageRejected
 from outbox.operations import Operation
 from outbox.streams.latest import read_latest
 from tests.kit.aged import fetch
@@ -213,7 +213,7 @@ async def test_an_empty_database_does_not_empty_a_store(postgres: Connection) ->
 async def test_a_repair_is_written_down_before_it_begins(postgres: Connection) -> None:
     store = memory()
     await publish(postgres, "a", "b")
-    with pytest.raises(MessageRejected, match="reason"):
+    with pytest.raises(InvalidInput, match="reason"):
         async with open_check(postgres, store, AT_ONCE) as drift:
             await repair(postgres, store, drift, ALL, operation(" "))
     assert store.state == {}

@@ -10,7 +10,7 @@ from consumers.dead_letters.store import decode_headers
 from consumers.projections.projection import Change, ProjectionReaction
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
-from outbox.errors import SchemaBehind
+from outbox.errors import StoreUnfit
 from outbox.kafka import count_unread
 from tests.kit.consumers.item_store import TOPIC, Store, event
 from tests.kit.load.roles import running, send_records
@@ -133,7 +133,7 @@ class NotOurs(Store):
     """A store that was created again, in another shape, while the consumer was running."""
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        raise SchemaBehind(f"planted: no place for {len(changes)}")
+        raise StoreUnfit(f"planted: no place for {len(changes)}")
 
 
 async def test_what_only_a_person_can_repair_stops_the_consumer_and_buries_nothing(
@@ -142,7 +142,7 @@ async def test_what_only_a_person_can_repair_stops_the_consumer_and_buries_nothi
     store = NotOurs()
     await send_records(settings, [event("a", 1), event("b", 1)])
     async with asyncio.timeout(60):
-        with pytest.raises(SchemaBehind, match="planted"):
+        with pytest.raises(StoreUnfit, match="planted"):
             await runner_of(settings, store).run()
     assert await list_dead_letters(settings, 10) == []
     assert not await done(settings, store)

@@ -1,4 +1,4 @@
-"""compose.yaml fits our code: its commands, settings, addresses and checks are ones that we have.
+"""`compose.yaml` fits our code: its commands, settings, addresses and checks are ones that we have.
 
 What this does not prove: that an engine pulls the images and that the containers come up. No
 engine was at hand; where the compose client is installed, it reads the file too.

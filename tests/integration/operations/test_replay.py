@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
-from outbox.errors import MessageRejected
+from outbox.errors import InvalidInput
 from outbox.relay.parked_repair import ParkedSelection as Parked
 from outbox.relay.parked_repair import discard
 from outbox.relay.relay import Relay
@@ -86,7 +86,7 @@ async def test_what_is_selected_is_what_is_said(settings: Settings, postgres: Co
         ReplaySelection(keys=["K3"]),
         ReplaySelection(types=["x"]),
     ):
-        with pytest.raises(MessageRejected, match="must select a message"):
+        with pytest.raises(InvalidInput, match="must select a message"):
             await record_replay(postgres, nothing)
 
 
@@ -106,7 +106,7 @@ async def test_what_was_never_acknowledged_is_not_said_by_a_replay(
     async with await psycopg.AsyncConnection.connect(settings.libpq_url()) as late:
         await late.execute(LATE)  # it draws a position, and commits when the relay has passed it
         await publish(postgres, MESSAGES)
-        with pytest.raises(MessageRejected):
+        with pytest.raises(InvalidInput):
             await record_replay(postgres)
         await relay_all(settings, postgres)
         # The refused one is planted as the first that waits.
@@ -155,7 +155,7 @@ async def test_nothing_is_recorded_without_a_reason(
 ) -> None:
     await publish(postgres, 5)
     await relay_all(settings, postgres)
-    with pytest.raises(MessageRejected, match="say why"):
+    with pytest.raises(InvalidInput, match="say why"):
         await record_replay(postgres, reason="  ")
     assert await fetch(postgres, "SELECT count(*) FROM outbox.replays") == [(0,)]
     assert await fetch(postgres, "SELECT count(*) FROM outbox.operations") == [(0,)]

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
-from outbox.errors import LeaseLost, MessageRejected
+from outbox.errors import InvalidInput, LeaseLost
 from outbox.replay import replayer as replay_module
 from outbox.replay.lease import take_lease
 from outbox.replay.replayer import Replayer
@@ -58,7 +58,7 @@ async def test_a_replay_is_paused_resumed_and_cancelled_by_a_person(
     ended = await run_replay(settings, postgres, replay)
     assert (ended.status, ended.sent) == ("done", MESSAGES)
     assert list_replayed(await read_topic(settings)) == sorted(ALL)
-    with pytest.raises(MessageRejected, match="it is done"):
+    with pytest.raises(InvalidInput, match="it is done"):
         await cancel(postgres, replay.id, why("replay cancel"))
     second = await record_replay(postgres)
     await cancel(postgres, second.id, why("replay cancel"))

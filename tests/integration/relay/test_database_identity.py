@@ -10,7 +10,7 @@ import pytest
 from consumers.settings import Settings
 from outbox.cursor.database_identity import read_identity, require_same_identity
 from outbox.cursor.reconcile import Remedy, preview_reconcile, reconcile
-from outbox.errors import Contention, Halted, MessageRejected, translate_errors
+from outbox.errors import Contention, Halted, InvalidInput, translate_errors
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
 from outbox.relay.relay import Relay
@@ -189,7 +189,7 @@ async def test_reconcile_is_refused_while_a_relay_leads(
     async with running(Relay(settings)):
         await until(leads, WITHIN_SECONDS)
         await another_identity(postgres)
-        with pytest.raises(MessageRejected, match="a relay leads"):
+        with pytest.raises(InvalidInput, match="a relay leads"):
             await reconcile(postgres, operation())
 
 

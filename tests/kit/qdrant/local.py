@@ -8,7 +8,7 @@ from tests.kit.qdrant.engine import Json, Record, WrongInputError
 
 
 class LocalEngine:
-    """qdrant-client's local mode, in memory."""
+    """The local mode of qdrant-client, in memory."""
 
     def __init__(self) -> None:
         self._client = AsyncQdrantClient(location=":memory:")

@@ -1,4 +1,4 @@
-"""compose.yaml as tests read it: its anchors resolved, its variables filled in."""
+"""Reads `compose.yaml` as tests need it: its anchors resolved, its variables filled in."""
 
 import re
 from collections.abc import Mapping

@@ -64,10 +64,10 @@ def test_a_long_file_is_named(path: str, most: int) -> None:
 
 
 def test_a_full_folder_is_named_and_its_package_file_does_not_count() -> None:
-    modules = [PACKAGE, *(Module(f"outbox/m{number}.py", "") for number in range(16))]
+    modules = [PACKAGE, *(Module(f"outbox/m{number}.py", "") for number in range(15))]
     assert find_problems(modules) == []
     assert find_problems([*modules, Module("outbox/m.py", "")]) == [
-        "outbox: 17 modules; at most 16"
+        "outbox: 16 modules; at most 15"
     ]
 
 
@@ -106,6 +106,45 @@ def test_a_name_with_a_reason_needs_no_docstring(path: str, name: str, found: in
     module = Module(path, function(6, name))
     packages = [Module(f"{folder}/__init__.py", EXPLAINED) for folder in ("outbox", module.folder)]
     assert len(find_problems([*packages, module])) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("which is a fragment.", "which"),
+        ("psycopg does so.", "psycopg"),
+        ("é is a letter, too.", "é"),
+        ("As in audit.", "As"),
+        ("Like the other one.", "Like"),
+    ],
+)
+@pytest.mark.parametrize("path", ["outbox/x.py", "tests/test_x.py"])
+def test_a_docstring_that_begins_as_no_sentence_does_is_named(
+    path: str, text: str, word: str
+) -> None:
+    wanted = f"its docstring begins with {word!r}"
+    quoted = f'"""{text}"""\n'
+    assert problems(path, quoted) == [f"{path}:1: the module: {wanted}"]
+    method = f"class A:\n    def b(self):\n        {quoted}"
+    assert problems(path, method) == [f"{path}:2: b: {wanted}"]
+    assert problems(path, f"class _A:\n    {quoted}") == [f"{path}:1: _A: {wanted}"]
+    assert problems("bench/x.py", quoted) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Return it.", "`kill -9` of it.", "'x' is it.", "“x” is it.", "FA3: it waits.", "3 rows.",
+     "Likely so.", "As intended.", "\\n    Return it.", ""],
+)  # fmt: skip
+def test_a_docstring_may_begin_with_a_sentence_a_quoted_name_or_a_number(text: str) -> None:
+    assert problems("outbox/x.py", f'"""{text}"""\n') == []
+
+
+def test_a_docstring_that_has_a_reason_may_begin_with_any_word() -> None:
+    package = Module("services/__init__.py", EXPLAINED)
+    for name, found in (("Why", 0), ("What", 1)):
+        module = Module("services/prefer_wait.py", f'class {name}:\n    """lag: on its way."""\n')
+        assert len(find_problems([package, module])) == found
 
 
 def test_one_name_for_two_public_classes_is_found_unless_it_has_a_reason() -> None:

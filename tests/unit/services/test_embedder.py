@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from outbox.errors import StoreUnfit
 from services.catalog.embedder import BATCH_CHARACTERS, MODELS, WordLlamaEmbedder
 from stack.process.memory_peak import peak
 
@@ -67,3 +68,9 @@ async def test_a_long_text_among_short_ones_takes_little_memory() -> None:
         await embedder.embed(batch)
         await embedder.embed([LONG] * 64)
     assert grown.growth_bytes < 100 * MIB
+
+
+async def test_a_model_that_is_not_here_is_no_embedder() -> None:
+    for ask in (WordLlamaEmbedder, WordLlamaEmbedder().named):
+        with pytest.raises(StoreUnfit, match=r"^no embedding model word2vec here: one of "):
+            ask("word2vec")

@@ -20,8 +20,10 @@ from outbox.errors import (
     Contention,
     DependencyDown,
     Halted,
+    InvalidInput,
     LeaseLost,
     SchemaBehind,
+    StoreUnfit,
     build_rejection,
 )
 
@@ -40,7 +42,9 @@ FOREVER = RetryBackoff(first_seconds=3_600, longest_seconds=3_600)
         (ConnectionError("not translated"), Failure.UNEXPECTED),
         (TimeoutError(), Failure.UNEXPECTED),
         (LeaseLost("not a consumer's"), Failure.UNEXPECTED),
-        (SchemaBehind("no collection"), Failure.HALT),
+        (InvalidInput("replay", "id", "no message's"), Failure.UNEXPECTED),
+        (StoreUnfit("no collection"), Failure.HALT),
+        (SchemaBehind("a migration is missing"), Failure.HALT),
         (Halted("what comes next is gone"), Failure.HALT),
     ],
 )
@@ -105,7 +109,15 @@ async def test_an_outage_of_any_length_spends_no_attempt() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "error", [ValueError(), AlreadyHandled("1", None), build_rejection("a", "b", "c")]
+    "error",
+    [
+        ValueError(),
+        AlreadyHandled("1", None),
+        build_rejection("a", "b", "c"),
+        InvalidInput("a", "b", "c"),
+        StoreUnfit("no collection"),
+        SchemaBehind("a migration is missing"),
+    ],
 )
 async def test_any_other_error_passes_at_once(error: Exception) -> None:
     work = Work(error)

@@ -11,7 +11,10 @@ from outbox.errors import (
     Contention,
     DependencyDown,
     Halted,
+    InvalidInput,
     OutboxError,
+    SchemaBehind,
+    StoreUnfit,
     build_rejection,
     to_outbox_error,
     translate_errors,
@@ -138,7 +141,13 @@ def test_an_outage_counts_before_contention_and_keeps_its_name() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [build_rejection("not-found", "item_id", "must be there"), Halted("an operator is needed")],
+    [
+        build_rejection("not-found", "item_id", "must be there"),
+        Halted("an operator is needed"),
+        InvalidInput("replay", "id", "must be that of a replay"),
+        StoreUnfit("no collection"),
+        SchemaBehind("a migration is missing"),
+    ],
 )
 def test_what_was_decided_stays_as_it_was_decided(error: Exception) -> None:
     error.__cause__ = of("57014")

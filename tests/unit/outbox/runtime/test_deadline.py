@@ -30,7 +30,7 @@ async def test_what_never_ends_is_an_outage() -> None:
 async def test_a_block_that_keeps_a_cancellation_gets_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """psycopg does so while it waits for the answer to its own request to cancel."""
+    """This is what psycopg does while it waits for the answer to its own request to cancel."""
     monkeypatch.setattr(of, "AGAIN_SECONDS", 0.01)
     kept = 0
 
