@@ -25,8 +25,7 @@ from outbox.relay.relay import Relay
 from outbox.write.database import Database
 from schemas.catalog import ItemUpserted
 from stack.part import GraphPart
-from stack.servers.graph.arcadedb import ArcadeServer
-from stack.servers.graph.neo4j import Neo4jServer
+from stack.servers.graph.own_server import OwnGraphServer
 from tests.kit.load.role import Role
 from tests.kit.load.roles import running
 from tests.kit.projections.projection_suite import upserted
@@ -36,8 +35,6 @@ from tests.kit.servers.graphs import Watch, own_graph
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-GraphServer = ArcadeServer | Neo4jServer
 
 KEYS = 10
 PER_SECOND = 40.0
@@ -88,12 +85,12 @@ class Items:
         return ItemUpserted(catalog_id="c", item_id=name, name=f"{self.written}", text="t")
 
 
-async def killed(server: GraphServer) -> Callable[[], Awaitable[None]]:
+async def killed(server: OwnGraphServer) -> Callable[[], Awaitable[None]]:
     await server.kill()
     return server.start
 
 
-async def paused(server: GraphServer) -> Callable[[], Awaitable[None]]:
+async def paused(server: OwnGraphServer) -> Callable[[], Awaitable[None]]:
     assert server.pid is not None
     pid = server.pid
     os.kill(pid, signal.SIGSTOP)
