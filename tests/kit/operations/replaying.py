@@ -72,6 +72,14 @@ async def relay_all(settings: Settings, connection: Connection) -> None:
         await until(nothing_is_pending, LONG)
 
 
+async def publish_and_relay(
+    settings: Settings, connection: Connection, messages: int = MESSAGES
+) -> None:
+    """Publish so many messages, and run a relay until they are on the topic."""
+    await publish(connection, messages)
+    await relay_all(settings, connection)
+
+
 async def record_replay(
     connection: Connection,
     selection: ReplaySelection | None = None,
@@ -96,6 +104,27 @@ async def run_replay(settings: Settings, connection: Connection, replay: Replay)
     return await find(connection, replay.id)
 
 
+async def replay_now(
+    settings: Settings,
+    connection: Connection,
+    selection: ReplaySelection | None = None,
+    consumer: str | None = None,
+) -> Replay:
+    """Record a replay and run it; return what it is then."""
+    return await run_replay(
+        settings, connection, await record_replay(connection, selection, consumer)
+    )
+
+
+async def wait_until_some_are_sent(connection: Connection, replay: Replay) -> None:
+    """Wait until a replay that is running has sent its first messages."""
+
+    async def some_are_sent() -> bool:
+        return (await find(connection, replay.id)).sent > 0
+
+    await until(some_are_sent, LONG)
+
+
 async def read_topic(settings: Settings, topic: str = TOPIC) -> list[Seen]:
     """Return everything that the topic holds, of each partition in the order of its offsets."""
     seen: list[Seen] = []
@@ -115,6 +144,11 @@ def list_replayed(seen: Sequence[Seen]) -> list[tuple[str, int]]:
     return sorted(
         (each.envelope.key, each.envelope.sequence or 0) for each in seen if each.is_replayed
     )
+
+
+async def read_replayed(settings: Settings) -> list[tuple[str, int]]:
+    """Return key and version of each replayed record on the topic, sorted."""
+    return list_replayed(await read_topic(settings))
 
 
 async def read_times(connection: Connection) -> list[datetime]:
