@@ -12,20 +12,12 @@ from outbox.relay.relay import Relay
 from outbox.retention.retention import Retention
 from outbox.runtime.failpoints import Failpoint
 from outbox.status import read_status
-from tests.kit.aged import (
-    AGE,
-    all_published,
-    days_there,
-    fetch,
-    past_day,
-    publish,
-    publish_aged,
-    require_latest,
-)
+from tests.kit.aged import AGE, all_published, fetch, publish, publish_aged, require_latest
 from tests.kit.load.kills import KILLS, Killer, reported
 from tests.kit.load.load import commit_events
 from tests.kit.load.role import Role
 from tests.kit.load.roles import running
+from tests.kit.past_days import days_there, past_day
 from tests.kit.proxies.kafka_proxy import KafkaProxy
 from tests.kit.proxies.postgres_proxy import address_of, url_through
 from tests.kit.proxies.statements import CutAtStatement, StatementProxy

@@ -12,9 +12,10 @@ from outbox.relay.parked_repair import discard
 from outbox.relay.relay import Relay
 from outbox.replay.source import ReplaySelection
 from outbox.retention.retention import Retention
-from tests.kit.aged import all_published, fetch, past_day, publish_aged
+from tests.kit.aged import all_published, fetch, publish_aged
 from tests.kit.load.roles import running
 from tests.kit.operations import replaying
+from tests.kit.past_days import past_day
 from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]

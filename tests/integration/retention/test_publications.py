@@ -11,8 +11,9 @@ from outbox.retention.create_ahead import create_day_partitions
 from outbox.retention.outcome import PruneResult
 from outbox.retention.retention import Retention
 from outbox.status import read_status
-from tests.kit.aged import past_day, publish, publish_aged
+from tests.kit.aged import publish, publish_aged
 from tests.kit.load.roles import running
+from tests.kit.past_days import past_day
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
