@@ -47,6 +47,15 @@ async def nothing_pending(postgres: psycopg.AsyncConnection) -> None:
     await until(none, WITHIN_SECONDS)
 
 
+async def publish_events(
+    behind: Settings, witness: Witness, postgres: psycopg.AsyncConnection
+) -> None:
+    """Commit events, and wait until all are on their topic and the relay has recorded it."""
+    await commit_events(behind, EVENTS)
+    await witness.saw_all()
+    await nothing_pending(postgres)
+
+
 @pytest.mark.parametrize("silent", [False, True])
 async def test_a_lost_acknowledgement_costs_faithful_duplicates_of_one_page(
     servers: Servers,
@@ -104,9 +113,7 @@ async def test_an_error_of_the_broker_loses_and_reorders_nothing_and_parks_no_ke
 ) -> None:
     """R8: a new producer sends again from the first unacknowledged message on."""
     async with running(Relay(behind)):
-        await commit_events(behind, EVENTS)
-        await witness.saw_all()
-        await nothing_pending(postgres)
+        await publish_events(behind, witness, postgres)
         producers = proxy.requests[Api.INIT_PRODUCER_ID]
         proxy.add_rule(answer := Answer(error=error, done=done, times=2))
         await commit_events(behind, EVENTS)
@@ -149,9 +156,7 @@ async def test_a_send_that_arrives_after_its_time_is_a_duplicate_only(
     async with running(Relay(behind)):
         await asyncio.wait_for(hold.happened.wait(), WITHIN_SECONDS)
         await witness.saw_all()
-        await commit_events(behind, EVENTS)
-        await witness.saw_all()
-        await nothing_pending(postgres)
+        await publish_events(behind, witness, postgres)
         assert witness.seen.copies == 0
         hold.release()
         await witness.saw_copies()
@@ -170,9 +175,7 @@ async def outlive_an_outage(
         return (await read_status(postgres)).relay_term >= 5
 
     async with running(Relay(behind)):
-        await commit_events(behind, EVENTS)
-        await witness.saw_all()
-        await nothing_pending(postgres)
+        await publish_events(behind, witness, postgres)
         await proxy.down()
         await commit_events(behind, EVENTS)
         await until(tried, WITHIN_SECONDS)
