@@ -14,7 +14,7 @@ from outbox.errors import DependencyDown, translate_errors
 from outbox.postgres.migrate import migrate, require_current
 from services.assembly import all_migrations
 from tests.conftest import Servers
-from tests.kit.proxies.postgres_proxy import CutAtCommit, PostgresProxy, address_of, url_through
+from tests.kit.proxies.postgres_proxy import Cut, PostgresProxy, address_of, url_through
 
 pytestmark = pytest.mark.anyio
 
@@ -122,7 +122,7 @@ async def test_cut_off_at_each_commit_the_migrations_are_completed(
     async with PostgresProxy(address_of(empty_url)) as proxy:
         through = url_through(proxy, empty_url)
         for number, _ in enumerate(all_migrations()):
-            proxy.cut = CutAtCommit(delivered=delivered)
+            proxy.cut = Cut(delivered=delivered)
             with pytest.raises(DependencyDown), translate_errors():
                 await migrate(through, all_migrations())
             proxy.cut = None

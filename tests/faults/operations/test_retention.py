@@ -19,8 +19,8 @@ from tests.kit.load.role import Role
 from tests.kit.load.roles import running
 from tests.kit.past_days import days_there, past_day
 from tests.kit.proxies.kafka_proxy import KafkaProxy
-from tests.kit.proxies.postgres_proxy import address_of, url_through
-from tests.kit.proxies.statements import CutAtStatement, StatementProxy
+from tests.kit.proxies.postgres_proxy import Cut, address_of, url_through
+from tests.kit.proxies.statements import StatementProxy
 from tests.kit.verdicts.history import Verdict, judge
 from tests.kit.verdicts.witness import Witness
 from tests.kit.waiting import until
@@ -98,7 +98,7 @@ async def test_cut_off_at_any_statement_and_run_again_it_does_what_it_does_unhar
         url = url_through(proxy, settings.libpq_url())
         for nth in range(1, 1_000):
             await much_to_prune(postgres)
-            proxy.cut = CutAtStatement(nth, done)
+            proxy.cut = Cut(done, nth)
             unharmed = await prune_through(url, few)
             await require_latest(postgres)
             await Retention(postgres, few, OPERATION).prune()
