@@ -123,12 +123,26 @@ def template(servers: Servers) -> str:
 @contextmanager
 def own_database(servers: Servers, template: str) -> Iterator[str]:
     """A migrated database for the length of the block."""
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    with _new_database(servers, f"TEMPLATE {TEMPLATE}") as (connection, name):
         defaults.alter(connection, name)
         yield _with_database(template, name)
+
+
+@contextmanager
+def _new_database(servers: Servers, copied: str = "") -> Iterator[tuple[psycopg.Connection, str]]:
+    """Yield a connection to the server, and the name of a database that is dropped at the end."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} {copied}")
+        yield connection, name
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_url(servers: Servers) -> Iterator[str]:
+    """A database of this test's own without any migration."""
+    with _new_database(servers) as (_, name):
+        yield _with_database(servers.postgres_url, name)
 
 
 @pytest.fixture
