@@ -8,20 +8,19 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.sql import SQL
-from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from outbox.settings import Settings
 from outbox.write.database import Database
 from outbox.write.unit_of_work import UnitOfWork
 from outbox.write.unit_transaction import NotItsTransaction
-from tests.integration.write.test_unit_transaction import (
+from tests.kit.orders import (
     Order,
     Placed,
     UndoneError,
     driver_of,
     insert,
+    open_orders,
     read_orders,
     session_of,
 )
@@ -33,9 +32,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 @pytest.fixture
 async def database(postgres_url: str, postgres: Connection) -> AsyncIterator[Database]:
-    await postgres.execute("CREATE TABLE orders (id text PRIMARY KEY, total integer NOT NULL)")
-    settings = Settings(postgres_url=SecretStr(postgres_url), pool_connections=1)
-    async with Database(settings, "tests") as database:
+    async with open_orders(postgres_url, postgres) as database:
         yield database
 
 
