@@ -5,7 +5,7 @@ It runs on real Kafka only.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -105,8 +105,7 @@ async def has_lag(settings: Settings, group: str, topic: str, expected: int) -> 
 async def test_a_key_keeps_its_order_around_transactions_that_end_either_way(
     settings: Settings, another: Transactions
 ) -> None:
-    notes = Notes()
-    async with consuming(settings, notes):
+    async with consuming(settings) as notes:
         await send(settings, event("k", 1))
         await another.send(*records(event("k", 2), event("k", 3)))
         await send(settings, event("k", 6))
@@ -121,16 +120,19 @@ async def test_a_key_keeps_its_order_around_transactions_that_end_either_way(
     assert notes.of_key("k") == ["k@1", "k@6", "k@7", "k@8"]
 
 
-def consuming(settings: Settings, notes: Notes) -> AbstractAsyncContextManager[None]:
-    return running(Runner(settings, notes))
+@asynccontextmanager
+async def consuming(settings: Settings, notes: Notes | None = None) -> AsyncIterator[Notes]:
+    """Run a consumer that takes notes for the length of the block; yield the notes."""
+    notes = Notes() if notes is None else notes
+    async with running(Runner(settings, notes)):
+        yield notes
 
 
 async def test_a_group_is_not_behind_for_ever_because_of_markers_and_what_was_rolled_back(
     settings: Settings, another: Transactions
 ) -> None:
     """They are at the end of a partition, for a running member and for one that joins later."""
-    notes = Notes()
-    async with consuming(settings, notes):
+    async with consuming(settings) as notes:
         await send(settings, event("k", 1))
         await another.send(*records(event("k", 2)))
         await another.commit()
@@ -150,8 +152,7 @@ async def test_a_group_goes_on_where_only_markers_were_removed_before_it_came_ba
     settings: Settings, another: Transactions, kafka_url: str
 ) -> None:
     """No record that it had to read is gone, so it does not ask an operator to skip any."""
-    notes = Notes()
-    async with consuming(settings, notes):
+    async with consuming(settings) as notes:
         await another.send(*records(event("k", 1)))
         await another.commit()
         await until(lambda: notes.has("k@1"), WITHIN_SECONDS)

@@ -4,7 +4,6 @@ Qdrant is a stand-in: local mode, behind a scripted port where a race or an answ
 """
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from qdrant_client import AsyncQdrantClient
@@ -17,7 +16,7 @@ from consumers.projections.testing.sample import catalog_items
 from consumers.qdrant.projection import QdrantProjection
 from tests.kit.planted.planted_stores import no_tombstone, no_version_guard, nothing_waited_for
 from tests.kit.projections.projection_suite import CountingEmbedder
-from tests.kit.projections.qdrant_stores import over_http, scripted
+from tests.kit.projections.qdrant_stores import over_http
 from tests.kit.qdrant.server import QdrantServer
 
 pytestmark = pytest.mark.anyio
@@ -27,9 +26,8 @@ BATCH = [sample.upserted("a", 1), sample.upserted("b", 2), sample.removed("c", 3
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[QdrantServer]:
-    async with scripted("local mode", tmp_path) as server:
-        yield server
+def server(local_mode: QdrantServer) -> QdrantServer:
+    return local_mode
 
 
 @pytest.fixture

@@ -79,6 +79,13 @@ async def move_cursor(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.execute(MOVE_CURSOR)
 
 
+async def write_published(connection: psycopg.AsyncConnection[Any], *keys: str) -> list[Message]:
+    """Commit one message of each key, and move the cursor over them; return their rows."""
+    written = [await write(connection, key) for key in keys]
+    await move_cursor(connection)
+    return written
+
+
 async def record_delivery(
     connection: psycopg.AsyncConnection[Any], messages: Sequence[Message], at: Partition, first: int
 ) -> None:

@@ -23,6 +23,7 @@ from tests.kit.operations.planted_records import (
     record_delivery,
     send,
     write,
+    write_published,
 )
 from tests.kit.operations.replaying import relay_all
 from tests.kit.verdicts.history import write as write_history
@@ -75,8 +76,7 @@ async def test_parked_and_discarded_messages_are_counted_and_not_missed(
     settings: Settings, postgres: Connection
 ) -> None:
     """I12."""
-    refused, behind = await write(postgres, "k1"), await write(postgres, "k1")
-    await move_cursor(postgres)
+    refused, behind = await write_published(postgres, "k1", "k1")
     park = "INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)"
     await postgres.execute(
         park.encode() + b" VALUES ('test.note', 'k1', %s, %s, 'too-large')",

@@ -14,10 +14,10 @@ from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, whe
 from tests.kit.operations.planted_records import (
     Message,
     alter,
-    move_cursor,
     send,
     send_raw,
     write,
+    write_published,
 )
 from tests.kit.operations.replaying import relay_all
 
@@ -29,8 +29,7 @@ Connection = psycopg.AsyncConnection
 async def test_a_finding_outside_the_range_is_not_reported(
     settings: Settings, postgres: Connection, history: list[Message]
 ) -> None:
-    lost = await write(postgres, "k1")
-    await move_cursor(postgres)
+    (lost,) = await write_published(postgres, "k1")
     ghost = alter(lost.envelope(), id=str(uuid4()), position=lost.position + 3, sequence=77)
     await send(settings, ghost, lost.home)
     before = await run_audit(settings, Range(to_position=history[-1].position))
