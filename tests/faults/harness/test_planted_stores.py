@@ -26,13 +26,8 @@ BATCH = [sample.upserted("a", 1), sample.upserted("b", 2), sample.removed("c", 3
 
 
 @pytest.fixture
-def server(local_mode: QdrantServer) -> QdrantServer:
-    return local_mode
-
-
-@pytest.fixture
-async def remote(server: QdrantServer) -> AsyncIterator[QdrantProjection]:
-    async with over_http(server.address, CountingEmbedder()) as projection:
+async def remote(local_mode: QdrantServer) -> AsyncIterator[QdrantProjection]:
+    async with over_http(local_mode.address, CountingEmbedder()) as projection:
         await projection.prepare()
         yield projection
 
@@ -93,15 +88,15 @@ async def lost(projection: QdrantProjection, server: QdrantServer) -> set[Stream
 
 
 async def test_what_counts_as_applied_is_there(
-    remote: QdrantProjection, server: QdrantServer
+    remote: QdrantProjection, local_mode: QdrantServer
 ) -> None:
     """Q3."""
-    assert await lost(remote, server) == set()
+    assert await lost(remote, local_mode) == set()
 
 
 async def test_a_write_that_is_not_waited_for_is_caught_losing(
-    remote: QdrantProjection, server: QdrantServer
+    remote: QdrantProjection, local_mode: QdrantServer
 ) -> None:
     """M14, Q3."""
     with nothing_waited_for():
-        assert await lost(remote, server) == {change.stream for change in BATCH}
+        assert await lost(remote, local_mode) == {change.stream for change in BATCH}

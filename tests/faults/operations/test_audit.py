@@ -21,7 +21,8 @@ from outbox.status import read_status
 from tests.conftest import Servers
 from tests.kit.load.role import environment
 from tests.kit.load.roles import running
-from tests.kit.operations.planted_records import TOPIC, move_cursor, read, write
+from tests.kit.operations.planted_records import TOPIC
+from tests.kit.operations.planted_rows import move_cursor, read, write
 from tests.kit.proxies.kafka_proxy import KafkaProxy
 from tests.kit.proxies.toxics import Timeout
 from tests.kit.waiting import until

@@ -1,7 +1,7 @@
 """FA4: sessions, savepoints and cursors on a unit's connection keep rows and events together."""
 
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,26 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from outbox.write.database import Database
 from outbox.write.unit_of_work import UnitOfWork
 from outbox.write.unit_transaction import NotItsTransaction
-from tests.kit.orders import (
-    Order,
-    Placed,
-    UndoneError,
-    driver_of,
-    insert,
-    open_orders,
-    read_orders,
-    session_of,
-)
+from tests.kit.orders import Order, Placed, UndoneError, driver_of, insert, read_orders, session_of
 
 pytestmark = pytest.mark.anyio
 
 Connection = psycopg.AsyncConnection[Any]
-
-
-@pytest.fixture
-async def database(postgres_url: str, postgres: Connection) -> AsyncIterator[Database]:
-    async with open_orders(postgres_url, postgres) as database:
-        yield database
 
 
 def place(uow: UnitOfWork) -> None:

@@ -4,7 +4,7 @@ An ORM session on the unit's connection, the connection itself, its driver and a
 end a transaction. Each of them is tried, with an exception after it and without.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,27 +17,12 @@ from outbox.write.database import Database
 from outbox.write.unit_of_work import UnitOfWork
 from outbox.write.unit_transaction import NotItsTransaction
 from schemas.envelope import Envelope
-from tests.kit.orders import (
-    Order,
-    Placed,
-    UndoneError,
-    driver_of,
-    insert,
-    open_orders,
-    read_orders,
-    session_of,
-)
+from tests.kit.orders import Order, Placed, UndoneError, driver_of, insert, read_orders, session_of
 
 pytestmark = pytest.mark.anyio
 
 Connection = psycopg.AsyncConnection[Any]
 CAUSE = Envelope("m-1", "/test", "test.do.v1", "k", b"{}")
-
-
-@pytest.fixture
-async def database(postgres_url: str, postgres: Connection) -> AsyncIterator[Database]:
-    async with open_orders(postgres_url, postgres) as database:
-        yield database
 
 
 @pytest.fixture(params=[None, CAUSE], ids=["without a cause", "with a cause"])

@@ -10,7 +10,7 @@ from outbox.audit.findings import AuditFinding, FindingKind
 from outbox.audit.scope import Range
 from outbox.kafka import Partition
 from outbox.postgres.connection import connect
-from tests.kit.operations.planted_records import Message, write
+from tests.kit.operations.planted_rows import Message, write
 from tests.kit.operations.replaying import relay_all
 
 MESSAGES = 40

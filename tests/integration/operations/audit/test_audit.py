@@ -15,13 +15,12 @@ from outbox.operations import Operation
 from outbox.relay.parked_repair import ParkedSelection, discard
 from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
 from tests.kit.operations.command_line import run
-from tests.kit.operations.planted_records import (
-    TOPIC,
+from tests.kit.operations.planted_records import TOPIC, send
+from tests.kit.operations.planted_rows import (
     Message,
     move_cursor,
     read,
     record_delivery,
-    send,
     write,
     write_published,
 )
