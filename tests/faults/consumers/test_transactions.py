@@ -31,7 +31,7 @@ from tests.kit.load.roles import send as send_commands
 from tests.kit.load.stream import event
 from tests.kit.load.transactions import Transactions
 from tests.kit.operations.planted_records import TOPIC as AUDITED
-from tests.kit.operations.planted_records import write
+from tests.kit.operations.planted_rows import write
 from tests.kit.verdicts.history import TOPIC
 from tests.kit.waiting import until
 
