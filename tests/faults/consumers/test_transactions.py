@@ -23,9 +23,9 @@ from schemas.catalog import CreateCatalog
 from schemas.envelope import Envelope
 from schemas.wire import encode
 from stack.demo.upstream import envelope_of, record_of
-from tests.faults.operations.test_audit import published
 from tests.kit.consumers.groups import Connection, send
 from tests.kit.consumers.notes import Notes
+from tests.kit.load.relaying import relay_all
 from tests.kit.load.roles import COMMANDS, command_side, running
 from tests.kit.load.roles import send as send_commands
 from tests.kit.load.stream import event
@@ -190,7 +190,7 @@ async def test_an_audit_is_right_beside_aborted_records_and_markers(
     await another.send(foreign)
     await another.abort()
     await write(postgres, "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     await another.send(foreign)
     await another.abort()
     found = await audited(settings)
@@ -205,7 +205,7 @@ async def test_an_audit_does_not_judge_what_an_open_transaction_keeps_from_it(
     impatient = settings.model_copy(update={"read_timeout_seconds": 2.0})
     await another.send(Record(0, AUDITED, b"k", b"{}", []))
     await write(postgres, "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     with pytest.raises(DependencyDown, match=f"{AUDITED}/.*transaction is open from offset 0"):
         await audited(impatient)
     await another.abort()

@@ -11,10 +11,10 @@ from outbox.operations import Operation
 from outbox.relay.relay import Relay
 from outbox.retention.retention import Retention
 from outbox.runtime.failpoints import Failpoint
-from outbox.status import read_status
 from tests.kit.aged import AGE, all_published, fetch, publish, publish_aged, require_latest
 from tests.kit.load.kills import KILLS, Killer, reported
 from tests.kit.load.load import commit_events
+from tests.kit.load.relaying import nothing_pending
 from tests.kit.load.role import Role
 from tests.kit.load.roles import running
 from tests.kit.past_days import days_there, past_day
@@ -205,7 +205,3 @@ async def test_relays_that_are_killed_at_each_drop_are_followed_by_one_that_goes
 
 async def none_there(connection: Connection) -> bool:
     return not await days_there(connection)
-
-
-async def nothing_pending(connection: Connection) -> bool:
-    return (await read_status(connection)).pending == 0

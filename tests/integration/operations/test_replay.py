@@ -13,6 +13,7 @@ from outbox.relay.relay import Relay
 from outbox.replay.source import ReplaySelection
 from outbox.retention.retention import Retention
 from tests.kit.aged import all_published, fetch, publish_aged
+from tests.kit.load.relaying import relay_all
 from tests.kit.load.roles import running
 from tests.kit.operations import replaying
 from tests.kit.past_days import past_day
@@ -99,7 +100,7 @@ async def test_what_was_never_acknowledged_is_not_said_by_a_replay(
         await replaying.publish(postgres, replaying.MESSAGES)
         with pytest.raises(MessageRejected):
             await replaying.record_replay(postgres)
-        await replaying.relay_all(settings, postgres)
+        await relay_all(settings, postgres)
         # The refused one is planted as the first that waits.
         first = "SELECT min(position) FROM outbox.parked_messages WHERE aggregateid = 'k2'"
         ((position,),) = await fetch(postgres, first)

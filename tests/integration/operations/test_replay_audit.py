@@ -8,6 +8,7 @@ from outbox.audit.audit import audit
 from outbox.audit.scope import Range
 from outbox.postgres.connection import connect
 from tests.kit.aged import all_published
+from tests.kit.load.relaying import relay_all
 from tests.kit.operations import replaying
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
@@ -41,7 +42,7 @@ async def test_the_audit_takes_what_its_topic_no_longer_held_for_no_reordering(
     await postgres.execute(LATE)
     await all_published(postgres)
     await postgres.execute(LATE)
-    await replaying.relay_all(settings, postgres)
+    await relay_all(settings, postgres)
     assert (await replaying.replay_now(settings, postgres)).sent == 2
     versions = [each.envelope.sequence for each in await replaying.read_topic(settings)]
     assert versions == [2, 1, 2]

@@ -13,6 +13,7 @@ from consumers.projections.projection import Entry, StreamKey
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
 from schemas.catalog import ItemEvent
+from tests.kit.load.relaying import relay_all
 from tests.kit.operations import replaying
 from tests.kit.operations.command_line import run
 
@@ -119,7 +120,7 @@ async def test_the_preview_of_the_live_stores_sends_nothing(
     settings: Settings, postgres: Connection
 ) -> None:
     await postgres.execute(UPSERT)
-    await replaying.relay_all(settings, postgres)
+    await relay_all(settings, postgres)
     before = len(await replaying.read_topic(settings, ItemEvent.topic))
     ran = run(settings, "consumers", "replay-preview", "--all", "--for", "neo4j", "--json")
     assert ran.returncode == 0, ran.stderr

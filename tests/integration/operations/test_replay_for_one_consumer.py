@@ -12,6 +12,7 @@ from outbox.kafka import has_committed
 from outbox.relay.relay import Relay
 from schemas.catalog import ItemEvent
 from tests.kit.aged import fetch
+from tests.kit.load.relaying import relay_all
 from tests.kit.load.roles import projecting, running
 from tests.kit.operations import replaying
 from tests.kit.waiting import until
@@ -91,7 +92,7 @@ async def test_a_replay_for_one_consumer_does_not_wait_at_another_ones_parked_ke
     """I12: a consumer for which a record is not meant gets no dead letter of it either."""
     await postgres.execute(LETTER)
     await postgres.execute(UPSERT)
-    await replaying.relay_all(settings, postgres)
+    await relay_all(settings, postgres)
     other = Named("other")
     async with running(Relay(settings), projecting(settings, other)):
         await replaying.replay_now(settings, postgres, consumer="one")

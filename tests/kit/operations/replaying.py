@@ -10,14 +10,12 @@ import psycopg
 from consumers.settings import Settings
 from outbox.kafka.reader import Reader
 from outbox.operations import Operation
-from outbox.relay.relay import Relay
 from outbox.replay.replayer import Replayer
 from outbox.replay.requests import Replay, find, start
 from outbox.replay.source import ReplayPreview, ReplaySelection, preview_replay
-from outbox.status import read_status
 from schemas.envelope import Envelope
 from schemas.wire import decode
-from tests.kit.load.roles import running
+from tests.kit.load.relaying import relay_all
 from tests.kit.waiting import until
 
 Connection = psycopg.AsyncConnection[Any]
@@ -60,16 +58,6 @@ def why(action: str = "replay") -> Operation:
 async def publish(connection: Connection, messages: int, keys: int = KEYS) -> None:
     """Publish so many in one transaction. The keys take turns, and versions of a key two types."""
     await connection.execute(PUBLISH, {"messages": messages, "keys": keys})
-
-
-async def relay_all(settings: Settings, connection: Connection) -> None:
-    """Run a relay until all that is committed is on its topic."""
-
-    async def nothing_is_pending() -> bool:
-        return (await read_status(connection)).pending == 0
-
-    async with running(Relay(settings)):
-        await until(nothing_is_pending, LONG)
 
 
 async def publish_and_relay(

@@ -13,6 +13,7 @@ from outbox.audit.findings import FindingKind
 from outbox.audit.scope import AuditScope, Range, read_scope
 from outbox.operations import Operation
 from outbox.relay.parked_repair import ParkedSelection, discard
+from tests.kit.load.relaying import relay_all
 from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
 from tests.kit.operations.command_line import run
 from tests.kit.operations.planted_records import TOPIC, send
@@ -24,7 +25,6 @@ from tests.kit.operations.planted_rows import (
     write,
     write_published,
 )
-from tests.kit.operations.replaying import relay_all
 from tests.kit.verdicts.history import write as write_history
 
 pytestmark = pytest.mark.anyio

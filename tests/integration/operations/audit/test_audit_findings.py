@@ -11,10 +11,10 @@ import pytest
 from consumers.settings import Settings
 from outbox.audit.findings import FindingKind
 from schemas.extensions import Extensions
+from tests.kit.load.relaying import relay_all
 from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
 from tests.kit.operations.planted_records import TOPIC, alter, send, send_raw
 from tests.kit.operations.planted_rows import Message, record_delivery, write, write_published
-from tests.kit.operations.replaying import relay_all
 
 pytestmark = pytest.mark.anyio
 

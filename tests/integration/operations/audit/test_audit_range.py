@@ -10,10 +10,10 @@ from consumers.settings import Settings
 from outbox.audit.findings import FindingKind
 from outbox.audit.scope import Range
 from outbox.errors import MessageRejected
+from tests.kit.load.relaying import relay_all
 from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
 from tests.kit.operations.planted_records import alter, send, send_raw
 from tests.kit.operations.planted_rows import Message, write, write_published
-from tests.kit.operations.replaying import relay_all
 
 pytestmark = pytest.mark.anyio
 
