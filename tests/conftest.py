@@ -25,13 +25,15 @@ from neo4j import AsyncGraphDatabase
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from consumers.assembly import catalog_graph
+from consumers.assembly import catalog_graph, catalog_vectors
 from consumers.projections.generations import LiveProjection
+from consumers.projections.projection import Projection
 from consumers.settings import Settings
 from outbox.postgres.migrate import migrate
 from outbox.runtime import logs
 from services.assembly import all_migrations
 from tests.kit import defaults, skips
+from tests.kit.projections.followers import memory
 from tests.kit.report import COUNTS, PROVIDERS, say
 from tests.kit.report import pytest_sessionfinish as pytest_sessionfinish
 from tests.kit.report import pytest_terminal_summary as pytest_terminal_summary
@@ -121,12 +123,26 @@ def template(servers: Servers) -> str:
 @contextmanager
 def own_database(servers: Servers, template: str) -> Iterator[str]:
     """A migrated database for the length of the block."""
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    with _new_database(servers, f"TEMPLATE {TEMPLATE}") as (connection, name):
         defaults.alter(connection, name)
         yield _with_database(template, name)
+
+
+@contextmanager
+def _new_database(servers: Servers, copied: str = "") -> Iterator[tuple[psycopg.Connection, str]]:
+    """Yield a connection to the server, and the name of a database that is dropped at the end."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} {copied}")
+        yield connection, name
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_url(servers: Servers) -> Iterator[str]:
+    """A database of this test's own without any migration."""
+    with _new_database(servers) as (_, name):
+        yield _with_database(servers.postgres_url, name)
 
 
 @pytest.fixture
@@ -150,6 +166,21 @@ async def graph(settings: Settings) -> AsyncIterator[LiveProjection]:
         await empty(settings)
         await projection.prepare()
         yield projection
+
+
+@pytest.fixture(params=["memory", "qdrant", "graph"])
+async def store(
+    request: pytest.FixtureRequest, settings: Settings, graph: LiveProjection
+) -> AsyncIterator[Projection]:
+    """A projection of the catalog's items, in each kind of store; what stood in the report says."""
+    if request.param == "memory":
+        yield memory()
+    elif request.param == "graph":
+        yield graph
+    else:
+        async with catalog_vectors(settings) as vectors:
+            await vectors.prepare()
+            yield vectors
 
 
 async def empty(settings: Settings) -> None:

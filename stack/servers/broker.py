@@ -6,10 +6,18 @@ from pathlib import Path
 
 from stack.part import Part
 from stack.process.probe import Probe, answer_within, host_and_port, require_listener
-from stack.servers.container import engine_answers
 from stack.servers.kafka import PORT, KafkaServer, has_means, in_container
 from stack.servers.mock_broker import BrokerServer
+from stack.servers.provider import Providers
 from stack.settings import StackSettings
+
+PROVIDERS = Providers(
+    in_container=in_container,
+    has_means=has_means,
+    from_jars=KafkaServer,
+    stand_in="mock",
+    as_stand_in=BrokerServer,
+)
 
 
 @asynccontextmanager
@@ -25,34 +33,13 @@ async def broker(folder: Path, settings: StackSettings | None = None) -> AsyncIt
     if settings.kafka_url:
         yield await remote(settings.kafka_url, settings)
         return
-    async with own_part(await choose_provider(settings), folder, settings) as part:
+    async with PROVIDERS.start(await choose_provider(settings), folder, settings) as part:
         yield part
 
 
 async def choose_provider(settings: StackSettings) -> str:
-    """Return `docker`, `maven` or `mock`: what STACK_KAFKA says.
-
-    If it says `best`: a container where a Docker engine answers, else Apache Kafka's own jars
-    where Java and Maven are, else the mock. A provider that is there and then fails is not
-    replaced by another one.
-    """
-    if settings.kafka_provider != "best":
-        return settings.kafka_provider
-    if await engine_answers():
-        return "docker"
-    return "maven" if await has_means(settings) else "mock"
-
-
-@asynccontextmanager
-async def own_part(provider: str, folder: Path, settings: StackSettings) -> AsyncIterator[Part]:
-    """Start a broker of this provider, and stop it at the end of the block."""
-    if provider == "docker":
-        async with in_container(settings) as part:
-            yield part
-        return
-    kind = KafkaServer if provider == "maven" else BrokerServer
-    async with kind(folder, settings) as server:
-        yield server.part
+    """Return `docker`, `maven` or `mock`: what STACK_KAFKA says (see `Providers.choose`)."""
+    return await PROVIDERS.choose(settings.kafka_provider, settings)
 
 
 async def remote(url: str, settings: StackSettings) -> Part:

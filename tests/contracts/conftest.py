@@ -6,6 +6,8 @@ import pytest
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient
 
+from consumers.mappings.catalog import catalog_neo4j
+from consumers.neo4j.projection import Neo4jProjection
 from stack.part import GraphPart
 from stack.servers.graph.graph import graph
 from stack.settings import StackSettings
@@ -41,3 +43,17 @@ async def driver(graph_part: GraphPart) -> AsyncIterator[AsyncDriver]:
     """A driver of an empty graph."""
     async with empty_graph(graph_part) as driver:
         yield driver
+
+
+@pytest.fixture
+def database(graph_part: GraphPart) -> str:
+    """The name of the graph's database."""
+    return graph_part.database
+
+
+@pytest.fixture
+async def nodes(driver: AsyncDriver, database: str) -> Neo4jProjection:
+    """The projection of the catalog in the empty graph, prepared."""
+    projection = catalog_neo4j(driver, database)
+    await projection.prepare()
+    return projection

@@ -14,13 +14,12 @@ import pytest
 from neo4j import AsyncDriver
 from qdrant_client import AsyncQdrantClient, models
 
-from consumers.mappings.catalog import ITEM, catalog_neo4j, catalog_qdrant
+from consumers.mappings.catalog import ITEM, catalog_qdrant
 from consumers.projections.projection import Entry, ForeignEntry, Projection, StreamKey
 from consumers.qdrant.points import point_id
 from consumers.qdrant.projection import QdrantProjection
 from outbox.errors import MessageRejected, Violation
 from schemas.catalog import COLLECTION
-from stack.part import GraphPart
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder, entry_of, upserted
 from tests.kit.projections.qdrant_stores import ENGINES, over_http, scripted
 
@@ -181,18 +180,6 @@ async def test_a_valid_point_that_came_meanwhile_is_fenced_as_ever(
 
 
 # The graph.
-
-
-@pytest.fixture
-def database(graph_part: GraphPart) -> str:
-    return graph_part.database
-
-
-@pytest.fixture
-async def nodes(driver: AsyncDriver, database: str) -> AsyncIterator[Projection]:
-    made = catalog_neo4j(driver, database)
-    await made.prepare()
-    yield made
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What only the graph promises: constraints, placeholders, edges, and data that stays data."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -29,15 +28,8 @@ HOSTILE = """a'b"c`d\\e}) DETACH DELETE (n) // =;$rows"""
 
 
 @pytest.fixture
-def database(graph_part: GraphPart) -> str:
-    return graph_part.database
-
-
-@pytest.fixture
-async def projection(driver: AsyncDriver, database: str) -> AsyncIterator[Neo4jProjection]:
-    made = catalog_neo4j(driver, database)
-    await made.prepare()
-    yield made
+def projection(nodes: Neo4jProjection) -> Neo4jProjection:
+    return nodes
 
 
 @pytest.fixture

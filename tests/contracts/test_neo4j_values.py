@@ -2,13 +2,13 @@
 
 import itertools
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from neo4j import AsyncDriver
 
-from consumers.mappings.catalog import CATALOG, ITEM, catalog_neo4j
+from consumers.mappings.catalog import CATALOG, ITEM
 from consumers.neo4j.node import MAX_INTEGER, MAX_KEY_BYTES, MIN_INTEGER
 from consumers.neo4j.projection import Edge, Neo4jProjection, Node, Shape
 from consumers.projections.projection import Change, StreamKey
@@ -16,7 +16,6 @@ from consumers.projections.testing.conformance import assert_shows
 from consumers.projections.testing.sample import catalog_items
 from outbox.errors import MessageRejected
 from schemas.catalog import CatalogCreated
-from stack.part import GraphPart
 from tests.kit.projections.projection_suite import CATALOG_ID, removed, upserted
 
 pytestmark = pytest.mark.anyio
@@ -26,11 +25,6 @@ MEGABYTE = "x" * 1_000_000
 LONGEST_KEY = "\U0001f600" * (MAX_KEY_BYTES // 4)
 
 
-@pytest.fixture
-def database(graph_part: GraphPart) -> str:
-    return graph_part.database
-
-
 def holding(driver: AsyncDriver, database: str, node: Node) -> Neo4jProjection:
     """A projection that makes this node of every item, whatever its event is."""
     shape = Shape(ITEM, "Item", lambda _: node, edges=(Edge("HAS", "Attribute"),))
@@ -38,10 +32,8 @@ def holding(driver: AsyncDriver, database: str, node: Node) -> Neo4jProjection:
 
 
 @pytest.fixture
-async def projection(driver: AsyncDriver, database: str) -> AsyncIterator[Neo4jProjection]:
-    made = catalog_neo4j(driver, database)
-    await made.prepare()
-    yield made
+def projection(nodes: Neo4jProjection) -> Neo4jProjection:
+    return nodes
 
 
 async def records(driver: AsyncDriver, database: str, cypher: str) -> list[list[Any]]:

@@ -1,6 +1,7 @@
 """What the fault tests share: a proxy before the broker, and a witness behind it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from neo4j import AsyncDriver
@@ -12,7 +13,9 @@ from tests.conftest import Servers
 from tests.kit.consumers.effects import TABLES
 from tests.kit.consumers.groups import Connection
 from tests.kit.projections.projection_suite import empty_graph
+from tests.kit.projections.qdrant_stores import scripted
 from tests.kit.proxies.kafka_proxy import KafkaProxy
+from tests.kit.qdrant.server import QdrantServer
 from tests.kit.verdicts.witness import Witness
 
 SESSION_MILLISECONDS = 4_000
@@ -23,6 +26,13 @@ async def proxy(kafka_url: str) -> AsyncIterator[KafkaProxy]:
     """In front of this test's broker."""
     async with KafkaProxy(kafka_url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+async def local_mode(tmp_path: Path) -> AsyncIterator[QdrantServer]:
+    """A scripted server over qdrant-client's local mode."""
+    async with scripted("local mode", tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

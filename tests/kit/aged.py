@@ -1,4 +1,4 @@
-"""Messages of past days, and a cursor as a relay would have left it."""
+"""Messages of past days, and a cursor as a relay would have left it (see also past_days.py)."""
 
 import psycopg
 
@@ -7,38 +7,17 @@ from outbox.cursor.database_identity import require_same_identity
 PUBLISH = "SELECT outbox.publish(%s, %s, 'test.noted.v1', jsonb_build_object('said', %s::text), %s)"
 AGGREGATE = "test.note"
 
-# This makes a past day's partition as outbox.create_partitions makes those from today on.
-PAST_DAY = """
-DO $$ DECLARE
-    day date := (now() AT TIME ZONE 'UTC')::date - {ago};
-    name text := 'messages_' || to_char(day, 'YYYYMMDD');
-BEGIN
-    EXECUTE format('CREATE TABLE IF NOT EXISTS outbox.%I PARTITION OF outbox.messages'
-        ' FOR VALUES FROM (%L) TO (%L)',
-        name, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
-    EXECUTE format('ALTER TABLE outbox.%I REPLICA IDENTITY FULL', name);
-END $$
-"""
 # PostgreSQL moves the row to the partition where it then belongs.
 AGE = """
 UPDATE outbox.messages SET created_at = created_at - make_interval(days => %s)
 WHERE created_at >= date_trunc('day', now(), 'UTC')
 """
-NAME = "SELECT 'messages_' || to_char((now() AT TIME ZONE 'UTC')::date - %s::integer, 'YYYYMMDD')"
 ALL_PUBLISHED = """
 UPDATE outbox.relay SET cursor = pg_current_snapshot(), upto = NULL, position = 0,
     highest_position = greatest(highest_position, (SELECT max(position) FROM outbox.messages))
 """
 
 Connection = psycopg.AsyncConnection
-
-
-async def past_day(connection: Connection, ago: int) -> str:
-    """Make the partition of so many days ago; return its name."""
-    await connection.execute(PAST_DAY.replace("{ago}", str(ago)).encode())
-    row = await (await connection.execute(NAME, [ago])).fetchone()
-    assert row is not None
-    return str(row[0])
 
 
 async def publish(
@@ -63,19 +42,6 @@ async def all_published(connection: Connection) -> None:
 
 async def fetch(connection: Connection, statement: str) -> list[tuple[object, ...]]:
     return await (await connection.execute(statement.encode())).fetchall()
-
-
-async def days_there(connection: Connection) -> list[str]:
-    """Return the names of the partitions of past days."""
-    found = await fetch(
-        connection,
-        "SELECT inhrelid::regclass::text FROM pg_inherits"
-        " WHERE inhparent = 'outbox.messages'::regclass"
-        "   AND inhrelid::regclass::text"
-        "     < 'outbox.messages_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')"
-        " ORDER BY 1",
-    )
-    return [str(name).removeprefix("outbox.") for (name,) in found]
 
 
 # Each head must have one row here, with the message that the head names; these rows break that.

@@ -42,6 +42,11 @@ def says(folder: Path, word: str) -> Probe[str]:
     return Probe(ask)
 
 
+async def start(folder: Path, code: str, settings: StackSettings) -> tuple[Process, str]:
+    """Start a child that is ready after this code and then stays; return it and what it said."""
+    return await Process.start(program(folder, code + FOREVER), says(folder, "ready"), settings)
+
+
 def alive(pid: int) -> bool:
     return process_tree.parent_of(pid) is not None
 
@@ -49,18 +54,14 @@ def alive(pid: int) -> bool:
 async def test_a_started_process_has_answered_and_is_gone_after_stop(
     folder: Path, settings: StackSettings
 ) -> None:
-    process, answer = await Process.start(
-        program(folder, READY + FOREVER), says(folder, "ready"), settings
-    )
+    process, answer = await start(folder, READY, settings)
     assert (answer, process.running) == ("ready\n", True)
     await process.stop()
     assert not alive(process.pid)
 
 
 async def test_it_has_a_session_of_its_own(folder: Path, settings: StackSettings) -> None:
-    process, _ = await Process.start(
-        program(folder, READY + FOREVER), says(folder, "ready"), settings
-    )
+    process, _ = await start(folder, READY, settings)
     assert os.getsid(process.pid) == process.pid
     await process.stop()
 
@@ -69,9 +70,7 @@ async def test_one_that_ignores_the_stop_signal_is_killed(
     folder: Path, settings: StackSettings
 ) -> None:
     short = settings.model_copy(update={"stop_timeout_seconds": 0.2})
-    process, _ = await Process.start(
-        program(folder, STUBBORN + FOREVER), says(folder, "ready"), short
-    )
+    process, _ = await start(folder, STUBBORN, short)
     await process.stop()
     assert not alive(process.pid)
 
@@ -80,9 +79,7 @@ async def test_stop_is_not_interrupted_by_cancellations(
     folder: Path, settings: StackSettings
 ) -> None:
     short = settings.model_copy(update={"stop_timeout_seconds": 0.5})
-    process, _ = await Process.start(
-        program(folder, STUBBORN + FOREVER), says(folder, "ready"), short
-    )
+    process, _ = await start(folder, STUBBORN, short)
     stopping = asyncio.create_task(process.stop())
     for _ in range(3):
         await asyncio.sleep(0)
@@ -95,9 +92,7 @@ async def test_stop_is_not_interrupted_by_cancellations(
 async def test_kill_reaches_descendants_in_other_sessions(
     folder: Path, settings: StackSettings
 ) -> None:
-    process, answer = await Process.start(
-        program(folder, WITH_CHILD + READY + FOREVER), says(folder, "ready"), settings
-    )
+    process, answer = await start(folder, WITH_CHILD + READY, settings)
     child = int(answer.split()[1])
     assert alive(child)
     await process.kill()

@@ -3,17 +3,10 @@
 import importlib.util
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from stack.errors import PartMissing
 from stack.part import GraphPart
-from stack.process.probe import Probe
-from stack.process.process import Process, Program
-from stack.servers.graph.bolt import NOT_YET, ask_starting
-from stack.servers.password import read_or_make_password
-from stack.servers.port import LOOPBACK, Ports, free_ports, start_on_ports
-from stack.servers.server import Server
-from stack.settings import StackSettings
+from stack.servers.graph.own_server import OwnGraphServer
+from stack.servers.port import LOOPBACK
 
 WHEEL = "arcadedb_embedded"
 USER = "root"
@@ -23,28 +16,15 @@ HEAP = "-Xmx512m"
 UNWANTED = ("-mcp-", "-console-", "-graphql-", "-postgresw-", "-redisw-")
 
 
-class ArcadeServer(Server):
+class ArcadeServer(OwnGraphServer):
     """ArcadeDB with its Bolt plugin, on the Java runtime of its wheel.
-
-    The password is random, and in a file that only we may read: never in the command line, the
-    environment or the log. Started again on the same folder, it keeps its data, password and port.
 
     Weaknesses: it is a stand-in, which speaks Cypher with gaps; every commit is flushed to the log
     file, but the file's metadata is not; and its HTTP port cannot be switched off (it listens on
     loopback, with the same password).
     """
 
-    def __init__(self, folder: Path, settings: StackSettings | None = None) -> None:
-        self._home = folder.resolve() / "graph"
-        self._log = folder.resolve() / "logs" / "graph.log"
-        self._settings = settings or StackSettings()
-        self._password = SecretStr("")
-        self._ports: Ports = ()
-
-    @property
-    def url(self) -> str:
-        """The URL at which Bolt answers; it is the same after every start."""
-        return f"bolt://{LOOPBACK}:{self._ports[0] if self._ports else 0}"
+    port_count = 2
 
     @property
     def part(self) -> GraphPart:
@@ -59,19 +39,6 @@ class ArcadeServer(Server):
             password=self._password,
             database=DATABASE,
         )
-
-    async def start(self) -> None:
-        """Return when a query over Bolt is answered."""
-        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._password = read_or_make_password(self._home / "password")
-        known = self._ports
-        self._ports = await start_on_ports(lambda: known or free_ports(2), self._start_on)
-
-    async def _start_on(self, ports: Ports) -> None:
-        self._ports = ports
-        program = Program(name="graph", argv=self._argv(), folder=self._home, log=self._log)
-        probe = Probe(lambda: ask_starting(self.part), NOT_YET)
-        self._process, _ = await Process.start(program, probe, self._settings)
 
     def _argv(self) -> tuple[str, ...]:
         wheel = wheel_folder()

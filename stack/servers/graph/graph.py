@@ -6,11 +6,19 @@ from pathlib import Path
 
 from stack.part import GraphPart
 from stack.process.probe import Probe, answer_within
-from stack.servers.container import engine_answers
 from stack.servers.graph.arcadedb import ArcadeServer
 from stack.servers.graph.bolt import NOT_YET, ask
 from stack.servers.graph.neo4j import Neo4jServer, has_means, in_container
+from stack.servers.provider import Providers
 from stack.settings import StackSettings
+
+PROVIDERS = Providers(
+    in_container=in_container,
+    has_means=has_means,
+    from_jars=Neo4jServer,
+    stand_in="arcadedb",
+    as_stand_in=ArcadeServer,
+)
 
 
 @asynccontextmanager
@@ -24,36 +32,13 @@ async def graph(folder: Path, settings: StackSettings | None = None) -> AsyncIte
     if settings.neo4j_url:
         yield await remote(settings.neo4j_url, settings)
         return
-    async with own_part(await choose_provider(settings), folder, settings) as part:
+    async with PROVIDERS.start(await choose_provider(settings), folder, settings) as part:
         yield part
 
 
 async def choose_provider(settings: StackSettings) -> str:
-    """Return `docker`, `maven` or `arcadedb`: what STACK_GRAPH says.
-
-    If it says `best`: a container where a Docker engine answers, else Neo4j's own jars where Java
-    and Maven are, else ArcadeDB. A provider that is there and then fails is not replaced by
-    another one.
-    """
-    if settings.graph_provider != "best":
-        return settings.graph_provider
-    if await engine_answers():
-        return "docker"
-    return "maven" if await has_means(settings) else "arcadedb"
-
-
-@asynccontextmanager
-async def own_part(
-    provider: str, folder: Path, settings: StackSettings
-) -> AsyncIterator[GraphPart]:
-    """Start a graph of this provider, and stop it at the end of the block."""
-    if provider == "docker":
-        async with in_container(settings) as part:
-            yield part
-        return
-    kind = Neo4jServer if provider == "maven" else ArcadeServer
-    async with kind(folder, settings) as server:
-        yield server.part
+    """Return `docker`, `maven` or `arcadedb`: what STACK_GRAPH says (see `Providers.choose`)."""
+    return await PROVIDERS.choose(settings.graph_provider, settings)
 
 
 async def remote(url: str, settings: StackSettings) -> GraphPart:

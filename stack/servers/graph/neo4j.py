@@ -11,14 +11,13 @@ from pydantic import SecretStr
 from stack.errors import PartMissing
 from stack.part import GraphPart
 from stack.process.probe import Probe, answer_within
-from stack.process.process import Process, Program
 from stack.servers.container import Image, container
 from stack.servers.graph.bolt import NOT_YET, PORT, ask_starting
+from stack.servers.graph.own_server import OwnGraphServer
 from stack.servers.jars import can_run_jars, jars_of
 from stack.servers.java import find_java
-from stack.servers.password import make_password, read_or_make_password
-from stack.servers.port import LOOPBACK, Ports, free_ports, start_on_ports
-from stack.servers.server import Server
+from stack.servers.password import make_password
+from stack.servers.port import LOOPBACK, free_ports
 from stack.settings import StackSettings
 
 POM = Path(__file__).with_name("neo4j.pom.xml")
@@ -41,30 +40,17 @@ HASH_ROUNDS = 1024
 SALT_BYTES = 32
 
 
-class Neo4jServer(Server):
+class Neo4jServer(OwnGraphServer):
     """A server as in production, but alone, and with Bolt only.
 
-    The jars come from Maven once (see jars.py). The password is random, and in a file that only we
-    may read: never in the command line, the environment or the log. Started again on the same
-    folder, it keeps its data, password and port.
+    The jars come from Maven once (see jars.py).
 
     Weaknesses: it has little memory, and no optimizing compiler where it starts quickly, so that
     its speed says nothing. The Community edition has no cluster, so no leader ever changes.
     """
 
-    def __init__(self, folder: Path, settings: StackSettings | None = None) -> None:
-        self._home = folder.resolve() / "graph"
-        self._log = folder.resolve() / "logs" / "graph.log"
-        self._settings = settings or StackSettings()
-        self._password = SecretStr("")
-        self._ports: Ports = ()
-        self._java = Path()
-        self._jars = Path()
-
-    @property
-    def url(self) -> str:
-        """The URL at which Bolt answers; it is the same after every start."""
-        return f"bolt://{LOOPBACK}:{self._ports[0] if self._ports else 0}"
+    _java = Path()
+    _jars = Path()
 
     @property
     def part(self) -> GraphPart:
@@ -76,19 +62,14 @@ class Neo4jServer(Server):
         """Return when a query over Bolt is answered."""
         self._java = await find_java(self._settings.java_home, OLDEST_JAVA)
         self._jars = await jars_of(POM, self._settings)
-        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._password = read_or_make_password(self._home / "password")
-        write_user(self._home / "data" / "dbms" / "auth.ini", self._password)
-        known = self._ports
-        self._ports = await start_on_ports(lambda: known or free_ports(1), self._start_on)
+        await super().start()
 
-    async def _start_on(self, ports: Ports) -> None:
-        self._ports = ports
-        lines = [f"{name}={value}\n" for name, value in options(ports[0]).items()]
+    def _write_user(self) -> None:
+        write_user(self._home / "data" / "dbms" / "auth.ini", self._password)
+
+    def _configure(self) -> None:
+        lines = [f"{name}={value}\n" for name, value in options(self._ports[0]).items()]
         (self._home / "neo4j.conf").write_text("".join(lines), encoding="ascii")
-        program = Program(name="graph", argv=self._argv(), folder=self._home, log=self._log)
-        probe = Probe(lambda: ask_starting(self.part), NOT_YET)
-        self._process, _ = await Process.start(program, probe, self._settings)
 
     def _argv(self) -> tuple[str, ...]:
         quick = QUICK if self._settings.graph_quick_start else ()

@@ -5,7 +5,7 @@ It runs on real Kafka only.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -23,15 +23,15 @@ from schemas.catalog import CreateCatalog
 from schemas.envelope import Envelope
 from schemas.wire import encode
 from stack.demo.upstream import envelope_of, record_of
-from tests.faults.operations.test_audit import published
 from tests.kit.consumers.groups import Connection, send
 from tests.kit.consumers.notes import Notes
+from tests.kit.load.relaying import relay_all
 from tests.kit.load.roles import COMMANDS, command_side, running
 from tests.kit.load.roles import send as send_commands
 from tests.kit.load.stream import event
 from tests.kit.load.transactions import Transactions
 from tests.kit.operations.planted_records import TOPIC as AUDITED
-from tests.kit.operations.planted_records import write
+from tests.kit.operations.planted_rows import write
 from tests.kit.verdicts.history import TOPIC
 from tests.kit.waiting import until
 
@@ -105,8 +105,7 @@ async def has_lag(settings: Settings, group: str, topic: str, expected: int) -> 
 async def test_a_key_keeps_its_order_around_transactions_that_end_either_way(
     settings: Settings, another: Transactions
 ) -> None:
-    notes = Notes()
-    async with consuming(settings, notes):
+    async with consuming(settings) as notes:
         await send(settings, event("k", 1))
         await another.send(*records(event("k", 2), event("k", 3)))
         await send(settings, event("k", 6))
@@ -121,16 +120,19 @@ async def test_a_key_keeps_its_order_around_transactions_that_end_either_way(
     assert notes.of_key("k") == ["k@1", "k@6", "k@7", "k@8"]
 
 
-def consuming(settings: Settings, notes: Notes) -> AbstractAsyncContextManager[None]:
-    return running(Runner(settings, notes))
+@asynccontextmanager
+async def consuming(settings: Settings, notes: Notes | None = None) -> AsyncIterator[Notes]:
+    """Run a consumer that takes notes for the length of the block; yield the notes."""
+    notes = Notes() if notes is None else notes
+    async with running(Runner(settings, notes)):
+        yield notes
 
 
 async def test_a_group_is_not_behind_for_ever_because_of_markers_and_what_was_rolled_back(
     settings: Settings, another: Transactions
 ) -> None:
     """They are at the end of a partition, for a running member and for one that joins later."""
-    notes = Notes()
-    async with consuming(settings, notes):
+    async with consuming(settings) as notes:
         await send(settings, event("k", 1))
         await another.send(*records(event("k", 2)))
         await another.commit()
@@ -150,8 +152,7 @@ async def test_a_group_goes_on_where_only_markers_were_removed_before_it_came_ba
     settings: Settings, another: Transactions, kafka_url: str
 ) -> None:
     """No record that it had to read is gone, so it does not ask an operator to skip any."""
-    notes = Notes()
-    async with consuming(settings, notes):
+    async with consuming(settings) as notes:
         await another.send(*records(event("k", 1)))
         await another.commit()
         await until(lambda: notes.has("k@1"), WITHIN_SECONDS)
@@ -189,7 +190,7 @@ async def test_an_audit_is_right_beside_aborted_records_and_markers(
     await another.send(foreign)
     await another.abort()
     await write(postgres, "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     await another.send(foreign)
     await another.abort()
     found = await audited(settings)
@@ -204,7 +205,7 @@ async def test_an_audit_does_not_judge_what_an_open_transaction_keeps_from_it(
     impatient = settings.model_copy(update={"read_timeout_seconds": 2.0})
     await another.send(Record(0, AUDITED, b"k", b"{}", []))
     await write(postgres, "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     with pytest.raises(DependencyDown, match=f"{AUDITED}/.*transaction is open from offset 0"):
         await audited(impatient)
     await another.abort()

@@ -13,6 +13,7 @@ from tests.kit.proxies.kafka_proxy import (
     Hold,
     KafkaProxy,
     LoseAnswer,
+    Rule,
     frame_of,
 )
 from tests.kit.proxies.toxics import Slicer
@@ -82,15 +83,20 @@ def test_frames_may_come_in_any_pieces(size: int) -> None:
     assert [frame for piece in pieces for frame in wire.feed(piece)] == frames
 
 
+async def send_under_rule(proxy: KafkaProxy, rule: Rule, why: str | None = None) -> None:
+    """Send a record, and then another one under the rule, by which it must fail."""
+    async with Publisher(proxy.address, PUBLISHER_SECONDS) as publisher:
+        await publisher.send([record(1)])
+        proxy.add_rule(rule)
+        with pytest.raises(DependencyDown, match=why):
+            await publisher.send([record(2)])
+
+
 async def test_a_held_request_arrives_after_its_client_has_gone(
     proxy: KafkaProxy, kafka_url: str
 ) -> None:
     hold = Hold()
-    async with Publisher(proxy.address, PUBLISHER_SECONDS) as publisher:
-        await publisher.send([record(1)])
-        proxy.add_rule(hold)
-        with pytest.raises(DependencyDown):
-            await publisher.send([record(2)])
+    await send_under_rule(proxy, hold)
     assert hold.happened.is_set()
     assert await held(kafka_url) == 1
     hold.release()
@@ -102,11 +108,7 @@ async def test_a_lost_answer_leaves_what_was_done(
     proxy: KafkaProxy, kafka_url: str, silent: bool
 ) -> None:
     lose = LoseAnswer(times=100, silent=silent)
-    async with Publisher(proxy.address, PUBLISHER_SECONDS) as publisher:
-        await publisher.send([record(1)])
-        proxy.add_rule(lose)
-        with pytest.raises(DependencyDown):
-            await publisher.send([record(2)])
+    await send_under_rule(proxy, lose)
     assert lose.happened.is_set()
     assert await held(kafka_url) >= 2
     proxy.end_rules()
@@ -118,11 +120,9 @@ async def test_a_lost_answer_leaves_what_was_done(
 async def test_an_error_is_told_whether_it_was_done_or_not(
     proxy: KafkaProxy, kafka_url: str, done: bool
 ) -> None:
-    async with Publisher(proxy.address, PUBLISHER_SECONDS) as publisher:
-        await publisher.send([record(1)])
-        proxy.add_rule(Answer(error=OUT_OF_ORDER_SEQUENCE, done=done))
-        with pytest.raises(DependencyDown, match="OutOfOrderSequence"):
-            await publisher.send([record(2)])
+    await send_under_rule(
+        proxy, Answer(error=OUT_OF_ORDER_SEQUENCE, done=done), "OutOfOrderSequence"
+    )
     assert await held(kafka_url) == 1 + done
 
 

@@ -4,7 +4,6 @@ Qdrant is a stand-in: local mode, behind a scripted port where a race or an answ
 """
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from qdrant_client import AsyncQdrantClient
@@ -17,7 +16,7 @@ from consumers.projections.testing.sample import catalog_items
 from consumers.qdrant.projection import QdrantProjection
 from tests.kit.planted.planted_stores import no_tombstone, no_version_guard, nothing_waited_for
 from tests.kit.projections.projection_suite import CountingEmbedder
-from tests.kit.projections.qdrant_stores import over_http, scripted
+from tests.kit.projections.qdrant_stores import over_http
 from tests.kit.qdrant.server import QdrantServer
 
 pytestmark = pytest.mark.anyio
@@ -27,14 +26,8 @@ BATCH = [sample.upserted("a", 1), sample.upserted("b", 2), sample.removed("c", 3
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[QdrantServer]:
-    async with scripted("local mode", tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-async def remote(server: QdrantServer) -> AsyncIterator[QdrantProjection]:
-    async with over_http(server.address, CountingEmbedder()) as projection:
+async def remote(local_mode: QdrantServer) -> AsyncIterator[QdrantProjection]:
+    async with over_http(local_mode.address, CountingEmbedder()) as projection:
         await projection.prepare()
         yield projection
 
@@ -95,15 +88,15 @@ async def lost(projection: QdrantProjection, server: QdrantServer) -> set[Stream
 
 
 async def test_what_counts_as_applied_is_there(
-    remote: QdrantProjection, server: QdrantServer
+    remote: QdrantProjection, local_mode: QdrantServer
 ) -> None:
     """Q3."""
-    assert await lost(remote, server) == set()
+    assert await lost(remote, local_mode) == set()
 
 
 async def test_a_write_that_is_not_waited_for_is_caught_losing(
-    remote: QdrantProjection, server: QdrantServer
+    remote: QdrantProjection, local_mode: QdrantServer
 ) -> None:
     """M14, Q3."""
     with nothing_waited_for():
-        assert await lost(remote, server) == {change.stream for change in BATCH}
+        assert await lost(remote, local_mode) == {change.stream for change in BATCH}

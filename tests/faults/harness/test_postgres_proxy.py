@@ -12,7 +12,7 @@ from consumers.settings import Settings
 from outbox.errors import DependencyDown
 from outbox.write.database import Database
 from tests.kit.proxies.postgres_proxy import (
-    CutAtCommit,
+    Cut,
     Messages,
     PostgresProxy,
     address_of,
@@ -44,7 +44,7 @@ async def things(connection: psycopg.AsyncConnection) -> list[int]:
 async def test_the_commit_is_done_or_not_and_the_client_never_knows(
     proxy: PostgresProxy, postgres_url: str, postgres: psycopg.AsyncConnection, delivered: bool
 ) -> None:
-    proxy.cut = cut = CutAtCommit(delivered=delivered, nth=3)
+    proxy.cut = cut = Cut(delivered=delivered, nth=3)
     connection = await psycopg.AsyncConnection.connect(url_through(proxy, postgres_url))
     for number in (1, 2):
         await connection.execute(INSERT, [number])
@@ -62,7 +62,7 @@ async def test_the_commit_is_done_or_not_and_the_client_never_knows(
 async def test_a_pipeline_that_ends_in_a_commit_is_cut_too(
     proxy: PostgresProxy, postgres_url: str, postgres: psycopg.AsyncConnection, delivered: bool
 ) -> None:
-    proxy.cut = CutAtCommit(delivered=delivered)
+    proxy.cut = Cut(delivered=delivered)
     connection = await psycopg.AsyncConnection.connect(url_through(proxy, postgres_url))
     with pytest.raises(psycopg.OperationalError):
         async with connection.pipeline():
@@ -78,7 +78,7 @@ async def test_a_unit_of_work_is_cut_at_its_commit(
 ) -> None:
     url = settings.libpq_url()
     through = settings.model_copy(update={"postgres_url": SecretStr(url_through(proxy, url))})
-    proxy.cut = cut = CutAtCommit(delivered=delivered)
+    proxy.cut = cut = Cut(delivered=delivered)
     async with Database(through, "writer") as database:
         with pytest.raises((DependencyDown, DBAPIError)):
             async with database.unit_of_work("cut") as uow:

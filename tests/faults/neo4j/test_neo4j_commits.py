@@ -19,7 +19,7 @@ from stack.part import GraphPart
 from tests.kit.planted.planted_shapes import Counted, Suspicious, over_items
 from tests.kit.projections.projection_suite import upserted
 from tests.kit.proxies.bolt_proxy import BoltProxy
-from tests.kit.proxies.postgres_proxy import CutAtCommit
+from tests.kit.proxies.postgres_proxy import Cut
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +63,7 @@ def store(bolt: BoltProxy, graph_part: GraphPart, driver: AsyncDriver) -> Store:
 
 async def cut_while_applying(bolt: BoltProxy, projection: Neo4jProjection, delivered: bool) -> None:
     """Apply changes while the connection ends at the COMMIT, so that its outcome is unknown."""
-    bolt.cut = cut = CutAtCommit(delivered=delivered)
+    bolt.cut = cut = Cut(delivered=delivered)
     with pytest.raises(DependencyDown, match="neo4j is down"):
         await projection.apply([upserted("a", 1)])
     assert cut.happened.is_set()

@@ -8,10 +8,9 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import psycopg
 import pytest
@@ -22,11 +21,10 @@ from consumers.projections.projection import StreamKey
 from consumers.settings import Settings
 from outbox.errors import DependencyDown
 from outbox.relay.relay import Relay
-from outbox.write.database import Database
 from schemas.catalog import ItemUpserted
 from stack.part import GraphPart
-from stack.servers.graph.arcadedb import ArcadeServer
-from stack.servers.graph.neo4j import Neo4jServer
+from stack.servers.graph.own_server import OwnGraphServer
+from tests.kit.load.load import Load
 from tests.kit.load.role import Role
 from tests.kit.load.roles import running
 from tests.kit.projections.projection_suite import upserted
@@ -37,8 +35,6 @@ from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-GraphServer = ArcadeServer | Neo4jServer
-
 KEYS = 10
 PER_SECOND = 40.0
 WITHIN_SECONDS = 90.0
@@ -48,21 +44,15 @@ HEADS = "SELECT aggregateid, version FROM outbox.streams WHERE aggregatetype = %
 STREAMS = [StreamKey(ITEM, f"c/item-{number}") for number in range(KEYS)]
 
 
-class Items:
+def version_of_item(number: int) -> ItemUpserted:
+    return ItemUpserted(catalog_id="c", item_id=f"item-{number % KEYS}", name=f"{number}", text="t")
+
+
+class Items(Load):
     """Publishes versions of a few items at a steady rate until the block ends."""
 
     def __init__(self, settings: Settings) -> None:
-        self.written = 0
-        self._settings = settings
-        self._stopping = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        self._writing = asyncio.create_task(self._write())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._stopping.set()
-        await self._writing
+        super().__init__(settings, PER_SECOND, version_of_item)
 
     async def grown(self, by: int) -> None:
         goal = self.written + by
@@ -72,28 +62,13 @@ class Items:
 
         await until(there, WITHIN_SECONDS)
 
-    async def _write(self) -> None:
-        async with Database(self._settings, "items") as database:
-            while not self._stopping.is_set():
-                async with database.unit_of_work("write") as uow:
-                    uow.publish(self._next())
-                    await uow.commit()
-                self.written += 1
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(1 / PER_SECOND):
-                        await self._stopping.wait()
 
-    def _next(self) -> ItemUpserted:
-        name = f"item-{self.written % KEYS}"
-        return ItemUpserted(catalog_id="c", item_id=name, name=f"{self.written}", text="t")
-
-
-async def killed(server: GraphServer) -> Callable[[], Awaitable[None]]:
+async def killed(server: OwnGraphServer) -> Callable[[], Awaitable[None]]:
     await server.kill()
     return server.start
 
 
-async def paused(server: GraphServer) -> Callable[[], Awaitable[None]]:
+async def paused(server: OwnGraphServer) -> Callable[[], Awaitable[None]]:
     assert server.pid is not None
     pid = server.pid
     os.kill(pid, signal.SIGSTOP)

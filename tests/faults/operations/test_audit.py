@@ -16,12 +16,11 @@ from outbox.audit.findings import FindingKind
 from outbox.audit.scope import Range
 from outbox.errors import DependencyDown
 from outbox.postgres.connection import connect
-from outbox.relay.relay import Relay
-from outbox.status import read_status
 from tests.conftest import Servers
+from tests.kit.load.relaying import relay_all
 from tests.kit.load.role import environment
-from tests.kit.load.roles import running
-from tests.kit.operations.planted_records import TOPIC, move_cursor, read, write
+from tests.kit.operations.planted_records import TOPIC
+from tests.kit.operations.planted_rows import move_cursor, read, write
 from tests.kit.proxies.kafka_proxy import KafkaProxy
 from tests.kit.proxies.toxics import Timeout
 from tests.kit.waiting import until
@@ -46,20 +45,12 @@ async def audited(settings: Settings, asked: Range | None = None) -> Audit:
         return await audit(connection, settings, asked)
 
 
-async def published(settings: Settings, postgres: Connection) -> None:
-    async def nothing_pending() -> bool:
-        return (await read_status(postgres)).pending == 0
-
-    async with running(Relay(settings)):
-        await until(nothing_pending, WITHIN_SECONDS, 0.05)
-
-
 async def test_an_audit_gives_up_a_broker_that_is_away_or_deaf(
     settings: Settings, proxy: KafkaProxy, postgres: Connection
 ) -> None:
     """It is refused at once; or the broker falls silent, and the audit ends within its time."""
     await write(postgres, "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     settings = settings.model_copy(
         update={"kafka_url": proxy.address, "read_timeout_seconds": READ_SECONDS}
     )
@@ -76,7 +67,7 @@ async def test_an_audit_gives_up_a_broker_that_goes_deaf_while_records_are_read(
     settings: Settings, proxy: KafkaProxy, postgres: Connection
 ) -> None:
     await postgres.execute(MANY, [2_000, 5_000])
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     settings = settings.model_copy(
         update={"kafka_url": proxy.address, "read_timeout_seconds": READ_SECONDS}
     )
@@ -101,7 +92,7 @@ async def test_what_the_topic_has_dropped_is_expired_and_not_lost(
 ) -> None:
     """The partition may begin in the middle of a delivery; what is missing behind that is lost."""
     await postgres.execute(MANY, [10, 400])
-    await published(settings.model_copy(update={"page_messages": 50}), postgres)
+    await relay_all(settings.model_copy(update={"page_messages": 50}), postgres)
     before = [TopicPartition(TOPIC, number, 33) for number in range(4)]
     for dropped in admin.delete_records(before).values():
         await asyncio.to_thread(dropped.result, 20)
@@ -123,7 +114,7 @@ async def test_a_topic_that_was_deleted_has_lost_its_messages(
 ) -> None:
     """R13: and looking at it does not create it again."""
     first = await write(postgres, "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     for deleted in admin.delete_topics([TOPIC]).values():
         await asyncio.to_thread(deleted.result, 20)
     await until(lambda: gone(admin), WITHIN_SECONDS)
@@ -164,7 +155,7 @@ async def test_memory_does_not_grow_with_what_is_audited(
     for thousands in (20, 80):
         for _ in range(thousands // 5):
             await postgres.execute(MANY, [10, 5_000])
-        await published(settings, postgres)
+        await relay_all(settings, postgres)
         peaks.append(peak_mib(settings))
     assert peaks[1] - peaks[0] < GROWTH_MIB, peaks
     found = await audited(settings)

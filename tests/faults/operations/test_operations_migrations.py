@@ -3,18 +3,15 @@
 A file and its row are one transaction, so the next run finds either both or neither.
 """
 
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from outbox.errors import DependencyDown, translate_errors
 from outbox.postgres.migrate import migrate, require_current
 from services.assembly import all_migrations
-from tests.conftest import Servers
-from tests.kit.proxies.postgres_proxy import CutAtCommit, PostgresProxy, address_of, url_through
+from tests.kit.proxies.postgres_proxy import Cut, PostgresProxy, address_of, url_through
 
 pytestmark = pytest.mark.anyio
 
@@ -43,17 +40,6 @@ STATE = """
     SELECT array_agg(DISTINCT to_regclass(format('%I.%I', schemaname, tablename))::text)
     FROM pg_tables WHERE schemaname IN ('outbox', 'catalog')
 """
-
-
-@pytest.fixture
-def empty_url(servers: Servers) -> Iterator[str]:
-    """Make a database that has nothing but what ends sessions."""
-    name = f"ending_{secrets.token_hex(6)}"
-    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        url = make_url(servers.postgres_url).set(database=name)
-        yield url.render_as_string(hide_password=False)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def tables(url: str) -> set[str]:
@@ -122,7 +108,7 @@ async def test_cut_off_at_each_commit_the_migrations_are_completed(
     async with PostgresProxy(address_of(empty_url)) as proxy:
         through = url_through(proxy, empty_url)
         for number, _ in enumerate(all_migrations()):
-            proxy.cut = CutAtCommit(delivered=delivered)
+            proxy.cut = Cut(delivered=delivered)
             with pytest.raises(DependencyDown), translate_errors():
                 await migrate(through, all_migrations())
             proxy.cut = None

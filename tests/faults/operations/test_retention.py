@@ -11,24 +11,16 @@ from outbox.operations import Operation
 from outbox.relay.relay import Relay
 from outbox.retention.retention import Retention
 from outbox.runtime.failpoints import Failpoint
-from outbox.status import read_status
-from tests.kit.aged import (
-    AGE,
-    all_published,
-    days_there,
-    fetch,
-    past_day,
-    publish,
-    publish_aged,
-    require_latest,
-)
+from tests.kit.aged import AGE, all_published, fetch, publish, publish_aged, require_latest
 from tests.kit.load.kills import KILLS, Killer, reported
 from tests.kit.load.load import commit_events
+from tests.kit.load.relaying import nothing_pending
 from tests.kit.load.role import Role
 from tests.kit.load.roles import running
+from tests.kit.past_days import days_there, past_day
 from tests.kit.proxies.kafka_proxy import KafkaProxy
-from tests.kit.proxies.postgres_proxy import address_of, url_through
-from tests.kit.proxies.statements import CutAtStatement, StatementProxy
+from tests.kit.proxies.postgres_proxy import Cut, address_of, url_through
+from tests.kit.proxies.statements import StatementProxy
 from tests.kit.verdicts.history import Verdict, judge
 from tests.kit.verdicts.witness import Witness
 from tests.kit.waiting import until
@@ -106,7 +98,7 @@ async def test_cut_off_at_any_statement_and_run_again_it_does_what_it_does_unhar
         url = url_through(proxy, settings.libpq_url())
         for nth in range(1, 1_000):
             await much_to_prune(postgres)
-            proxy.cut = CutAtStatement(nth, done)
+            proxy.cut = Cut(done, nth)
             unharmed = await prune_through(url, few)
             await require_latest(postgres)
             await Retention(postgres, few, OPERATION).prune()
@@ -213,7 +205,3 @@ async def test_relays_that_are_killed_at_each_drop_are_followed_by_one_that_goes
 
 async def none_there(connection: Connection) -> bool:
     return not await days_there(connection)
-
-
-async def nothing_pending(connection: Connection) -> bool:
-    return (await read_status(connection)).pending == 0

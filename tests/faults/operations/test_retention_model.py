@@ -16,7 +16,8 @@ from consumers.settings import Settings
 from outbox.cursor.cut import Snapshot
 from outbox.retention.day_partitions import DayPartition
 from outbox.retention.retention import Retention
-from tests.kit.aged import all_published, fetch, past_day, publish_aged, require_latest
+from tests.kit.aged import all_published, fetch, publish_aged, require_latest
+from tests.kit.past_days import past_day
 
 pytestmark = pytest.mark.anyio
 

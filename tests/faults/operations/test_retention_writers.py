@@ -14,19 +14,13 @@ from outbox.errors import DependencyDown, translate_errors
 from outbox.relay.relay import Relay
 from outbox.retention.retention import Retention
 from outbox.status import read_status
-from tests.faults.operations.test_retention import nothing_pending, said, saw
-from tests.kit.aged import (
-    all_published,
-    days_there,
-    fetch,
-    past_day,
-    publish,
-    publish_aged,
-    require_latest,
-)
+from tests.faults.operations.test_retention import said, saw
+from tests.kit.aged import all_published, fetch, publish, publish_aged, require_latest
 from tests.kit.load.load import commit_events
+from tests.kit.load.relaying import nothing_pending
 from tests.kit.load.roles import running
 from tests.kit.load.writer import ended
+from tests.kit.past_days import days_there, past_day
 from tests.kit.verdicts.history import write
 from tests.kit.verdicts.witness import Witness
 from tests.kit.waiting import until

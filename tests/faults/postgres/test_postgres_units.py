@@ -14,7 +14,7 @@ from outbox.errors import AlreadyHandled, Contention, DependencyDown
 from outbox.write.database import Database
 from outbox.write.unit_of_work import UnitOfWork
 from schemas.envelope import Envelope
-from tests.kit.proxies.postgres_proxy import CutAtCommit, PostgresProxy, address_of, url_through
+from tests.kit.proxies.postgres_proxy import Cut, PostgresProxy, address_of, url_through
 from tests.kit.verdicts.history import Happened
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +66,7 @@ async def test_a_commit_whose_answer_is_lost_is_settled_by_a_repetition(
     """P9, M20: it may be committed or not; the same command again makes it exactly one."""
     url = settings.libpq_url()
     async with PostgresProxy(address_of(url)) as proxy:
-        proxy.cut = CutAtCommit(delivered=delivered)
+        proxy.cut = Cut(delivered=delivered)
         through = {"postgres_url": SecretStr(url_through(proxy, url))}
         async with Database(settings.model_copy(update=through), "units") as cut:
             with pytest.raises(DependencyDown):

@@ -4,7 +4,6 @@ Qdrant is a stand-in: a scripted port over qdrant-client's local mode.
 """
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +20,7 @@ from tests.kit.load.roles import running
 from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.projections.changes import send_changes
 from tests.kit.projections.projection_suite import DIMENSION, CountingEmbedder
-from tests.kit.projections.qdrant_stores import over_http, scripted
+from tests.kit.projections.qdrant_stores import over_http
 from tests.kit.qdrant.server import QdrantServer
 from tests.kit.qdrant.twists import (
     BUSY,
@@ -44,9 +43,8 @@ WITHIN_SECONDS = 60.0
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[QdrantServer]:
-    async with scripted("local mode", tmp_path) as server:
-        yield server
+def server(local_mode: QdrantServer) -> QdrantServer:
+    return local_mode
 
 
 @pytest.fixture

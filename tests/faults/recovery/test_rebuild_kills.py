@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from consumers.assembly import catalog_vectors
@@ -16,14 +17,7 @@ from tests.faults.relay.test_failpoint_kills import points
 from tests.kit.load.kills import KILLS, Killer, reported
 from tests.kit.load.roles import projecting, running
 from tests.kit.projections.qdrant_stores import scripted
-from tests.kit.projections.rebuilding import (
-    Connection,
-    asked,
-    in_step,
-    live_number,
-    publish_items,
-    writing,
-)
+from tests.kit.projections.rebuilding import asked, in_step, live_number, publish_items, writing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -33,7 +27,7 @@ START = ("start", "--projection", "qdrant", "--reason", "a test")
 
 @pytest.fixture
 async def store(
-    settings: Settings, tmp_path: Path, postgres: Connection
+    settings: Settings, tmp_path: Path, postgres: psycopg.AsyncConnection
 ) -> AsyncIterator[tuple[Settings, LiveProjection]]:
     """A store over HTTP that holds many items; its consumer and the relay are running."""
     async with scripted("local mode", tmp_path / "engine") as server:
@@ -49,7 +43,7 @@ async def store(
 
 @pytest.mark.parametrize("point", points("rebuild"))
 async def test_a_rebuild_that_is_killed_there_goes_on_to_parity(
-    point: Failpoint, store: tuple[Settings, LiveProjection], postgres: Connection
+    point: Failpoint, store: tuple[Settings, LiveProjection], postgres: psycopg.AsyncConnection
 ) -> None:
     """Q11: the same command goes on; Qdrant is a stand-in behind a scripted server."""
     settings, live = store

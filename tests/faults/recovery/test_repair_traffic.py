@@ -5,24 +5,21 @@ The stores are stand-ins, as the report says; PostgreSQL is real. SEED=n draws o
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
 import psycopg
 import pytest
 
-from consumers.assembly import catalog_vectors
 from consumers.drift.check import Care, check_in_memory, open_check
 from consumers.drift.repair import RepairLimits, repair
-from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Change, Projection, StreamKey, read_change
-from consumers.settings import Settings
 from outbox.errors import MessageRejected
 from outbox.operations import Operation
 from outbox.streams.latest import read_latest
 from tests.kit.load.seed import seed
-from tests.kit.projections.catalogued import Connection, memory, publish, remove, stream
+from tests.kit.projections.catalogued import Connection, publish, remove, stream
 
 pytestmark = pytest.mark.anyio
 
@@ -32,20 +29,6 @@ BROKEN = [f"broken{n}" for n in range(12)]
 GHOSTS = [f"ghost{n}" for n in range(6)]
 WRITES, BREAKS = 40, 30
 ALL = RepairLimits(max_share=1.0, keys_per_second=None)
-
-
-@pytest.fixture(params=["memory", "qdrant", "graph"])
-async def store(
-    request: pytest.FixtureRequest, settings: Settings, graph: LiveProjection
-) -> AsyncIterator[Projection]:
-    if request.param == "memory":
-        yield memory()
-    elif request.param == "graph":
-        yield graph
-    else:
-        async with catalog_vectors(settings) as vectors:
-            await vectors.prepare()
-            yield vectors
 
 
 class Traffic:

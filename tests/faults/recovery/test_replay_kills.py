@@ -15,8 +15,9 @@ from outbox.replay.requests import find
 from outbox.runtime.failpoints import Failpoint
 from tests.faults.relay.test_failpoint_kills import points, writing
 from tests.kit.load.kills import KILLS, Killer, reported
+from tests.kit.load.relaying import relay_all
 from tests.kit.load.roles import running
-from tests.kit.operations.replaying import Seen, read_topic, record_replay, relay_all, run_replay
+from tests.kit.operations.replaying import Seen, read_topic, record_replay, run_replay
 from tests.kit.verdicts.history import TOPIC
 from tests.kit.verdicts.witness import Witness
 

@@ -17,6 +17,7 @@ from outbox.relay.relay import Relay
 from outbox.status import read_status
 from tests.conftest import Servers
 from tests.kit.load.load import commit_events
+from tests.kit.load.relaying import wait_until_relayed
 from tests.kit.load.roles import running
 from tests.kit.planted.planted_patches import reused_producer
 from tests.kit.proxies.kafka_proxy import ALWAYS, Answer, Api, Hold, KafkaProxy, LoseAnswer
@@ -40,11 +41,21 @@ def behind(settings: Settings, proxy: KafkaProxy) -> Settings:
     return settings.model_copy(update=update)
 
 
-async def nothing_pending(postgres: psycopg.AsyncConnection) -> None:
-    async def none() -> bool:
-        return (await read_status(postgres)).pending == 0
+async def publish_events(
+    behind: Settings, witness: Witness, postgres: psycopg.AsyncConnection
+) -> None:
+    """Commit events, and wait until all are on their topic and the relay has recorded it."""
+    await commit_events(behind, EVENTS)
+    await witness.saw_all()
+    await wait_until_relayed(postgres, WITHIN_SECONDS)
 
-    await until(none, WITHIN_SECONDS)
+
+async def publish_the_last(behind: Settings, witness: Witness) -> None:
+    """Commit the last third of the events; all must be on their topic then, in order."""
+    await commit_events(behind, EVENTS)
+    verdict = await witness.saw_all()
+    assert verdict.at_least_once, verdict
+    assert verdict.committed == 3 * EVENTS
 
 
 @pytest.mark.parametrize("silent", [False, True])
@@ -60,13 +71,13 @@ async def test_a_lost_acknowledgement_costs_faithful_duplicates_of_one_page(
     await commit_events(behind, EVENTS)
     async with running(Relay(behind)):
         await witness.saw_all()
-        await nothing_pending(postgres)
+        await wait_until_relayed(postgres, WITHIN_SECONDS)
         producers = proxy.requests[Api.INIT_PRODUCER_ID]
         proxy.add_rule(lose := LoseAnswer(silent=silent))
         await commit_events(behind, EVENTS)
         await asyncio.wait_for(lose.happened.wait(), WITHIN_SECONDS)
         await witness.saw_all()
-        await nothing_pending(postgres)
+        await wait_until_relayed(postgres, WITHIN_SECONDS)
         await commit_events(behind, EVENTS)
         verdict = await witness.saw_all()
     assert verdict.at_least_once, verdict
@@ -104,14 +115,12 @@ async def test_an_error_of_the_broker_loses_and_reorders_nothing_and_parks_no_ke
 ) -> None:
     """R8: a new producer sends again from the first unacknowledged message on."""
     async with running(Relay(behind)):
-        await commit_events(behind, EVENTS)
-        await witness.saw_all()
-        await nothing_pending(postgres)
+        await publish_events(behind, witness, postgres)
         producers = proxy.requests[Api.INIT_PRODUCER_ID]
         proxy.add_rule(answer := Answer(error=error, done=done, times=2))
         await commit_events(behind, EVENTS)
         verdict = await witness.saw_all()
-        await nothing_pending(postgres)
+        await wait_until_relayed(postgres, WITHIN_SECONDS)
     assert verdict.at_least_once, verdict
     assert answer.happened.is_set()
     assert await list_parked(postgres) == []
@@ -149,16 +158,11 @@ async def test_a_send_that_arrives_after_its_time_is_a_duplicate_only(
     async with running(Relay(behind)):
         await asyncio.wait_for(hold.happened.wait(), WITHIN_SECONDS)
         await witness.saw_all()
-        await commit_events(behind, EVENTS)
-        await witness.saw_all()
-        await nothing_pending(postgres)
+        await publish_events(behind, witness, postgres)
         assert witness.seen.copies == 0
         hold.release()
         await witness.saw_copies()
-        await commit_events(behind, EVENTS)
-        verdict = await witness.saw_all()
-    assert verdict.at_least_once, verdict
-    assert verdict.committed == 3 * EVENTS
+        await publish_the_last(behind, witness)
 
 
 async def outlive_an_outage(
@@ -170,19 +174,14 @@ async def outlive_an_outage(
         return (await read_status(postgres)).relay_term >= 5
 
     async with running(Relay(behind)):
-        await commit_events(behind, EVENTS)
-        await witness.saw_all()
-        await nothing_pending(postgres)
+        await publish_events(behind, witness, postgres)
         await proxy.down()
         await commit_events(behind, EVENTS)
         await until(tried, WITHIN_SECONDS)
         await proxy.up()
         await witness.saw_all()
-        await nothing_pending(postgres)
-        await commit_events(behind, EVENTS)
-        verdict = await witness.saw_all()
-    assert verdict.at_least_once, verdict
-    assert verdict.committed == 3 * EVENTS
+        await wait_until_relayed(postgres, WITHIN_SECONDS)
+        await publish_the_last(behind, witness)
 
 
 async def test_what_was_never_sent_does_not_come_twice(
@@ -255,6 +254,6 @@ async def test_a_page_that_is_too_long_for_its_deadline_is_published_all_the_sam
     await commit_events(behind, 250)
     with proxy.toxic(Bandwidth(60_000), UP):
         async with running(Relay(behind)):
-            await nothing_pending(postgres)
+            await wait_until_relayed(postgres, WITHIN_SECONDS)
     verdict = await witness.saw_all()
     assert verdict.at_least_once, verdict

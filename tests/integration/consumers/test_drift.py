@@ -13,16 +13,8 @@ from consumers.projections.testing.memory import MemoryProjection
 from outbox.errors import DependencyDown, Halted
 from outbox.streams.difference import Difference, DifferenceKind
 from outbox.streams.latest import read_latest
-from tests.kit.projections.catalogued import (
-    KEEP,
-    Connection,
-    Scripted,
-    follow,
-    memory,
-    publish,
-    remove,
-    stream,
-)
+from tests.kit.projections.catalogued import KEEP, Connection, publish, remove, stream
+from tests.kit.projections.followers import Scripted, follow, memory
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,8 @@ from outbox.errors import DependencyDown, Halted, InvalidInput, build_rejection
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
 from tests.kit.load.role import environment
-from tests.kit.projections.catalogued import Connection, follow, memory, publish, remove, stream
+from tests.kit.projections.catalogued import Connection, publish, remove, stream
+from tests.kit.projections.followers import follow, memory
 
 pytestmark = pytest.mark.anyio
 

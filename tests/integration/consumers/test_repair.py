@@ -1,33 +1,22 @@
 """Repair: it touches just the keys that differ, may run twice, and never disturbs writers."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from consumers.assembly import catalog_vectors
 from consumers.drift.check import Care, check_in_memory, open_check
 from consumers.drift.repair import Repaired, RepairLimits, RepairTooLarge, repair
-from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Change, Entry, Projection, StreamKey, read_change
 from consumers.projections.testing.conformance import read_all
 from consumers.projections.testing.memory import MemoryProjection
-from consumers.settings import Settings
 from outbox.cursor.database_identity import require_same_identity
 from outbox.errors import DependencyDown, Halted, InvalidInput, MessageRejected
 from outbox.operations import Operation
 from outbox.streams.latest import read_latest
 from tests.kit.aged import fetch
-from tests.kit.projections.catalogued import (
-    KEEP,
-    PUBLISH,
-    Connection,
-    follow,
-    memory,
-    publish,
-    remove,
-    stream,
-)
+from tests.kit.projections.catalogued import KEEP, PUBLISH, Connection, publish, remove, stream
+from tests.kit.projections.followers import follow, memory
 
 pytestmark = pytest.mark.anyio
 
@@ -56,21 +45,6 @@ async def latest_of(postgres: Connection, item: str) -> Change:
 
 async def shown(projection: Projection) -> dict[StreamKey, Entry]:
     return await read_all(projection)
-
-
-@pytest.fixture(params=["memory", "qdrant", "graph"])
-async def store(
-    request: pytest.FixtureRequest, settings: Settings, graph: LiveProjection
-) -> AsyncIterator[Projection]:
-    """Qdrant and the graph are stand-ins, as the report says."""
-    if request.param == "memory":
-        yield memory()
-    elif request.param == "graph":
-        yield graph
-    else:
-        async with catalog_vectors(settings) as vectors:
-            await vectors.prepare()
-            yield vectors
 
 
 async def plant(postgres: Connection, store: Projection) -> set[StreamKey]:

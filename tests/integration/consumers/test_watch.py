@@ -18,7 +18,8 @@ from consumers.settings import Settings
 from outbox.errors import DependencyDown
 from outbox.streams.difference import DifferenceKind
 from tests.kit.load.role import environment
-from tests.kit.projections.catalogued import Connection, follow, memory, publish, stream
+from tests.kit.projections.catalogued import Connection, publish, stream
+from tests.kit.projections.followers import follow, memory
 
 pytestmark = pytest.mark.anyio
 

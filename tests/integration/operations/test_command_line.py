@@ -8,8 +8,9 @@ import pytest
 from qdrant_client import QdrantClient
 
 from consumers.settings import Settings
-from tests.kit.aged import all_published, days_there, fetch, past_day, publish_aged
+from tests.kit.aged import all_published, fetch, publish_aged
 from tests.kit.operations.command_line import NOWHERE, PARK, run
+from tests.kit.past_days import days_there, past_day
 
 
 def test_status_counts_what_is_pending(settings: Settings, postgres_url: str) -> None:

@@ -35,18 +35,12 @@ OLD = """
     VALUES (1, gen_random_uuid(), 'a.b', 'k', 'a.b-happened.v1', 1, 'a.b.events', '2000-01-01')"""
 PARK = """INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)
           VALUES ('a.b', 'k', 'a.b.events', 1000, 'too-large')"""
+ASYNCHRONOUS = "ALTER DATABASE {} SET synchronous_commit = off"
+UNMIGRATED = "DELETE FROM outbox.migrations WHERE component = 'outbox' AND number = 4"
 # What is planted in a database, and as how bad it is found in production.
 PLANTED = {
-    "postgres-synchronous-commit": (
-        "ALTER DATABASE {} SET synchronous_commit = off",
-        WARNING,
-        "synchronous_commit = off",
-    ),
-    "outbox-migrations": (
-        "DELETE FROM outbox.migrations WHERE component = 'outbox' AND number = 4",
-        FAILURE,
-        "outbox 0004",
-    ),
+    "postgres-synchronous-commit": (ASYNCHRONOUS, WARNING, "synchronous_commit = off"),
+    "outbox-migrations": (UNMIGRATED, FAILURE, "outbox 0004"),
     "outbox-partitions": (TOMORROW, WARNING, "no partition"),
     "outbox-default-partition": (OLD, WARNING, "it holds rows"),
     "outbox-lineage": (

@@ -8,14 +8,8 @@ from outbox.audit.audit import audit
 from outbox.audit.scope import Range
 from outbox.postgres.connection import connect
 from tests.kit.aged import all_published
-from tests.kit.operations.replaying import (
-    MESSAGES,
-    publish,
-    read_topic,
-    record_replay,
-    relay_all,
-    run_replay,
-)
+from tests.kit.load.relaying import relay_all
+from tests.kit.operations import replaying
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
@@ -29,14 +23,13 @@ async def test_the_audit_finds_a_replayed_topic_right(
     settings: Settings, postgres: Connection
 ) -> None:
     """A replay's records are faithful copies, whatever their term."""
-    await publish(postgres, MESSAGES)
-    await relay_all(settings, postgres)
-    await run_replay(settings, postgres, await record_replay(postgres))
+    await replaying.publish_and_relay(settings, postgres)
+    await replaying.replay_now(settings, postgres)
     async with await connect(settings) as connection:
         found = await audit(connection, settings, Range(), 1_000)
     assert found.right, found.findings
     whys = [each.why for each in found.findings]
-    assert whys.count("replay") == MESSAGES  # a slow relay may have repeated some, too
+    assert whys.count("replay") == replaying.MESSAGES  # a slow relay may have repeated some, too
 
 
 async def test_the_audit_takes_what_its_topic_no_longer_held_for_no_reordering(
@@ -50,8 +43,8 @@ async def test_the_audit_takes_what_its_topic_no_longer_held_for_no_reordering(
     await all_published(postgres)
     await postgres.execute(LATE)
     await relay_all(settings, postgres)
-    assert (await run_replay(settings, postgres, await record_replay(postgres))).sent == 2
-    versions = [each.envelope.sequence for each in await read_topic(settings)]
+    assert (await replaying.replay_now(settings, postgres)).sent == 2
+    versions = [each.envelope.sequence for each in await replaying.read_topic(settings)]
     assert versions == [2, 1, 2]
     async with await connect(settings) as connection:
         found = await audit(connection, settings, Range())

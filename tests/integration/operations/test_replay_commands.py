@@ -13,8 +13,9 @@ from consumers.projections.projection import Entry, StreamKey
 from consumers.projections.testing.memory import MemoryProjection
 from consumers.settings import Settings
 from schemas.catalog import ItemEvent
+from tests.kit.load.relaying import relay_all
+from tests.kit.operations import replaying
 from tests.kit.operations.command_line import run
-from tests.kit.operations.replaying import TOPIC, list_replayed, publish, read_topic, relay_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
@@ -37,13 +38,12 @@ def refused(settings: Settings, *arguments: str) -> str:
 async def test_a_replay_from_its_preview_to_its_end(
     settings: Settings, postgres: Connection
 ) -> None:
-    await publish(postgres, 40)
-    await relay_all(settings, postgres)
+    await replaying.publish_and_relay(settings, postgres, 40)
     found = told(settings, "preview", "--key", "k1", "--key", "k2", "--rate", "2")
     assert (found["messages"], found["seconds"]) == (8, 4.0)
     assert found["counts"] == [
-        {"topic": TOPIC, "type": "test.noted.v1", "messages": 4},
-        {"topic": TOPIC, "type": "test.noted.v2", "messages": 4},
+        {"topic": replaying.TOPIC, "type": "test.noted.v1", "messages": 4},
+        {"topic": replaying.TOPIC, "type": "test.noted.v2", "messages": 4},
     ]
     why = ("--reason", "ticket 7")
     later = told(settings, "start", "--key", "k1", "--rate", "50", "--later", *why)
@@ -54,7 +54,7 @@ async def test_a_replay_from_its_preview_to_its_end(
     done = told(settings, "resume", number, *why)
     assert (done["status"], done["sent"], done["reason"]) == ("done", 4, "ticket 7")
     assert told(settings, "start", "--key", "k2", "--since", "1h", *why)["sent"] == 4
-    seen = list_replayed(await read_topic(settings))
+    seen = await replaying.read_replayed(settings)
     assert seen == [(key, version) for key in ("k1", "k2") for version in (1, 2, 3, 4)]
     assert told(settings, "show", number)["operator"] == settings.operator
     assert [each["status"] for each in told(settings, "list")] == ["done", "done"]
@@ -64,8 +64,7 @@ async def test_a_replay_from_its_preview_to_its_end(
 
 async def test_what_cannot_be_meant_is_refused(settings: Settings, postgres: Connection) -> None:
     """O1: no selection, nothing selected, an unknown consumer, a replay that does not exist."""
-    await publish(postgres, 5)
-    await relay_all(settings, postgres)
+    await replaying.publish_and_relay(settings, postgres, 5)
     why = ("--reason", "ticket 7")
     assert "--all" in refused(settings, "start", *why)
     assert "must select a message" in refused(settings, "start", "--key", "none", *why)
@@ -122,9 +121,9 @@ async def test_the_preview_of_the_live_stores_sends_nothing(
 ) -> None:
     await postgres.execute(UPSERT)
     await relay_all(settings, postgres)
-    before = len(await read_topic(settings, ItemEvent.topic))
+    before = len(await replaying.read_topic(settings, ItemEvent.topic))
     ran = run(settings, "consumers", "replay-preview", "--all", "--for", "neo4j", "--json")
     assert ran.returncode == 0, ran.stderr
     (found,) = json.loads(ran.stdout)
     assert (found["store"], found["keys"], found["missing"], found["mended"]) == ("neo4j", 4, 4, 4)
-    assert len(await read_topic(settings, ItemEvent.topic)) == before
+    assert len(await replaying.read_topic(settings, ItemEvent.topic)) == before

@@ -12,13 +12,9 @@ from outbox.kafka import has_committed
 from outbox.relay.relay import Relay
 from schemas.catalog import ItemEvent
 from tests.kit.aged import fetch
+from tests.kit.load.relaying import relay_all
 from tests.kit.load.roles import projecting, running
-from tests.kit.operations.replaying import (
-    LONG,
-    record_replay,
-    relay_all,
-    run_replay,
-)
+from tests.kit.operations import replaying
 from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
@@ -58,16 +54,16 @@ async def test_a_replay_for_one_consumer_is_passed_over_by_the_others(
         async def both_show_all() -> bool:
             return all(len(each.state) == 5 and each.applied >= 20 for each in (one, other))
 
-        await until(both_show_all, LONG)
+        await until(both_show_all, replaying.LONG)
         whole = dict(one.state)
         one.state.clear()
         other.state.clear()
-        await run_replay(settings, postgres, await record_replay(postgres, consumer="one"))
+        await replaying.replay_now(settings, postgres, consumer="one")
 
         async def it_is_back() -> bool:
             return one.state == whole
 
-        await until(it_is_back, LONG)
+        await until(it_is_back, replaying.LONG)
         known = await has_committed(settings.kafka_url, "aftercommit.one", [ItemEvent.topic])
         # What comes behind the replay is applied by both, so the other one has passed it.
         await postgres.execute(UPSERT.replace("1, 20", "21, 21"))
@@ -75,7 +71,7 @@ async def test_a_replay_for_one_consumer_is_passed_over_by_the_others(
         async def both_have_the_next() -> bool:
             return all(any(c.version == 5 for c in each.state.values()) for each in (one, other))
 
-        await until(both_have_the_next, LONG)
+        await until(both_have_the_next, replaying.LONG)
     assert len(other.state) == 1
     assert known
     assert not await has_committed(settings.kafka_url, "aftercommit.nobody", [ItemEvent.topic])
@@ -99,7 +95,7 @@ async def test_a_replay_for_one_consumer_does_not_wait_at_another_ones_parked_ke
     await relay_all(settings, postgres)
     other = Named("other")
     async with running(Relay(settings), projecting(settings, other)):
-        await run_replay(settings, postgres, await record_replay(postgres, consumer="one"))
+        await replaying.replay_now(settings, postgres, consumer="one")
         # What comes behind the replay: a message of every key.
         await postgres.execute(UPSERT.replace("1, 20", "21, 25"))
 
@@ -107,5 +103,5 @@ async def test_a_replay_for_one_consumer_does_not_wait_at_another_ones_parked_ke
             shown = [each.version for each in other.state.values()]
             return shown == [5] * 4 and await fetch(postgres, LETTERS) >= [(6,)]
 
-        await until(all_has_come, LONG)
+        await until(all_has_come, replaying.LONG)
     assert await fetch(postgres, LETTERS) == [(6,)], "the planted one, and five live messages"

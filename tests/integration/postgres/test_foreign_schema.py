@@ -4,7 +4,6 @@ Nothing in it is changed, whatever command is run.
 """
 
 import secrets
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -12,7 +11,6 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from consumers.settings import Settings
-from tests.conftest import Servers
 from tests.kit.operations.command_line import run
 
 FOREIGN = {
@@ -44,15 +42,9 @@ CONTENTS = """
 
 
 @pytest.fixture
-def empty(servers: Servers, settings: Settings) -> Iterator[Settings]:
-    """Give an empty database."""
-    name = f"foreign_{secrets.token_hex(6)}"
-    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        url = make_url(servers.postgres_url).set(database=name)
-        text = url.render_as_string(hide_password=False)
-        yield settings.model_copy(update={"postgres_url": SecretStr(text)})
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def empty(empty_url: str, settings: Settings) -> Settings:
+    """Return the settings of an empty database."""
+    return settings.model_copy(update={"postgres_url": SecretStr(empty_url)})
 
 
 def contents(settings: Settings) -> list[tuple[object, ...]]:

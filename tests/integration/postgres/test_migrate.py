@@ -1,15 +1,12 @@
 """Migrations run once each, in order, under a lock; and readiness knows what is missing."""
 
 import asyncio
-import secrets
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from outbox.errors import SchemaBehind
 from outbox.postgres.migrate import (
@@ -20,7 +17,6 @@ from outbox.postgres.migrate import (
     require_current,
 )
 from services.assembly import all_migrations
-from tests.conftest import Servers
 
 pytestmark = pytest.mark.anyio
 
@@ -29,17 +25,6 @@ PARTITIONS = """
     WHERE inhparent = 'outbox.messages'::regclass ORDER BY 1
 """
 PUBLISH = "SELECT outbox.publish('test.thing', %s, 'test.done.v1', '{}')"
-
-
-@pytest.fixture
-def empty_url(servers: Servers) -> Iterator[str]:
-    """Give an empty database."""
-    name = f"empty_{secrets.token_hex(6)}"
-    with psycopg.connect(servers.postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        url = make_url(servers.postgres_url).set(database=name)
-        yield url.render_as_string(hide_password=False)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def rows(url: str, statement: str) -> list[tuple[object, ...]]:

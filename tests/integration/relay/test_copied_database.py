@@ -27,9 +27,9 @@ from tests.conftest import Servers
 from tests.integration.relay.test_database_identity import (
     TOPIC,
     publish,
-    published,
     versions_by_key,
 )
+from tests.kit.load.relaying import relay_all
 from tests.kit.load.roles import Collector, running
 from tests.kit.waiting import until
 
@@ -90,7 +90,7 @@ async def publish_by_unit(settings: Settings, *keys: str) -> None:
 
 async def publishing(settings: Settings) -> None:
     async with await connect(settings) as connection:
-        await published(settings, connection)
+        await relay_all(settings, connection)
 
 
 async def reconciled(settings: Settings) -> Remedy:

@@ -16,6 +16,7 @@ from outbox.postgres.connection import connect
 from outbox.relay.relay import Relay
 from outbox.status import read_status
 from schemas.envelope import Envelope
+from tests.kit.load.relaying import relay_all
 from tests.kit.load.roles import Collector, running
 from tests.kit.operations.command_line import run
 from tests.kit.waiting import until
@@ -78,16 +79,6 @@ def versions_by_key(envelopes: list[Envelope]) -> dict[str, list[int | None]]:
     for envelope in envelopes:
         versions.setdefault(envelope.key, []).append(envelope.sequence)
     return versions
-
-
-async def published(settings: Settings, connection: Connection) -> None:
-    """Run a relay until nothing is pending."""
-
-    async def nothing_pending() -> bool:
-        return (await read_status(connection)).pending == 0
-
-    async with running(Relay(settings)):
-        await until(nothing_pending, WITHIN_SECONDS, 0.02)
 
 
 async def test_the_first_relay_records_where_it_is_and_later_ones_find_it_unchanged(
@@ -199,7 +190,7 @@ async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones
     """What was written here before the repair, and what is open while it runs, follows, too."""
     await publish(postgres, "a", "b", "a")
     async with collecting(settings) as collector:
-        await published(settings, postgres)
+        await relay_all(settings, postgres)
         await publish(postgres, "a", "b")
         await postgres.execute(AS_RESTORED)
         await publish(postgres, "a", "c")
@@ -216,7 +207,7 @@ async def test_unpublished_messages_of_a_restored_dump_follow_and_published_ones
         assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 3, 4)
         await require_same_identity(postgres)
         await publish(postgres, "b")
-        await published(settings, postgres)
+        await relay_all(settings, postgres)
         versions = versions_by_key(await collector.collected(8))
     assert versions == {"a": [1, 2, 3, 4], "b": [1, 2, 3], "c": [1]}
 
@@ -227,12 +218,12 @@ async def test_a_message_with_an_id_that_the_old_cursor_shows_is_published_all_t
     """A cursor that was restored into a younger cluster shows every id drawn here for years."""
     await publish(postgres, "old")
     async with collecting(settings) as collector:
-        await published(settings, postgres)
+        await relay_all(settings, postgres)
         await postgres.execute(AS_RESTORED)
         await publish(postgres, "new")
         assert (await read_status(postgres)).pending == 0  # it looks as if it were published
         assert (await reconcile(postgres, operation())).to_publish == 1
-        await published(settings, postgres)
+        await relay_all(settings, postgres)
         assert versions_by_key(await collector.collected(2)) == {"old": [1], "new": [1]}
 
 
@@ -244,7 +235,7 @@ async def test_a_restored_large_cut_goes_on_where_it_was(
         async with await Connection.connect(settings.libpq_url()) as slow:
             await publish(slow, *["slow"] * 6)
             await publish(postgres, "quick")
-            await published(settings, postgres)
+            await relay_all(settings, postgres)
         await postgres.execute(
             "UPDATE outbox.relay SET upto = pg_current_snapshot(), position = ("
             " SELECT position FROM outbox.messages WHERE aggregateid = 'slow' AND version = 3)"
@@ -252,7 +243,7 @@ async def test_a_restored_large_cut_goes_on_where_it_was(
         await postgres.execute(AS_RESTORED)
         found = await reconcile(postgres, operation())
         assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 4, 3)
-        await published(settings, postgres)
+        await relay_all(settings, postgres)
         assert versions_by_key(await collector.collected(4)) == {"quick": [1], "slow": [4, 5, 6]}
 
 
@@ -262,7 +253,7 @@ async def test_positions_that_were_drawn_twice_are_told_apart_by_versions(
     """Data was restored without the sequence, and writers began before the repair."""
     await publish(postgres, *"aabba")
     async with collecting(settings) as collector:
-        await published(settings, postgres)
+        await relay_all(settings, postgres)
         await publish(postgres, "a", "b")
         await postgres.execute(AS_RESTORED)
         await postgres.execute("ALTER SEQUENCE outbox.positions RESTART")
@@ -270,7 +261,7 @@ async def test_positions_that_were_drawn_twice_are_told_apart_by_versions(
         found = await reconcile(postgres, operation())
         assert (found.remedy, found.published, found.to_publish) == (Remedy.REPUBLISH, 0, 10)
         await publish(postgres, "c")
-        await published(settings, postgres)
+        await relay_all(settings, postgres)
         versions = versions_by_key(await collector.collected(16))
     assert versions == {"a": [1, 2, 3, 1, 2, 3, 4, 5], "b": [1, 2, 1, 2, 3, 4], "c": [1, 2]}
     heads = """SELECT count(*) FROM outbox.streams JOIN outbox.messages
@@ -284,14 +275,14 @@ async def test_a_sequence_that_was_not_restored_is_set_ahead_before_anybody_draw
     settings: Settings, postgres: Connection
 ) -> None:
     await publish(postgres, "k", "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     await postgres.execute(AS_RESTORED)
     await postgres.execute("ALTER SEQUENCE outbox.positions RESTART")
     await postgres.execute("ALTER SEQUENCE outbox.deliveries_id_seq RESTART")
     found = await reconcile(postgres, operation())
     assert (found.remedy, found.published, found.to_publish) == (Remedy.RENUMBER, 2, 0)
     await publish(postgres, "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     rising = "SELECT array_agg(version ORDER BY position) FROM outbox.messages"
     assert await fetch(postgres, rising) == [([1, 2, 3],)]
 
@@ -300,7 +291,7 @@ async def test_a_sequence_that_a_person_set_ahead_too_late_is_noticed(
     settings: Settings, postgres: Connection
 ) -> None:
     await publish(postgres, "k", "k", "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     await postgres.execute(AS_RESTORED)
     await postgres.execute("ALTER SEQUENCE outbox.positions RESTART")
     await publish(postgres, "new")
@@ -312,7 +303,7 @@ async def test_writers_at_work_are_waited_for_and_what_they_write_is_published(
     settings: Settings, postgres: Connection
 ) -> None:
     await publish(postgres, "k")
-    await published(settings, postgres)
+    await relay_all(settings, postgres)
     await postgres.execute(AS_RESTORED)
     async with (
         await Connection.connect(settings.libpq_url()) as writer,

@@ -1,6 +1,8 @@
 """The leading relay makes daily partitions ahead, and never at a writer's cost."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
@@ -71,17 +73,26 @@ async def test_a_lock_in_the_way_puts_it_off_and_raises_nothing(
     assert await partitions.create_when_due(postgres) == 1
 
 
+@asynccontextmanager
+async def while_days_are_made(
+    settings: Settings, ahead: int
+) -> AsyncIterator[tuple[psycopg.AsyncConnection, psycopg.AsyncConnection]]:
+    """Yield a session that has made days and not committed them, and another one in autocommit."""
+    async with (
+        await psycopg.AsyncConnection.connect(settings.libpq_url()) as maker,
+        await psycopg.AsyncConnection.connect(settings.libpq_url(), autocommit=True) as another,
+    ):
+        await maker.execute("SELECT outbox.create_partitions(%s)", [ahead])
+        yield maker, another
+
+
 async def test_a_reader_beside_the_making_of_days_sees_every_message(
     settings: Settings, postgres: psycopg.AsyncConnection
 ) -> None:
     """Rows of the default partition stay there: a query planned meanwhile would miss moved ones."""
     await postgres.execute(DROP_TODAY)
     await publish(postgres, *"abc")
-    async with (
-        await psycopg.AsyncConnection.connect(settings.libpq_url()) as maker,
-        await psycopg.AsyncConnection.connect(settings.libpq_url(), autocommit=True) as reader,
-    ):
-        await maker.execute("SELECT outbox.create_partitions(9)")
+    async with while_days_are_made(settings, 9) as (maker, reader):
         reading = asyncio.create_task(fetch(reader, "SELECT count(*) FROM outbox.messages"))
         await until(lambda: waits(postgres, reader), within_seconds=10)
         await maker.commit()
@@ -94,11 +105,7 @@ async def test_a_writer_beside_the_making_of_its_own_day_writes(
 ) -> None:
     """The writer waits, and finds the day, rather than being refused by the default partition."""
     await postgres.execute(DROP_TODAY)
-    async with (
-        await psycopg.AsyncConnection.connect(settings.libpq_url()) as maker,
-        await psycopg.AsyncConnection.connect(settings.libpq_url(), autocommit=True) as writer,
-    ):
-        await maker.execute("SELECT outbox.create_partitions(0)")
+    async with while_days_are_made(settings, 0) as (maker, writer):
         writing = asyncio.create_task(publish(writer, "a"))
         await until(lambda: waits(postgres, writer), within_seconds=10)
         await maker.commit()

@@ -6,14 +6,12 @@ import pytest
 from consumers.settings import Settings
 from outbox.doctor import Severity
 from outbox.doctor.examination import examine_postgres
-from outbox.relay.relay import Relay
 from outbox.retention.create_ahead import create_day_partitions
 from outbox.retention.outcome import PruneResult
 from outbox.retention.retention import Retention
-from outbox.status import read_status
-from tests.kit.aged import past_day, publish, publish_aged
-from tests.kit.load.roles import running
-from tests.kit.waiting import until
+from tests.kit.aged import publish, publish_aged
+from tests.kit.load.relaying import relay_all
+from tests.kit.past_days import past_day
 
 pytestmark = pytest.mark.anyio
 
@@ -29,14 +27,6 @@ PUBLICATIONS = [
 IDENTITY = "outbox-replica-identities"
 
 
-async def published(settings: Settings, connection: Connection) -> None:
-    async def nothing_pending() -> bool:
-        return (await read_status(connection)).pending == 0
-
-    async with running(Relay(settings)):
-        await until(nothing_pending, WITHIN_SECONDS, 0.02)
-
-
 async def aged(settings: Settings, connection: Connection) -> None:
     """Give each step of a prune something to do.
 
@@ -45,14 +35,14 @@ async def aged(settings: Settings, connection: Connection) -> None:
     """
     await past_day(connection, 20)
     await publish_aged(connection, 20, "a", "b")
-    await published(settings, connection)
+    await relay_all(settings, connection)
     pruned = await prune(settings, connection)
     assert len(pruned.dropped) == 1
     await past_day(connection, 9)
     await publish_aged(connection, 9, "b")
     await publish(connection, "a")
     await connection.execute(OLD_ROW)
-    await published(settings, connection)
+    await relay_all(settings, connection)
     await connection.execute(
         "UPDATE outbox.deliveries SET delivered_at = now() - interval '1 year'"
     )

@@ -12,16 +12,8 @@ from outbox.retention.compaction import compact
 from outbox.retention.day_partitions import DEFAULT_PARTITION, DayPartition
 from outbox.retention.retention import Retention
 from tests.integration.relay.test_database_identity import AS_RESTORED, another_identity, operation
-from tests.kit.aged import (
-    AGE,
-    all_published,
-    days_there,
-    fetch,
-    past_day,
-    publish,
-    publish_aged,
-    require_latest,
-)
+from tests.kit.aged import AGE, all_published, fetch, publish, publish_aged, require_latest
+from tests.kit.past_days import days_there, past_day
 
 pytestmark = pytest.mark.anyio
 

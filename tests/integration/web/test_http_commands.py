@@ -9,19 +9,8 @@ from consumers.assembly import live_vectors
 from consumers.commands import dispatch_envelope
 from schemas.envelope import Envelope
 from services.catalog.routes import Api
-from tests.kit.web.airports import (
-    CATALOG,
-    EMBEDDER,
-    ITEM,
-    ITEMS,
-    TABLES,
-    Client,
-    Connection,
-    broken_rules,
-    create,
-    put,
-    stored,
-)
+from tests.kit.web.airports import CATALOG, EMBEDDER, ITEM, ITEMS, Client, Connection, create, put
+from tests.kit.web.answers import TABLES, broken_rules, stored
 
 pytestmark = pytest.mark.anyio
 

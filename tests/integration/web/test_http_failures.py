@@ -10,7 +10,8 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from outbox.errors import DependencyDown
-from tests.kit.web.airports import catalog_settings, problem
+from tests.kit.web.airports import catalog_settings
+from tests.kit.web.answers import problem
 from tests.kit.web.served import served
 from tests.kit.web.traces import GIVEN, TRACE, Lines
 from web.app import Mounted, create_app

@@ -8,16 +8,8 @@ from consumers.assembly import live_vectors
 from consumers.projections.projection import read_change
 from schemas.envelope import Envelope
 from services.catalog.routes import Api
-from tests.kit.web.airports import (
-    EMBEDDER,
-    ITEM,
-    ITEMS,
-    Client,
-    Connection,
-    broken_rules,
-    create,
-    put,
-)
+from tests.kit.web.airports import EMBEDDER, ITEM, ITEMS, Client, Connection, create, put
+from tests.kit.web.answers import broken_rules
 
 pytestmark = pytest.mark.anyio
 

@@ -5,16 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.kit.web.airports import (
-    CATALOG,
-    ITEM,
-    ITEMS,
-    Client,
-    Connection,
-    broken_rules,
-    put,
-    stored,
-)
+from tests.kit.web.airports import CATALOG, ITEM, ITEMS, Client, Connection, put
+from tests.kit.web.answers import broken_rules, stored
 
 pytestmark = pytest.mark.anyio
 

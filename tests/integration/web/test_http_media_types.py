@@ -5,7 +5,8 @@ import json
 import httpx
 import pytest
 
-from tests.kit.web.airports import CATALOG, ITEM, KEY, PATH, problem
+from tests.kit.web.airports import CATALOG, ITEM, KEY, PATH
+from tests.kit.web.answers import problem
 from tests.kit.web.served import RawClient, Served, request
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.kit.web.airports import ITEM, KEY, PATH, airports, problem
+from tests.kit.web.airports import ITEM, KEY, PATH, airports
+from tests.kit.web.answers import problem
 from tests.kit.web.served import RawClient, Served, request
 
 pytestmark = pytest.mark.anyio

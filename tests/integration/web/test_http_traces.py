@@ -10,7 +10,8 @@ import pytest
 
 from outbox.runtime import logs
 from services.trace import Trace, tracing
-from tests.kit.web.airports import CATALOG, ITEM, ITEMS, PATH, problem
+from tests.kit.web.airports import CATALOG, ITEM, ITEMS, PATH
+from tests.kit.web.answers import problem
 from tests.kit.web.served import RawClient, Served, request
 from tests.kit.web.traces import GIVEN, SPAN, TRACE, Lines
 

@@ -9,7 +9,8 @@ import pytest
 
 from consumers.settings import Settings
 from outbox.retention.retention import Retention
-from tests.kit.aged import all_published, fetch, past_day
+from tests.kit.aged import all_published, fetch
+from tests.kit.past_days import past_day
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.anyio

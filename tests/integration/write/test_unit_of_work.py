@@ -389,28 +389,32 @@ async def test_a_payload_of_the_limit_commits(
     assert size == [(MAX_PAYLOAD_BYTES,)]
 
 
+async def assert_refused_whole(
+    database: Database, postgres: Connection, event: Event, why: str
+) -> None:
+    """Assert that a unit with this event and a good one is refused, and leaves nothing."""
+    with pytest.raises(MessageRejected, match=why):
+        async with database.unit_of_work("test", cause=CAUSE) as uow:
+            uow.publish(Noted(note="other"))
+            uow.publish(event)
+            await uow.commit()
+    assert await stored(postgres) == NOTHING
+
+
 @pytest.mark.parametrize("letter", ["x", "€"])
 async def test_a_larger_payload_leaves_nothing(
     database: Database, postgres: Connection, letter: str
 ) -> None:
-    with pytest.raises(MessageRejected, match="too-large: payload"):
-        async with database.unit_of_work("test", cause=CAUSE) as uow:
-            uow.publish(Noted(note="other"))
-            uow.publish(sized(MAX_PAYLOAD_BYTES + 1, letter))
-            await uow.commit()
-    assert await stored(postgres) == NOTHING
+    await assert_refused_whole(
+        database, postgres, sized(MAX_PAYLOAD_BYTES + 1, letter), "too-large: payload"
+    )
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\x00b"])
 async def test_a_key_that_cannot_be_published_leaves_nothing(
     database: Database, postgres: Connection, key: str
 ) -> None:
-    with pytest.raises(MessageRejected, match="envelope: key"):
-        async with database.unit_of_work("test", cause=CAUSE) as uow:
-            uow.publish(Noted(note="other"))
-            uow.publish(Noted(note=key))
-            await uow.commit()
-    assert await stored(postgres) == NOTHING
+    await assert_refused_whole(database, postgres, Noted(note=key), "envelope: key")
 
 
 @pytest.mark.parametrize("key", ["a\nb", "a\u2028b", "a\x7f"])

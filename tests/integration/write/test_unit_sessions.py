@@ -1,42 +1,24 @@
 """FA4: sessions, savepoints and cursors on a unit's connection keep rows and events together."""
 
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.sql import SQL
-from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from outbox.settings import Settings
 from outbox.write.database import Database
 from outbox.write.unit_of_work import UnitOfWork
 from outbox.write.unit_transaction import NotItsTransaction
-from tests.integration.write.test_unit_transaction import (
-    Order,
-    Placed,
-    UndoneError,
-    driver_of,
-    insert,
-    read_orders,
-    session_of,
-)
+from tests.kit.orders import Order, Placed, UndoneError, driver_of, insert, read_orders, session_of
 
 pytestmark = pytest.mark.anyio
 
 Connection = psycopg.AsyncConnection[Any]
-
-
-@pytest.fixture
-async def database(postgres_url: str, postgres: Connection) -> AsyncIterator[Database]:
-    await postgres.execute("CREATE TABLE orders (id text PRIMARY KEY, total integer NOT NULL)")
-    settings = Settings(postgres_url=SecretStr(postgres_url), pool_connections=1)
-    async with Database(settings, "tests") as database:
-        yield database
 
 
 def place(uow: UnitOfWork) -> None:

@@ -4,61 +4,25 @@ An ORM session on the unit's connection, the connection itself, its driver and a
 end a transaction. Each of them is tried, with an exception after it and without.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any
 
 import psycopg
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from outbox.settings import Settings
 from outbox.write.database import Database
 from outbox.write.unit_of_work import UnitOfWork
 from outbox.write.unit_transaction import NotItsTransaction
-from schemas.envelope import Envelope, Event
+from schemas.envelope import Envelope
+from tests.kit.orders import Order, Placed, UndoneError, driver_of, insert, read_orders, session_of
 
 pytestmark = pytest.mark.anyio
 
 Connection = psycopg.AsyncConnection[Any]
 CAUSE = Envelope("m-1", "/test", "test.do.v1", "k", b"{}")
-
-
-class Placed(Event):
-    type: ClassVar[str] = "test.placed.v1"
-    topic: ClassVar[str] = "test.order.events"
-    aggregate: ClassVar[str] = "test.order"
-
-    order_id: str
-
-    def key(self) -> str:
-        return self.order_id
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Order(Base):
-    __tablename__ = "orders"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    total: Mapped[int] = mapped_column(default=0)
-
-
-class UndoneError(Exception):
-    """This is raised inside a unit."""
-
-
-@pytest.fixture
-async def database(postgres_url: str, postgres: Connection) -> AsyncIterator[Database]:
-    await postgres.execute("CREATE TABLE orders (id text PRIMARY KEY, total integer NOT NULL)")
-    settings = Settings(postgres_url=SecretStr(postgres_url), pool_connections=1)
-    async with Database(settings, "tests") as database:
-        yield database
 
 
 @pytest.fixture(params=[None, CAUSE], ids=["without a cause", "with a cause"])
@@ -68,25 +32,10 @@ def cause(request: pytest.FixtureRequest) -> Envelope | None:
     return found
 
 
-async def read_orders(connection: Connection) -> tuple[list[str], list[str]]:
-    """Return the orders that have a row, and those that have an event."""
-    rows = await connection.execute("SELECT id FROM orders ORDER BY 1")
-    events = await connection.execute("SELECT aggregateid FROM outbox.messages ORDER BY 1")
-    return [row[0] for row in await rows.fetchall()], [row[0] for row in await events.fetchall()]
-
-
 async def receipts(connection: Connection) -> int:
     row = await (await connection.execute("SELECT count(*) FROM outbox.receipts")).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def session_of(uow: UnitOfWork, **options: Any) -> AsyncSession:
-    return AsyncSession(bind=uow.connection, **options)
-
-
-async def insert(uow: UnitOfWork) -> None:
-    await uow.connection.execute(text("INSERT INTO orders VALUES ('o', 1)"))
 
 
 # What was added to a session is written, and a session that ends the transaction is refused.
@@ -216,13 +165,6 @@ async def test_a_commit_inside_a_savepoint_is_refused(
 # Each way to end it.
 
 Ending = Callable[[UnitOfWork], Awaitable[object]]
-
-
-async def driver_of(uow: UnitOfWork) -> Connection:
-    raw = await uow.connection.get_raw_connection()
-    driver = raw.driver_connection
-    assert isinstance(driver, psycopg.AsyncConnection)
-    return driver
 
 
 async def commit_the_transaction(uow: UnitOfWork) -> None:

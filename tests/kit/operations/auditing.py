@@ -10,8 +10,8 @@ from outbox.audit.findings import AuditFinding, FindingKind
 from outbox.audit.scope import Range
 from outbox.kafka import Partition
 from outbox.postgres.connection import connect
-from tests.kit.operations.planted_records import Message, write
-from tests.kit.operations.replaying import relay_all
+from tests.kit.load.relaying import relay_all
+from tests.kit.operations.planted_rows import Message, write
 
 MESSAGES = 40
 KEYS = 7

@@ -1,92 +1,16 @@
-"""Records and rows that no relay would leave, and that an audit must find."""
+"""Records that no relay would send, and that an audit must find (see also planted_rows.py)."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
-import psycopg
 from aiokafka import AIOKafkaProducer
 
 from consumers.settings import Settings
-from outbox.kafka import Partition, partition_of
+from outbox.kafka import Partition
 from schemas.envelope import Envelope
 from schemas.wire import Headers, encode
-from tests.kit.topics import PARTITIONS
 
 TOPIC = "test.note.events"
-
-WRITE = """
-    SELECT position FROM outbox.publish('test.note', %s, 'test.noted.v1', '{"text": "a"}',
-                                        headers => %s::jsonb)
-"""
-READ = """
-    SELECT position, id, aggregateid, type, version, topic, payload, created_at
-    FROM outbox.messages WHERE position = %s
-"""
-MOVE_CURSOR = "UPDATE outbox.relay SET cursor = pg_current_snapshot()"
-RECORD = """
-    INSERT INTO outbox.deliveries (term, topic, partition, first_offset, last_offset,
-                                   first_position, last_position, messages)
-    VALUES (1, %s, %s, %s, %s, %s, %s, %s)
-"""
-
-
-@dataclass(frozen=True)
-class Message:
-    """A row of outbox.messages."""
-
-    position: int
-    id: UUID
-    key: str
-    type: str
-    version: int
-    topic: str
-    payload: str
-    created_at: datetime
-
-    @property
-    def home(self) -> Partition:
-        """Where the relay sends it."""
-        return self.topic, partition_of(self.key.encode(), PARTITIONS)
-
-    def envelope(self) -> Envelope:
-        return Envelope(
-            str(self.id), "/test", self.type, self.key, self.payload.encode(),
-            time=self.created_at, sequence=self.version, position=self.position, term=1,
-        )  # fmt: skip
-
-
-async def write(
-    connection: psycopg.AsyncConnection[Any], key: str, headers: Mapping[str, str] | None = None
-) -> Message:
-    """Commit one message and return its row."""
-    row = await (await connection.execute(WRITE, [key, json.dumps(headers or {})])).fetchone()
-    assert row is not None
-    return await read(connection, row[0])
-
-
-async def read(connection: psycopg.AsyncConnection[Any], position: int) -> Message:
-    row = await (await connection.execute(READ, [position])).fetchone()
-    assert row is not None
-    return Message(*row)
-
-
-async def move_cursor(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Move the cursor as if a relay had published all that is committed."""
-    await connection.execute(MOVE_CURSOR)
-
-
-async def record_delivery(
-    connection: psycopg.AsyncConnection[Any], messages: Sequence[Message], at: Partition, first: int
-) -> None:
-    """Record a delivery as if the broker had acknowledged these messages from this offset on."""
-    positions = [message.position for message in messages]
-    last = first + len(messages) - 1
-    values = [*at, first, last, min(positions), max(positions), len(messages)]
-    await connection.execute(RECORD, values)
 
 
 async def send(settings: Settings, envelope: Envelope, at: Partition) -> int:

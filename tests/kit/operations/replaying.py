@@ -10,14 +10,12 @@ import psycopg
 from consumers.settings import Settings
 from outbox.kafka.reader import Reader
 from outbox.operations import Operation
-from outbox.relay.relay import Relay
 from outbox.replay.replayer import Replayer
 from outbox.replay.requests import Replay, find, start
 from outbox.replay.source import ReplayPreview, ReplaySelection, preview_replay
-from outbox.status import read_status
 from schemas.envelope import Envelope
 from schemas.wire import decode
-from tests.kit.load.roles import running
+from tests.kit.load.relaying import relay_all
 from tests.kit.waiting import until
 
 Connection = psycopg.AsyncConnection[Any]
@@ -62,14 +60,12 @@ async def publish(connection: Connection, messages: int, keys: int = KEYS) -> No
     await connection.execute(PUBLISH, {"messages": messages, "keys": keys})
 
 
-async def relay_all(settings: Settings, connection: Connection) -> None:
-    """Run a relay until all that is committed is on its topic."""
-
-    async def nothing_is_pending() -> bool:
-        return (await read_status(connection)).pending == 0
-
-    async with running(Relay(settings)):
-        await until(nothing_is_pending, LONG)
+async def publish_and_relay(
+    settings: Settings, connection: Connection, messages: int = MESSAGES
+) -> None:
+    """Publish so many messages, and run a relay until they are on the topic."""
+    await publish(connection, messages)
+    await relay_all(settings, connection)
 
 
 async def record_replay(
@@ -96,6 +92,27 @@ async def run_replay(settings: Settings, connection: Connection, replay: Replay)
     return await find(connection, replay.id)
 
 
+async def replay_now(
+    settings: Settings,
+    connection: Connection,
+    selection: ReplaySelection | None = None,
+    consumer: str | None = None,
+) -> Replay:
+    """Record a replay and run it; return what it is then."""
+    return await run_replay(
+        settings, connection, await record_replay(connection, selection, consumer)
+    )
+
+
+async def wait_until_some_are_sent(connection: Connection, replay: Replay) -> None:
+    """Wait until a replay that is running has sent its first messages."""
+
+    async def some_are_sent() -> bool:
+        return (await find(connection, replay.id)).sent > 0
+
+    await until(some_are_sent, LONG)
+
+
 async def read_topic(settings: Settings, topic: str = TOPIC) -> list[Seen]:
     """Return everything that the topic holds, of each partition in the order of its offsets."""
     seen: list[Seen] = []
@@ -115,6 +132,11 @@ def list_replayed(seen: Sequence[Seen]) -> list[tuple[str, int]]:
     return sorted(
         (each.envelope.key, each.envelope.sequence or 0) for each in seen if each.is_replayed
     )
+
+
+async def read_replayed(settings: Settings) -> list[tuple[str, int]]:
+    """Return key and version of each replayed record on the topic, sorted."""
+    return list_replayed(await read_topic(settings))
 
 
 async def read_times(connection: Connection) -> list[datetime]:

@@ -1,11 +1,10 @@
 """Bugs planted into the real consumer, in this process, to prove that the harness sees them."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
-import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import RecordTooLargeError
 
@@ -18,18 +17,15 @@ from outbox.write import database
 from outbox.write.publishing import Published
 from outbox.write.unit_of_work import READ_RECEIPT, TAKE_RECEIPT, UnitOfWork, driver_connection
 from schemas.envelope import Envelope, Event
+from tests.kit.planted.plant import plant
 
 
-@contextmanager
-def committed_before_the_effect() -> Iterator[None]:
+def committed_before_the_effect() -> AbstractContextManager[None]:
     """M03: the offset of a message may be committed once it was received."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InFlightOffsets, "lowest", property(lambda unfinished: unfinished._next))
-        yield
+    return plant(InFlightOffsets, "lowest", property(lambda unfinished: unfinished._next))
 
 
-@contextmanager
-def auto_commit() -> Iterator[None]:
+def auto_commit() -> AbstractContextManager[None]:
     """M04: the client commits by itself the offsets that it has read."""
 
     class Automatic(Consumer):
@@ -37,9 +33,7 @@ def auto_commit() -> Iterator[None]:
             super().__init__(**options)
             self._enable_auto_commit, self._auto_commit_interval_ms = True, 50
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subscriber, "Consumer", Automatic)
-        yield
+    return plant(subscriber, "Consumer", Automatic)
 
 
 class LateReceipt(UnitOfWork):
@@ -60,16 +54,12 @@ class LateReceipt(UnitOfWork):
         return done
 
 
-@contextmanager
-def receipt_after_the_effect() -> Iterator[None]:
+def receipt_after_the_effect() -> AbstractContextManager[None]:
     """Plant M12 for the length of the block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "UnitOfWork", LateReceipt)
-        yield
+    return plant(database, "UnitOfWork", LateReceipt)
 
 
-@contextmanager
-def letters_without_wait() -> Iterator[None]:
+def letters_without_wait() -> AbstractContextManager[None]:
     """M13: the offset is committed while the dead letter is still being written."""
     write = DeadLetters.write
     on_their_way: set[asyncio.Task[None]] = set()
@@ -81,13 +71,10 @@ def letters_without_wait() -> Iterator[None]:
     async def write_later(letters: DeadLetters, letter: DeadLetter) -> None:
         on_their_way.add(asyncio.create_task(send(letters, letter)))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DeadLetters, "write", write_later)
-        yield
+    return plant(DeadLetters, "write", write_later)
 
 
-@contextmanager
-def too_large_is_swallowed() -> Iterator[None]:
+def too_large_is_swallowed() -> AbstractContextManager[None]:
     """M18: aiokafka steps over a record that is too large, and its error is swallowed."""
     receive = Subscriber._receive
 
@@ -99,6 +86,4 @@ def too_large_is_swallowed() -> Iterator[None]:
         except RecordTooLargeError:
             return {}
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Subscriber, "_receive", swallowing)
-        yield
+    return plant(Subscriber, "_receive", swallowing)

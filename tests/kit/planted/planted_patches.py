@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import ClassVar, Self
 
@@ -19,14 +19,12 @@ from outbox.relay import relay, sender
 from outbox.relay.term import Term
 from outbox.write import database, publishing
 from outbox.write.unit_of_work import UnitOfWork, driver_connection
+from tests.kit.planted.plant import plant
 
 
-@contextmanager
-def no_lease_check() -> Iterator[None]:
+def no_lease_check() -> AbstractContextManager[None]:
     """M10: for the length of the block, every relay believes that its term is endless."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Lease, "remaining", lambda lease: lease.seconds)
-        yield
+    return plant(Lease, "remaining", lambda lease: lease.seconds)
 
 
 class ReusedPublisher(Publisher):
@@ -48,16 +46,14 @@ class ReusedPublisher(Publisher):
 @asynccontextmanager
 async def reused_producer() -> AsyncIterator[None]:
     """Plant M09 for the length of the block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sender, "Publisher", ReusedPublisher)
+    with plant(sender, "Publisher", ReusedPublisher):
         yield
     if ReusedPublisher.kept is not None:
         await abandon_producer(ReusedPublisher.kept)
         ReusedPublisher.kept = None
 
 
-@contextmanager
-def ordered_by_creation() -> Iterator[None]:
+def ordered_by_creation() -> AbstractContextManager[None]:
     """M21: a cut is published in the order in which its transactions began."""
     small = CutReader.read_small_cut
 
@@ -65,9 +61,7 @@ def ordered_by_creation() -> Iterator[None]:
         rows = await small(reader, cut)
         return rows and sorted(rows, key=lambda row: row.time)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CutReader, "read_small_cut", by_creation)
-        yield
+    return plant(CutReader, "read_small_cut", by_creation)
 
 
 # By statement: the text that draws the position again once the head is locked, and a text that
@@ -101,12 +95,9 @@ class MarkingTerm(Term):
         return await super()._publish_upto(upto, stopping)
 
 
-@contextmanager
-def marked_before_acknowledged() -> Iterator[None]:
+def marked_before_acknowledged() -> AbstractContextManager[None]:
     """Plant M08 for the length of the block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relay, "Term", MarkingTerm)
-        yield
+    return plant(relay, "Term", MarkingTerm)
 
 
 class SilentUnit(UnitOfWork):
@@ -117,9 +108,6 @@ class SilentUnit(UnitOfWork):
         return await super()._write_and_commit(requests)
 
 
-@contextmanager
-def two_transactions() -> Iterator[None]:
+def two_transactions() -> AbstractContextManager[None]:
     """Plant M11 for the length of the block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "UnitOfWork", SilentUnit)
-        yield
+    return plant(database, "UnitOfWork", SilentUnit)

@@ -1,7 +1,7 @@
 """Bugs planted into the real projection of Qdrant, in this process, to prove that they are seen."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -9,10 +9,10 @@ from qdrant_client import AsyncQdrantClient, models
 
 from consumers.qdrant import projection
 from consumers.qdrant.projection import QdrantProjection
+from tests.kit.planted.plant import plant
 
 
-@contextmanager
-def no_version_guard() -> Iterator[None]:
+def no_version_guard() -> AbstractContextManager[None]:
     """M05: versions are compared when they are read, and not when they are written."""
 
     def unfenced(points: Iterable[models.PointStruct]) -> list[models.UpsertOperation]:
@@ -25,13 +25,10 @@ def no_version_guard() -> Iterator[None]:
     ) -> list[models.PointStruct]:
         return await write(projection, points, unfenced)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(QdrantProjection, "_write", unguarded)
-        yield
+    return plant(QdrantProjection, "_write", unguarded)
 
 
-@contextmanager
-def no_tombstone() -> Iterator[None]:
+def no_tombstone() -> AbstractContextManager[None]:
     """M06: a delete removes the point together with its version."""
     write = QdrantProjection._write
 
@@ -45,9 +42,7 @@ def no_tombstone() -> Iterator[None]:
             await client.delete(projection.collection, gone)
         return refused
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(QdrantProjection, "_write", removing)
-        yield
+    return plant(QdrantProjection, "_write", removing)
 
 
 @contextmanager

@@ -1,13 +1,9 @@
-"""Items of a catalog, published by plain SQL, and stores that follow them."""
-
-from collections.abc import AsyncIterator, Iterable, Sequence
+"""Items of a catalog, published by plain SQL; `followers.py` has the stores that follow them."""
 
 import psycopg
 
-from consumers.mappings.catalog import ITEM, ITEM_TOPIC
-from consumers.projections.projection import Entry, Projection, StreamKey, read_change
-from consumers.projections.testing.memory import MemoryProjection
-from outbox.streams.latest import read_latest
+from consumers.mappings.catalog import ITEM
+from consumers.projections.projection import StreamKey
 from schemas.catalog import ItemRemoved, ItemUpserted
 
 CATALOG = "drifting"
@@ -41,28 +37,3 @@ async def remove(postgres: Connection, *items: str) -> None:
         event = ItemRemoved(catalog_id=CATALOG, item_id=item)
         parameters = [event.key(), event.type, event.payload().decode(), True]
         await postgres.execute(PUBLISH, parameters)
-
-
-async def follow(
-    postgres: Connection, projection: Projection, streams: Iterable[StreamKey]
-) -> None:
-    """Apply the latest messages of these keys, as a consumer does."""
-    found = (await read_latest(postgres, streams)).values()
-    await projection.apply([read_change(envelope) for envelope in found if envelope])
-
-
-def memory() -> MemoryProjection:
-    """A projection in memory, for tests that need no real store."""
-    return MemoryProjection([ITEM], [ITEM_TOPIC])
-
-
-class Scripted(MemoryProjection):
-    """A projection in memory whose scan returns what a test says; `versions` stays true."""
-
-    def __init__(self, scanned: Sequence[Entry]) -> None:
-        super().__init__([ITEM], [ITEM_TOPIC])
-        self.scanned = scanned
-
-    async def scan(self) -> AsyncIterator[Entry]:
-        for entry in self.scanned:
-            yield entry

@@ -6,7 +6,7 @@ Clients must not encrypt, and use `bolt:`: with `neo4j:` they go to where the se
 from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
 
-from tests.kit.proxies.postgres_proxy import CutAtCommit, CuttingProxy, CuttingWire
+from tests.kit.proxies.postgres_proxy import Cut, CuttingProxy, CuttingWire
 from tests.kit.proxies.proxy import Connection, Wire
 
 # One chunk of two bytes, a structure without fields and its signature, and the end of the message.
@@ -37,7 +37,7 @@ class BoltWire(CuttingWire):
     def __init__(self, proxy: BoltProxy, connection: Connection) -> None:
         super().__init__(proxy, connection)
         self._rest = b""
-        self._cut: CutAtCommit | None = None
+        self._cut: Cut | None = None
 
     async def up(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
         if self._cut is None and self._commits(chunk):

@@ -61,6 +61,20 @@ class Client:
         assert await self.back(data) == data
         return time.monotonic() - since
 
+    async def wait_until_closed(self) -> None:
+        """Return at the connection's end, in either of the two ways a kernel reports it."""
+        try:
+            while await self.reader.read(100):
+                pass
+        except ConnectionResetError:
+            pass
+
+    async def assert_reset(self) -> None:
+        """Assert that the connection ends with a TCP reset, and with no more bytes."""
+        with pytest.raises(ConnectionResetError):
+            async with asyncio.timeout(WITHIN_SECONDS):
+                await self.reader.read()
+
 
 @asynccontextmanager
 async def echo_server() -> AsyncIterator[Echo]:
@@ -80,19 +94,3 @@ async def connected(proxy: Proxy) -> AsyncIterator[Client]:
         yield Client(reader, writer)
     finally:
         writer.transport.abort()
-
-
-async def wait_until_closed(client: Client) -> None:
-    """Return at the client's end, in either of the two ways in which a kernel reports it."""
-    try:
-        while await client.reader.read(100):
-            pass
-    except ConnectionResetError:
-        pass
-
-
-async def is_reset(client: Client) -> None:
-    """Assert that the client's connection ends with a TCP reset, and with no more bytes."""
-    with pytest.raises(ConnectionResetError):
-        async with asyncio.timeout(WITHIN_SECONDS):
-            await client.reader.read()

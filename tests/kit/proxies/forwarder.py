@@ -3,11 +3,10 @@
 import asyncio
 from contextlib import suppress
 from enum import Enum
-from typing import Self
 
 from sqlalchemy import make_url
 
-from stack.servers.port import LOOPBACK
+from tests.kit.proxies.listener import Listener
 
 CHUNK_BYTES = 64 * 1024
 
@@ -19,38 +18,12 @@ class Lost(Enum):
     ANSWER = "answer"
 
 
-class Forwarder:
+class Forwarder(Listener):
     """Forwards each new connection to where `target` points at that moment."""
 
     def __init__(self, target: str) -> None:
-        self.target = target
-        self.accepted = 0
+        super().__init__(target)
         self._cut: tuple[bytes, Lost] | None = None
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def url(self) -> str:
-        """The target's URL, with our port in it."""
-        assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
-        return make_url(self.target).set(port=port).render_as_string(hide_password=False)
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, LOOPBACK, 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        await self.cut()
-
-    async def cut(self) -> None:
-        """End all connections that live now."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def cut_at(self, words: bytes, lost: Lost) -> None:
         """Cut the next client that sends these words, once.
@@ -62,12 +35,6 @@ class Forwarder:
     @property
     def was_cut(self) -> bool:
         return self._cut is None
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         target = make_url(self.target)

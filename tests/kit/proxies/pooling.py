@@ -10,12 +10,11 @@ import asyncio
 import struct
 from contextlib import suppress
 from enum import Enum
-from typing import Self
 
 from sqlalchemy import make_url
 
-from stack.servers.port import LOOPBACK
 from tests.kit.proxies.forwarder import copy_bytes
+from tests.kit.proxies.listener import Listener
 
 SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
 HEAD = struct.Struct("!ii")
@@ -27,36 +26,12 @@ class Answer(Enum):
     ECHO = "echo"
 
 
-class Pooling:
+class Pooling(Listener):
     """A pooler's stand-in in front of the server of `target`."""
 
     def __init__(self, target: str, answer: Answer) -> None:
-        self._target = make_url(target)
+        super().__init__(target)
         self._answer = answer
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def url(self) -> str:
-        assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
-        return self._target.set(port=port).render_as_string(hide_password=False)
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, LOOPBACK, 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
@@ -69,7 +44,8 @@ class Pooling:
                     await _repeat_password(reader, writer)
                     return
                 asked.pop("options", None)
-                back, there = await asyncio.open_connection(self._target.host, self._target.port)
+                target = make_url(self.target)
+                back, there = await asyncio.open_connection(target.host, target.port)
                 there.write(_make_packet(code, asked))
                 down = asyncio.create_task(copy_bytes(back, writer))
                 await copy_bytes(reader, there)

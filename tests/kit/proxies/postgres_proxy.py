@@ -20,11 +20,11 @@ COMPLETE, ERROR = b"C", b"E"
 
 
 @dataclass(eq=False)
-class CutAtCommit:
-    """Cuts the connection at the `nth` COMMIT that a client sends.
+class Cut:
+    """Cuts the connection at the `nth` COMMIT that a client sends, or what else a proxy counts.
 
-    With `delivered` the server has done the COMMIT and answered, but the answer is lost. Otherwise
-    it never learns of the COMMIT, and rolls back. `happened` is set when the connection has been
+    With `delivered` the server has done it and answered, but the answer is lost. Otherwise it never
+    learns of it; without its COMMIT it rolls back. `happened` is set when the connection has been
     reset.
     """
 
@@ -34,17 +34,17 @@ class CutAtCommit:
     seen: int = 0
 
     def takes(self) -> bool:
-        """Count one more COMMIT, and return whether it is the one to cut at."""
+        """Count one more, and return whether it is the one to cut at."""
         self.seen += 1
         return self.seen == self.nth
 
 
 class CuttingProxy(Proxy):
-    """A proxy that may cut a connection at a COMMIT: the one of `cut`, if there is one."""
+    """A proxy that may cut a connection where `cut` says, if there is one."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
-        self.cut: CutAtCommit | None = None
+        self.cut: Cut | None = None
 
 
 class CuttingWire(Wire):
@@ -54,12 +54,12 @@ class CuttingWire(Wire):
         self._proxy = proxy
         self._connection = connection
 
-    def _take_cut(self) -> CutAtCommit | None:
-        """Return the proxy's cut if this COMMIT is the one."""
+    def _take_cut(self) -> Cut | None:
+        """Count one more, and return the proxy's cut if this is the one to cut at."""
         cut = self._proxy.cut
         return cut if cut is not None and cut.takes() else None
 
-    def _end(self, cut: CutAtCommit) -> None:
+    def _end(self, cut: Cut) -> None:
         self._connection.reset()
         cut.happened.set()
 
@@ -87,15 +87,15 @@ def url_through(proxy: Proxy, url: str) -> str:
 class PostgresWire(CuttingWire):
     """Takes one connection apart into whole messages, and looks for COMMIT."""
 
-    def __init__(self, proxy: PostgresProxy, connection: Connection) -> None:
+    def __init__(self, proxy: CuttingProxy, connection: Connection) -> None:
         super().__init__(proxy, connection)
         self._up = Messages(started=False)
         self._down = Messages(started=True)
-        self._cut: CutAtCommit | None = None
+        self._cut: Cut | None = None
 
     async def up(self, chunk: bytes) -> AsyncGenerator[bytes, None]:
         for message in self._up.feed(chunk):
-            if self._cut is None and is_commit(message):
+            if self._cut is None and self._counts(message):
                 self._cut = self._take_cut()
             if self._cut is None or self._cut.delivered:
                 yield message
@@ -106,8 +106,16 @@ class PostgresWire(CuttingWire):
         for message in self._down.feed(chunk):
             if self._cut is None:
                 yield message
-            elif message[:1] == ERROR or (message[:1] == COMPLETE and b"COMMIT" in message):
+            elif self._answers(message):
                 self._end(self._cut)
+
+    def _counts(self, message: bytes) -> bool:
+        """Return whether a client's message is one to count."""
+        return is_commit(message)
+
+    def _answers(self, message: bytes) -> bool:
+        """Return whether a server's message ends its answer to what was counted."""
+        return message[:1] == ERROR or (message[:1] == COMPLETE and b"COMMIT" in message)
 
 
 class Messages:

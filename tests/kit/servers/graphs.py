@@ -10,12 +10,13 @@ from outbox.errors import DependencyDown
 from stack.servers.graph.arcadedb import ArcadeServer
 from stack.servers.graph.graph import choose_provider
 from stack.servers.graph.neo4j import Neo4jServer, has_means
+from stack.servers.graph.own_server import OwnGraphServer
 from stack.settings import StackSettings
 
 PAUSE_SECONDS = 0.05
 
 
-async def own_graph(folder: Path) -> ArcadeServer | Neo4jServer:
+async def own_graph(folder: Path) -> OwnGraphServer:
     """Return a server, not started yet: Neo4j if STACK_GRAPH means it and jars are, or ArcadeDB."""
     settings = StackSettings(neo4j_url=None)
     real = await choose_provider(settings) != "arcadedb" and await has_means(settings)

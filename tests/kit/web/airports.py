@@ -1,4 +1,4 @@
-"""The catalog `airports` over HTTP: on a port or in process, with what a problem must look like."""
+"""The catalog `airports` over HTTP, on a port or in process; `answers.py` judges the answers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,9 +25,6 @@ CATALOG = {"catalog_id": "airports", "name": "Airports"}
 ITEM = {"item_id": "JFK", "name": "Kennedy", "text": "An airport in New York"}
 PATH = "/catalogs/airports"
 ITEMS = f"{PATH}/items"
-MEMBERS = {"type", "title", "status", "instance", "errors", "trace_id"}
-TABLES = [f"outbox.{name}" for name in ("messages", "streams", "receipts", "dead_letters")]
-TABLES += [f"catalog.{name}" for name in ("catalogs", "items")]
 
 
 def catalog_settings(postgres_url: str, folder: Path) -> Settings:
@@ -65,30 +62,3 @@ async def create(client: Client, key: str, **changed: str) -> httpx.Response:
 
 async def put(client: Client, *items: dict[str, Any], **more: Any) -> httpx.Response:
     return await client.put(ITEMS, json={"items": items or [ITEM], **more})
-
-
-async def stored(connection: Connection) -> dict[str, list[Any]]:
-    """Every row that a request could have left, by table."""
-    found = {}
-    for table in TABLES:
-        rows = await connection.execute(f"SELECT row::text FROM {table} AS row ORDER BY 1".encode())  # noqa: S608 - ours
-        found[table] = await rows.fetchall()
-    return found
-
-
-def problem(response: httpx.Response, status: int, reason: str) -> dict[str, Any]:
-    """The problem document, which is as RFC 9457 and our OpenAPI document require it."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document: dict[str, Any] = response.json()
-    assert document.keys() == MEMBERS
-    assert document["type"] == f"urn:aftercommit:problem:{reason}"
-    assert document["status"] == status
-    return document
-
-
-def broken_rules(response: httpx.Response, status: int, reason: str) -> list[tuple[str, str]]:
-    """The fields and rules of such a problem document, which names the path that was asked for."""
-    document = problem(response, status, reason)
-    assert document["instance"] == response.request.url.raw_path.decode().partition("?")[0]
-    return [(error["field"], error["rule"]) for error in document["errors"]]

@@ -5,18 +5,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from tests.kit.proxies.echo import (
-    WITHIN_SECONDS,
-    Client,
-    Echo,
-    connected,
-    is_reset,
-    wait_until_closed,
-)
+from tests.kit.proxies.echo import WITHIN_SECONDS, Client, Echo, connected
 from tests.kit.proxies.proxy import Connection, Proxy, Wire
-from tests.kit.proxies.toxics import (
-    Toxic,
-)
+from tests.kit.proxies.toxics import Toxic
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +35,7 @@ async def test_down_ends_what_there_is_and_refuses_until_it_is_up_again(
     port = proxy.port
     await proxy.down()
     async with asyncio.timeout(WITHIN_SECONDS):
-        await wait_until_closed(client)
+        await client.wait_until_closed()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
     await proxy.up()
@@ -55,7 +46,7 @@ async def test_down_ends_what_there_is_and_refuses_until_it_is_up_again(
 
 async def test_a_server_that_is_away_is_a_reset(echo: Echo) -> None:
     async with Proxy("127.0.0.1:1") as proxy, connected(proxy) as client:
-        await is_reset(client)
+        await client.assert_reset()
     assert echo.pieces == []
 
 
@@ -77,4 +68,4 @@ async def test_what_a_wire_does_not_understand_is_told_at_the_end(echo: Echo) ->
         async with ConfusedProxy(f"127.0.0.1:{echo.port}") as proxy, connected(proxy) as client:
             client.writer.write(b"?")
             async with asyncio.timeout(WITHIN_SECONDS):
-                await wait_until_closed(client)
+                await client.wait_until_closed()

@@ -4,14 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.kit.proxies.echo import (
-    WITHIN_SECONDS,
-    Client,
-    Echo,
-    connected,
-    is_reset,
-    wait_until_closed,
-)
+from tests.kit.proxies.echo import WITHIN_SECONDS, Client, Echo, connected
 from tests.kit.proxies.proxy import DOWN, UP, Direction, Proxy
 from tests.kit.proxies.toxics import (
     Latency,
@@ -41,9 +34,9 @@ async def test_a_reset_reaches_live_connections_and_new_ones(
 ) -> None:
     assert await client.back(b"there") == b"there"
     with proxy.toxic(ResetPeer(), direction):
-        await is_reset(client)
+        await client.assert_reset()
         async with connected(proxy) as another:
-            await is_reset(another)
+            await another.assert_reset()
     async with connected(proxy) as third:
         assert await third.back(b"whole again") == b"whole again"
 
@@ -51,7 +44,7 @@ async def test_a_reset_reaches_live_connections_and_new_ones(
 async def test_a_reset_may_come_later(proxy: Proxy, client: Client) -> None:
     with proxy.toxic(ResetPeer(RESET_SECONDS)):
         assert await client.back(b"still there") == b"still there"
-        await is_reset(client)
+        await client.assert_reset()
 
 
 async def test_a_reset_that_is_taken_back_in_time_never_comes(proxy: Proxy, client: Client) -> None:
@@ -68,7 +61,7 @@ async def test_a_limit_cuts_after_exactly_so_many_bytes(
         client.writer.write(b"0123456")
         client.writer.write(b"789abcdef")
         async with asyncio.timeout(WITHIN_SECONDS):
-            await wait_until_closed(client)
+            await client.wait_until_closed()
         await until(lambda: echo.has_received(b"0123456789"), WITHIN_SECONDS, 0.01)
     async with connected(proxy) as another:
         assert await another.back(b"x" * 50) == b"x" * 50

@@ -5,7 +5,7 @@ import pytest
 
 from consumers.settings import Settings
 from tests.kit.operations.auditing import leave_right_history
-from tests.kit.operations.planted_records import Message
+from tests.kit.operations.planted_rows import Message
 
 
 @pytest.fixture

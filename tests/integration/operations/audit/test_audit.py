@@ -13,18 +13,18 @@ from outbox.audit.findings import FindingKind
 from outbox.audit.scope import AuditScope, Range, read_scope
 from outbox.operations import Operation
 from outbox.relay.parked_repair import ParkedSelection, discard
+from tests.kit.load.relaying import relay_all
 from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
 from tests.kit.operations.command_line import run
-from tests.kit.operations.planted_records import (
-    TOPIC,
+from tests.kit.operations.planted_records import TOPIC, send
+from tests.kit.operations.planted_rows import (
     Message,
     move_cursor,
     read,
     record_delivery,
-    send,
     write,
+    write_published,
 )
-from tests.kit.operations.replaying import relay_all
 from tests.kit.verdicts.history import write as write_history
 
 pytestmark = pytest.mark.anyio
@@ -75,8 +75,7 @@ async def test_parked_and_discarded_messages_are_counted_and_not_missed(
     settings: Settings, postgres: Connection
 ) -> None:
     """I12."""
-    refused, behind = await write(postgres, "k1"), await write(postgres, "k1")
-    await move_cursor(postgres)
+    refused, behind = await write_published(postgres, "k1", "k1")
     park = "INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)"
     await postgres.execute(
         park.encode() + b" VALUES ('test.note', 'k1', %s, %s, 'too-large')",

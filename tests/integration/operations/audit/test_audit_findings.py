@@ -11,18 +11,10 @@ import pytest
 from consumers.settings import Settings
 from outbox.audit.findings import FindingKind
 from schemas.extensions import Extensions
+from tests.kit.load.relaying import relay_all
 from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
-from tests.kit.operations.planted_records import (
-    TOPIC,
-    Message,
-    alter,
-    move_cursor,
-    record_delivery,
-    send,
-    send_raw,
-    write,
-)
-from tests.kit.operations.replaying import relay_all
+from tests.kit.operations.planted_records import TOPIC, alter, send, send_raw
+from tests.kit.operations.planted_rows import Message, record_delivery, write, write_published
 
 pytestmark = pytest.mark.anyio
 
@@ -34,8 +26,7 @@ async def test_a_published_message_that_is_in_no_topic_is_lost(
     settings: Settings, postgres: Connection
 ) -> None:
     """I2."""
-    lost = await write(postgres, "k1")
-    await move_cursor(postgres)
+    (lost,) = await write_published(postgres, "k1")
     found = await run_audit(settings)
     finding = only_finding(found, FindingKind.LOST, "not-in-topic")
     assert (finding.position, finding.key, finding.version) == (lost.position, "k1", lost.version)
@@ -49,8 +40,7 @@ async def test_a_lost_message_names_the_delivery_that_claims_it(
     settings: Settings, postgres: Connection
 ) -> None:
     """I2: a topic may have been emptied, or a broker may have lost what it acknowledged."""
-    there, lost = await write(postgres, "k1"), await write(postgres, "k1")
-    await move_cursor(postgres)
+    there, lost = await write_published(postgres, "k1", "k1")
     offset = await send(settings, there.envelope(), there.home)
     await record_delivery(postgres, [there, lost], there.home, offset)
     found = await run_audit(settings)
@@ -159,8 +149,7 @@ async def test_a_version_that_comes_behind_a_higher_one_is_reordered(
     settings: Settings, postgres: Connection
 ) -> None:
     """I4."""
-    one, two = await write(postgres, "k1"), await write(postgres, "k1")
-    await move_cursor(postgres)
+    one, two = await write_published(postgres, "k1", "k1")
     first = await send(settings, two.envelope(), two.home)
     second = await send(settings, one.envelope(), one.home)
     await record_delivery(postgres, [one, two], one.home, first)
@@ -177,8 +166,7 @@ async def test_a_key_in_two_partitions_is_reordered(
     settings: Settings, postgres: Connection
 ) -> None:
     """I4: a reader of one partition does not see the order in the other."""
-    strayed = await write(postgres, "k1")
-    await move_cursor(postgres)
+    (strayed,) = await write_published(postgres, "k1")
     elsewhere = (TOPIC, (strayed.home[1] + 1) % 4)
     offset = await send(settings, strayed.envelope(), elsewhere)
     await record_delivery(postgres, [strayed], elsewhere, offset)
@@ -219,8 +207,7 @@ async def test_a_delivery_that_its_offsets_do_not_bear_out_is_misrecorded(
 async def test_a_record_that_no_delivery_covers_is_misrecorded(
     settings: Settings, postgres: Connection
 ) -> None:
-    bare = await write(postgres, "k1")
-    await move_cursor(postgres)
+    (bare,) = await write_published(postgres, "k1")
     offset = await send(settings, bare.envelope(), bare.home)
     finding = only_finding(await run_audit(settings), FindingKind.MISRECORDED, "no-delivery")
     assert where(finding) == (bare.home, offset)

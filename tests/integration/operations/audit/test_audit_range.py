@@ -10,16 +10,10 @@ from consumers.settings import Settings
 from outbox.audit.findings import FindingKind
 from outbox.audit.scope import Range
 from outbox.errors import InvalidInput
+from tests.kit.load.relaying import relay_all
 from tests.kit.operations.auditing import MESSAGES, only_finding, run_audit, where
-from tests.kit.operations.planted_records import (
-    Message,
-    alter,
-    move_cursor,
-    send,
-    send_raw,
-    write,
-)
-from tests.kit.operations.replaying import relay_all
+from tests.kit.operations.planted_records import alter, send, send_raw
+from tests.kit.operations.planted_rows import Message, write, write_published
 
 pytestmark = pytest.mark.anyio
 
@@ -29,8 +23,7 @@ Connection = psycopg.AsyncConnection
 async def test_a_finding_outside_the_range_is_not_reported(
     settings: Settings, postgres: Connection, history: list[Message]
 ) -> None:
-    lost = await write(postgres, "k1")
-    await move_cursor(postgres)
+    (lost,) = await write_published(postgres, "k1")
     ghost = alter(lost.envelope(), id=str(uuid4()), position=lost.position + 3, sequence=77)
     await send(settings, ghost, lost.home)
     before = await run_audit(settings, Range(to_position=history[-1].position))

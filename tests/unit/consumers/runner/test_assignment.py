@@ -190,13 +190,18 @@ async def test_the_end_gives_up_what_takes_too_long_and_commits_none_of_it() -> 
         assert (made.script.applied, made.script.running) == ([], 0)
 
 
+async def dead_letter_two(made: Bench) -> None:
+    """Let the first two records of key `a` fail for good, and nothing after them."""
+    made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
+    made.accept(record_of("a", 0), record_of("a", 1))
+    await made.finished()
+    made.script.fails = lambda _: None
+
+
 async def test_what_is_retried_frees_its_key_when_nothing_of_it_is_left() -> None:
     redelivery = MemoryRedelivery()
     async with bench(redelivery=redelivery) as made:
-        made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
-        made.accept(record_of("a", 0), record_of("a", 1))
-        await made.finished()
-        made.script.fails = lambda _: None
+        await dead_letter_two(made)
         made.assignment.redeliver(redelivery.opens(retried("a", 0), retried("a", 1)))
         made.assignment.redeliver([retried("a", 0)])
         made.accept(record_of("a", 2))
@@ -209,10 +214,7 @@ async def test_letters_are_redone_before_a_live_message_of_their_key() -> None:
     """C12: also if they were not handed to the assignment."""
     redelivery = MemoryRedelivery()
     async with bench(redelivery=redelivery) as made:
-        made.script.fails = lambda each: BROKEN if is_of(each, "a") else None
-        made.accept(record_of("a", 0), record_of("a", 1))
-        await made.finished()
-        made.script.fails = lambda _: None
+        await dead_letter_two(made)
         redelivery.opens(retried("a", 0), retried("a", 1))
         made.accept(record_of("a", 2), record_of("b", 3))
         await made.finished()
