@@ -204,7 +204,7 @@ async def test_a_relay_is_healthy_while_one_leads_and_a_role_while_postgres_answ
         return check(ALL["relay"], settings) == 0
 
     async with running(Relay(settings)):
-        await until(healthy, within_seconds=30)
+        await until(healthy, within_seconds=120)
     assert check(ALL["relay"], settings) == 1
 
 
