@@ -29,6 +29,7 @@ from services.catalog.embedder import WordLlamaEmbedder
 from stack.demo import airports, upstream
 from tests.kit.load.length import FAULTS, LONG
 from tests.kit.load.role import Role
+from tests.kit.operations.open_letters import list_dead_letters
 from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -148,6 +149,7 @@ async def test_kills_leave_the_state_that_there_is_without_kills(
             await until(partial(caught_up, settings, group), within_seconds=120)
     assert interrupted > 1, "the kills came when there was nothing to interrupt"
     assert await heads(postgres) == expected
+    assert await list_dead_letters(settings, 3) == [], "a kill is nobody's message's fault"
     assert await shown(graph) == in_graph
     async with catalog_vectors(settings) as vectors:
         assert await shown(vectors) == of_items
