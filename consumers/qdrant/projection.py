@@ -33,7 +33,6 @@ from consumers.qdrant.embedding import Embedder, embed_documents, list_reusable_
 from consumers.qdrant.errors import QdrantRefused, require_completed, translate_errors
 from consumers.qdrant.gather import gather
 from consumers.qdrant.points import (
-    ENTRY_FIELDS,
     LIVE,
     Document,
     ReadPoints,
@@ -50,7 +49,7 @@ from consumers.qdrant.points import (
     select_newer,
 )
 from outbox.errors import DependencyDown, MessageRejected, Violation
-from outbox.streams.stored_entries import ForeignEntry
+from outbox.streams.stored_entries import ENTRY_FIELDS, ForeignEntry
 
 __all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
 

@@ -16,7 +16,7 @@ from outbox.cli.progress_bar import show_progress
 from outbox.cli.selection import describe_selection, select_messages
 from outbox.cursor.cut import HIGHEST
 from outbox.errors import build_rejection
-from outbox.kafka import has_committed
+from outbox.kafka import group_of, has_committed
 from outbox.operations import Operation
 from outbox.replay.replayer import Replayer
 from outbox.replay.requests import Replay, cancel, find, list_replays, pause, resume, start
@@ -160,7 +160,7 @@ async def _require_known(settings: Settings, consumer: str | None, found: Replay
     """Raise MessageRejected for a consumer nobody knows: all would pass over its records."""
     if consumer is None or not found.messages:
         return
-    group = f"aftercommit.{consumer}"
+    group = group_of(consumer)
     known = CONSUMER.fullmatch(consumer) is not None
     if not known or not await has_committed(settings.kafka_url, group, found.topics):
         raise build_rejection(

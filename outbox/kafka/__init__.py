@@ -18,6 +18,7 @@ from outbox.kafka.cluster import (
 )
 from outbox.kafka.consumer_record import ConsumerRecord, Partition
 from outbox.kafka.groups.lost_records import LostRecords, find_lost_records, skip_lost_records
+from outbox.kafka.groups.names import group_of
 from outbox.kafka.groups.offsets import count_records, count_unread, has_committed
 from outbox.kafka.groups.standing import Standing, read_standings
 from outbox.kafka.publisher import (
@@ -65,6 +66,7 @@ __all__ = [
     "describe_cluster",
     "existing_topics",
     "find_lost_records",
+    "group_of",
     "has_committed",
     "partition_of",
     "read_standings",

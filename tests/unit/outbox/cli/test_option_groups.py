@@ -6,6 +6,7 @@ from typing import Annotated
 import pytest
 import typer
 from typer.testing import CliRunner
+from typer.utils import get_params_from_function
 
 from outbox.cli.option_groups import group_options
 from outbox.runtime.output import say
@@ -54,7 +55,7 @@ def test_a_command_gets_the_value_of_its_group() -> None:
 def test_help_shows_the_options_of_a_group_in_its_place() -> None:
     (draw,) = build_app().registered_commands
     assert draw.callback is not None
-    names = [each.name for each in typer.main.get_params_from_function(draw.callback).values()]
+    names = [each.name for each in get_params_from_function(draw.callback).values()]
     assert names == ["name", "size", "colour", "everything", "rounds"]
     shown = CliRunner().invoke(build_app(), ["--help"]).output
     assert all(text in shown for text in ("Draw a shape", "How large", "Which colour", "Any shape"))
