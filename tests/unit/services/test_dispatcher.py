@@ -55,7 +55,7 @@ class StandInDatabase:
     def __init__(self) -> None:
         self.refused: list[Envelope] = []
 
-    async def retrying(self, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def retry_on_contention(self, work: Callable[[], Awaitable[Any]]) -> Any:
         return await work()
 
     @asynccontextmanager
