@@ -106,6 +106,19 @@ class Neo4jProjection:
             for aggregate, shape in self._shapes.items()
         }
 
+    def of_generation(self, number: int, guard: Guard | None = None) -> "Neo4jProjection":
+        """The same projection over the labels of this generation, with this guard."""
+        return Neo4jProjection(
+            self._driver,
+            self._database,
+            [shape.of_generation(number) for shape in self._shapes.values()],
+            topics=self.topics,
+            batch_rows=self._batch_rows,
+            batch_neighbours=self._batch_neighbours,
+            answer_seconds=self._answer_seconds,
+            guard=guard,
+        )
+
     @property
     def labels(self) -> frozenset[str]:
         """The labels of all nodes that it writes."""
