@@ -7,7 +7,7 @@ highest version of each key, and a deleted key stays deleted (a tombstone keeps 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from outbox.streams.heads import Entry, StreamKey
 from outbox.streams.stored_entries import ForeignEntry
@@ -52,6 +52,17 @@ class Change:
     def identity(self) -> EventIdentity:
         """What a store keeps of this change, to compare it with another of its version."""
         return EventIdentity(self.version, self.event_id, self.digest)
+
+    def build_entry(self) -> dict[str, Any]:
+        """What a store keeps of this change, by the names of ENTRY_FIELDS."""
+        return {
+            "aggregate": self.stream.aggregate,
+            "key": self.stream.key,
+            "version": self.version,
+            "event_id": self.event_id,
+            "digest": self.digest,
+            "deleted": self.deleted,
+        }
 
 
 class Projection(Protocol):

@@ -87,14 +87,7 @@ def build_payload(change: Change) -> Payload:
     """Our own names in a point's payload; MessageRejected where the version is above 2**53."""
     if change.version > MAX_FLOAT_VERSION:
         raise build_rejection("refused-by-store", "sequence", "must be at most 2**53")
-    return {
-        "aggregate": change.stream.aggregate,
-        "key": change.stream.key,
-        "version": change.version,
-        "event_id": change.event_id,
-        "digest": change.digest,
-        "deleted": change.deleted,
-    }
+    return change.build_entry()
 
 
 def check_integers(fields: Mapping[str, Any]) -> None:

@@ -24,16 +24,12 @@ from outbox.kafka.groups.standing import Standing, read_standings
 from outbox.kafka.publisher import (
     BATCH_BYTES,
     Batch,
-    Delivery,
     Packed,
     Publisher,
-    Record,
     RefusedBatch,
-    RefusedRecord,
     SendOutcome,
-    Stream,
-    read_stream,
 )
+from outbox.kafka.records import Delivery, Record, RefusedRecord, Stream, read_stream
 from outbox.kafka.subscriber import Subscriber
 from outbox.kafka.tail import Tail
 from outbox.kafka.topic_partitions import partition_of
