@@ -6,9 +6,9 @@ highest version of each key, and a deleted key stays deleted (a tombstone keeps 
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
+from outbox.runtime.pages import paginate
 from outbox.streams.heads import Entry, StreamKey
 from outbox.streams.stored_entries import ForeignEntry
 from schemas.envelope import Envelope, Event
@@ -159,8 +159,7 @@ def batch_by_key(changes: Iterable[Change], keys: int) -> Iterator[list[Change]]
     by_key: dict[StreamKey, list[Change]] = {}
     for change in changes:
         by_key.setdefault(change.stream, []).append(change)
-    streams = iter(sorted(by_key))
-    while page := list(islice(streams, keys)):
+    for page in paginate(sorted(by_key), keys):
         yield [change for stream in page for change in by_key[stream]]
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
@@ -13,6 +12,7 @@ from outbox.kafka.batch import RecordBatch, encode_headers
 from outbox.kafka.errors import REFUSALS, abandon_producer, broker_errors, read_reason
 from outbox.kafka.records import Delivery, Record, RefusedRecord
 from outbox.kafka.topic_partitions import TopicPartitions, partition_of
+from outbox.runtime.pages import paginate
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
 SLICE = 500  # records between two turns of the event loop; packing them takes about 1 ms
@@ -232,8 +232,7 @@ class _Packing:
 
 async def _split_into_slices(records: Iterable[Record]) -> AsyncIterator[list[Record]]:
     """Yield SLICE records at a time, and give the event loop a turn after each whole slice."""
-    left = iter(records)
-    while part := list(islice(left, SLICE)):
+    for part in paginate(records, SLICE):
         yield part
         if len(part) == SLICE:
             await asyncio.sleep(0)
