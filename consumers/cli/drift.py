@@ -30,12 +30,11 @@ from consumers.settings import Settings
 from outbox.cli.console import Json
 from outbox.errors import OutboxError, translate_errors
 from outbox.postgres.connection import connect_command
-from outbox.runtime.lifecycle import answer, calm_the_collector
+from outbox.runtime.lifecycle import EXIT_UNANSWERED, answer, calm_the_collector
 from outbox.runtime.output import complain, say_json
 from outbox.streams.own_rows import OwnRows
 
 EXIT_DIFFERS = 1
-EXIT_UNANSWERED = 2
 
 app = typer.Typer(
     no_args_is_help=True, help="Keys of a store that do not show what PostgreSQL says."

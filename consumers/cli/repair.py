@@ -25,11 +25,10 @@ from outbox.cli.number import MAX_RATE, refuse_nan
 from outbox.cli.progress_bar import show_progress
 from outbox.errors import OutboxError
 from outbox.operations import Operation
-from outbox.runtime.lifecycle import answer, calm_the_collector
+from outbox.runtime.lifecycle import EXIT_UNANSWERED, answer, calm_the_collector
 from outbox.runtime.output import complain, print_table, say_json
 
 EXIT_LEFT = 1
-EXIT_UNANSWERED = 2
 EXIT_REFUSED = 3
 REPAIRED = ("applied", "forgotten", "settled", "failed", "seconds")
 

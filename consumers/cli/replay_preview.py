@@ -11,12 +11,13 @@ from consumers.projections.projection import StreamKey
 from consumers.settings import Settings
 from outbox.cli.console import Json
 from outbox.cli.option_groups import group_options
-from outbox.cli.progress_bar import OnProgress, show_progress
+from outbox.cli.progress_bar import show_progress
 from outbox.cli.selection import select_messages
 from outbox.postgres.connection import connect_command
 from outbox.replay.source import ReplaySelection, read_selected_keys
 from outbox.runtime.lifecycle import answer
 from outbox.runtime.output import print_table, say_json
+from outbox.runtime.progress import OnProgress
 
 For = Annotated[str | None, typer.Option("--for", help="Only this consumer's store.")]
 
