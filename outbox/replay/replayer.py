@@ -38,10 +38,6 @@ SAVED_SECONDS = 1.0  # a page may take so long without slowing the replay; no ou
 REPLAY_TERM = 0  # in the headers of replayed records, which belong to no relay's term
 
 
-def ignore_progress(_: int) -> None:
-    """Do nothing with the number of messages sent."""
-
-
 class Replayer:
     """Runs one replay to its end, and waits while PostgreSQL or Kafka is down.
 
@@ -54,7 +50,7 @@ class Replayer:
         self,
         settings: Settings,
         replay_id: int,
-        on_progress: Callable[[int], None] = ignore_progress,
+        on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._id = replay_id
