@@ -24,7 +24,7 @@ from consumers.dead_letters.outcome import LetterOutcome, wait_for_outcome
 from consumers.dead_letters.repair import LetterPreview, discard, preview_repair, prune, retry
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, ask
-from outbox.cli.option_groups import group_options
+from outbox.cli.options.option_groups import group_options
 from outbox.cursor.cut import HIGHEST
 from outbox.operations import Operation
 from outbox.runtime.lifecycle import EXIT_UNANSWERED

@@ -11,7 +11,7 @@ from consumers.assembly import PROJECTIONS
 from consumers.drift.check import Care, Drift, open_check
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
-from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan
+from outbox.cli.options.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan
 from outbox.cli.progress_bar import show_progress
 from outbox.errors import translate_errors
 from outbox.escape import escape

@@ -14,8 +14,8 @@ from consumers.rebuild.rebuild import drop, rebuild_through_outages
 from consumers.rebuild.request import RebuildRequest
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, report_halt
-from outbox.cli.number import MAX_NUMBER, MAX_RATE, refuse_nan
-from outbox.cli.option_groups import group_options
+from outbox.cli.options.number import MAX_NUMBER, MAX_RATE, refuse_nan
+from outbox.cli.options.option_groups import group_options
 from outbox.cli.progress_bar import show_progress
 from outbox.errors import OutboxError, translate_errors
 from outbox.escape import escape

@@ -21,7 +21,7 @@ from consumers.drift.repair import Repaired, RepairLimits, RepairTooLarge, repai
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason
-from outbox.cli.number import MAX_RATE, refuse_nan
+from outbox.cli.options.number import MAX_RATE, refuse_nan
 from outbox.cli.progress_bar import show_progress
 from outbox.errors import OutboxError
 from outbox.operations import Operation

@@ -10,9 +10,9 @@ from consumers.drift.replay_preview import StoreDifference, find_difference
 from consumers.projections.projection import StreamKey
 from consumers.settings import Settings
 from outbox.cli.console import Json
-from outbox.cli.option_groups import group_options
+from outbox.cli.options.option_groups import group_options
+from outbox.cli.options.selection import select_messages
 from outbox.cli.progress_bar import show_progress
-from outbox.cli.selection import select_messages
 from outbox.postgres.connection import connect_command
 from outbox.replay.source import ReplaySelection, read_selected_keys
 from outbox.runtime.lifecycle import answer

@@ -11,9 +11,9 @@ from outbox.audit.audit import audit as compare
 from outbox.audit.findings import AuditFinding
 from outbox.audit.scope import Range
 from outbox.cli.console import Json, ask
-from outbox.cli.number import FromPosition, ToPosition
+from outbox.cli.options.number import FromPosition, ToPosition
+from outbox.cli.options.times import Before, Since, parse_time_or_interval
 from outbox.cli.progress_bar import show_progress
-from outbox.cli.times import Before, Since, parse_time_or_interval
 from outbox.runtime.lifecycle import calm_the_collector
 from outbox.runtime.output import print_table, say_json
 from outbox.settings import Settings

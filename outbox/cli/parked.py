@@ -8,7 +8,7 @@ import psycopg
 import typer
 
 from outbox.cli.console import DryRun, Json, Reason, ask
-from outbox.cli.option_groups import group_options
+from outbox.cli.options.option_groups import group_options
 from outbox.errors import DependencyDown
 from outbox.kafka import existing_topics
 from outbox.kafka.errors import TOPIC_MISSING

@@ -10,10 +10,10 @@ import psycopg
 import typer
 
 from outbox.cli.console import Json, Reason, ask
-from outbox.cli.number import MAX_RATE, refuse_nan
-from outbox.cli.option_groups import group_options
+from outbox.cli.options.number import MAX_RATE, refuse_nan
+from outbox.cli.options.option_groups import group_options
+from outbox.cli.options.selection import describe_selection, select_messages
 from outbox.cli.progress_bar import show_progress
-from outbox.cli.selection import describe_selection, select_messages
 from outbox.cursor.cut import HIGHEST
 from outbox.errors import InvalidInput
 from outbox.kafka import group_of, has_committed

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 from typer.utils import get_params_from_function
 
-from outbox.cli.option_groups import group_options
+from outbox.cli.options.option_groups import group_options
 from outbox.runtime.output import say
 
 Size = Annotated[int, typer.Option("--size", help="How large.")]

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from outbox.cli.number import FromPosition, ToPosition
-from outbox.cli.times import Before, Since, parse_instant
+from outbox.cli.options.number import FromPosition, ToPosition
+from outbox.cli.options.times import Before, Since, parse_instant
 from outbox.cursor.cut import HIGHEST
 from outbox.replay.source import ReplaySelection
 
