@@ -25,7 +25,7 @@ from bench.rig.rig import Rig, best
 from bench.rig.role_process import RoleProcess, wait_until_drained
 from bench.rig.schedule import wait_until
 from bench.rig.stores import vectors_part
-from outbox.kafka import count_unread
+from outbox.kafka import count_unread, group_of
 from outbox.settings import Settings
 from schemas.catalog import CatalogCreated, ItemEvent
 from stack.part import Part
@@ -89,7 +89,7 @@ async def _measure(
 
 async def _wait_until_caught_up(settings: Settings, projection: str) -> None:
     """Return once the relay has published all, and the consumer has committed all of it."""
-    topics, group = [ItemEvent.topic], f"aftercommit.{projection}"
+    topics, group = [ItemEvent.topic], group_of(projection)
     async with asyncio.timeout(SETTLE_SECONDS):
         await wait_until_drained(settings)
         while await count_unread(settings.kafka_url, group, topics):  # noqa: ASYNC110 - another process's

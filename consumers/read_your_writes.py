@@ -16,10 +16,9 @@ import psycopg
 import structlog
 
 from consumers.projections.projection import Entry, Projection, StreamKey
-from consumers.runner.membership import group_of
 from consumers.settings import Settings
 from outbox.errors import OutboxError
-from outbox.kafka import count_unread
+from outbox.kafka import count_unread, group_of
 from outbox.runtime.poll_interval import PollInterval
 from outbox.streams.heads import read_heads_of
 from outbox.write.database import Database

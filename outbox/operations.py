@@ -3,6 +3,7 @@
 It is written in the same transaction as the repair itself.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,3 +55,12 @@ class Operation:
             "reason": self.reason.strip(),
             "details": orjson.dumps(self.details).decode(),
         }
+
+
+def describe_given(selection: Mapping[str, object]) -> str:
+    """Return a selection as the subject of an operation: `key=a topic=b`, or `all`.
+
+    The values that are None are left out.
+    """
+    given = [f"{name}={value}" for name, value in selection.items() if value is not None]
+    return " ".join(given) or "all"

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.rows import dict_row
 from pydantic import BaseModel
 
-from outbox.cursor.cut import Cut, Snapshot
+from outbox.cursor.cut import Snapshot
 from outbox.cursor.database_identity import read_identity
 from outbox.cursor.relay_row import require_relay_row
 
@@ -103,13 +103,8 @@ async def _fetch_one(
 
 def build_pending_parameters(relay: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of PENDING, from the row that RELAY selects."""
-    cut = Cut(Snapshot.parse(relay["cursor"]), Snapshot.parse(relay["upto"] or relay["cursor"]))
-    return {
-        "xmax": str(cut.cursor.xmax),
-        "running": [str(xid) for xid in cut.cursor.running],
-        "upto": relay["upto"],
-        "position": relay["position"],
-    }
+    cursor = Snapshot.parse(relay["cursor"])
+    return cursor.build_parameters() | {"upto": relay["upto"], "position": relay["position"]}
 
 
 def _measure_age(oldest: datetime | None, now: datetime) -> float:

@@ -30,6 +30,11 @@ class Reply(Event):
         return self.subject
 
 
+def render_reply(reply: Event) -> dict[str, Any]:
+    """The fields of a reply as plain JSON values, with its `type` beside them."""
+    return {"type": reply.type, **reply.model_dump(mode="json")}
+
+
 class CommandSucceeded(Reply):
     """The command's one effect is committed; `result` is the same at every delivery."""
 

@@ -13,7 +13,7 @@ from outbox.errors import AlreadyHandled, MessageRejected, build_rejection
 from outbox.runtime.failpoints import Failpoint, failpoint
 from outbox.write.database import Database
 from schemas.envelope import Command, Envelope, Message
-from schemas.reply import BrokenRule, CommandRejected, CommandSucceeded
+from schemas.reply import BrokenRule, CommandRejected, CommandSucceeded, render_reply
 
 log = structlog.get_logger()
 
@@ -77,7 +77,7 @@ class Dispatcher:
             return again.reply or {}
         except MessageRejected as reused:  # the id belongs to another command
             return await self.reject(envelope, reused)
-        return _render(reply)
+        return render_reply(reply)
 
     async def _handle(self, cause: Envelope, message: Message) -> Reply:
         handler = self.handlers.get(type(message)) if isinstance(message, Command) else None
@@ -89,7 +89,7 @@ class Dispatcher:
             lambda: handler(self.context, message, cause)
         )
         failpoint(Failpoint.REPLY_READY)
-        return _render(reply)
+        return render_reply(reply)
 
     async def _record(
         self, envelope: Envelope, refusal: MessageRejected, reply: CommandRejected
@@ -103,7 +103,3 @@ class Dispatcher:
         once = refusal.reason not in PASSING
         async with self.database.unit_of_work("reject_command", envelope, once=once) as uow:
             await uow.commit(reply)
-
-
-def _render(reply: CommandSucceeded | CommandRejected) -> Reply:
-    return {"type": reply.type, **reply.model_dump(mode="json")}

@@ -4,7 +4,6 @@ The id is the caller's if the `traceparent` header is valid by W3C Trace Context
 new: a broken header begins a new trace and is no error.
 """
 
-import re
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,17 +15,13 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from schemas.strict_json import make_printable
+from schemas.trace_context import parse_trace_context
 
 log = structlog.get_logger()
 
 HEADER = b"traceparent"
 SAMPLED = 0x01
 KNOWN_FLAGS = 0x03  # sampled and random; W3C requires all others to be sent as zero
-_TRACEPARENT = re.compile(
-    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<parent>[0-9a-f]{16})-"
-    r"(?P<flags>[0-9a-f]{2})(?P<more>-.*)?",
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +62,8 @@ def read_trace(headers: Iterable[tuple[bytes, bytes]]) -> Trace:
 
 
 def _parse(value: bytes) -> Trace | None:
-    found = _TRACEPARENT.fullmatch(value.decode("latin-1").strip(" \t"))
-    if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
-        return None
-    if not int(found["trace"], 16) or not int(found["parent"], 16):
-        return None  # W3C: an id of zeros is invalid
-    return Trace(found["trace"], found["parent"], int(found["flags"], 16) & KNOWN_FLAGS)
+    found = parse_trace_context(value.decode("latin-1").strip(" \t"))
+    return found and Trace(found.trace_id, found.parent_id, found.flags & KNOWN_FLAGS)
 
 
 @contextmanager

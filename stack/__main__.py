@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan
+from outbox.cli.options.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan
 from outbox.runtime import logs
 from outbox.runtime.lifecycle import run_command
 from outbox.runtime.output import complain, say, say_json

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import psycopg
 import typer
 
+from consumers.cli.options import Connection, DryRun
 from consumers.dead_letters.listing import (
     OPEN_STATUSES,
     Letter,
@@ -24,6 +24,7 @@ from consumers.dead_letters.outcome import LetterOutcome, wait_for_outcome
 from consumers.dead_letters.repair import LetterPreview, discard, preview_repair, prune, retry
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, ask
+from outbox.cli.options.option_groups import group_options
 from outbox.cursor.cut import HIGHEST
 from outbox.operations import Operation
 from outbox.runtime.lifecycle import EXIT_UNANSWERED
@@ -39,7 +40,6 @@ Ids = Annotated[
     list[int] | None, typer.Option("--id", min=0, max=HIGHEST, help="Only this letter; repeatable.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only report what would be touched.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Letters to show.")]
 After = Annotated[
     int, typer.Option(min=0, max=HIGHEST, help="Only letters with a higher id: the next page.")
@@ -57,8 +57,28 @@ Older = Annotated[
     typer.Option("--older-than-days", min=1, max=36_500, help="Only letters closed before that."),
 ]
 EXIT_DEAD_AGAIN = 1
-Connection = psycopg.AsyncConnection[Any]
 Repair = Callable[[Connection, LetterSelection, Operation], Awaitable[list[int]]]
+
+
+def select_letters(
+    *,
+    consumer: Consumer = None,
+    topic: Topic = None,
+    key: Key = None,
+    letter_reason: LetterReason = None,
+    ids: Ids = None,
+) -> LetterSelection:
+    """Return which letters the options select: all of them where none is given."""
+    return LetterSelection(consumer, topic, key, letter_reason, ids or None)
+
+
+@group_options(selection=select_letters)
+def select_for_repair(selection: LetterSelection, *, all_letters: All = False) -> LetterSelection:
+    """Return the selection; BadParameter where no option selects: all letters need `--all`."""
+    if selection == LetterSelection() and not all_letters:
+        options = "--id, --consumer, --topic, --key, --letter-reason or --all"
+        raise typer.BadParameter(f"say which: {options}")
+    return selection
 
 
 @app.callback(invoke_without_command=True)
@@ -69,19 +89,15 @@ def dead_letters(context: typer.Context, json: Json = False) -> None:
 
 
 @app.command("list")
+@group_options(selection=select_letters)
 def list_command(
-    consumer: Consumer = None,
-    topic: Topic = None,
-    key: Key = None,
-    letter_reason: LetterReason = None,
-    ids: Ids = None,
+    selection: LetterSelection,
     status: Statuses = None,
     limit: Limit = 100,
     after: After = 0,
     json: Json = False,
 ) -> None:
     """Show letters, oldest first, without their bytes; `--after` the last id for the next page."""
-    selection = LetterSelection(consumer, topic, key, letter_reason, ids or None)
     statuses = tuple(status) if status else OPEN_STATUSES
     letters = ask(
         Settings(),
@@ -109,14 +125,10 @@ def show_command(
 
 
 @app.command("retry")
+@group_options(selection=select_for_repair)
 def retry_command(
     reason: Reason,
-    consumer: Consumer = None,
-    topic: Topic = None,
-    key: Key = None,
-    letter_reason: LetterReason = None,
-    ids: Ids = None,
-    all_letters: All = False,
+    selection: LetterSelection,
     wait_seconds: WaitSeconds = 5.0,
     dry_run: DryRun = False,
     json: Json = False,
@@ -127,7 +139,6 @@ def retry_command(
     The command reports what became of them, after some seconds at the latest. Exit code 1 if one is
     dead again, 2 if one still waits for its consumer.
     """
-    selection = _build_selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
     outcome = _repair(
         "dead-letters retry",
         retry,
@@ -142,16 +153,9 @@ def retry_command(
 
 
 @app.command("discard")
+@group_options(selection=select_for_repair)
 def discard_command(
-    reason: Reason,
-    consumer: Consumer = None,
-    topic: Topic = None,
-    key: Key = None,
-    letter_reason: LetterReason = None,
-    ids: Ids = None,
-    all_letters: All = False,
-    dry_run: DryRun = False,
-    json: Json = False,
+    reason: Reason, selection: LetterSelection, dry_run: DryRun = False, json: Json = False
 ) -> None:
     """Never apply dead letters; redeliver what waits behind them.
 
@@ -159,7 +163,6 @@ def discard_command(
     behind the letter, and then discard the letter: a message is never edited where it is, since
     its bytes are what the topic and every other consumer have.
     """
-    selection = _build_selection(consumer, topic, key, letter_reason, ids, all_letters=all_letters)
     _repair("dead-letters discard", discard, selection, reason, dry_run=dry_run, json=json)
 
 
@@ -190,23 +193,6 @@ def prune_command(
         say_json({"letters": letters, "dry_run": dry_run})
     else:
         say(f"{letters} letters {'would be deleted' if dry_run else 'deleted'}")
-
-
-def _build_selection(
-    consumer: str | None,
-    topic: str | None,
-    key: str | None,
-    letter_reason: str | None,
-    ids: list[int] | None,
-    *,
-    all_letters: bool,
-) -> LetterSelection:
-    """Select letters; BadParameter if no option is given, since all letters need `--all`."""
-    selection = LetterSelection(consumer, topic, key, letter_reason, ids or None)
-    if selection == LetterSelection() and not all_letters:
-        options = "--id, --consumer, --topic, --key, --letter-reason or --all"
-        raise typer.BadParameter(f"say which: {options}")
-    return selection
 
 
 def _repair(

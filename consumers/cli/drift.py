@@ -21,22 +21,20 @@ from consumers.cli.options import (
     Patience,
     build_care,
     choose_projections,
-    open_projection,
+    open_drift,
 )
 from consumers.cli.repair import repair_command
 from consumers.cli.watch import watch_command
-from consumers.drift.check import Care, open_check
+from consumers.drift.check import Care
 from consumers.settings import Settings
 from outbox.cli.console import Json
-from outbox.cli.progress_bar import show_progress
 from outbox.errors import OutboxError, translate_errors
 from outbox.postgres.connection import connect_command
-from outbox.runtime.lifecycle import answer, calm_the_collector
+from outbox.runtime.lifecycle import EXIT_UNANSWERED, answer, calm_the_collector
 from outbox.runtime.output import complain, say_json
 from outbox.streams.own_rows import OwnRows
 
 EXIT_DIFFERS = 1
-EXIT_UNANSWERED = 2
 
 app = typer.Typer(
     no_args_is_help=True, help="Keys of a store that do not show what PostgreSQL says."
@@ -107,12 +105,8 @@ async def _check(
     settings: Settings, name: str, care: Care, limit: int, *, quiet: bool
 ) -> DriftSummary:
     try:
-        with show_progress(f"{name} keys read", quiet=quiet) as on_progress:
-            async with (
-                open_projection(settings, name) as (connection, store),
-                open_check(connection, store, care, on_progress) as drift,
-            ):
-                return summarize_drift(drift, limit)
+        async with open_drift(settings, name, care, quiet=quiet) as (_, _, drift):
+            return summarize_drift(drift, limit)
     except OutboxError as error:
         complain(f"{name}: {error}")
         return DriftSummary(name, error=str(error))

@@ -8,10 +8,11 @@ import psycopg
 import typer
 
 from consumers.assembly import PROJECTIONS
-from consumers.drift.check import Care
+from consumers.drift.check import Care, Drift, open_check
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
-from outbox.cli.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan
+from outbox.cli.options.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan
+from outbox.cli.progress_bar import show_progress
 from outbox.errors import translate_errors
 from outbox.escape import escape
 from outbox.postgres.connection import connect_command
@@ -32,6 +33,7 @@ Patience = Annotated[
 Limit = Annotated[
     int, typer.Option(min=0, max=MAX_NUMBER, help="Keys of each kind to show; counts are exact.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only report what would be touched.")]
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -60,3 +62,19 @@ async def open_projection(
             await connect_command(settings, "drift") as connection,
         ):
             yield connection, store
+
+
+@asynccontextmanager
+async def open_drift(
+    settings: Settings, name: str, care: Care, *, quiet: bool
+) -> AsyncIterator[tuple[Connection, Projection, Drift]]:
+    """Check a store, and hold it open with what differs; progress is shown unless `quiet`.
+
+    DependencyDown if the store or PostgreSQL is away.
+    """
+    with show_progress(f"{name} keys read", quiet=quiet) as on_progress:
+        async with (
+            open_projection(settings, name) as (connection, store),
+            open_check(connection, store, care, on_progress) as drift,
+        ):
+            yield connection, store, drift

@@ -1,7 +1,7 @@
 """`python -m consumers rebuild start | status | rollback | drop`."""
 
 from collections.abc import Coroutine
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +14,8 @@ from consumers.rebuild.rebuild import drop, rebuild_through_outages
 from consumers.rebuild.request import RebuildRequest
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, report_halt
-from outbox.cli.number import MAX_NUMBER, MAX_RATE, refuse_nan
+from outbox.cli.options.number import MAX_NUMBER, MAX_RATE, refuse_nan
+from outbox.cli.options.option_groups import group_options
 from outbox.cli.progress_bar import show_progress
 from outbox.errors import OutboxError, translate_errors
 from outbox.escape import escape
@@ -43,14 +44,23 @@ Number = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class RebuildOptions:
+    """What `start` and `rollback` share: a rate, the patience of checks, and what may differ."""
+
+    rate: Rate = None
+    patience: Patience = None
+    allow_left: AllowLeft = 0
+
+
 @app.command("start")
+@group_options(options=RebuildOptions)
 def start_command(
+    *,
     projection: Name,
     reason: Reason,
     model: Model = None,
-    rate: Rate = None,
-    patience: Patience = None,
-    allow_left: AllowLeft = 0,
+    options: RebuildOptions,
     json: Json = False,
 ) -> None:
     """Fill a new generation while writers go on, check that it is equal, and make it the live one.
@@ -59,24 +69,18 @@ def start_command(
     an operator has to do something first, which it names.
     """
     settings = Settings()
-    asked = RebuildRequest(
-        _build_operation(settings, "rebuild", projection, reason),
-        build_care(settings, patience),
-        model,
-        rate,
-        allow_left,
-    )
-    _carry_out(settings, asked, json=json)
+    asked = _build_request(settings, "rebuild", projection, reason, options)
+    _carry_out(settings, replace(asked, model=model), json=json)
 
 
 @app.command("rollback")
+@group_options(options=RebuildOptions)
 def rollback_command(
+    *,
     projection: Name,
     reason: Reason,
     now: Now = False,
-    rate: Rate = None,
-    patience: Patience = None,
-    allow_left: AllowLeft = 0,
+    options: RebuildOptions,
     json: Json = False,
 ) -> None:
     """Bring the former generation up to date, and make it the live one again.
@@ -84,14 +88,8 @@ def rollback_command(
     Interruptions, outages and exit codes are handled like those of `start`.
     """
     settings = Settings()
-    asked = RebuildRequest(
-        _build_operation(settings, "rollback", projection, reason),
-        build_care(settings, patience),
-        keys_per_second=rate,
-        allow_left=allow_left,
-        now=now,
-    )
-    _carry_out(settings, asked, json=json)
+    asked = _build_request(settings, "rollback", projection, reason, options)
+    _carry_out(settings, replace(asked, now=now), json=json)
 
 
 @app.command("status")
@@ -137,6 +135,17 @@ def _build_operation(settings: Settings, action: str, projection: str, reason: s
     if projection not in PROJECTIONS:
         raise typer.BadParameter(f"{escape(projection)}: must be one of {', '.join(PROJECTIONS)}")
     return Operation(settings.operator, action, projection, reason)
+
+
+def _build_request(
+    settings: Settings, action: str, projection: str, reason: str, options: RebuildOptions
+) -> RebuildRequest:
+    return RebuildRequest(
+        _build_operation(settings, action, projection, reason),
+        build_care(settings, options.patience),
+        keys_per_second=options.rate,
+        allow_left=options.allow_left,
+    )
 
 
 def _carry_out(settings: Settings, asked: RebuildRequest, *, json: bool) -> None:

@@ -8,27 +8,27 @@ import typer
 from consumers.cli.drift_report import LIMIT, DriftSummary, print_summary, summarize_drift
 from consumers.cli.options import (
     Connection,
+    DryRun,
     Limit,
     Only,
     Patience,
     build_care,
     choose_projections,
-    open_projection,
+    open_drift,
 )
-from consumers.drift.check import Care, Drift, open_check
+from consumers.drift.check import Care, Drift
 from consumers.drift.repair import Repaired, RepairLimits, RepairTooLarge, repair
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason
-from outbox.cli.number import MAX_RATE, refuse_nan
+from outbox.cli.options.number import MAX_RATE, refuse_nan
 from outbox.cli.progress_bar import show_progress
 from outbox.errors import OutboxError
 from outbox.operations import Operation
-from outbox.runtime.lifecycle import answer, calm_the_collector
+from outbox.runtime.lifecycle import EXIT_UNANSWERED, answer, calm_the_collector
 from outbox.runtime.output import complain, print_table, say_json
 
 EXIT_LEFT = 1
-EXIT_UNANSWERED = 2
 EXIT_REFUSED = 3
 REPAIRED = ("applied", "forgotten", "settled", "failed", "seconds")
 
@@ -41,7 +41,6 @@ AllowShare = Annotated[
 Rate = Annotated[
     float | None, typer.Option(min=0.1, max=MAX_RATE, callback=refuse_nan, help="Keys a second.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only report what would be touched.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +125,8 @@ async def _repair_all(
 
 async def _repair(settings: Settings, name: str, asked: RepairRequest) -> RepairOutcome:
     try:
-        with show_progress(f"{name} keys read", quiet=asked.quiet) as on_progress:
-            async with (
-                open_projection(settings, name) as (connection, store),
-                open_check(connection, store, asked.care, on_progress) as drift,
-            ):
-                return await _repair_found(connection, store, drift, asked)
+        async with open_drift(settings, name, asked.care, quiet=asked.quiet) as opened:
+            return await _repair_found(*opened, asked)
     except OutboxError as error:
         complain(f"{name}: {error}")
         return RepairOutcome(DriftSummary(name, error=str(error)))

@@ -10,47 +10,24 @@ from consumers.drift.replay_preview import StoreDifference, find_difference
 from consumers.projections.projection import StreamKey
 from consumers.settings import Settings
 from outbox.cli.console import Json
-from outbox.cli.number import FromPosition, ToPosition
-from outbox.cli.progress_bar import OnProgress, show_progress
-from outbox.cli.selection import (
-    Aggregates,
-    All,
-    Before,
-    Keys,
-    Since,
-    Topics,
-    Types,
-    build_selection,
-)
+from outbox.cli.options.option_groups import group_options
+from outbox.cli.options.selection import select_messages
+from outbox.cli.progress_bar import show_progress
 from outbox.postgres.connection import connect_command
 from outbox.replay.source import ReplaySelection, read_selected_keys
 from outbox.runtime.lifecycle import answer
 from outbox.runtime.output import print_table, say_json
+from outbox.runtime.progress import OnProgress
 
 For = Annotated[str | None, typer.Option("--for", help="Only this consumer's store.")]
 
 
-def replay_preview(
-    aggregate: Aggregates = None,
-    key: Keys = None,
-    type_: Types = None,
-    topic: Topics = None,
-    since: Since = None,
-    before: Before = None,
-    from_position: FromPosition = None,
-    to_position: ToPosition = None,
-    everything: All = False,
-    consumer: For = None,
-    json: Json = False,
-) -> None:
+@group_options(selection=select_messages)
+def replay_preview(selection: ReplaySelection, consumer: For = None, json: Json = False) -> None:
     """Report what the live stores lack of a selection, and what a replay of it would mend.
 
     It takes the options of `python -m outbox replay start`, and sends nothing.
     """
-    selection = build_selection(
-        aggregate, key, type_, topic, since, before, from_position, to_position,
-        everything=everything,
-    )  # fmt: skip
     if consumer is not None and consumer not in PROJECTIONS:
         raise typer.BadParameter(f"must be one of {', '.join(PROJECTIONS)}")
     settings = Settings()

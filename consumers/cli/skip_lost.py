@@ -5,10 +5,9 @@ from typing import Annotated
 import psycopg
 import typer
 
-from consumers.runner.membership import group_of
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason, ask, report_halt
-from outbox.kafka import LostRecords, find_lost_records, skip_lost_records
+from outbox.kafka import LostRecords, find_lost_records, group_of, skip_lost_records
 from outbox.operations import Operation
 from outbox.runtime.output import print_table, say, say_json
 

@@ -4,10 +4,9 @@ from typing import Annotated
 
 import typer
 
-from consumers.runner.membership import group_of
 from consumers.settings import Settings
 from outbox.cli.console import Json
-from outbox.kafka import Standing, read_standings
+from outbox.kafka import Standing, group_of, read_standings
 from outbox.runtime.lifecycle import answer
 from outbox.runtime.output import print_table, say_json
 

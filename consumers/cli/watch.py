@@ -11,7 +11,7 @@ import typer
 from consumers.cli.options import Only, Patience, build_care, choose_projections, open_projection
 from consumers.drift.watch import Watch, WatchRound
 from consumers.settings import Settings
-from outbox.cli.number import MAX_RATE, MAX_WAIT_SECONDS, refuse_nan
+from outbox.cli.options.number import MAX_RATE, MAX_WAIT_SECONDS, refuse_nan
 from outbox.runtime.lifecycle import run_role
 from outbox.runtime.output import say_json
 

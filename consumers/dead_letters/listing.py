@@ -12,6 +12,7 @@ from psycopg.rows import class_row
 from consumers.dead_letters.statements import OPEN
 from consumers.dead_letters.store import decode_headers
 from outbox.errors import InvalidInput
+from outbox.operations import describe_given
 
 T = TypeVar("T")
 
@@ -94,8 +95,7 @@ class LetterSelection:
     ids: list[int] | None = None
 
     def __str__(self) -> str:
-        parts = [f"{name}={value}" for name, value in asdict(self).items() if value is not None]
-        return " ".join(parts) or "all"
+        return describe_given(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ Weaknesses:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -40,6 +40,7 @@ from consumers.drift.sorted_spool import (
 )
 from consumers.projections.projection import ForeignEntry, Projection
 from outbox.errors import Halted, translate_errors
+from outbox.runtime.progress import OnProgress, ignore_progress
 from outbox.runtime.rate_limit import RateLimit
 from outbox.streams.difference import Difference, DifferenceKind, Pair, merge
 from outbox.streams.heads import count_heads, read_heads_in_order
@@ -47,7 +48,6 @@ from outbox.streams.heads import count_heads, read_heads_in_order
 PROGRESS_KEYS = 1_000
 
 Connection = psycopg.AsyncConnection[Any]
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ async def open_check(
     connection: Connection,
     projection: Projection,
     care: Care,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> AsyncIterator[Drift]:
     """Compare all keys of both sides; the result can be read inside the block.
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.sorted_spool import SortedSpool, paginate, read_pairs, row_of_pair
+from consumers.drift.sorted_spool import SortedSpool, read_pairs, row_of_pair
 from consumers.projections.projection import Projection
+from outbox.runtime.pages import paginate
 from outbox.streams.difference import DifferenceKind, Pair
 from outbox.streams.heads import StreamKey, read_heads_of
 

@@ -28,14 +28,15 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.check import Drift, OnProgress
+from consumers.drift.check import Drift
 from consumers.drift.recheck import read_pairs_now
-from consumers.drift.sorted_spool import paginate
 from consumers.projections.isolate_refused import apply_all_but_refused
 from consumers.projections.projection import Change, ForeignEntry, Projection, read_change
 from outbox.cursor.database_identity import read_identity
 from outbox.errors import Halted, MessageRejected, translate_errors
 from outbox.operations import Operation
+from outbox.runtime.pages import paginate
+from outbox.runtime.progress import OnProgress, ignore_progress
 from outbox.runtime.rate_limit import RateLimit
 from outbox.streams.difference import DifferenceKind, Pair
 from outbox.streams.heads import Entry, StreamKey
@@ -119,7 +120,7 @@ async def repair(
     drift: Drift,
     limits: RepairLimits,
     operation: Operation,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Repaired:
     """Repair what a check found, inside its block; `connection` is in autocommit.
 

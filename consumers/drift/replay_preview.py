@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.sorted_spool import paginate
 from consumers.projections.projection import Entry, Projection, StreamKey
+from outbox.runtime.pages import paginate
 from outbox.streams.difference import Difference, compare
 from outbox.streams.heads import read_heads_of
 

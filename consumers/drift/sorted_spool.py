@@ -12,9 +12,8 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from heapq import merge
-from itertools import islice
 from tempfile import TemporaryFile
-from typing import IO, Any, NamedTuple, Self, TypeVar
+from typing import IO, Any, NamedTuple, Self
 
 import orjson
 
@@ -26,7 +25,6 @@ from outbox.streams.stored_entries import ForeignEntry
 RUN_ROWS = 20_000
 BLOCK_BYTES = 16 * 1024
 
-T = TypeVar("T")
 Row = tuple[Any, ...] | list[Any]
 
 
@@ -108,13 +106,6 @@ def _translate_disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise DependencyDown("disk", error) from error
-
-
-def paginate(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items, `size` at a time; the last page may be shorter."""
-    rest = iter(items)
-    while page := list(islice(rest, size)):
-        yield page
 
 
 def _key_of(row: Row) -> tuple[str, str]:

@@ -132,13 +132,8 @@ def catalog_graph_generations(
     driver: AsyncDriver, database: str, *, answer_seconds: float = ANSWER_SECONDS
 ) -> Neo4jGenerations:
     """The generations of the catalog's graph, which differ by the suffix of their labels."""
-    return Neo4jGenerations(
-        driver,
-        database,
-        (CATALOG_SHAPE, ITEM_SHAPE),
-        topics=[CATALOG_TOPIC, ITEM_TOPIC],
-        answer_seconds=answer_seconds,
-    )
+    first = catalog_neo4j(driver, database, answer_seconds=answer_seconds)
+    return Neo4jGenerations(driver, database, first, answer_seconds=answer_seconds)
 
 
 def _require_item(change: Change) -> ItemUpserted:

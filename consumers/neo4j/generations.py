@@ -10,7 +10,7 @@ The node is always read in a write transaction, so that in a cluster the leader 
 must not follow a replica that has not seen a switch yet.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -20,7 +20,7 @@ from neo4j.exceptions import ConstraintError
 from consumers.neo4j.client import ANSWER_SECONDS, require_answer, run
 from consumers.neo4j.constraints import create_constraints
 from consumers.neo4j.projection import Guard, GuardUnmatched, Neo4jProjection
-from consumers.neo4j.shape import Row, Shape
+from consumers.neo4j.shape import Row
 from consumers.projections.generations import Generation
 from consumers.projections.projection import Change
 from outbox.errors import Halted, StoreUnfit
@@ -52,7 +52,8 @@ MAX_NUMBER = 10**9
 class Neo4jGenerations:
     """The Generations of a graph in one database; see the module.
 
-    `answer_seconds` is how long a transaction may take before the store counts as down.
+    `first` is the projection over generation 1, in the same database. `answer_seconds` is how long
+    a transaction may take before the store counts as down.
     """
 
     name = Neo4jProjection.name
@@ -61,20 +62,19 @@ class Neo4jGenerations:
         self,
         driver: AsyncDriver,
         database: str,
-        shapes: Iterable[Shape],
+        first: Neo4jProjection,
         *,
-        topics: Iterable[str],
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._driver = driver
         self._database = database
-        self._shapes = tuple(shapes)
+        self._first = first
         self._answer_seconds = answer_seconds
         self._projections: dict[int, Neo4jProjection] = {}
         self._guarded: dict[int, Neo4jProjection] = {}
         self._assumed_live = 1  # every write checks it
-        self.aggregates = frozenset(shape.aggregate for shape in self._shapes)
-        self.topics = tuple(topics)
+        self.aggregates = first.aggregates
+        self.topics = first.topics
 
     async def prepare(self) -> None:
         """Make the first generation where there is none, and prepare the live one."""
@@ -175,24 +175,14 @@ class Neo4jGenerations:
 
     def _projection(self, number: int) -> Neo4jProjection:
         if number not in self._projections:
-            self._projections[number] = self._open(number)
+            self._projections[number] = self._first.of_generation(number)
         return self._projections[number]
 
     def _guarded_projection(self, number: int) -> Neo4jProjection:
         if number not in self._guarded:
             guard = Guard(_LIVE, {"generations": self.name, "live": number})
-            self._guarded[number] = self._open(number, guard)
+            self._guarded[number] = self._first.of_generation(number, guard)
         return self._guarded[number]
-
-    def _open(self, number: int, guard: Guard | None = None) -> Neo4jProjection:
-        return Neo4jProjection(
-            self._driver,
-            self._database,
-            [shape.of_generation(number) for shape in self._shapes],
-            topics=self.topics,
-            answer_seconds=self._answer_seconds,
-            guard=guard,
-        )
 
 
 def _is_number(value: object) -> bool:

@@ -44,6 +44,7 @@ from consumers.projections.projection import (
     keep_latest,
 )
 from outbox.errors import MessageRejected, Violation
+from outbox.runtime.pages import paginate
 
 __all__ = ["Edge", "Neo4jProjection", "Node", "Shape", "connect"]
 
@@ -106,6 +107,19 @@ class Neo4jProjection:
             for aggregate, shape in self._shapes.items()
         }
 
+    def of_generation(self, number: int, guard: Guard | None = None) -> "Neo4jProjection":
+        """The same projection over the labels of this generation, with this guard."""
+        return Neo4jProjection(
+            self._driver,
+            self._database,
+            [shape.of_generation(number) for shape in self._shapes.values()],
+            topics=self.topics,
+            batch_rows=self._batch_rows,
+            batch_neighbours=self._batch_neighbours,
+            answer_seconds=self._answer_seconds,
+            guard=guard,
+        )
+
     @property
     def labels(self) -> frozenset[str]:
         """The labels of all nodes that it writes."""
@@ -133,9 +147,7 @@ class Neo4jProjection:
         """What the graph holds of these keys, tombstones included; placeholders are absent."""
         entries: dict[StreamKey, Entry] = {}
         for aggregate, group in groupby(sorted(streams), key=lambda stream: stream.aggregate):
-            keys = [stream.key for stream in group]
-            for start in range(0, len(keys), SCAN_PAGE_NODES):
-                page = keys[start : start + SCAN_PAGE_NODES]
+            for page in paginate((stream.key for stream in group), SCAN_PAGE_NODES):
                 found = await self._read(aggregate, BY_KEY, keys=page)
                 stored = read_nodes(aggregate, found)
                 entries |= {each.stream: each for each in stored if isinstance(each, Entry)}
@@ -162,9 +174,7 @@ class Neo4jProjection:
         """
         ordered = sorted(entries, key=lambda entry: entry.stream)
         for aggregate, group in groupby(ordered, key=lambda entry: entry.stream.aggregate):
-            rows = [_build_row(entry) for entry in group]
-            for start in range(0, len(rows), self._batch_rows):
-                page = rows[start : start + self._batch_rows]
+            for page in paginate(map(_build_row, group), self._batch_rows):
                 await self._write(self._shapes[aggregate].delete_statement, page)
 
     async def _apply_heads(self, shape: Shape, changes: Sequence[Change]) -> list[Divergence]:

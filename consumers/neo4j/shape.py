@@ -180,10 +180,7 @@ def _list_neighbours(node: Node, edge: Edge) -> list[Row]:
 
 
 def _own_properties(change: Change) -> Row:
-    return {
-        "key": change.stream.key,
-        "version": change.version,
-        "event_id": change.event_id,
-        "digest": change.digest,
-        "deleted": change.deleted,
-    }
+    """The entry of the change; its aggregate is the node's label."""
+    entry = change.build_entry()
+    del entry["aggregate"]
+    return entry

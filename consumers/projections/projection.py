@@ -6,9 +6,9 @@ highest version of each key, and a deleted key stays deleted (a tombstone keeps 
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from outbox.runtime.pages import paginate
 from outbox.streams.heads import Entry, StreamKey
 from outbox.streams.stored_entries import ForeignEntry
 from schemas.envelope import Envelope, Event
@@ -52,6 +52,17 @@ class Change:
     def identity(self) -> EventIdentity:
         """What a store keeps of this change, to compare it with another of its version."""
         return EventIdentity(self.version, self.event_id, self.digest)
+
+    def build_entry(self) -> dict[str, Any]:
+        """What a store keeps of this change, by the names of ENTRY_FIELDS."""
+        return {
+            "aggregate": self.stream.aggregate,
+            "key": self.stream.key,
+            "version": self.version,
+            "event_id": self.event_id,
+            "digest": self.digest,
+            "deleted": self.deleted,
+        }
 
 
 class Projection(Protocol):
@@ -148,8 +159,7 @@ def batch_by_key(changes: Iterable[Change], keys: int) -> Iterator[list[Change]]
     by_key: dict[StreamKey, list[Change]] = {}
     for change in changes:
         by_key.setdefault(change.stream, []).append(change)
-    streams = iter(sorted(by_key))
-    while page := list(islice(streams, keys)):
+    for page in paginate(sorted(by_key), keys):
         yield [change for stream in page for change in by_key[stream]]
 
 

@@ -7,7 +7,6 @@ describes under `fields`, so that the names cannot collide.
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -16,19 +15,17 @@ from qdrant_client import models
 from consumers.projections.projection import Change, Entry, EventIdentity, StreamKey
 from outbox.errors import build_rejection
 from outbox.streams.stored_entries import (
+    MAX_FLOAT_VERSION,
     ForeignEntry,
     StoredEntry,
-    describe_misplaced,
     entry_id,
-    read_entry,
+    read_entry_at,
 )
 from schemas.envelope import digest
 
 Payload = dict[str, Any]
 Vector = list[float]
 
-MAX_VERSION = 2**53
-ENTRY_FIELDS = ["aggregate", "key", "version", "event_id", "digest", "deleted"]
 LIVE = models.Filter(
     must=[models.FieldCondition(key="deleted", match=models.MatchValue(value=False))]
 )
@@ -49,7 +46,6 @@ class Document:
         object.__setattr__(self, "content_hash", digest(self.text.encode()))
 
 
-@lru_cache(maxsize=4096)  # an apply asks for it three times
 def point_id(stream: StreamKey) -> str:
     """The id of a key's point, a UUID: the same everywhere and for ever."""
     return entry_id(stream)
@@ -89,16 +85,9 @@ def select_newer(
 
 def build_payload(change: Change) -> Payload:
     """Our own names in a point's payload; MessageRejected where the version is above 2**53."""
-    if change.version > MAX_VERSION:
+    if change.version > MAX_FLOAT_VERSION:
         raise build_rejection("refused-by-store", "sequence", "must be at most 2**53")
-    return {
-        "aggregate": change.stream.aggregate,
-        "key": change.stream.key,
-        "version": change.version,
-        "event_id": change.event_id,
-        "digest": change.digest,
-        "deleted": change.deleted,
-    }
+    return change.build_entry()
 
 
 def check_integers(fields: Mapping[str, Any]) -> None:
@@ -165,7 +154,7 @@ def _upsert_over_foreign(point: models.PointStruct) -> models.UpsertOperation:
         must=[
             _equals("aggregate", payload["aggregate"]),
             _equals("key", payload["key"]),
-            models.FieldCondition(key="version", range=models.Range(gte=1, lte=MAX_VERSION)),
+            models.FieldCondition(key="version", range=models.Range(gte=1, lte=MAX_FLOAT_VERSION)),
             models.Filter(should=[*deleted]),
         ],
         must_not=[_is_empty("event_id"), _is_empty("digest")],
@@ -185,12 +174,7 @@ def _equals(key: str, value: str | int | bool) -> models.FieldCondition:
 
 def read_point(record: models.Record, aggregates: Container[str]) -> StoredEntry | ForeignEntry:
     """The entry that a point holds: the one place where a projection reads what Qdrant holds."""
-    read = read_entry(record.payload or {}, aggregates, MAX_VERSION)
-    if isinstance(read, str):
-        return ForeignEntry(str(record.id), read)
-    if str(record.id) != point_id(read.entry.stream):
-        return ForeignEntry(str(record.id), describe_misplaced(read.entry.stream))
-    return read
+    return read_entry_at(str(record.id), record.payload or {}, aggregates, MAX_FLOAT_VERSION)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,6 @@ from consumers.qdrant.embedding import Embedder, embed_documents, list_reusable_
 from consumers.qdrant.errors import QdrantRefused, require_completed, translate_errors
 from consumers.qdrant.gather import gather
 from consumers.qdrant.points import (
-    ENTRY_FIELDS,
     LIVE,
     Document,
     ReadPoints,
@@ -50,7 +49,8 @@ from consumers.qdrant.points import (
     select_newer,
 )
 from outbox.errors import DependencyDown, MessageRejected, Violation
-from outbox.streams.stored_entries import ForeignEntry
+from outbox.runtime.pages import paginate
+from outbox.streams.stored_entries import ENTRY_FIELDS, ForeignEntry
 
 __all__ = ["LIVE", "Document", "Embedder", "QdrantProjection", "point_id"]
 
@@ -147,8 +147,7 @@ class QdrantProjection:
 
     async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         """Delete these entries where they are unchanged; the store itself compares, by a filter."""
-        for start in range(0, len(entries), self._batch_points):
-            page = entries[start : start + self._batch_points]
+        for page in paginate(entries, self._batch_points):
             selector = models.FilterSelector(filter=match_exactly(page))
             result = await self._collection.ask(
                 self._client.delete(self.collection, points_selector=selector, wait=True)
@@ -259,8 +258,7 @@ class QdrantProjection:
         self, ids: Sequence[str], *, with_payload: list[str], with_vectors: bool = False
     ) -> list[models.Record]:
         records: list[models.Record] = []
-        for start in range(0, len(ids), self.page_points):
-            page = ids[start : start + self.page_points]
+        for page in paginate(ids, self.page_points):
             records += await self._collection.ask(
                 self._client.retrieve(
                     self.collection, page, with_payload=with_payload, with_vectors=with_vectors

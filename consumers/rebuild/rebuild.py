@@ -29,7 +29,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from consumers.drift.check import Drift, OnProgress, open_check
+from consumers.drift.check import Drift, open_check
 from consumers.drift.repair import Repaired, RepairLimits, repair
 from consumers.projections.generations import Generations
 from consumers.projections.projection import Projection
@@ -44,6 +44,7 @@ from outbox.errors import DependencyDown, Halted, translate_errors
 from outbox.operations import Operation
 from outbox.postgres.connection import connect_command, is_refused
 from outbox.runtime.failpoints import Failpoint, failpoint
+from outbox.runtime.progress import OnProgress, ignore_progress
 
 log = structlog.get_logger()
 
@@ -57,7 +58,7 @@ async def rebuild(
     settings: Settings,
     generations: Generations,
     request: RebuildRequest,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Rebuild:
     """Carry the request out, or go on with the open rebuild; return its row once it is done.
 
@@ -82,7 +83,7 @@ async def rebuild_through_outages(
     settings: Settings,
     generations: Generations,
     request: RebuildRequest,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Rebuild:
     """Call `rebuild`, and call it again after each outage: that costs only the time of a check.
 

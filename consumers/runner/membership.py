@@ -20,7 +20,7 @@ from consumers.runner.failures import RetryBackoff, retry_through_outages
 from consumers.runner.reaction import Reaction
 from consumers.settings import Settings
 from outbox.errors import Contention, DependencyDown, Unreadable
-from outbox.kafka import Partition, Subscriber
+from outbox.kafka import Partition, Subscriber, group_of
 from outbox.runtime.failpoints import Failpoint, failpoint
 
 log = structlog.get_logger()
@@ -185,11 +185,6 @@ class Membership:
             self._subscriber.resume,
             self._errors.append,
         )
-
-
-def group_of(consumer: str) -> str:
-    """The name of this consumer's group in Kafka."""
-    return f"aftercommit.{consumer}"
 
 
 def _read_bounds(settings: Settings, reaction: Reaction) -> Bounds:

@@ -17,7 +17,7 @@ no deliveries, so its records are reported as misrecorded. Memory is bounded her
 the temporary tables take some 300 bytes of PostgreSQL's disk a record.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,10 @@ from outbox.audit.scope import AuditScope, Range, read_scope
 from outbox.audit.topic_scan import COPY, TopicScan
 from outbox.kafka import Partition
 from outbox.kafka.reader import OffsetRange, Reader
+from outbox.runtime.progress import OnProgress, ignore_progress
 from outbox.settings import Settings
 
 LIMIT = 20
-
-OnProgress = Callable[[int, int], None]  # called with the records read so far, and all to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ async def audit(
     settings: Settings,
     asked: Range | None = None,
     limit: int = LIMIT,
-    on_progress: OnProgress = lambda _read, _of: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Audit:
     """Audit the range `asked`, or all messages that PostgreSQL still has.
 

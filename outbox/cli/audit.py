@@ -11,20 +11,15 @@ from outbox.audit.audit import audit as compare
 from outbox.audit.findings import AuditFinding
 from outbox.audit.scope import Range
 from outbox.cli.console import Json, ask
-from outbox.cli.number import FromPosition, ToPosition
+from outbox.cli.options.number import FromPosition, ToPosition
+from outbox.cli.options.times import Before, Since, parse_time_or_interval
 from outbox.cli.progress_bar import show_progress
-from outbox.cli.times import parse_time_or_interval
 from outbox.runtime.lifecycle import calm_the_collector
 from outbox.runtime.output import print_table, say_json
 from outbox.settings import Settings
 
 EXIT_FOUND = 1
 
-Since = Annotated[
-    str | None,
-    typer.Option(help="From this ISO time on (UTC if it names no zone), or so long ago: 1h."),
-]
-Until = Annotated[str | None, typer.Option(help="Before such a time, which is not included.")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Only this topic; repeatable.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Findings of each kind to show.")]
 
@@ -33,7 +28,7 @@ def audit(
     from_position: FromPosition = None,
     to_position: ToPosition = None,
     since: Since = None,
-    until: Until = None,
+    until: Before = None,
     topic: Topics = None,
     limit: Limit = LIMIT,
     json: Json = False,

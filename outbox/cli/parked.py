@@ -8,6 +8,7 @@ import psycopg
 import typer
 
 from outbox.cli.console import DryRun, Json, Reason, ask
+from outbox.cli.options.option_groups import group_options
 from outbox.errors import DependencyDown
 from outbox.kafka import existing_topics
 from outbox.kafka.errors import TOPIC_MISSING
@@ -26,12 +27,26 @@ LOOK_SECONDS = 5.0
 Repair = Callable[[psycopg.AsyncConnection[Any], ParkedSelection, Operation], Awaitable[int]]
 
 
+def select_parked(
+    *, aggregate: Aggregate = None, key: Key = None, topic: Topic = None
+) -> ParkedSelection:
+    """Return which parked keys the options select: all of them where none is given."""
+    return ParkedSelection(aggregate, key, topic)
+
+
+@group_options(selection=select_parked)
+def select_for_repair(selection: ParkedSelection, *, all_keys: All = False) -> ParkedSelection:
+    """Return the selection; BadParameter where no option selects: all keys need `--all`."""
+    chosen = selection.aggregate or selection.key or selection.topic
+    if chosen is None and not all_keys:
+        raise typer.BadParameter("say which: --aggregate, --key, --topic or --all")
+    return selection
+
+
 @app.command("list")
-def list_command(
-    aggregate: Aggregate = None, key: Key = None, topic: Topic = None, json: Json = False
-) -> None:
+@group_options(selection=select_parked)
+def list_command(selection: ParkedSelection, json: Json = False) -> None:
     """Show parked keys, why they are parked, and how many messages wait."""
-    selection = ParkedSelection(aggregate, key, topic)
     settings = Settings()
 
     async def read(connection: psycopg.AsyncConnection[Any]) -> tuple[list[ParkedKey], set[str]]:
@@ -47,42 +62,21 @@ def list_command(
 
 
 @app.command("release")
+@group_options(selection=select_for_repair)
 def release_command(
-    reason: Reason,
-    aggregate: Aggregate = None,
-    key: Key = None,
-    topic: Topic = None,
-    all_keys: All = False,
-    dry_run: DryRun = False,
-    json: Json = False,
+    reason: Reason, selection: ParkedSelection, dry_run: DryRun = False, json: Json = False
 ) -> None:
     """Try again, from the refused message on, in order."""
-    selection = _build_selection(aggregate, key, topic, all_keys)
     _repair("parked release", release, selection, reason, dry_run=dry_run, json=json)
 
 
 @app.command("discard")
+@group_options(selection=select_for_repair)
 def discard_command(
-    reason: Reason,
-    aggregate: Aggregate = None,
-    key: Key = None,
-    topic: Topic = None,
-    all_keys: All = False,
-    dry_run: DryRun = False,
-    json: Json = False,
+    reason: Reason, selection: ParkedSelection, dry_run: DryRun = False, json: Json = False
 ) -> None:
     """Never publish the refused message; try what waits behind it."""
-    selection = _build_selection(aggregate, key, topic, all_keys)
     _repair("parked discard", discard, selection, reason, dry_run=dry_run, json=json)
-
-
-def _build_selection(
-    aggregate: str | None, key: str | None, topic: str | None, all_keys: bool
-) -> ParkedSelection:
-    """Return what the options select; all keys only with `--all`."""
-    if (aggregate or key or topic) is None and not all_keys:
-        raise typer.BadParameter("say which: --aggregate, --key, --topic or --all")
-    return ParkedSelection(aggregate, key, topic)
 
 
 def _repair(

@@ -1,6 +1,6 @@
 """The progress of a long command on standard error: a bar on a terminal, elsewhere log lines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -8,12 +8,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from outbox.escape import escape
 from outbox.runtime.output import terminal
+from outbox.runtime.progress import OnProgress
 
 log = structlog.get_logger()
 
 LOGGED_SHARE = 0.1  # of the whole, between two lines of the log
-
-OnProgress = Callable[[int, int], None]  # how many are done, and of how many
 
 
 @contextmanager

@@ -10,26 +10,17 @@ import psycopg
 import typer
 
 from outbox.cli.console import Json, Reason, ask
-from outbox.cli.number import MAX_RATE, FromPosition, ToPosition, refuse_nan
+from outbox.cli.options.number import MAX_RATE, refuse_nan
+from outbox.cli.options.option_groups import group_options
+from outbox.cli.options.selection import describe_selection, select_messages
 from outbox.cli.progress_bar import show_progress
-from outbox.cli.selection import (
-    Aggregates,
-    All,
-    Before,
-    Keys,
-    Since,
-    Topics,
-    Types,
-    build_selection,
-    describe_selection,
-)
 from outbox.cursor.cut import HIGHEST
 from outbox.errors import InvalidInput
-from outbox.kafka import has_committed
+from outbox.kafka import group_of, has_committed
 from outbox.operations import Operation
 from outbox.replay.replayer import Replayer
 from outbox.replay.requests import Replay, cancel, find, list_replays, pause, resume, start
-from outbox.replay.source import ReplayPreview, preview_replay
+from outbox.replay.source import ReplayPreview, ReplaySelection, preview_replay
 from outbox.runtime.lifecycle import run_role
 from outbox.runtime.output import print_table, say, say_json
 from outbox.settings import Settings
@@ -57,27 +48,12 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000)]
 
 
 @app.command("preview")
-def preview_command(
-    aggregate: Aggregates = None,
-    key: Keys = None,
-    type_: Types = None,
-    topic: Topics = None,
-    since: Since = None,
-    before: Before = None,
-    from_position: FromPosition = None,
-    to_position: ToPosition = None,
-    everything: All = False,
-    rate: Rate = None,
-    json: Json = False,
-) -> None:
+@group_options(selection=select_messages)
+def preview_command(selection: ReplaySelection, rate: Rate = None, json: Json = False) -> None:
     """Count what would be replayed.
 
     `python -m consumers replay-preview` tells what the stores lack of it.
     """
-    selection = build_selection(
-        aggregate, key, type_, topic, since, before, from_position, to_position,
-        everything=everything,
-    )  # fmt: skip
     settings = Settings()
     seconds = 1 / (rate or settings.replay_messages_per_second)
     with show_progress("positions read", quiet=json) as on_progress:
@@ -91,27 +67,16 @@ def preview_command(
 
 
 @app.command("start")
+@group_options(selection=select_messages)
 def start_command(
     reason: Reason,
-    aggregate: Aggregates = None,
-    key: Keys = None,
-    type_: Types = None,
-    topic: Topics = None,
-    since: Since = None,
-    before: Before = None,
-    from_position: FromPosition = None,
-    to_position: ToPosition = None,
-    everything: All = False,
+    selection: ReplaySelection,
     consumer: For = None,
     rate: Rate = None,
     later: Later = False,
     json: Json = False,
 ) -> None:
     """Record a replay and run it. Exit code 1: it has not come to its end."""
-    selection = build_selection(
-        aggregate, key, type_, topic, since, before, from_position, to_position,
-        everything=everything,
-    )  # fmt: skip
     settings = Settings()
     rate = rate or settings.replay_messages_per_second
     operation = Operation(settings.operator, "replay start", describe_selection(selection), reason)
@@ -195,7 +160,7 @@ async def _require_known(settings: Settings, consumer: str | None, found: Replay
     """Raise InvalidInput for a consumer nobody knows: all would pass over its records."""
     if consumer is None or not found.messages:
         return
-    group = f"aftercommit.{consumer}"
+    group = group_of(consumer)
     known = CONSUMER.fullmatch(consumer) is not None
     if not known or not await has_committed(settings.kafka_url, group, found.topics):
         raise InvalidInput(

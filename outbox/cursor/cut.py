@@ -54,6 +54,10 @@ class Snapshot:
         _, xmax, running = text.split(":")
         return cls(text, int(xmax), tuple(int(xid) for xid in running.split(",") if xid))
 
+    def build_parameters(self) -> dict[str, Any]:
+        """Return the parameters by which statements find what this snapshot does not show."""
+        return {"xmax": str(self.xmax), "running": [str(xid) for xid in self.running]}
+
     def is_same_as(self, other: "Snapshot") -> bool:
         """Return whether no transaction has begun or ended in between, so nothing can be new."""
         return (self.xmax, self.running) == (other.xmax, other.running)
@@ -221,11 +225,7 @@ class CutReader:
 
 
 def _build_parameters(cut: Cut) -> dict[str, Any]:
-    return {
-        "xmax": str(cut.cursor.xmax),
-        "running": [str(xid) for xid in cut.cursor.running],
-        "upto": cut.upto.text,
-    }
+    return cut.cursor.build_parameters() | {"upto": cut.upto.text}
 
 
 def _count_bytes(rows: list[Row]) -> int:

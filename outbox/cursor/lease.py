@@ -49,8 +49,33 @@ RELEASE = (
 )
 
 
-class Lease:
-    """A term of one relay. `until`, on the monotonic clock, is when half of the lease is over.
+class LeaseTime:
+    """How long a lease of so many seconds certainly goes on, by our monotonic clock.
+
+    `until` is when half of it is over. It counts from `since`, a moment before the statement that
+    took or extended the lease was sent.
+    """
+
+    def __init__(self, seconds: float, since: float, clock: Callable[[], float]) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self.extend(since)
+
+    def extend(self, since: float) -> None:
+        """Note that the database has extended the lease by a statement sent at `since`."""
+        self.until = since + self.seconds / 2
+
+    def remaining(self) -> float:
+        """Return for how many seconds the term certainly goes on; not above 0 where it may not."""
+        return self.until - self._clock()
+
+    def is_due(self) -> bool:
+        """Return whether half of the time to our deadline has passed, so it is time to renew."""
+        return self.remaining() <= self.seconds / 4
+
+
+class Lease(LeaseTime):
+    """A term of one relay.
 
     `place` is the ctid of the relay's row when this term wrote it last.
     """
@@ -64,9 +89,8 @@ class Lease:
         clock: Callable[[], float],
         place: str = "(0,0)",
     ) -> None:
-        self.owner, self.term, self.seconds, self.place = owner, term, seconds, place
-        self._clock = clock
-        self.extend(since)
+        super().__init__(seconds, since, clock)
+        self.owner, self.term, self.place = owner, term, place
 
     async def write(
         self,
@@ -93,14 +117,6 @@ class Lease:
                 return
         raise LeaseLost(f"term {self.term} has ended")
 
-    def extend(self, since: float) -> None:
-        """Note that the database has extended the lease by a statement sent at `since`."""
-        self.until = since + self.seconds / 2
-
-    def remaining(self) -> float:
-        """Return for how many seconds the term certainly goes on; not above 0 where it may not."""
-        return self.until - self._clock()
-
     def require(self) -> None:
         """Raise LeaseLost unless it is certain that this term goes on."""
         if self.remaining() <= 0:
@@ -108,10 +124,9 @@ class Lease:
 
     async def renew_when_due(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Renew the lease if half of the time to our deadline has passed."""
-        if self.remaining() > self.seconds / 4:
-            return
-        await self.write(connection, RENEW, {})
-        failpoint(Failpoint.LEASE_RENEWED)
+        if self.is_due():
+            await self.write(connection, RENEW, {})
+            failpoint(Failpoint.LEASE_RENEWED)
 
     async def release(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """End the term, so that the next relay can start at once."""

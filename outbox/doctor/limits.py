@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
 
 from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy, judge_each
+from outbox.doctor.rows import read_row
 from outbox.settings import Settings
 
 STANDBYS = Check(
@@ -63,11 +63,7 @@ class ServerLimits:
 
 
 async def read(connection: psycopg.AsyncConnection[Any]) -> ServerLimits:
-    async with connection.cursor(row_factory=class_row(ServerLimits)) as cursor:
-        await cursor.execute(READ)
-        limits = await cursor.fetchone()
-    assert limits is not None  # noqa: S101 - a SELECT without FROM has one row
-    return limits
+    return await read_row(connection, READ, ServerLimits)
 
 
 def judge(limits: ServerLimits, settings: Settings) -> Iterator[CheckResult]:

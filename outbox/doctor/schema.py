@@ -15,6 +15,7 @@ from outbox.doctor.diagnosis import (
     judge_each,
     report_unanswered,
 )
+from outbox.doctor.rows import read_row
 from outbox.errors import SchemaBehind
 from outbox.postgres.migrate import outbox_migrations, require_current
 from outbox.settings import Settings
@@ -170,11 +171,7 @@ def judge_rights(rights: Rights, settings: Settings) -> Iterator[CheckResult]:
 
 
 async def read_partitions(connection: psycopg.AsyncConnection[Any]) -> DailyPartitions:
-    async with connection.cursor(row_factory=class_row(DailyPartitions)) as cursor:
-        await cursor.execute(READ_PARTITIONS)
-        found = await cursor.fetchone()
-    assert found is not None  # noqa: S101 - a SELECT without FROM has one row
-    return found
+    return await read_row(connection, READ_PARTITIONS, DailyPartitions)
 
 
 def judge_partitions(found: DailyPartitions, settings: Settings) -> Iterator[CheckResult]:

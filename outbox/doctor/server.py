@@ -6,9 +6,9 @@ from time import time
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
 
 from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy, judge_each
+from outbox.doctor.rows import read_row
 from outbox.postgres.pooler import is_direct
 from outbox.settings import Settings
 
@@ -165,13 +165,10 @@ async def read(
     connection: psycopg.AsyncConnection[Any], clock: Callable[[], float] = time
 ) -> SessionReading:
     """Read the server's state and compare its clock with `clock`, this machine's."""
-    async with connection.cursor(row_factory=class_row(ServerReading)) as cursor:
-        await cursor.execute(READ)
-        server = await cursor.fetchone()
+    server = await read_row(connection, READ, ServerReading)
     before = clock()
     row = await (await connection.execute(NOW)).fetchone()
     after = clock()
-    assert server is not None  # noqa: S101 - neither statement has a table to find empty
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     middle = (before + after) / 2
     return SessionReading(

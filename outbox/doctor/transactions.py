@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
 
 from outbox.doctor.diagnosis import Check, CheckResult, SeverityPolicy, judge_each
+from outbox.doctor.rows import read_rows
 from outbox.settings import Settings
 
 OPEN = Check(
@@ -89,10 +89,8 @@ class Transactions:
 async def read(connection: psycopg.AsyncConnection[Any]) -> Transactions:
     """Read the open and the prepared transactions, and whether this role may see all of them."""
     row = await (await connection.execute(MAY_SEE_ALL)).fetchone()
-    async with connection.cursor(row_factory=class_row(OpenTransaction)) as cursor:
-        opened = await (await cursor.execute(READ_OPEN)).fetchall()
-    async with connection.cursor(row_factory=class_row(PreparedTransaction)) as cursor:
-        prepared = await (await cursor.execute(READ_PREPARED)).fetchall()
+    opened = await read_rows(connection, READ_OPEN, OpenTransaction)
+    prepared = await read_rows(connection, READ_PREPARED, PreparedTransaction)
     return Transactions(bool(row and row[0]), opened, prepared)
 
 

@@ -18,21 +18,18 @@ from outbox.kafka.cluster import (
 )
 from outbox.kafka.consumer_record import ConsumerRecord, Partition
 from outbox.kafka.groups.lost_records import LostRecords, find_lost_records, skip_lost_records
+from outbox.kafka.groups.names import group_of
 from outbox.kafka.groups.offsets import count_records, count_unread, has_committed
 from outbox.kafka.groups.standing import Standing, read_standings
 from outbox.kafka.publisher import (
     BATCH_BYTES,
     Batch,
-    Delivery,
     Packed,
     Publisher,
-    Record,
     RefusedBatch,
-    RefusedRecord,
     SendOutcome,
-    Stream,
-    read_stream,
 )
+from outbox.kafka.records import Delivery, Record, RefusedRecord, Stream, read_stream
 from outbox.kafka.subscriber import Subscriber
 from outbox.kafka.tail import Tail
 from outbox.kafka.topic_partitions import partition_of
@@ -65,6 +62,7 @@ __all__ = [
     "describe_cluster",
     "existing_topics",
     "find_lost_records",
+    "group_of",
     "has_committed",
     "partition_of",
     "read_standings",

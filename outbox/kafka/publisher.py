@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
@@ -11,54 +10,13 @@ from aiokafka import AIOKafkaProducer
 from outbox.errors import DependencyDown
 from outbox.kafka.batch import RecordBatch, encode_headers
 from outbox.kafka.errors import REFUSALS, abandon_producer, broker_errors, read_reason
+from outbox.kafka.records import Delivery, Record, RefusedRecord
 from outbox.kafka.topic_partitions import TopicPartitions, partition_of
-from schemas.wire import Headers
+from outbox.runtime.pages import paginate
 
 BATCH_BYTES = 900 * 1024 + 64 * 1024  # below the broker's default of 1 MiB for a batch
 SLICE = 500  # records between two turns of the event loop; packing them takes about 1 ms
 KNOWN_PLACES = 200_000  # keys whose partition is remembered; murmur2 in Python is slow
-
-
-class Record(NamedTuple):
-    """One record to publish. Its acknowledgement is reported by its `position`.
-
-    `headers` are pairs of name and value, or the bytes that `encode_headers` makes of them. A
-    `value` of None is a tombstone.
-    """
-
-    position: int
-    topic: str
-    key: bytes
-    value: bytes | None
-    headers: Headers | bytes
-    aggregatetype: bytes = b""
-
-
-class Stream(NamedTuple):
-    """A key of one aggregate type; when one of its messages is refused, the later ones wait."""
-
-    aggregatetype: bytes
-    key: bytes
-
-
-def read_stream(record: Record) -> Stream:
-    return Stream(record.aggregatetype, record.key)
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """An acknowledged batch: the offsets at which Kafka stored which positions."""
-
-    topic: str
-    partition: int
-    first_offset: int
-    messages: int
-    first_position: int
-    last_position: int
-
-    @property
-    def last_offset(self) -> int:
-        return self.first_offset + self.messages - 1
 
 
 class Place(NamedTuple):
@@ -76,14 +34,6 @@ class Batch:
     partition: int
     builder: RecordBatch
     records: list[Record]
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedRecord:
-    """A record that Kafka will not take, however often it is sent, and the reason."""
-
-    record: Record
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +232,7 @@ class _Packing:
 
 async def _split_into_slices(records: Iterable[Record]) -> AsyncIterator[list[Record]]:
     """Yield SLICE records at a time, and give the event loop a turn after each whole slice."""
-    left = iter(records)
-    while part := list(islice(left, SLICE)):
+    for part in paginate(records, SLICE):
         yield part
         if len(part) == SLICE:
             await asyncio.sleep(0)

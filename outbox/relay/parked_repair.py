@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from outbox.operations import Operation
+from outbox.operations import Operation, describe_given
 
 SELECTED = """
     (%(aggregate)s::text IS NULL OR key.aggregatetype = %(aggregate)s)
@@ -42,8 +42,7 @@ class ParkedSelection:
     topic: str | None = None
 
     def __str__(self) -> str:
-        given = [f"{name}={value}" for name, value in asdict(self).items() if value is not None]
-        return " ".join(given) or "all"
+        return describe_given(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

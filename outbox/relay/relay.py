@@ -7,10 +7,7 @@ for a whole database, and while a page is unacknowledged, nothing else is sent.
 """
 
 import asyncio
-import os
-import socket
 from contextlib import suppress
-from secrets import token_hex
 from typing import Any
 
 import psycopg
@@ -28,6 +25,7 @@ from outbox.relay.term import Term
 from outbox.retention.pruner import Pruner
 from outbox.runtime.backoff import Backoff
 from outbox.runtime.failpoints import Failpoint, failpoint
+from outbox.runtime.owner import build_owner_id
 from outbox.runtime.poll_interval import PollInterval
 from outbox.settings import Settings
 
@@ -48,7 +46,7 @@ class Relay:
 
     def __init__(self, settings: Settings, owner: str | None = None) -> None:
         self._settings = settings
-        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
+        self._owner = owner or build_owner_id()
         self._stopping = asyncio.Event()
         self._size = PageSize(settings)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from outbox.cursor.lease import LeaseTime
 from outbox.errors import LeaseLost
 
 # A lease is taken where there is none, where it has run out, or where it ends later than any that
@@ -50,7 +51,7 @@ UPDATE outbox.replays SET owner = NULL, expires_at = NULL WHERE id = %(id)s AND 
 """
 
 
-class ReplayLease:
+class ReplayLease(LeaseTime):
     """One process's term at one replay. `status` is the replay's, as it was read last."""
 
     def __init__(
@@ -62,16 +63,10 @@ class ReplayLease:
         since: float,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        super().__init__(seconds, since, clock)
         self.status = "running"
         self._connection = connection
         self._held = {"id": replay_id, "term": term, "seconds": seconds}
-        self._seconds = seconds
-        self._clock = clock
-        self._until = since + seconds / 2
-
-    def remaining(self) -> float:
-        """Return the seconds until our deadline, which is at half of the lease."""
-        return self._until - self._clock()
 
     def require(self) -> None:
         """Raise LeaseLost unless this term provably goes on."""
@@ -80,7 +75,7 @@ class ReplayLease:
 
     async def renew(self) -> None:
         """Extend the lease once half of the time to our deadline is gone."""
-        if self.remaining() <= self._seconds / 4:
+        if self.is_due():
             await self.checkpoint(0)
 
     async def checkpoint(self, position: int, sent: int = 0, refused: int = 0) -> None:
@@ -95,7 +90,7 @@ class ReplayLease:
         if row is None:
             raise LeaseLost("another process runs this replay")
         (self.status,) = row
-        self._until = since + self._seconds / 2
+        self.extend(since)
 
     async def finish(self) -> None:
         """Record that all of it was sent: `status` becomes `done`, or stays `cancelled`.

@@ -8,11 +8,8 @@ sees older versions of the key behind newer ones.
 """
 
 import asyncio
-import os
-import socket
 from collections.abc import Callable
 from contextlib import suppress
-from secrets import token_hex
 from time import monotonic
 from typing import Any
 
@@ -31,15 +28,14 @@ from outbox.replay.requests import Replay, find
 from outbox.replay.source import ReplayPage, ReplaySource
 from outbox.runtime.backoff import Backoff
 from outbox.runtime.failpoints import Failpoint, failpoint, while_waiting
+from outbox.runtime.owner import build_owner_id
+from outbox.runtime.rate_limit import RateLimit
 from outbox.settings import Settings
 
 log = structlog.get_logger()
 
+SAVED_SECONDS = 1.0  # a page may take so long without slowing the replay; no outage is made up for
 REPLAY_TERM = 0  # in the headers of replayed records, which belong to no relay's term
-
-
-def ignore_progress(_: int) -> None:
-    """Do nothing with the number of messages sent."""
 
 
 class Replayer:
@@ -54,12 +50,12 @@ class Replayer:
         self,
         settings: Settings,
         replay_id: int,
-        on_progress: Callable[[int], None] = ignore_progress,
+        on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._id = replay_id
         self._on_progress = on_progress
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
+        self._owner = build_owner_id()
         self._stopping = asyncio.Event()
         self._standing_by_for: str | None = None
 
@@ -123,8 +119,8 @@ class Replayer:
         source = ReplaySource(
             connection, replay.selection, replay.position, self._settings.page_bytes
         )
-        rate = _Rate(replay.messages_per_second)
-        limit = min(self._settings.page_messages, rate.messages_per_page)
+        rate = RateLimit(replay.messages_per_second, saved_seconds=SAVED_SECONDS)
+        limit = min(self._settings.page_messages, max(1, int(replay.messages_per_second)))
         async with Sender(self._settings, lease, counts, lease.renew) as sender:
             pages = _PageSender(sender, lease, replay, self._on_progress)
             while lease.status == "running" and not self._stopping.is_set():
@@ -201,18 +197,3 @@ def build_replay_headers(replay: Replay) -> list[tuple[str, bytes]]:
     if replay.consumer is not None:
         named.append(("replayfor", replay.consumer.encode()))
     return named
-
-
-class _Rate:
-    """Says when the next page may be sent; `messages_per_page` is what one second allows."""
-
-    def __init__(self, messages_per_second: float, clock: Callable[[], float] = monotonic) -> None:
-        self.messages_per_page = max(1, int(messages_per_second))
-        self._rate = messages_per_second
-        self._clock = clock
-        self._due = clock()
-
-    def delay_after(self, messages: int) -> float:
-        """Return the seconds to wait after so many messages; an outage is not made up for."""
-        self._due = max(self._due, self._clock() - 1.0) + messages / self._rate
-        return max(0.0, self._due - self._clock())

@@ -12,7 +12,7 @@ positions, a chunk at a time.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from psycopg.types.string import ByteaBinaryLoader
 
 from outbox.cursor.cut import COLUMNS, HIGHEST, Row
 from outbox.postgres.transactions import planned_transaction
+from outbox.runtime.progress import OnProgress
 
 CHUNK_ROWS = 20_000
 
@@ -159,9 +160,6 @@ class ReplayPage:
 
     rows: list[Row]
     position: int
-
-
-OnProgress = Callable[[int, int], None]
 
 
 class ReplaySource:

@@ -7,12 +7,17 @@ a writer of ours can have put there, or the rule that it breaks. Nothing is assu
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeGuard
 from uuid import UUID, uuid5
 
 from outbox.streams.heads import Entry, StreamKey
 
+# What a store holds of every key, by these names.
+ENTRY_FIELDS = ["aggregate", "key", "version", "event_id", "digest", "deleted"]
 MAX_VERSION = 2**63 - 1
+# Qdrant makes floats of the numbers that it compares, so they are exact up to here.
+MAX_FLOAT_VERSION = 2**53
 QUOTED_CHARACTERS = 200
 
 _NAMESPACE = UUID("5c75b895-8be5-49ec-ae29-0136bf1d97bd")
@@ -37,6 +42,7 @@ class ForeignEntry:
     why: str
 
 
+@lru_cache(maxsize=4096)  # an apply asks for it three times
 def entry_id(stream: StreamKey) -> str:
     """Return the id of a key's entry in a store that needs UUIDs; it never changes."""
     return str(uuid5(_NAMESPACE, f"{stream.aggregate}\n{stream.key}"))
@@ -66,6 +72,22 @@ def read_entry(
     return StoredEntry(Entry(stream, version, values["digest"], deleted), values["event_id"])
 
 
+def read_entry_at(
+    place: str, values: Mapping[str, Any], aggregates: Container[str], max_version: int
+) -> StoredEntry | ForeignEntry:
+    """Return the entry that the values make, from a store whose ids are those of `entry_id`.
+
+    A ForeignEntry says which rule the values break, or that `place` is the id of another key.
+    """
+    read = read_entry(values, aggregates, max_version)
+    if isinstance(read, str):
+        return ForeignEntry(place, read)
+    if place != entry_id(read.entry.stream):
+        key = read.entry.stream.key[:QUOTED_CHARACTERS]
+        return ForeignEntry(place, f"its id is not the one of its key {key}")
+    return read
+
+
 def _is_text(value: object) -> TypeGuard[str]:
     """Return whether it is a text that PostgreSQL takes and that is not empty."""
     if not isinstance(value, str) or not value or "\x00" in value:
@@ -75,11 +97,6 @@ def _is_text(value: object) -> TypeGuard[str]:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def describe_misplaced(stream: StreamKey) -> str:
-    """Say what is wrong with an entry that has the id of another key."""
-    return f"its id is not the one of its key {stream.key[:QUOTED_CHARACTERS]}"
 
 
 def _quote(values: Mapping[str, Any], name: str) -> str:

@@ -16,6 +16,7 @@ from outbox.runtime.failpoints import Failpoint, armed, failpoint, while_waiting
 from outbox.write.publishing import Published, build_publish_request, check_key, read_published
 from outbox.write.unit_transaction import UnitTransaction
 from schemas.envelope import Envelope, Event, digest
+from schemas.reply import render_reply
 
 log = structlog.get_logger()
 
@@ -149,7 +150,8 @@ class UnitOfWork:
         requests = []
         if reply is not None and self._receipt_of is not None:
             receipt = {"consumer": self._consumer, "message_id": self._receipt_of.id}
-            requests.append(Request(SET_REPLY, receipt | {"reply": _write_reply(reply)}))
+            answer = {"reply": orjson.dumps(render_reply(reply)).decode()}
+            requests.append(Request(SET_REPLY, receipt | answer))
         return [
             *requests,
             build_publish_request(self._events, self._cause) if self._events else DURABLE,
@@ -187,10 +189,6 @@ async def driver_connection(connection: AsyncConnection) -> psycopg.AsyncConnect
     driver = raw.driver_connection
     assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - narrows the type only
     return driver
-
-
-def _write_reply(reply: Event) -> str:
-    return orjson.dumps({"type": reply.type, **reply.model_dump(mode="json")}).decode()
 
 
 def _receipt_digest(cause: Envelope) -> str:

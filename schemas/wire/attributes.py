@@ -9,13 +9,13 @@ adds its own behind ours. A name with capitals counts only where the lower-case 
 other headers belong to other programs and are ignored.
 """
 
-import re
 from collections.abc import Iterable
 
 from schemas.errors import build_rejection
 from schemas.extensions import NO_EXTENSIONS, TRACING, Extensions, is_name, keep_readable
 from schemas.limits import ATTRIBUTE_BYTES, SEQUENCE_DIGITS, fits_attribute, holds_control
 from schemas.strict_json import make_printable
+from schemas.trace_context import parse_trace_context
 from schemas.wire.media_type import normalize_media_type
 
 Raw = bytes | None
@@ -28,10 +28,6 @@ _IN_CE = (*REQUIRED, "subject", "time", "datacontenttype", *NUMBERS, "replayfor"
 # The attribute's name by the header's name.
 KNOWN = {name: name for name in _BARE} | {f"ce_{name}": name for name in _IN_CE}
 KNOWN["ce_datacontenttype"] = "content-type"
-
-_TRACE = re.compile(
-    "(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
-)
 
 
 class Attributes:
@@ -108,7 +104,7 @@ def read_text(name: str, raw: bytes) -> str:
 
 def read_trace(text: str | None) -> str | None:
     """The text itself if it is a trace context as W3C defines it; None for anything else."""
-    return text if text is not None and _TRACE.fullmatch(text) else None
+    return text if text is not None and parse_trace_context(text) else None
 
 
 def read_number(text: str | None) -> int | None:

@@ -16,11 +16,11 @@ from qdrant_client.http.exceptions import ApiException
 from outbox.errors import DependencyDown, StoreUnfit
 from outbox.streams.heads import Entry
 from outbox.streams.stored_entries import (
+    ENTRY_FIELDS,
+    MAX_FLOAT_VERSION,
     ForeignEntry,
     StoredEntry,
-    describe_misplaced,
-    entry_id,
-    read_entry,
+    read_entry_at,
 )
 from schemas.catalog import COLLECTION, Attributes, Id, ItemEvent, Name, item_key
 from services.catalog.where import build_conditions, match_value
@@ -28,9 +28,7 @@ from services.catalog.where import build_conditions, match_value
 log = structlog.get_logger()
 
 SCROLL_POINTS = 1_000
-MAX_VERSION = 2**53  # what Qdrant compares exactly
 FOREIGN_ROUNDS = 5
-ENTRY_FIELDS = ["aggregate", "key", "version", "event_id", "digest", "deleted"]
 # A ValueError is a refusal of local mode, or an answer that is no JSON. An AssertionError is an
 # answer without a result.
 NO_ANSWER = (ApiException, QdrantException, HTTPError, OSError, ValueError, AssertionError)
@@ -223,14 +221,9 @@ def _read_hit(point: models.ScoredPoint) -> Hit | ForeignEntry:
 
 def _read(point: models.Record | models.ScoredPoint, catalog_id: str) -> StoredEntry | ForeignEntry:
     """The stored entry of a point, or why it is foreign; only this reads what Qdrant stores."""
-    place = str(point.id)
-    read = read_entry(point.payload or {}, (ItemEvent.aggregate,), MAX_VERSION)
-    if isinstance(read, str):
-        return ForeignEntry(place, read)
-    stream = read.entry.stream
-    if place != entry_id(stream):
-        return ForeignEntry(place, describe_misplaced(stream))
-    if not stream.key.startswith(f"{catalog_id}/"):
+    place, aggregates = str(point.id), (ItemEvent.aggregate,)
+    read = read_entry_at(place, point.payload or {}, aggregates, MAX_FLOAT_VERSION)
+    if isinstance(read, StoredEntry) and not read.entry.stream.key.startswith(f"{catalog_id}/"):
         return ForeignEntry(place, "its key is none of the catalog that its fields name")
     return read
 

@@ -20,7 +20,6 @@ import psycopg
 
 from consumers.drift.check import Care, Drift, check_in_memory, open_check
 from consumers.drift.repair import Repaired, RepairLimits, repair
-from consumers.drift.sorted_spool import paginate
 from consumers.projections.projection import (
     Change,
     Projection,
@@ -33,6 +32,7 @@ from consumers.settings import Settings
 from outbox.operations import Operation
 from outbox.postgres.connection import connect
 from outbox.relay.relay import Relay
+from outbox.runtime.pages import paginate
 from outbox.streams.difference import DifferenceKind
 from outbox.streams.latest import read_latest
 from schemas.catalog import ItemEvent

@@ -81,6 +81,7 @@ def test_what_is_not_used_may_come_twice(name: str) -> None:
         (["ff" + OURS[2:]], None),
         ([OURS.upper()], None),
         (["cc" + OURS[2:] + "-more"], "cc" + OURS[2:] + "-more"),
+        ([OURS + "-more"], None),  # version 00 has nothing behind its flags
     ],
 )
 def test_the_first_good_trace_context_counts(said: list[str], counts: str | None) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from consumers.drift.sorted_spool import (
     SortedSpool,
-    paginate,
     read_entries,
     read_pairs,
     row_of_entry,
@@ -93,8 +92,3 @@ def test_a_disk_that_fails_while_it_is_read_is_an_error(
         monkeypatch.setattr(os, "pread", fails)
         with pytest.raises(DependencyDown, match="disk is down"):
             list(spool)
-
-
-def test_pages_hold_so_many_and_the_last_the_rest() -> None:
-    assert list(paginate(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(paginate([], 2)) == []

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer import BadParameter
 
-from outbox.cli.times import parse_instant, parse_time_or_interval
+from outbox.cli.options.times import parse_instant, parse_time_or_interval
 
 
 def test_a_time_without_a_zone_is_utc_and_another_zone_is_kept() -> None:

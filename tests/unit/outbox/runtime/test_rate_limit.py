@@ -36,7 +36,20 @@ async def test_time_that_passed_unused_is_not_saved_up() -> None:
     assert clock.now == pytest.approx(61.0)
 
 
+async def test_saved_time_makes_up_for_work_and_for_no_outage() -> None:
+    clock = Clock()
+    rate = RateLimit(100, clock, clock.sleep, saved_seconds=1.0)
+    for _ in range(10):  # each page takes as long to send as the rate allows for half of it
+        clock.now += 0.25
+        await rate.spend(50)
+    assert clock.now == pytest.approx(5.0)
+    clock.now += 60.0
+    assert rate.delay_after(50) == 0.0
+    assert rate.delay_after(100) == pytest.approx(0.5)
+
+
 async def test_without_a_limit_it_never_waits() -> None:
     clock = Clock()
     await RateLimit(None, clock, clock.sleep).spend(10**9)
     assert clock.now == 0.0
+    assert RateLimit(None, clock).delay_after(10**9) == 0.0

@@ -1,12 +1,18 @@
-"""Times as commands take them: an ISO time, or a duration before now such as 90s or 1h."""
+"""Options that take times: an ISO time, or a duration before now such as 90s or 1h."""
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import typer
 
 from outbox.escape import escape
 
+Since = Annotated[
+    str | None,
+    typer.Option(help="From this ISO time on (UTC if it names no zone), or so long ago: 1h."),
+]
+Before = Annotated[str | None, typer.Option(help="Before such a time, which is not included.")]
 LONGEST = timedelta(days=36_500)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

@@ -1,11 +1,15 @@
-"""The options that select messages to replay, the same in every command that takes them."""
+"""The options that select messages to replay, the same in every command that takes them.
+
+A command takes all of them by `@group_options(selection=select_messages)`.
+"""
 
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from outbox.cli.times import parse_instant
+from outbox.cli.options.number import FromPosition, ToPosition
+from outbox.cli.options.times import Before, Since, parse_instant
 from outbox.cursor.cut import HIGHEST
 from outbox.replay.source import ReplaySelection
 
@@ -15,29 +19,24 @@ Aggregates = Annotated[
 Keys = Annotated[list[str] | None, typer.Option("--key", help="Of this key; repeatable.")]
 Types = Annotated[list[str] | None, typer.Option("--type", help="Of this type; repeatable.")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Of this topic; repeatable.")]
-Since = Annotated[
-    str | None,
-    typer.Option(help="From this ISO time on (UTC if it names no zone), or so long ago: 1h."),
-]
-Before = Annotated[str | None, typer.Option(help="Before such a time, which is not included.")]
 All = Annotated[bool, typer.Option("--all", help="Every message that is published.")]
 
 
-def build_selection(
-    aggregates: list[str] | None,
-    keys: list[str] | None,
-    types: list[str] | None,
-    topics: list[str] | None,
-    since: str | None,
-    before: str | None,
-    from_position: int | None,
-    to_position: int | None,
+def select_messages(
     *,
-    everything: bool,
+    aggregate: Aggregates = None,
+    key: Keys = None,
+    type_: Types = None,
+    topic: Topics = None,
+    since: Since = None,
+    before: Before = None,
+    from_position: FromPosition = None,
+    to_position: ToPosition = None,
+    everything: All = False,
 ) -> ReplaySelection:
     """Return what the options select; BadParameter where there is none, nor `--all`."""
     selection = ReplaySelection(
-        aggregates or None, keys or None, types or None, topics or None,
+        aggregate or None, key or None, type_ or None, topic or None,
         parse_instant(since), parse_instant(before), from_position or 0,
         HIGHEST if to_position is None else to_position,
     )  # fmt: skip
