@@ -34,22 +34,20 @@ LAG_KEPT_SECONDS = 1.0  # so that Kafka is asked once for all who wait for a con
 
 # What stands in the way of a key: that its key is parked at the relay, because Kafka refused a
 # message; then the first open letter of the key at this consumer; then whether the message of the
-# stream head is unpublished. It is published if the cursor shows it, or if it is in a large cut
-# that is published page by page, and the pages have come as far as this message.
+# stream head is unpublished.
 OBSTACLES = """
 SELECT wanted.aggregatetype, wanted.aggregateid, parked.reason, letter.id, letter.reason,
        EXISTS (
            SELECT FROM outbox.messages AS message, outbox.relay
            WHERE message.position = head.position AND relay.name = 'main'
-             AND NOT pg_visible_in_snapshot(message.transaction_id, relay.cursor)
-             AND NOT (relay.upto IS NOT NULL AND message.position <= relay.position
-                      AND pg_visible_in_snapshot(message.transaction_id, relay.upto)))
+             AND NOT outbox.is_published(message.transaction_id, message.position,
+                                         relay.cursor, relay.upto, relay.position))
 FROM unnest(%(aggregates)s::text[], %(keys)s::text[]) AS wanted (aggregatetype, aggregateid)
 JOIN outbox.streams AS head USING (aggregatetype, aggregateid)
 LEFT JOIN outbox.parked USING (aggregatetype, aggregateid)
 LEFT JOIN LATERAL (
-    SELECT id, reason FROM outbox.dead_letters
-    WHERE consumer = %(consumer)s AND status IN ('dead', 'waiting', 'retrying')
+    SELECT id, reason FROM outbox.open_letters
+    WHERE consumer = %(consumer)s
       AND stream IN (SELECT topic || '/' || wanted.aggregateid
                      FROM unnest(%(topics)s::text[]) AS topic)
     ORDER BY partition, "offset" LIMIT 1) AS letter ON true

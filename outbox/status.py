@@ -33,8 +33,8 @@ COUNTS = """
            (SELECT count(*) FROM outbox.dead_letters WHERE status = 'dead') AS dead_letters,
            (SELECT count(*) FROM outbox.parked) AS unpublished_keys,
            (SELECT count(*) FROM outbox.parked_messages) AS unpublished_messages,
-           (SELECT count(DISTINCT (consumer, stream)) FROM outbox.dead_letters
-            WHERE status IN ('dead', 'waiting', 'retrying') AND stream IS NOT NULL) AS parked_keys,
+           (SELECT count(DISTINCT (consumer, stream)) FROM outbox.open_letters
+            WHERE stream IS NOT NULL) AS parked_keys,
            clock_timestamp() AS now
 """
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import class_row
 
-from consumers.dead_letters.statements import OPEN
 from consumers.dead_letters.store import decode_headers
 from outbox.errors import InvalidInput
 from outbox.operations import describe_given
+from outbox.postgres.sql_file import read_statements
 
 T = TypeVar("T")
 
@@ -30,55 +30,8 @@ class LetterStatus(StrEnum):
 OPEN_STATUSES = (LetterStatus.DEAD, LetterStatus.WAITING, LetterStatus.RETRYING)
 AROUND_LETTERS = 20
 
-SELECTED = """
-    (%(consumer)s::text IS NULL OR letter.consumer = %(consumer)s)
-    AND (%(topic)s::text IS NULL OR letter.topic = %(topic)s)
-    AND (%(key)s::text IS NULL OR letter.key = convert_to(%(key)s, 'UTF8'))
-    AND (%(letter_reason)s::text IS NULL OR letter.reason = %(letter_reason)s)
-    AND (%(ids)s::bigint[] IS NULL OR letter.id = ANY (%(ids)s))
-"""
-FIELDS = """
-    letter.id, letter.consumer, letter.topic, letter.partition, letter."offset", letter.stream,
-    letter.reason, letter.error, letter.attempts, letter.status, letter.created_at, letter.closed_at
-"""
-LISTED = f"""
-SELECT {FIELDS} FROM outbox.dead_letters AS letter
-WHERE letter.id > %(after)s AND {SELECTED}
-"""  # noqa: S608 - constants
-# The open ones have an index of their own, which a list of statuses as a parameter would not use.
-LIST_OPEN = f"{LISTED} AND letter.{OPEN} ORDER BY letter.id LIMIT %(limit)s"
-LIST = f"{LISTED} AND letter.status = ANY (%(statuses)s) ORDER BY letter.id LIMIT %(limit)s"
-
-SHOW = f"""
-SELECT {FIELDS}, letter.key, letter.value, letter.headers, letter.timestamp_milliseconds
-FROM outbox.dead_letters AS letter WHERE letter.id = %s
-"""  # noqa: S608 - constants
-# Before the letter is what must be closed first; behind it is what is redelivered after it.
-AROUND = f"""
-WITH other AS (
-    SELECT other.id, row_number() OVER (ORDER BY other.partition, other."offset") AS place,
-           (other.partition, other."offset") < (letter.partition, letter."offset") AS earlier
-    FROM outbox.dead_letters AS letter
-    JOIN outbox.dead_letters AS other ON other.consumer = letter.consumer
-         AND other.stream = letter.stream AND other.id <> letter.id AND other.{OPEN}
-    WHERE letter.id = %(id)s
-)
-SELECT count(*) FILTER (WHERE earlier) AS before_letters,
-       count(*) FILTER (WHERE NOT earlier) AS behind_letters,
-       coalesce(array_agg(id ORDER BY place) FILTER (WHERE earlier), '{{}}') AS before,
-       coalesce((array_agg(id ORDER BY place) FILTER (WHERE NOT earlier))[1:%(limit)s], '{{}}')
-           AS behind
-FROM other
-"""  # noqa: S608 - constants
-OPERATIONS = """
-SELECT operator, role, action, reason, recorded_at FROM outbox.operations
-WHERE details -> 'letters' @> to_jsonb(%s::bigint) ORDER BY id
-"""
-COUNT = """
-SELECT consumer, status, count(*) AS letters,
-       extract(epoch FROM clock_timestamp() - min(created_at))::float8 AS oldest_age_seconds
-FROM outbox.dead_letters GROUP BY consumer, status ORDER BY consumer, status
-"""
+SQL = read_statements(__file__)
+SELECTED = SQL["selected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +131,7 @@ async def list_letters(
     after: int = 0,
 ) -> list[Letter]:
     """Return letters, the oldest first; the last one's id is `after` of the next page."""
-    statement = LIST_OPEN if statuses == OPEN_STATUSES else LIST
+    statement = SQL["list_open"] if statuses == OPEN_STATUSES else SQL["list"]
     page = {"statuses": list(statuses), "limit": limit, "after": after}
     parameters = asdict(selection or LetterSelection()) | page
     return await _fetch(connection, Letter, statement, parameters)
@@ -186,14 +139,14 @@ async def list_letters(
 
 async def read_letter(connection: psycopg.AsyncConnection[Any], letter_id: int) -> LetterDetails:
     """Return one letter, whatever its status; raises InvalidInput if there is none."""
-    letters = await _fetch(connection, LetterWithBytes, SHOW, [letter_id])
+    letters = await _fetch(connection, LetterWithBytes, SQL["show"], [letter_id])
     if not letters:
         raise InvalidInput(
             "dead-letter", "id", f"must be the id of a letter; there is no {letter_id}"
         )
     asked = {"id": letter_id, "limit": AROUND_LETTERS}
-    (around,) = await _fetch(connection, SurroundingLetters, AROUND, asked)
-    operations = await _fetch(connection, LetterOperation, OPERATIONS, [letter_id])
+    (around,) = await _fetch(connection, SurroundingLetters, SQL["around"], asked)
+    operations = await _fetch(connection, LetterOperation, SQL["operations"], [letter_id])
     return LetterDetails(letters[0], around, operations)
 
 
@@ -202,7 +155,7 @@ async def count_letters(connection: psycopg.AsyncConnection[Any]) -> list[Letter
 
     It reads every letter, closed ones too, until they are pruned.
     """
-    return await _fetch(connection, LetterCount, COUNT, [])
+    return await _fetch(connection, LetterCount, SQL["count"], [])
 
 
 def make_readable(raw: bytes | None) -> dict[str, str] | None:
@@ -223,9 +176,9 @@ def make_headers_readable(pairs: list[list[str]]) -> list[dict[str, str]]:
 async def _fetch(
     connection: psycopg.AsyncConnection[Any],
     shape: type[T],
-    statement: str,
+    statement: bytes,
     parameters: dict[str, Any] | list[Any],
 ) -> list[T]:
     async with connection.cursor(row_factory=class_row(shape)) as cursor:
-        await cursor.execute(statement.encode(), parameters)
+        await cursor.execute(statement, parameters)
         return await cursor.fetchall()

@@ -11,41 +11,10 @@ from typing import Any
 import psycopg
 
 from consumers.dead_letters.listing import SELECTED, LetterSelection
-from consumers.dead_letters.statements import OPEN
 from outbox.operations import Operation
+from outbox.postgres.sql_file import read_statements
 
-RETRY = f"""
-UPDATE outbox.dead_letters AS letter SET status = 'retrying'
-WHERE letter.status = 'dead' AND letter.{OPEN} AND {SELECTED}
-RETURNING letter.id
-"""  # noqa: S608 - constants
-DISCARD = f"""
-UPDATE outbox.dead_letters AS letter SET status = 'discarded', closed_at = now()
-WHERE letter.status = 'dead' AND letter.{OPEN} AND {SELECTED}
-RETURNING letter.id
-"""  # noqa: S608 - constants
-# A waiting letter is redelivered only if no dead letter is left before it, so this counts the most
-# that can be redelivered.
-PREVIEW = f"""
-WITH touched AS (
-    SELECT letter.id, letter.consumer, letter.stream, letter.partition, letter."offset"
-    FROM outbox.dead_letters AS letter
-    WHERE letter.status = 'dead' AND letter.{OPEN} AND {SELECTED}
-)
-SELECT (SELECT count(*) FROM touched), (
-    SELECT count(*) FROM outbox.dead_letters AS waiting
-    WHERE waiting.status = 'waiting' AND waiting.{OPEN} AND EXISTS (
-        SELECT FROM touched
-        WHERE touched.consumer = waiting.consumer AND touched.stream = waiting.stream
-          AND (touched.partition, touched."offset") < (waiting.partition, waiting."offset")))
-"""  # noqa: S608 - constants
-PRUNE_COUNT = """
-SELECT count(*) FROM outbox.dead_letters
-WHERE closed_at < now() - make_interval(days => %s)
-"""
-PRUNE = """
-DELETE FROM outbox.dead_letters WHERE closed_at < now() - make_interval(days => %s)
-"""
+SQL = read_statements(__file__, selected=SELECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +29,7 @@ async def preview_repair(
     connection: psycopg.AsyncConnection[Any], selection: LetterSelection
 ) -> LetterPreview:
     """Count what `retry` and `discard` would touch; nothing is changed."""
-    rows = await connection.execute(PREVIEW.encode(), asdict(selection))
+    rows = await connection.execute(SQL["preview"], asdict(selection))
     ((letters, waiting),) = await rows.fetchall()
     return LetterPreview(letters, waiting)
 
@@ -73,7 +42,7 @@ async def retry(
     Returns the ids of the letters, in rising order. A letter that fails again is dead again, with
     its attempts added up.
     """
-    return await _touch(connection, RETRY, selection, operation)
+    return await _touch(connection, SQL["retry"], selection, operation)
 
 
 async def discard(
@@ -84,7 +53,7 @@ async def discard(
     Returns the ids of the letters, in rising order. The row stays, with its bytes; if the same
     message is delivered again and fails, it is skipped.
     """
-    return await _touch(connection, DISCARD, selection, operation)
+    return await _touch(connection, SQL["discard"], selection, operation)
 
 
 async def prune(
@@ -100,11 +69,11 @@ async def prune(
     dead letter again.
     """
     if dry_run:
-        rows = await connection.execute(PRUNE_COUNT, [older_than_days])
+        rows = await connection.execute(SQL["prune_count"], [older_than_days])
         ((count,),) = await rows.fetchall()
         return int(count)
     async with connection.transaction():
-        deleted = (await connection.execute(PRUNE, [older_than_days])).rowcount
+        deleted = (await connection.execute(SQL["prune"], [older_than_days])).rowcount
         operation.details["deleted"] = deleted
         await operation.record(connection)
     return deleted
@@ -112,12 +81,12 @@ async def prune(
 
 async def _touch(
     connection: psycopg.AsyncConnection[Any],
-    statement: str,
+    statement: bytes,
     selection: LetterSelection,
     operation: Operation,
 ) -> list[int]:
     async with connection.transaction():
-        rows = await connection.execute(statement.encode(), asdict(selection))
+        rows = await connection.execute(statement, asdict(selection))
         ids = sorted(letter_id for (letter_id,) in await rows.fetchall())
         operation.details["letters"] = ids
         await operation.record(connection)

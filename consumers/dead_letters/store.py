@@ -21,11 +21,13 @@ from typing import Any, NamedTuple, Self
 import orjson
 import psycopg
 
-from consumers.dead_letters.statements import APPLIED, DUE, FAILED, FIRST, PARKED, WRITE
 from outbox.errors import DependencyDown, SchemaBehind, translate_errors
 from outbox.kafka import ConsumerRecord, Partition
 from outbox.postgres.connection import connect
+from outbox.postgres.sql_file import read_statements
 from outbox.settings import Settings
+
+SQL = read_statements(__file__)
 
 MAX_ERROR_CHARACTERS = 2_000
 
@@ -88,12 +90,14 @@ class DeadLetters:
 
         None if another process has written the same letter in the same moment.
         """
-        rows = await self._ask(WRITE, self._parameters(letter))
+        rows = await self._ask(SQL["write"], self._parameters(letter))
         return int(rows[0][0]) if rows else None
 
     async def read_parked(self) -> set[str]:
         """The streams of all keys that have open letters."""
-        return {stream for (stream,) in await self._ask(PARKED, {"consumer": self._consumer})}
+        return {
+            stream for (stream,) in await self._ask(SQL["parked"], {"consumer": self._consumer})
+        }
 
     async def due(self, partitions: Collection[Partition]) -> list[Retried]:
         """What may be applied now of these partitions, the messages of a key in their order.
@@ -109,12 +113,12 @@ class DeadLetters:
             "messages": self._settings.retry_messages,
             "bytes": self._settings.retry_bytes,
         }
-        return [_read_retried(*row) for row in await self._ask(DUE, parameters)]
+        return [_read_retried(*row) for row in await self._ask(SQL["due"], parameters)]
 
     async def first(self, stream: str) -> FirstLetter | None:
         """What comes before anything else of this key; None if it is not parked any more."""
         parameters = {"consumer": self._consumer, "stream": stream}
-        for *letter, status in await self._ask(FIRST, parameters):
+        for *letter, status in await self._ask(SQL["first"], parameters):
             return FirstLetter(None if status == "dead" else _read_retried(*letter))
         return None
 
@@ -124,7 +128,7 @@ class DeadLetters:
         It changes nothing if another member has settled the letter before.
         """
         parameters = {"id": retried.id, "consumer": self._consumer, "stream": retried.stream}
-        ((unparked,),) = await self._ask(APPLIED, parameters)
+        ((unparked,),) = await self._ask(SQL["applied"], parameters)
         return bool(unparked)
 
     async def mark_failed(self, retried: Retried, letter: DeadLetter) -> None:
@@ -134,7 +138,7 @@ class DeadLetters:
         """
         failure = self._parameters(letter)
         names = ("reason", "error", "attempts")
-        await self._ask(FAILED, {name: failure[name] for name in names} | {"id": retried.id})
+        await self._ask(SQL["failed"], {name: failure[name] for name in names} | {"id": retried.id})
 
     def _parameters(self, letter: DeadLetter) -> dict[str, Any]:
         record = letter.record
@@ -159,7 +163,7 @@ class DeadLetters:
         if connection is not None:
             await connection.close()
 
-    async def _ask(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    async def _ask(self, statement: bytes, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Return the rows; after any error or cancellation the connection is not used again."""
         with translate_errors():
             async with self._turn:
@@ -177,10 +181,10 @@ class DeadLetters:
                     await self._close()
                     raise
 
-    async def _execute(self, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    async def _execute(self, statement: bytes, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         if self._connection is None:
             self._connection = await self._connect()
-        cursor = await self._connection.execute(statement.encode(), parameters)
+        cursor = await self._connection.execute(statement, parameters)
         return await cursor.fetchall() if cursor.description else []
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:

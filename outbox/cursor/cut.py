@@ -18,6 +18,7 @@ from psycopg.pq import ExecStatus
 from psycopg.types.string import ByteaBinaryLoader
 
 from outbox.postgres.pipeline import Request, Statement, execute_at_once, is_readable
+from outbox.postgres.sql_file import read_statements
 from outbox.runtime.cancellation import wait_until_ended
 
 PATIENCE_SECONDS = 1.0
@@ -80,66 +81,10 @@ class Extent:
     first_position: int | None
 
 
-# The fields of Row, in order. The statements below have the word COLUMNS in their place.
-COLUMNS = """position, topic, aggregateid, aggregatetype, id::text, type, version, payload,
-    headers::text,
-    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-
-# The candidates of a cut are in two disjoint index ranges, since a running transaction is always
-# below xmax. Of these, the cut has what `upto` shows. transaction_id is the id of the top-level
-# transaction, which is also what a snapshot is made of.
-_CANDIDATES = """
-    SELECT * FROM outbox.messages
-    WHERE transaction_id >= %(xmax)b::xid8
-      AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
-    UNION ALL
-    SELECT * FROM outbox.messages
-    WHERE transaction_id = ANY (%(running)b::xid8[])
-      AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
-"""
-
-# A page ends with the row that makes it full. PostgreSQL knows the length of a large payload
-# without reading it. The window is a running sum over the rows in the order in which they come.
-_BOUNDED = """
-    SELECT COLUMNS FROM (
-        SELECT *, sum(octet_length(coalesce(payload, ''))) OVER (ROWS UNBOUNDED PRECEDING) AS bytes
-        FROM (ROWS) AS candidate
-    ) AS message
-    WHERE bytes - octet_length(coalesce(payload, '')) < %(page_bytes)b::bigint
-""".replace("COLUMNS", COLUMNS)
-
-# This is unordered on purpose: sorting a small cut in Python takes next to no time, and a large one
-# must not be sorted whole just for its first page.
-SMALL = Statement.of(_BOUNDED.replace("(ROWS)", f"({_CANDIDATES} LIMIT %(limit)b::bigint)"))
-
-MEASURE = "SELECT count(*), min(position) FROM (CANDIDATES) AS cut".replace(
-    "CANDIDATES", _CANDIDATES
-)
-
-# The pages of a large cut follow the index on position from where the last one ended; rows of
-# other cuts on the way are skipped. No page sorts, and none is counted twice.
-PAGE = Statement.of(
-    _BOUNDED.replace(
-        "(ROWS)",
-        """(
-    SELECT * FROM outbox.messages
-    WHERE position > %(after)b::bigint
-      AND (transaction_id >= %(xmax)b::xid8 OR transaction_id = ANY (%(running)b::xid8[]))
-      AND pg_visible_in_snapshot(transaction_id, %(upto)b::pg_snapshot)
-    ORDER BY position LIMIT %(limit)b::bigint)""",
-    )
-)
-
+SQL = read_statements(__file__)
+COLUMNS, PLANS, MEASURE = SQL["columns"], SQL["plans"], SQL["measure"]
+SMALL, PAGE = Statement.of(SQL["small"]), Statement.of(SQL["page"])
 NOW = b"SELECT pg_current_snapshot()"
-
-# The statistics of a table that fills in seconds are always stale. Each of the relay's three
-# statements has one right plan, so the planner gets no other choice. It also plans only once: over
-# retained rows it would estimate that a plan for the values at hand is cheaper, and planning costs
-# more than the poll itself.
-PLANS = (
-    "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off; SET jit = off; "
-    "SET plan_cache_mode = force_generic_plan"
-)
 
 
 class CutReader:
@@ -163,7 +108,7 @@ class CutReader:
     async def prepare(self) -> None:
         """Fix the plans, and read text as bytes: what goes to Kafka need not become str first."""
         self._connection.adapters.register_loader("text", ByteaBinaryLoader)
-        await self._connection.execute(PLANS)
+        await self._connection.execute(PLANS, {"local": False})
 
     async def read_snapshot(self) -> Snapshot:
         """Return the present snapshot of PostgreSQL.

@@ -9,44 +9,40 @@ position.
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
 from outbox.errors import LeaseLost
 from outbox.postgres.deadline import Deadline
+from outbox.postgres.sql_file import read_statements
 from outbox.runtime.failpoints import Failpoint, failpoint
 
-# The lease can be taken when it is free, has run out, or is our own from before a reconnect. It can
-# also be taken when it ends later than any lease that could have begun by this clock: the clock was
-# then set back, perhaps by an hour, and nobody would publish for as long. (The condition allows
-# twice the length, so that small steps of the clock, and relays with different settings, change
-# nothing.) If the former owner is still alive, its term ends at its next statement. The row lock
-# makes two takers wait for each other, and the condition no longer holds for the second one.
-TAKE = """
-UPDATE outbox.relay
-SET owner = %(owner)s, term = term + 1,
-    expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
-WHERE name = 'main'
-  AND (owner IS NULL OR owner = %(owner)s
-       OR NOT expires_at BETWEEN clock_timestamp()
-                             AND clock_timestamp() + make_interval(secs => 2 * %(seconds)s))
-RETURNING term, ctid::text
-"""
-# The word HELD stands for the condition that guards the row by the term. The row is first looked
-# for at the place (ctid) where this term wrote it last. Its index would lead to the oldest version
-# of the row and through all later ones, and while somebody holds a snapshot open there is one for
-# each update. If the row is not at that place, it is looked for by name.
-RENEW = """
-UPDATE outbox.relay SET expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
-WHERE HELD
-RETURNING ctid::text
-"""
-HELD_THERE = "ctid = %(place)s::tid AND name = 'main' AND term = %(term)s"
-HELD_ANYWHERE = "name = 'main' AND term = %(term)s"
-RELEASE = (
-    "UPDATE outbox.relay SET owner = NULL, expires_at = NULL WHERE name = 'main' AND term = %s"
-)
+# What guards the row by the term. The row is first looked for at the place (ctid) where this term
+# wrote it last. Its index would lead to the oldest version of the row and through all later ones,
+# and while somebody holds a snapshot open there is one for each update. If the row is not at that
+# place, it is looked for by name.
+HELD_THERE = b"ctid = %(place)s::tid AND name = 'main' AND term = %(term)s"
+HELD_ANYWHERE = b"name = 'main' AND term = %(term)s"
+
+
+class GuardedStatement(NamedTuple):
+    """A statement that changes the row only while the term is held, for both ways to find it."""
+
+    there: bytes
+    anywhere: bytes
+
+
+def read_guarded(module_file: str, name: str) -> GuardedStatement:
+    """Return a section of the .sql file beside `module_file` with the guard in place of {held}."""
+    return GuardedStatement(
+        *(read_statements(module_file, held=held)[name] for held in (HELD_THERE, HELD_ANYWHERE))
+    )
+
+
+SQL = read_statements(__file__, held=HELD_ANYWHERE)
+TAKE, RELEASE = SQL["take"], SQL["release"]
+RENEW = read_guarded(__file__, "renew")
 
 
 class LeaseTime:
@@ -95,10 +91,10 @@ class Lease(LeaseTime):
     async def write(
         self,
         connection: psycopg.AsyncConnection[Any],
-        statement: str,
+        statement: GuardedStatement,
         parameters: dict[str, Any],
     ) -> None:
-        """Run a statement that changes the row WHERE HELD and returns its place.
+        """Run a statement that changes the row and returns its place.
 
         It extends the lease, counted from the moment before the statement is sent. It raises
         LeaseLost where the term is over, and DependencyDown where the answer takes as long as the
@@ -106,8 +102,7 @@ class Lease(LeaseTime):
         """
         since = self._clock()
         held = {"seconds": self.seconds, "term": self.term, "place": self.place}
-        for condition in (HELD_THERE, HELD_ANYWHERE):
-            guarded = statement.replace("HELD", condition).encode()
+        for guarded in statement:
             async with Deadline(self.seconds):
                 rows = await connection.execute(guarded, parameters | held, prepare=True)
                 row = await rows.fetchone()

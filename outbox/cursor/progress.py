@@ -7,34 +7,12 @@ from typing import Any
 import psycopg
 
 from outbox.cursor.cut import Snapshot
-from outbox.cursor.lease import Lease
+from outbox.cursor.lease import Lease, read_guarded
 from outbox.cursor.relay_row import require_relay_row
 from outbox.kafka import Delivery
 from outbox.runtime.failpoints import Failpoint, failpoint, while_waiting
 
-# The term guards the update, so a relay that was replaced moves nothing. The delivery rows are
-# inserted only where the progress moved. The statement extends the lease, too, so a busy relay
-# never needs a statement for that alone.
-ADVANCE = """
-WITH moved AS (
-    UPDATE outbox.relay
-    SET cursor = %(cursor)s::pg_snapshot, upto = %(upto)s::pg_snapshot, position = %(position)s,
-        published = published + %(messages)s,
-        highest_position = greatest(highest_position, %(position)s),
-        expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
-    WHERE HELD
-    RETURNING term, ctid::text AS place
-), delivered AS (
-    INSERT INTO outbox.deliveries
-        (term, topic, partition, first_offset, last_offset, first_position, last_position, messages)
-    SELECT moved.term, batch.*
-    FROM moved, unnest(%(topics)s::text[], %(partitions)s::integer[], %(first_offsets)s::bigint[],
-                       %(last_offsets)s::bigint[], %(first_positions)s::bigint[],
-                       %(last_positions)s::bigint[], %(counts)s::integer[]) AS batch
-)
-SELECT place FROM moved
-"""
-
+ADVANCE = read_guarded(__file__, "advance")
 READ = "SELECT cursor::text, upto::text, position FROM outbox.relay WHERE name = 'main'"
 
 

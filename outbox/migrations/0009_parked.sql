@@ -20,3 +20,11 @@ CREATE TABLE outbox.parked_messages (
     position      bigint NOT NULL,
     PRIMARY KEY (aggregatetype, aggregateid, position)
 );
+
+-- The messages that an operator discarded: the relay has passed them, and they are never published,
+-- by no replay either. A row stays when its message's daily partition is dropped: the message may be
+-- the last one of its key, which is kept.
+CREATE TABLE outbox.discarded_messages (
+    position     bigint      PRIMARY KEY,
+    discarded_at timestamptz NOT NULL DEFAULT now()
+);

@@ -32,6 +32,10 @@ CREATE TABLE outbox.dead_letters (
     UNIQUE (consumer, topic, partition, "offset")
 );
 
+-- The open letters. Each index below has the same condition, so a query of this view can use it.
+CREATE VIEW outbox.open_letters AS
+    SELECT * FROM outbox.dead_letters WHERE status IN ('dead', 'waiting', 'retrying');
+
 -- Finds the first open letter of a key, and what waits behind it.
 CREATE INDEX dead_letters_open ON outbox.dead_letters (consumer, stream, partition, "offset")
     WHERE status IN ('dead', 'waiting', 'retrying');

@@ -36,8 +36,9 @@ class Statement:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, text: str) -> Self:
+    def of(cls, text: str | bytes) -> Self:
         """Make one of SQL with parameters in the form `%(name)b`."""
+        text = text.decode() if isinstance(text, bytes) else text
         names = tuple(dict.fromkeys(re.findall(r"%\((\w+)\)b", text)))
         numbered = re.sub(r"%\((\w+)\)b", lambda found: f"${names.index(found[1]) + 1}", text)
         return cls(numbered.encode(), names)

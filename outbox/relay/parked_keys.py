@@ -12,49 +12,15 @@ import psycopg
 
 from outbox.cursor.cut import COLUMNS, Row
 from outbox.kafka import Record, RefusedRecord, Stream, read_stream
+from outbox.postgres.sql_file import read_statements
 from outbox.relay.sender import SendResult
 
 CHECK_SECONDS = 0.5
 
+SQL = read_statements(__file__, columns=COLUMNS)
+
 KEYS = "SELECT aggregatetype, aggregateid FROM outbox.parked"
 RELEASED = KEYS + " WHERE released ORDER BY parked_at LIMIT 100"
-
-# The messages that wait for one key, in the order in which they were committed.
-READ_WAITING = f"""
-SELECT {COLUMNS}
-FROM outbox.messages
-WHERE position IN (
-    SELECT position FROM outbox.parked_messages
-    WHERE aggregatetype = %(aggregatetype)b AND aggregateid = %(key)b
-    ORDER BY position LIMIT %(limit)b::bigint)
-ORDER BY position
-"""  # noqa: S608 - a constant
-
-# A key that is refused again keeps its messages, and waits for an operator again.
-PARK = """
-INSERT INTO outbox.parked (aggregatetype, aggregateid, topic, position, reason)
-VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (aggregatetype, aggregateid) DO UPDATE
-SET topic = EXCLUDED.topic, position = EXCLUDED.position, reason = EXCLUDED.reason,
-    attempts = parked.attempts + 1, released = false
-"""
-ADD_WAITING = """
-INSERT INTO outbox.parked_messages (aggregatetype, aggregateid, position) VALUES (%s, %s, %s)
-ON CONFLICT DO NOTHING
-"""
-REMOVE_WAITING = """
-DELETE FROM outbox.parked_messages
-WHERE aggregatetype = %s AND aggregateid = %s AND position = ANY (%s)
-"""
-# A key flows again only if it was released and no message of it waits any more.
-UNPARK = """
-DELETE FROM outbox.parked AS key
-WHERE aggregatetype = %s AND aggregateid = %s AND released
-  AND NOT EXISTS (SELECT FROM outbox.parked_messages AS waiting
-                  WHERE waiting.aggregatetype = key.aggregatetype
-                    AND waiting.aggregateid = key.aggregateid)
-RETURNING 1
-"""
 
 
 class ParkedKeys:
@@ -99,7 +65,7 @@ class ParkedKeys:
         """Return the first `limit` messages that wait for the key, in order."""
         parameters = {"aggregatetype": _decode(stream.aggregatetype), "key": _decode(stream.key)}
         async with self._connection.cursor(binary=True) as cursor:
-            await cursor.execute(READ_WAITING.encode(), parameters | {"limit": limit})
+            await cursor.execute(SQL["read_waiting"], parameters | {"limit": limit})
             return [Row._make(row) for row in await cursor.fetchall()]
 
     async def park(self, refused: Iterable[RefusedRecord]) -> None:
@@ -112,7 +78,7 @@ class ParkedKeys:
                 record.position,
                 each.reason,
             ]
-            await self._connection.execute(PARK, values)
+            await self._connection.execute(SQL["park"], values)
 
     async def add_waiting(self, streams: Iterable[Stream], positions: Iterable[int]) -> None:
         """Let these messages wait for their keys; `streams` and `positions` go in pairs."""
@@ -121,12 +87,12 @@ class ParkedKeys:
             for stream, position in zip(streams, positions, strict=True)
         ]
         if values:
-            await self._connection.cursor().executemany(ADD_WAITING, values)
+            await self._connection.cursor().executemany(SQL["add_waiting"], values)
 
     async def unpark(self, stream: Stream, done: Sequence[int]) -> bool:
         """Remove the positions `done` from what waits; return whether the key now flows."""
-        await self._connection.execute(REMOVE_WAITING, [*_decode_stream(stream), list(done)])
-        return (await self._connection.execute(UNPARK, _decode_stream(stream))).rowcount == 1
+        await self._connection.execute(SQL["remove_waiting"], [*_decode_stream(stream), list(done)])
+        return (await self._connection.execute(SQL["unpark"], _decode_stream(stream))).rowcount == 1
 
     def note_parked(self, streams: Iterable[Stream]) -> None:
         """Add the keys that the last transaction has parked."""

@@ -7,30 +7,9 @@ from typing import Any
 import psycopg
 
 from outbox.operations import Operation, describe_given
+from outbox.postgres.sql_file import read_statements
 
-SELECTED = """
-    (%(aggregate)s::text IS NULL OR key.aggregatetype = %(aggregate)s)
-    AND (%(key)s::text IS NULL OR key.aggregateid = %(key)s)
-    AND (%(topic)s::text IS NULL OR key.topic = %(topic)s)
-"""
-LIST = f"""
-SELECT key.aggregatetype, key.aggregateid, key.topic, key.position, key.reason, key.attempts,
-       key.released, key.parked_at, waiting.messages
-FROM outbox.parked AS key, LATERAL (
-    SELECT count(*) AS messages FROM outbox.parked_messages AS waiting
-    WHERE waiting.aggregatetype = key.aggregatetype AND waiting.aggregateid = key.aggregateid
-) AS waiting
-WHERE {SELECTED} ORDER BY key.parked_at, key.position
-"""  # noqa: S608 - constants
-# A key that was released already is left to the relay, which may be trying it at this moment.
-RELEASE = f"""
-UPDATE outbox.parked AS key SET released = true WHERE {SELECTED} AND NOT released
-RETURNING aggregatetype, aggregateid, position
-"""  # noqa: S608 - constants
-DISCARD = """
-DELETE FROM outbox.parked_messages
-WHERE aggregatetype = %s AND aggregateid = %s AND position = %s
-"""
+SQL = read_statements(__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +47,7 @@ async def list_parked(
     connection: psycopg.AsyncConnection[Any], selection: ParkedSelection | None = None
 ) -> list[ParkedKey]:
     """Return the parked keys of the selection, the oldest first."""
-    rows = await connection.execute(LIST.encode(), asdict(selection or ParkedSelection()))
+    rows = await connection.execute(SQL["list"], asdict(selection or ParkedSelection()))
     return [ParkedKey(*row) for row in await rows.fetchall()]
 
 
@@ -90,14 +69,14 @@ async def discard(
     """
     async with connection.transaction():
         keys = await _release(connection, selection, operation)
-        await connection.cursor().executemany(DISCARD, keys)
+        await connection.cursor().executemany(SQL["discard"], keys)
     return len(keys)
 
 
 async def _release(
     connection: psycopg.AsyncConnection[Any], selection: ParkedSelection, operation: Operation
 ) -> list[tuple[str, str, int]]:
-    rows = await connection.execute(RELEASE.encode(), asdict(selection))
+    rows = await connection.execute(SQL["release"], asdict(selection))
     keys = await rows.fetchall()
     operation.details["keys"] = [
         {"aggregate": aggregate, "key": key, "position": position}

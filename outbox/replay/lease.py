@@ -15,16 +15,12 @@ import psycopg
 from outbox.cursor.lease import LeaseTime
 from outbox.errors import LeaseLost
 
-# A lease is taken where there is none, where it has run out, or where it ends later than any that
-# began by this clock: then the clock has stepped back since (outbox.cursor.lease says why).
 TAKE = """
 UPDATE outbox.replays
 SET owner = %(owner)s, term = term + 1,
     expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE id = %(id)s AND status = 'running'
-  AND (owner IS NULL
-       OR NOT expires_at BETWEEN clock_timestamp()
-                             AND clock_timestamp() + make_interval(secs => 2 * %(seconds)s))
+  AND outbox.may_take_lease(owner, expires_at, %(owner)s, %(seconds)s)
 RETURNING term
 """
 # The term alone guards it: what was sent is recorded although the replay was paused or cancelled

@@ -24,33 +24,10 @@ from psycopg.rows import class_row
 
 from outbox.errors import InvalidInput
 from outbox.operations import Operation
+from outbox.postgres.sql_file import read_statements
 from outbox.replay.source import ReplayPreview, ReplaySelection
 
-COLUMNS = """id, status, consumer, aggregates, keys, types, topics, since, before, first_position,
-    last_position, position, messages_per_second, selected, sent, refused, operator, reason,
-    created_at, ended_at, term, CASE WHEN expires_at > clock_timestamp() THEN owner END AS owner"""
-LIST = f"""
-SELECT {COLUMNS} FROM outbox.replays
-WHERE (%(id)s::bigint IS NULL OR id = %(id)s) ORDER BY id DESC LIMIT %(limit)s
-"""  # noqa: S608 - constants
-START = f"""
-INSERT INTO outbox.replays
-    (consumer, aggregates, keys, types, topics, since, before, first_position, last_position,
-     position, messages_per_second, selected, operator, reason)
-VALUES (%(consumer)s, %(aggregates)s, %(keys)s, %(types)s, %(topics)s, %(since)s, %(before)s,
-        %(first_position)s, %(last_position)s, %(first_position)s - 1, %(rate)s, %(selected)s,
-        %(operator)s, %(reason)s)
-RETURNING {COLUMNS}
-"""  # noqa: S608 - constants
-# The row lock makes two operators, and the process that replays, take turns.
-CHANGE = f"""
-UPDATE outbox.replays
-SET status = %(to)s,
-    messages_per_second = coalesce(%(rate)s, messages_per_second),
-    ended_at = CASE WHEN %(to)s = 'cancelled' THEN clock_timestamp() END
-WHERE id = %(id)s AND status = ANY (%(of)s)
-RETURNING {COLUMNS}
-"""  # noqa: S608 - constants
+SQL = read_statements(__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +89,19 @@ async def start(
         "reason": operation.reason.strip(),
     }  # fmt: skip
     async with connection.transaction():
-        replay = await _fetch_one(connection, START, values)
+        replay = await _fetch_one(connection, SQL["start"], values)
         await _record_operation(connection, operation, replay)
     return replay
 
 
 async def list_replays(connection: psycopg.AsyncConnection[Any], limit: int) -> list[Replay]:
     """Return at most `limit` replays, the newest first."""
-    return await _fetch_all(connection, LIST, {"id": None, "limit": limit})
+    return await _fetch_all(connection, SQL["list"], {"id": None, "limit": limit})
 
 
 async def find(connection: psycopg.AsyncConnection[Any], replay_id: int) -> Replay:
     """Return the replay of this id; raise InvalidInput where there is none."""
-    found = await _fetch_all(connection, LIST, {"id": replay_id, "limit": 1})
+    found = await _fetch_all(connection, SQL["list"], {"id": replay_id, "limit": 1})
     if not found:
         raise InvalidInput("replay", "id", "must be that of a replay; see `outbox replay list`")
     return found[0]
@@ -173,7 +150,7 @@ async def _change(
     """Change the status to `after` where it is one of `before`, and record the operation."""
     values = {"id": replay_id, "of": list(before), "to": after, "rate": rate}
     async with connection.transaction():
-        changed = await _fetch_all(connection, CHANGE, values)
+        changed = await _fetch_all(connection, SQL["change"], values)
         if not changed:
             found = await find(connection, replay_id)
             raise InvalidInput(
@@ -194,15 +171,15 @@ async def _record_operation(
 
 
 async def _fetch_one(
-    connection: psycopg.AsyncConnection[Any], statement: str, values: dict[str, Any]
+    connection: psycopg.AsyncConnection[Any], statement: bytes, values: dict[str, Any]
 ) -> Replay:
     (row,) = await _fetch_all(connection, statement, values)
     return row
 
 
 async def _fetch_all(
-    connection: psycopg.AsyncConnection[Any], statement: str, values: dict[str, Any]
+    connection: psycopg.AsyncConnection[Any], statement: bytes, values: dict[str, Any]
 ) -> list[Replay]:
     async with connection.cursor(row_factory=class_row(Replay)) as cursor:
-        await cursor.execute(statement.encode(), values)
+        await cursor.execute(statement, values)
         return await cursor.fetchall()

@@ -21,87 +21,13 @@ import psycopg
 from psycopg.types.string import ByteaBinaryLoader
 
 from outbox.cursor.cut import COLUMNS, HIGHEST, Row
+from outbox.postgres.sql_file import read_statements
 from outbox.postgres.transactions import planned_transaction
 from outbox.runtime.progress import OnProgress
 
 CHUNK_ROWS = 20_000
 
-SELECTED = """
-    message.position > %(behind)s AND message.position <= %(upto)s
-    AND (%(aggregates)s::text[] IS NULL OR message.aggregatetype = ANY (%(aggregates)s))
-    AND (%(keys)s::text[] IS NULL OR message.aggregateid = ANY (%(keys)s))
-    AND (%(types)s::text[] IS NULL OR message.type = ANY (%(types)s))
-    AND (%(topics)s::text[] IS NULL OR message.topic = ANY (%(topics)s))
-    AND (%(since)s::timestamptz IS NULL OR message.created_at >= %(since)s)
-    AND (%(before)s::timestamptz IS NULL OR message.created_at < %(before)s)
-"""
-# A message that an operator discarded was parked before; now only the operation's details name it.
-DISCARDED = """
-    SELECT (key->>'position')::bigint
-    FROM outbox.operations, jsonb_array_elements(details->'keys') AS key
-    WHERE action = 'parked discard'
-"""
-
-
-def _select_published(limit: str) -> str:
-    """Return the statement that selects published messages, with `limit` in each of its halves.
-
-    It is one statement, so that all of it is true at one moment: the relay moves its cursor and
-    parks what was refused in one transaction, and `discard` changes both in one, too. Where a page
-    limits each half, an index gives the rows in order and no chunk is sorted.
-    """
-    return f"""
-(SELECT message.position, topic, aggregateid, aggregatetype, id, type, version, payload, headers,
-        created_at
- FROM outbox.messages AS message JOIN outbox.relay ON relay.name = 'main'
- WHERE {SELECTED}
-   AND (pg_visible_in_snapshot(message.transaction_id, relay.cursor)
-        OR (message.position <= relay.position
-            AND pg_visible_in_snapshot(message.transaction_id, relay.upto)))
-   AND NOT EXISTS (SELECT FROM outbox.parked_messages AS waiting
-                   WHERE waiting.aggregatetype = message.aggregatetype
-                     AND waiting.aggregateid = message.aggregateid
-                     AND waiting.position = message.position)
-   AND message.position NOT IN ({DISCARDED}) {limit})
-UNION ALL
-(SELECT message.position, topic, aggregateid, aggregatetype, id, type, version, payload, headers,
-        created_at
- FROM outbox.compacted AS message
- WHERE {SELECTED}
-   AND NOT EXISTS (SELECT FROM outbox.messages AS same WHERE same.position = message.position)
-   AND message.position NOT IN ({DISCARDED}) {limit})
-"""  # noqa: S608 - constants
-
-
-WHOLE = _select_published("")
-LIMITED = _select_published("ORDER BY message.position LIMIT %(limit)s")
-# A chunk ends so many rows further on, whether they are selected or not.
-END = """
-SELECT position FROM (
-    (SELECT position FROM outbox.messages
-     WHERE position > %(behind)s AND position <= %(last)s ORDER BY position LIMIT %(rows)s)
-    UNION ALL
-    (SELECT position FROM outbox.compacted
-     WHERE position > %(behind)s AND position <= %(last)s ORDER BY position LIMIT %(rows)s)
-) AS row ORDER BY position OFFSET %(rows)s - 1 LIMIT 1
-"""
-# A page ends at the row that fills it, like a page of a cut.
-PAGE = f"""
-SELECT {COLUMNS} FROM (
-    SELECT *, sum(octet_length(coalesce(payload, ''))) OVER (ROWS UNBOUNDED PRECEDING) AS bytes
-    FROM ({LIMITED} ORDER BY position LIMIT %(limit)s) AS candidate
-) AS message
-WHERE bytes - octet_length(coalesce(payload, '')) < %(bytes)s
-"""  # noqa: S608 - constants
-COUNT = f"""
-SELECT topic, type, count(*), min(created_at), max(created_at) FROM ({WHOLE}) AS message
-GROUP BY topic, type
-"""  # noqa: S608 - constants
-KEYS = f"""
-SELECT aggregatetype, aggregateid, max(version) FROM ({WHOLE}) AS message
-GROUP BY aggregatetype, aggregateid
-"""  # noqa: S608 - constants
-PASSED = "SELECT highest_position FROM outbox.relay WHERE name = 'main'"
+SQL = read_statements(__file__, columns=COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +131,7 @@ class ReplaySource:
             planned_transaction(self._connection),
             self._connection.cursor(binary=True) as cursor,
         ):
-            await cursor.execute(PAGE.encode(), selected | bounds)
+            await cursor.execute(SQL["page"], selected | bounds)
             return sorted(Row._make(row) for row in await cursor.fetchall())
 
 
@@ -216,7 +142,7 @@ async def preview_replay(
     counts: Counter[RangeKind] = Counter()
     times: list[datetime] = []
     selection = await end_at_relay(connection, selection)
-    async for rows in _read_chunks(connection, selection, COUNT, on_progress):
+    async for rows in _read_chunks(connection, selection, SQL["count"], on_progress):
         for topic, type_, messages, first, last in rows:
             counts[RangeKind(topic, type_)] += messages
             times += [first, last]
@@ -230,7 +156,7 @@ async def read_selected_keys(
     """Return the highest selected version of each (aggregate, key); about 300 bytes a key."""
     found: dict[tuple[str, str], int] = {}
     async for rows in _read_chunks(
-        connection, await end_at_relay(connection, selection), KEYS, on_progress
+        connection, await end_at_relay(connection, selection), SQL["keys"], on_progress
     ):
         for aggregate, key, version in rows:
             found[aggregate, key] = max(version, found.get((aggregate, key), 0))
@@ -241,7 +167,7 @@ async def end_at_relay(
     connection: psycopg.AsyncConnection[Any], selection: ReplaySelection
 ) -> ReplaySelection:
     """Return the selection, ended at the relay's position: what comes later is not replayed."""
-    row = await (await connection.execute(PASSED)).fetchone()
+    row = await (await connection.execute(SQL["passed"])).fetchone()
     passed = row[0] if row else 0
     return replace(selection, last_position=min(selection.last_position, passed))
 
@@ -252,14 +178,14 @@ async def find_chunk_end(
     """Return the position CHUNK_ROWS rows above `behind`, or the selection's last one."""
     parameters = {"behind": behind, "last": selection.last_position, "rows": CHUNK_ROWS}
     async with planned_transaction(connection):
-        row = await (await connection.execute(END, parameters)).fetchone()
+        row = await (await connection.execute(SQL["chunk_end"], parameters)).fetchone()
     return int(row[0]) if row else selection.last_position
 
 
 async def _read_chunks(
     connection: psycopg.AsyncConnection[Any],
     selection: ReplaySelection,
-    statement: str,
+    statement: bytes,
     on_progress: OnProgress,
 ) -> AsyncGenerator[list[Any], None]:
     """Yield the statement's rows of one chunk of positions after another."""
@@ -268,7 +194,7 @@ async def _read_chunks(
         upto = await find_chunk_end(connection, selection, behind)
         async with planned_transaction(connection):
             parameters = selection.parameters(behind, upto)
-            yield await (await connection.execute(statement.encode(), parameters)).fetchall()
+            yield await (await connection.execute(statement, parameters)).fetchall()
         behind = upto
         on_progress(
             behind - selection.first_position, selection.last_position - selection.first_position

@@ -10,32 +10,10 @@ from typing import Any
 import psycopg
 
 from outbox.cursor.cut import Snapshot
+from outbox.postgres.sql_file import read_statements
 from outbox.retention.compaction import Chunk
 
-# The message is published, not parked, and not the latest of its key unless it is copied to
-# outbox.compacted. One snapshot shows all of that, and none of it can change back: only this
-# statement changes such a row, so no lock is needed.
-DELETE = """
-DELETE FROM outbox.messages_default AS message
-WHERE position > %(behind)s AND position <= %(upto)s AND created_at < %(before)s
-  AND transaction_id < %(xmax)s::xid8 AND transaction_id <> ALL (%(running)s::xid8[])
-  AND NOT EXISTS (SELECT FROM outbox.parked_messages AS waiting
-                  WHERE waiting.aggregatetype = message.aggregatetype
-                    AND waiting.aggregateid = message.aggregateid
-                    AND waiting.position = message.position)
-  AND NOT EXISTS (
-      SELECT FROM outbox.streams AS head
-      WHERE head.aggregatetype = message.aggregatetype AND head.aggregateid = message.aggregateid
-        AND head.position = message.position
-        AND NOT EXISTS (SELECT FROM outbox.compacted AS compacted
-                        WHERE compacted.aggregatetype = head.aggregatetype
-                          AND compacted.aggregateid = head.aggregateid
-                          AND compacted.position = head.position))
-"""
-COUNT = """
-SELECT count(*), min(created_at) FROM outbox.messages_default
-WHERE position > %(behind)s AND position <= %(upto)s AND created_at < %(before)s
-"""
+SQL = read_statements(__file__)
 
 
 async def delete_default_rows(
@@ -46,7 +24,7 @@ async def delete_default_rows(
     Returns how many.
     """
     shown = {"xmax": str(cursor.xmax), "running": [str(xid) for xid in cursor.running]}
-    deleted = await connection.execute(DELETE, _build_bounds(chunk, before) | shown)
+    deleted = await connection.execute(SQL["delete"], _build_bounds(chunk, before) | shown)
     return deleted.rowcount
 
 
@@ -54,7 +32,7 @@ async def count_default_rows(
     connection: psycopg.AsyncConnection[Any], chunk: Chunk, before: datetime
 ) -> tuple[int, datetime | None]:
     """Return how many rows of the chunk were created before, and when the first of them was."""
-    row = await (await connection.execute(COUNT, _build_bounds(chunk, before))).fetchone()
+    row = await (await connection.execute(SQL["count"], _build_bounds(chunk, before))).fetchone()
     return (row[0], row[1]) if row else (0, None)
 
 

@@ -258,6 +258,10 @@ async def test_positions_that_were_drawn_twice_are_told_apart_by_versions(
         await postgres.execute(AS_RESTORED)
         await postgres.execute("ALTER SEQUENCE outbox.positions RESTART")
         await publish(postgres, "b", "a", "c")
+        discarded = (
+            "INSERT INTO outbox.discarded_messages SELECT DISTINCT position FROM outbox.messages"
+        )
+        await postgres.execute(discarded)
         found = await reconcile(postgres, operation())
         assert (found.remedy, found.published, found.to_publish) == (Remedy.REPUBLISH, 0, 10)
         await publish(postgres, "c")
@@ -269,6 +273,8 @@ async def test_positions_that_were_drawn_twice_are_told_apart_by_versions(
     assert await fetch(postgres, heads) == [(3,)]
     distinct = "SELECT count(DISTINCT position) = count(*) FROM outbox.messages"
     assert await fetch(postgres, distinct) == [(True,)]
+    # Its positions belong to other messages now, which were not discarded.
+    assert await fetch(postgres, "SELECT count(*) FROM outbox.discarded_messages") == [(0,)]
 
 
 async def test_a_sequence_that_was_not_restored_is_set_ahead_before_anybody_draws_from_it(

@@ -143,7 +143,7 @@ class Sweep:
             await psycopg.AsyncConnection.connect(url, autocommit=True) as b,
         ):
             await observer.execute(SCHEMA)
-            await observer.execute(PLANS)
+            await observer.execute(PLANS, {"local": False})
             for connection in (a, b):
                 setting = "SELECT set_config('default_transaction_isolation', %s, false)"
                 await connection.execute(setting, [isolation])

@@ -31,7 +31,7 @@ class PositionCursor(PlantedReader):
     """M01: it keeps the highest position, so a lower one that commits later is skipped."""
 
     query = f"""
-        SELECT {COLUMNS}, position FROM outbox.messages WHERE position > %s::bigint
+        SELECT {COLUMNS.decode()}, position FROM outbox.messages WHERE position > %s::bigint
         ORDER BY position
     """  # noqa: S608 - constants only
 
@@ -44,7 +44,7 @@ class TransactionHorizon(PlantedReader):
     """
 
     query = f"""
-        SELECT {COLUMNS}, transaction_id::text::bigint FROM outbox.messages
+        SELECT {COLUMNS.decode()}, transaction_id::text::bigint FROM outbox.messages
         WHERE transaction_id > (%s::bigint)::text::xid8
           AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
         ORDER BY transaction_id, position

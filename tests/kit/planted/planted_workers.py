@@ -17,7 +17,7 @@ from tests.kit.verdicts.readers import envelopes
 
 DONE = "CREATE TABLE done (position bigint PRIMARY KEY)"
 TAKE = f"""
-    SELECT {COLUMNS} FROM outbox.messages AS message
+    SELECT {COLUMNS.decode()} FROM outbox.messages AS message
     WHERE position > %s::bigint
       AND NOT EXISTS (SELECT FROM done WHERE done.position = message.position)
     ORDER BY position LIMIT %s::bigint FOR UPDATE SKIP LOCKED
