@@ -14,7 +14,7 @@ from bench.rig.figure import Figure
 from bench.rig.items import changes
 from bench.rig.rig import Rig, fresh
 from bench.rig.stores import graph_store
-from consumers.drift.check import Care, open_check
+from consumers.drift.check import CheckOptions, open_check
 from consumers.drift.repair import RepairLimits, repair
 from consumers.mappings.catalog import ITEM_SHAPE
 from consumers.neo4j.projection import Neo4jProjection
@@ -28,7 +28,7 @@ PUBLISH = """
     SELECT outbox.publish(%s, %s, %s, %s::jsonb, topic => %s)
 """
 EVERYTHING = RepairLimits(max_share=1.0, keys_per_second=None)
-AT_ONCE = Care(patience_seconds=0)
+AT_ONCE = CheckOptions(patience_seconds=0)
 
 
 async def ask(rig: Rig) -> list[Figure]:
@@ -80,7 +80,7 @@ async def _scan(projection: Projection) -> float:
 async def _check(connection: psycopg.AsyncConnection, projection: Projection) -> float:
     """Return the seconds of a check that finds nothing; RuntimeError if it finds something."""
     started = perf_counter()
-    async with open_check(connection, projection, Care()) as drift:
+    async with open_check(connection, projection, CheckOptions()) as drift:
         if drift.keys:
             raise RuntimeError(f"{drift.keys} keys differ")
     return perf_counter() - started

@@ -64,7 +64,7 @@ class CreateCatalog(CatalogCommand):
 class UpsertItems(CatalogCommand):
     """Put whole items into a catalog, all or none; an item that is the same already stays.
 
-    `require_search` refuses the command while the search store cannot be reached (C2); without
+    `require_search` refuses the command while the search store cannot be reached; without
     it the rows commit and the store follows when it is back.
     """
 

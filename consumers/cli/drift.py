@@ -19,13 +19,13 @@ from consumers.cli.options import (
     Limit,
     Only,
     Patience,
-    build_care,
+    build_check_options,
     choose_projections,
     open_drift,
 )
 from consumers.cli.repair import repair_command
 from consumers.cli.watch import watch_command
-from consumers.drift.check import Care
+from consumers.drift.check import CheckOptions
 from consumers.settings import Settings
 from outbox.cli.console import Json
 from outbox.errors import OutboxError, translate_errors
@@ -55,9 +55,9 @@ def check_command(
     """
     settings, names = Settings(), choose_projections(projection)
     calm_the_collector()
-    care = build_care(settings, patience)
+    options = build_check_options(settings, patience)
     rows = () if projection else OWN_ROWS
-    all_found = answer(settings, _check_all(settings, names, rows, care, limit, quiet=json))
+    all_found = answer(settings, _check_all(settings, names, rows, options, limit, quiet=json))
     if json:
         say_json({each.projection: asdict(each) for each in all_found})
     else:
@@ -76,13 +76,13 @@ async def _check_all(
     settings: Settings,
     names: list[str],
     rows: Iterable[OwnRows],
-    care: Care,
+    options: CheckOptions,
     limit: int,
     *,
     quiet: bool,
 ) -> list[DriftSummary]:
     """Check one after the other; one that fails does not keep the others from being compared."""
-    stores = [await _check(settings, name, care, limit, quiet=quiet) for name in names]
+    stores = [await _check(settings, name, options, limit, quiet=quiet) for name in names]
     return [*stores, *[await _check_rows(settings, each, limit) for each in rows]]
 
 
@@ -102,10 +102,10 @@ async def _check_rows(settings: Settings, rows: OwnRows, limit: int) -> DriftSum
 
 
 async def _check(
-    settings: Settings, name: str, care: Care, limit: int, *, quiet: bool
+    settings: Settings, name: str, options: CheckOptions, limit: int, *, quiet: bool
 ) -> DriftSummary:
     try:
-        async with open_drift(settings, name, care, quiet=quiet) as (_, _, drift):
+        async with open_drift(settings, name, options, quiet=quiet) as (_, _, drift):
             return summarize_drift(drift, limit)
     except OutboxError as error:
         complain(f"{name}: {error}")

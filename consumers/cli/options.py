@@ -8,7 +8,7 @@ import psycopg
 import typer
 
 from consumers.assembly import PROJECTIONS
-from consumers.drift.check import Care, Drift, open_check
+from consumers.drift.check import CheckOptions, Drift, open_check
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
 from outbox.cli.options.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan
@@ -45,10 +45,10 @@ def choose_projections(names: list[str] | None) -> list[str]:
     return list(dict.fromkeys(names or PROJECTIONS))
 
 
-def build_care(settings: Settings, patience_seconds: float | None) -> Care:
+def build_check_options(settings: Settings, patience_seconds: float | None) -> CheckOptions:
     """How a check goes about it; a patience of None is the setting's."""
     patience = settings.drift_patience_seconds if patience_seconds is None else patience_seconds
-    return Care(patience_seconds=patience, run_rows=settings.drift_run_keys)
+    return CheckOptions(patience_seconds=patience, run_rows=settings.drift_run_keys)
 
 
 @asynccontextmanager
@@ -66,7 +66,7 @@ async def open_projection(
 
 @asynccontextmanager
 async def open_drift(
-    settings: Settings, name: str, care: Care, *, quiet: bool
+    settings: Settings, name: str, options: CheckOptions, *, quiet: bool
 ) -> AsyncIterator[tuple[Connection, Projection, Drift]]:
     """Check a store, and hold it open with what differs; progress is shown unless `quiet`.
 
@@ -75,6 +75,6 @@ async def open_drift(
     with show_progress(f"{name} keys read", quiet=quiet) as on_progress:
         async with (
             open_projection(settings, name) as (connection, store),
-            open_check(connection, store, care, on_progress) as drift,
+            open_check(connection, store, options, on_progress) as drift,
         ):
             yield connection, store, drift

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from consumers.assembly import PROJECTIONS
-from consumers.cli.options import Patience, build_care
+from consumers.cli.options import Patience, build_check_options
 from consumers.projections.generations import Generation
 from consumers.rebuild.journal import Rebuild, find_latest
 from consumers.rebuild.rebuild import drop, rebuild_through_outages
@@ -142,7 +142,7 @@ def _build_request(
 ) -> RebuildRequest:
     return RebuildRequest(
         _build_operation(settings, action, projection, reason),
-        build_care(settings, options.patience),
+        build_check_options(settings, options.patience),
         keys_per_second=options.rate,
         allow_left=options.allow_left,
     )

@@ -12,12 +12,12 @@ from consumers.cli.options import (
     Limit,
     Only,
     Patience,
-    build_care,
+    build_check_options,
     choose_projections,
     open_drift,
 )
-from consumers.drift.check import Care, Drift
-from consumers.drift.repair import Repaired, RepairLimits, RepairTooLarge, repair
+from consumers.drift.check import CheckOptions, Drift
+from consumers.drift.repair import RepairCounts, RepairLimits, RepairTooLarge, repair
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
 from outbox.cli.console import Json, Reason
@@ -47,7 +47,7 @@ Rate = Annotated[
 class RepairRequest:
     """What the operator asked for; `quiet` shows no progress."""
 
-    care: Care
+    options: CheckOptions
     limits: RepairLimits
     operation: Operation
     dry_run: bool
@@ -60,7 +60,7 @@ class RepairOutcome:
     """What was found in one projection, and what was repaired; `refused` is why nothing was."""
 
     found: DriftSummary
-    repaired: Repaired | None = None
+    repaired: RepairCounts | None = None
     refused: str | None = None
 
     @property
@@ -94,7 +94,7 @@ def repair_command(
     settings, names = Settings(), choose_projections(projection)
     calm_the_collector()
     asked = RepairRequest(
-        build_care(settings, patience),
+        build_check_options(settings, patience),
         _build_limits(settings, allow_share, rate),
         Operation(settings.operator, "drift repair", "", reason),
         dry_run,
@@ -125,7 +125,7 @@ async def _repair_all(
 
 async def _repair(settings: Settings, name: str, asked: RepairRequest) -> RepairOutcome:
     try:
-        async with open_drift(settings, name, asked.care, quiet=asked.quiet) as opened:
+        async with open_drift(settings, name, asked.options, quiet=asked.quiet) as opened:
             return await _repair_found(*opened, asked)
     except OutboxError as error:
         complain(f"{name}: {error}")
@@ -158,7 +158,7 @@ def _print_outcomes(outcomes: list[RepairOutcome], *, json: bool) -> None:
     print_table(columns, [_build_row(each.found.projection, each.repaired) for each in outcomes])
 
 
-def _build_row(projection: str, done: Repaired | None) -> tuple[object, ...]:
+def _build_row(projection: str, done: RepairCounts | None) -> tuple[object, ...]:
     if done is None:
         return (projection, "-", "-", "-", "-", "-")
     counts = (done.applied, done.forgotten, done.settled, done.failed)

@@ -6,7 +6,7 @@ import typer
 
 from consumers.settings import Settings
 from outbox.cli.console import Json
-from outbox.kafka import Standing, group_of, read_standings
+from outbox.kafka import GroupProgress, group_of, read_group_progress
 from outbox.runtime.lifecycle import answer
 from outbox.runtime.output import print_table, say_json
 
@@ -33,9 +33,9 @@ def status(consumers: Consumers = None, json: Json = False) -> None:
 
 async def _ask(
     settings: Settings, consumers: list[str] | tuple[str, ...]
-) -> dict[str, list[Standing]]:
+) -> dict[str, list[GroupProgress]]:
     return {
-        name: await read_standings(
+        name: await read_group_progress(
             settings.kafka_url, group_of(name), TIMEOUT_SECONDS, settings.inflated_batch_bytes
         )
         for name in consumers

@@ -8,7 +8,13 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from consumers.cli.options import Only, Patience, build_care, choose_projections, open_projection
+from consumers.cli.options import (
+    Only,
+    Patience,
+    build_check_options,
+    choose_projections,
+    open_projection,
+)
 from consumers.drift.watch import Watch, WatchRound
 from consumers.settings import Settings
 from outbox.cli.options.number import MAX_RATE, MAX_WAIT_SECONDS, refuse_nan
@@ -40,13 +46,13 @@ def watch_command(
     """
     settings, names = Settings(), choose_projections(projection)
     per_second = settings.drift_keys_per_second if rate is None else rate
-    care = replace(build_care(settings, patience), keys_per_second=per_second)
+    options = replace(build_check_options(settings, patience), keys_per_second=per_second)
     seconds = settings.drift_pause_seconds if pause is None else pause
     watches: list[Watch] = []
 
     async def main() -> None:
         watches.extend(
-            Watch(name, partial(open_projection, settings, name), care, seconds, on_progress)
+            Watch(name, partial(open_projection, settings, name), options, seconds, on_progress)
             for name in names
         )
         async with asyncio.TaskGroup() as group:

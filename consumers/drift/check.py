@@ -51,7 +51,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class CheckOptions:
     """The options of a check.
 
     `patience_seconds`: how long a message may be under way before its key counts as drift.
@@ -110,11 +110,11 @@ class Drift:
 
 
 async def check_in_memory(
-    connection: Connection, projection: Projection, care: Care | None = None
+    connection: Connection, projection: Projection, options: CheckOptions | None = None
 ) -> Difference:
     """The keys that differ, all in memory: for callers who expect few."""
     difference = Difference()
-    async with open_check(connection, projection, care or Care()) as drift:
+    async with open_check(connection, projection, options or CheckOptions()) as drift:
         for pair in drift.pairs():
             difference.add(pair)
         difference.foreign.extend(each.place for each in drift.foreign())
@@ -125,7 +125,7 @@ async def check_in_memory(
 async def open_check(
     connection: Connection,
     projection: Projection,
-    care: Care,
+    options: CheckOptions,
     on_progress: OnProgress = ignore_progress,
 ) -> AsyncIterator[Drift]:
     """Compare all keys of both sides; the result can be read inside the block.
@@ -134,27 +134,27 @@ async def open_check(
     with how many keys of the store were read, and about how many there are. Raises DependencyDown
     where a side or the disk fails, and Halted where the store names a key twice.
     """
-    with SortedSpool(care.run_rows) as differing, SortedSpool(care.run_rows) as foreign:
+    with SortedSpool(options.run_rows) as differing, SortedSpool(options.run_rows) as foreign:
         with translate_errors():
-            drift = await _check(connection, projection, care, on_progress, differing, foreign)
+            drift = await _check(connection, projection, options, on_progress, differing, foreign)
         yield drift
 
 
 async def _check(
     connection: Connection,
     projection: Projection,
-    care: Care,
+    options: CheckOptions,
     on_progress: OnProgress,
     differing: SortedSpool,
     foreign: SortedSpool,
 ) -> Drift:
     started = monotonic()
     recheck = Recheck(connection, projection, differing)
-    with SortedSpool(care.run_rows) as candidates:
-        with SortedSpool(care.run_rows) as stored:
-            await _scan(connection, projection, stored, foreign, care, on_progress)
+    with SortedSpool(options.run_rows) as candidates:
+        with SortedSpool(options.run_rows) as stored:
+            await _scan(connection, projection, stored, foreign, options, on_progress)
             heads = await _compare(connection, projection, stored, candidates)
-        await recheck.settle(candidates, care.patience_seconds)
+        await recheck.settle(candidates, options.patience_seconds)
     seconds = monotonic() - started
     counts = dict(recheck.counts) | {DifferenceKind.FOREIGN: foreign.rows}
     return Drift(projection.name, heads, stored.rows, counts, seconds, differing, foreign)
@@ -165,12 +165,12 @@ async def _scan(
     projection: Projection,
     stored: SortedSpool,
     foreign: SortedSpool,
-    care: Care,
+    options: CheckOptions,
     on_progress: OnProgress,
 ) -> None:
     """Spool what the store holds, and its foreign entries apart from that."""
     whole = await count_heads(connection, projection.aggregates)
-    rate = RateLimit(care.keys_per_second)
+    rate = RateLimit(options.keys_per_second)
     async for entry in projection.scan():
         if isinstance(entry, ForeignEntry):
             foreign.add(row_of_foreign(entry))

@@ -79,7 +79,7 @@ def _round_up(share: float) -> float:
 
 
 @dataclass(slots=True)
-class Repaired:
+class RepairCounts:
     """What a repair did, in keys, and how many `seconds` it took.
 
     `applied` keys got their latest message; the entries of `forgotten` keys were only deleted;
@@ -121,7 +121,7 @@ async def repair(
     limits: RepairLimits,
     operation: Operation,
     on_progress: OnProgress = ignore_progress,
-) -> Repaired:
+) -> RepairCounts:
     """Repair what a check found, inside its block; `connection` is in autocommit.
 
     The operation is recorded before anything is touched. Raises RepairTooLarge where the limits do
@@ -155,7 +155,7 @@ class _RepairRun:
     """One run of a repair, page after page."""
 
     def __init__(self, connection: Connection, projection: Projection) -> None:
-        self.repaired = Repaired()
+        self.repaired = RepairCounts()
         self._connection = connection
         self._projection = projection
 

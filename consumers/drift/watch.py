@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.check import Care, open_check
+from consumers.drift.check import CheckOptions, open_check
 from consumers.projections.projection import Projection
 from outbox.errors import OutboxError
 from outbox.streams.difference import DifferenceKind
@@ -48,13 +48,13 @@ class Watch:
         self,
         projection: str,
         open_store: OpenStore,
-        care: Care,
+        options: CheckOptions,
         pause_seconds: float,
         on_progress: Callable[[WatchRound], None],
     ) -> None:
         self._projection = projection
         self._open_store = open_store
-        self._care = care
+        self._options = options
         self._pause_seconds = pause_seconds
         self._report = on_progress
         self._stopping = asyncio.Event()
@@ -81,7 +81,7 @@ class Watch:
         try:
             async with (
                 self._open_store() as (connection, store),
-                open_check(connection, store, self._care) as drift,
+                open_check(connection, store, self._options) as drift,
             ):
                 counts, seconds = dict(drift.counts), round(drift.seconds, 3)
                 return WatchRound(self._projection, counts, drift.heads, drift.shown, seconds)

@@ -30,7 +30,7 @@ import psycopg
 import structlog
 
 from consumers.drift.check import Drift, open_check
-from consumers.drift.repair import Repaired, RepairLimits, repair
+from consumers.drift.repair import RepairCounts, RepairLimits, repair
 from consumers.projections.generations import Generations
 from consumers.projections.projection import Projection
 from consumers.rebuild import journal
@@ -132,7 +132,7 @@ async def drop(
                 raise Halted(f"{generations.name} has no generation {number}")
 
 
-def _describe_keys(done: Repaired) -> Iterator[str]:
+def _describe_keys(done: RepairCounts) -> Iterator[str]:
     """The keys and foreign entries that a repair has left, each with the reason."""
     yield from (f"{stream.key}: {why}" for stream, why in done.left.items())
     yield from (f"foreign {each.place}: {each.why}" for each in done.foreign)
@@ -191,11 +191,11 @@ class _RebuildRun:
 
         The first check has no patience: most of what it finds is missing, and not under way.
         """
-        for care in chain(
-            [replace(self._request.care, patience_seconds=0)], repeat(self._request.care)
+        for options in chain(
+            [replace(self._request.options, patience_seconds=0)], repeat(self._request.options)
         ):
             follower.raise_if_failed()
-            async with open_check(self._work, shadow, care, self._on_progress) as drift:
+            async with open_check(self._work, shadow, options, self._on_progress) as drift:
                 self._row = await journal.record_check(
                     self._state, self._row, drift.whole, drift.keys, self._brought
                 )
@@ -205,7 +205,7 @@ class _RebuildRun:
                 ):
                     return
 
-    async def _bring_over(self, shadow: Projection, drift: Drift) -> Repaired:
+    async def _bring_over(self, shadow: Projection, drift: Drift) -> RepairCounts:
         """Repair what a check found, however much it is."""
         before = self._brought
 
@@ -219,7 +219,7 @@ class _RebuildRun:
         operation = Operation(by.operator, f"{by.action} fill", by.subject, by.reason)
         return await repair(self._work, shadow, drift, limits, operation, on_progress)
 
-    def _may_be_left(self, drift: Drift, done: Repaired) -> bool:
+    def _may_be_left(self, drift: Drift, done: RepairCounts) -> bool:
         """Whether only keys are left whose messages cannot be applied.
 
         Raises Halted where more of them are left than the request allows.

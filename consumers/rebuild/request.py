@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from consumers.drift.check import Care
+from consumers.drift.check import CheckOptions
 from consumers.projections.generations import Generation, Generations
 from consumers.rebuild import journal
 from consumers.rebuild.journal import Phase, Rebuild
@@ -22,14 +22,14 @@ Connection = psycopg.AsyncConnection[Any]
 class RebuildRequest:
     """What an operator asks for: `operation.action` is `rebuild` or `rollback`, of its subject.
 
-    `care`: the options of each check. `model`: the model of the vectors; None means the live
+    `options`: the options of each check. `model`: the model of the vectors; None means the live
     generation's. `keys_per_second`: how fast keys are brought over; None means without a limit.
     `allow_left`: how many keys may differ at parity, if no message of theirs can be applied. `now`:
     a rollback that switches first, and repairs afterwards.
     """
 
     operation: Operation
-    care: Care
+    options: CheckOptions
     model: str | None = None
     keys_per_second: float | None = None
     allow_left: int = 0

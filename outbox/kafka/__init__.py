@@ -20,7 +20,7 @@ from outbox.kafka.consumer_record import ConsumerRecord, Partition
 from outbox.kafka.groups.lost_records import LostRecords, find_lost_records, skip_lost_records
 from outbox.kafka.groups.names import group_of
 from outbox.kafka.groups.offsets import count_records, count_unread, has_committed
-from outbox.kafka.groups.standing import Standing, read_standings
+from outbox.kafka.groups.progress import GroupProgress, read_group_progress
 from outbox.kafka.publisher import (
     BATCH_BYTES,
     Batch,
@@ -42,6 +42,7 @@ __all__ = [
     "Configuration",
     "ConsumerRecord",
     "Delivery",
+    "GroupProgress",
     "LostRecords",
     "Packed",
     "Partition",
@@ -50,7 +51,6 @@ __all__ = [
     "RefusedBatch",
     "RefusedRecord",
     "SendOutcome",
-    "Standing",
     "Stream",
     "Subscriber",
     "Tail",
@@ -65,7 +65,7 @@ __all__ = [
     "group_of",
     "has_committed",
     "partition_of",
-    "read_standings",
+    "read_group_progress",
     "read_stream",
     "require_name",
     "skip_lost_records",

@@ -17,7 +17,7 @@ import psycopg
 import structlog
 
 from outbox.cursor.database_identity import require_original
-from outbox.errors import Halted, InvalidInput, OutboxError, translate_errors
+from outbox.errors import Halted, InvalidInput, OutboxError, SchemaBehind, translate_errors
 from outbox.postgres.connection import connect_command, is_refused
 from outbox.postgres.migrate import outbox_migrations, require_current
 from outbox.relay.partition_counts import read_topics
@@ -68,7 +68,7 @@ class Replayer:
 
         Raises Halted where this database is a copy (the replay may be going on in the original),
         and where PostgreSQL refuses this client (the operator who started it can repair that);
-        InvalidInput where there is no such replay.
+        InvalidInput where there is no such replay, and SchemaBehind where migrations are missing.
         Every other failure of PostgreSQL or Kafka is logged and tried again.
         """
         backoff = Backoff()
@@ -77,7 +77,7 @@ class Replayer:
                 if await self._connect_and_replay():
                     return
                 backoff.succeeded()
-            except (Halted, InvalidInput):
+            except (Halted, InvalidInput, SchemaBehind):
                 raise
             except (OutboxError, psycopg.Error) as error:
                 if is_refused(error):

@@ -202,7 +202,7 @@ async def search_items(
     offset: Annotated[int, Ge(0), Le(10_000), DIGITS, Query()] = 0,
     where: Filter = None,
 ) -> list[HitView]:
-    """The items nearest to a question, best first; removed ones never appear (C8)."""
+    """The items nearest to a question, best first; removed ones never appear."""
     hits = await api.search.query(catalog_id, q, parse_where(where or []), limit, offset)
     if not hits:  # what was found is in a catalog: PostgreSQL is asked only where nothing was
         async with api.database.read() as connection:
@@ -212,7 +212,7 @@ async def search_items(
 
 @routes.get("/catalogs/{catalog_id}/consistency", responses=declare_answers(*READ))
 async def consistency(api: CatalogApi, catalog_id: CatalogId) -> Consistency:
-    """Compare the catalog's stream heads with its rows and with the search store (C6).
+    """Compare the catalog's stream heads with its rows and with the search store.
 
     The rows are compared with what the latest event of each key says, and the points with the
     heads' versions and digests; what another program has put into the store is named by its id.

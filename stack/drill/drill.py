@@ -18,8 +18,8 @@ from typing import Any
 
 import psycopg
 
-from consumers.drift.check import Care, Drift, check_in_memory, open_check
-from consumers.drift.repair import Repaired, RepairLimits, repair
+from consumers.drift.check import CheckOptions, Drift, check_in_memory, open_check
+from consumers.drift.repair import RepairCounts, RepairLimits, repair
 from consumers.projections.projection import (
     Change,
     Projection,
@@ -109,7 +109,7 @@ class _Drill:
         self._connection = connection
         self._report = on_progress
         self._numbers = Numbers.of(options.keys)
-        self._care = Care(options.patience_seconds)
+        self._patient = CheckOptions(options.patience_seconds)
         self._runners = [
             Runner(settings, ProjectionReaction(store)) for store in stores.projections
         ]
@@ -130,7 +130,7 @@ class _Drill:
                 ]
             self._report("writers stopped; comparing all that the stores hold")
             for each, store in zip(outcomes, self._stores.projections, strict=True):
-                each.left += (await check_in_memory(self._connection, store, self._care)).keys
+                each.left += (await check_in_memory(self._connection, store, self._patient)).keys
             after = await self._stores.contents(planned)
         self._compare(outcomes, before, after)
         counts = {kind.value: len(streams) for kind, streams in planned.streams().items()}
@@ -193,7 +193,7 @@ class _Drill:
                 done = await self._repair(store, drift)
             wrong = _count_wrong(drift, planned)
         with peak() as again:
-            left = await check_in_memory(self._connection, store, self._care)
+            left = await check_in_memory(self._connection, store, self._patient)
         self._report(f"{store.name}: repaired ({done.seconds:.1f} s), {left.keys:,} keys differ")
         return StoreOutcome(
             projection=store.name,
@@ -209,9 +209,9 @@ class _Drill:
         )
 
     def _open_check(self, store: Projection) -> AbstractAsyncContextManager[Drift]:
-        return open_check(self._connection, store, self._care)
+        return open_check(self._connection, store, self._patient)
 
-    async def _repair(self, store: Projection, drift: Drift) -> Repaired:
+    async def _repair(self, store: Projection, drift: Drift) -> RepairCounts:
         limits = RepairLimits(keys_per_second=self._options.repairs_per_second)
         operation = Operation(self._settings.operator, "drift repair", store.name, "a drill")
         return await repair(self._connection, store, drift, limits, operation)

@@ -21,7 +21,7 @@ from consumers.runner import membership
 from consumers.runner.runner import Runner
 from consumers.settings import Settings
 from outbox.errors import Unreadable
-from outbox.kafka import Record, Tail, read_standings
+from outbox.kafka import Record, Tail, read_group_progress
 from outbox.kafka.reader import Reader
 from schemas.wire import encode
 from tests.kit.captured import captured
@@ -132,8 +132,8 @@ async def test_a_batch_that_inflates_to_more_than_the_limit_is_told_by_every_rea
     (said, *_) = [each for each in logs if each["event"] == "partition stands still"]
     assert (said["topic"], said["offset"]) == (TOPIC, 1)
     assert f"{codec}: a batch inflates to more than {LIMIT} bytes" in said["error"]
-    standing = await read_standings(low.kafka_url, f"aftercommit.{Notes.name}", 30.0, LIMIT)
-    (still,) = [each for each in standing if each.stands_still]
+    progress = await read_group_progress(low.kafka_url, f"aftercommit.{Notes.name}", 30.0, LIMIT)
+    (still,) = [each for each in progress if each.stands_still]
     assert (still.topic, still.committed, still.behind) == (TOPIC, 1, 2)
     assert f"offset 1 on ({codec}: a batch inflates to more than" in still.stands_still
     async with Reader(low.kafka_url, [TOPIC], WITHIN_SECONDS, LIMIT) as reader:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from consumers.drift.check import Care, check_in_memory, open_check
+from consumers.drift.check import CheckOptions, check_in_memory, open_check
 from consumers.drift.repair import RepairLimits, repair
 from consumers.projections.projection import Change, Projection, StreamKey, read_change
 from outbox.errors import MessageRejected
@@ -97,7 +97,7 @@ async def repair_again(
     """Repair again and again until `enough`; returns how many repairs and how many keys."""
     rounds = keys = 0
     while not (enough() and rounds):
-        async with open_check(postgres, store, Care(patience_seconds=0)) as drift:
+        async with open_check(postgres, store, CheckOptions(patience_seconds=0)) as drift:
             operation = Operation("ann", "drift repair", store.name, "a test")
             keys += (await repair(postgres, store, drift, ALL, operation)).done
         rounds += 1
@@ -133,7 +133,7 @@ async def test_repair_beside_traffic_never_regresses_a_key_and_converges(
         assert traffic.fallen == []
         assert sum(keys for _, keys in done) > 0
         await repair_again(postgres, store, lambda: True)
-        assert (await check_in_memory(postgres, store, Care(patience_seconds=0))).keys == 0
+        assert (await check_in_memory(postgres, store, CheckOptions(patience_seconds=0))).keys == 0
     finally:
         for each in connections:
             await each.close()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from consumers.drift.check import Care, check_in_memory, open_check
+from consumers.drift.check import CheckOptions, check_in_memory, open_check
 from consumers.projections.projection import Entry, StreamKey
 from consumers.projections.testing.memory import MemoryProjection
 from outbox.errors import DependencyDown, Halted
@@ -18,8 +18,8 @@ from tests.kit.projections.followers import Scripted, follow, memory
 
 pytestmark = pytest.mark.anyio
 
-AT_ONCE = Care(patience_seconds=0)
-PATIENT = Care(patience_seconds=60)
+AT_ONCE = CheckOptions(patience_seconds=0)
+PATIENT = CheckOptions(patience_seconds=60)
 # Upper and lower case, a slash that sorts between, and letters that a language would sort anew.
 ITEMS = ["B", "a", "a-1", "a.1", "a:1", "b", *(f"i{n:03}" for n in range(200))]
 
@@ -61,11 +61,11 @@ async def test_each_kind_is_found_with_its_key_and_counted(
     store = await in_step(postgres, *ITEMS)
     await remove(postgres, "b")
     await follow(postgres, store, [stream("b")])
-    care = Care(patience_seconds=0, run_rows=run_rows)
-    assert (await check_in_memory(postgres, store, care)).keys == 0
+    options = CheckOptions(patience_seconds=0, run_rows=run_rows)
+    assert (await check_in_memory(postgres, store, options)).keys == 0
     planted = await plant(store)
-    assert await check_in_memory(postgres, store, care) == planted
-    async with open_check(postgres, store, care) as drift:
+    assert await check_in_memory(postgres, store, options) == planted
+    async with open_check(postgres, store, options) as drift:
         assert drift.counts == dict.fromkeys(DifferenceKind, 2) | {DifferenceKind.FOREIGN: 0}
         assert (drift.heads, drift.shown, drift.keys) == (len(ITEMS), len(ITEMS), 8)
         assert drift.share == pytest.approx(8 / (len(ITEMS) + 2))
@@ -122,7 +122,7 @@ class Looked(MemoryProjection):
 async def test_what_stays_behind_is_drift_once_the_patience_is_over(postgres: Connection) -> None:
     store = await in_step(postgres, "a", "b")
     await publish(postgres, "a", "new")
-    found = await check_in_memory(postgres, store, Care(patience_seconds=0.3))
+    found = await check_in_memory(postgres, store, CheckOptions(patience_seconds=0.3))
     assert found == Difference(missing=[stream("new")], stale=[stream("a")])
 
 
@@ -173,7 +173,7 @@ async def test_a_key_that_is_written_all_the_time_and_not_followed_is_stale(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(write())
-        found = await check_in_memory(postgres, store, Care(patience_seconds=0.5))
+        found = await check_in_memory(postgres, store, CheckOptions(patience_seconds=0.5))
         stop.set()
     assert found == Difference(stale=[stream("hot")])
 

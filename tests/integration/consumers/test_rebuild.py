@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from consumers.__main__ import app
-from consumers.drift.check import Care
+from consumers.drift.check import CheckOptions
 from consumers.projections.generations import Generation, LiveProjection
 from consumers.projections.projection import Change
 from consumers.projections.testing.memory import MemoryProjection
@@ -27,7 +27,7 @@ from tests.kit.projections.followers import follow, memory
 
 pytestmark = pytest.mark.anyio
 
-AT_ONCE = Care(patience_seconds=0)
+AT_ONCE = CheckOptions(patience_seconds=0)
 ITEMS = [f"i{n:03}" for n in range(40)]
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from consumers.drift.check import Care, check_in_memory, open_check
-from consumers.drift.repair import Repaired, RepairLimits, RepairTooLarge, repair
+from consumers.drift.check import CheckOptions, check_in_memory, open_check
+from consumers.drift.repair import RepairCounts, RepairLimits, RepairTooLarge, repair
 from consumers.projections.projection import Change, Entry, Projection, StreamKey, read_change
 from consumers.projections.testing.conformance import read_all
 from consumers.projections.testing.memory import MemoryProjection
@@ -20,7 +20,7 @@ from tests.kit.projections.followers import follow, memory
 
 pytestmark = pytest.mark.anyio
 
-AT_ONCE = Care(patience_seconds=0)
+AT_ONCE = CheckOptions(patience_seconds=0)
 ALL = RepairLimits(max_share=1.0, keys_per_second=None)
 ITEMS = [f"i{n:03}" for n in range(40)]
 
@@ -31,7 +31,7 @@ def operation(reason: str = "a test") -> Operation:
 
 async def repaired(
     postgres: Connection, projection: Projection, limits: RepairLimits = ALL
-) -> Repaired:
+) -> RepairCounts:
     """Check a projection and repair what was found."""
     async with open_check(postgres, projection, AT_ONCE) as drift:
         return await repair(postgres, projection, drift, limits, operation())

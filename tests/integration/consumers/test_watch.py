@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from consumers.drift.check import Care
+from consumers.drift.check import CheckOptions
 from consumers.drift.watch import Watch, WatchRound
 from consumers.projections.projection import Entry, Projection
 from consumers.projections.testing.memory import MemoryProjection
@@ -23,7 +23,7 @@ from tests.kit.projections.followers import follow, memory
 
 pytestmark = pytest.mark.anyio
 
-AT_ONCE = Care(patience_seconds=0)
+AT_ONCE = CheckOptions(patience_seconds=0)
 
 
 class Flaky(MemoryProjection):
@@ -39,7 +39,11 @@ class Flaky(MemoryProjection):
 
 
 async def rounds(
-    postgres: Connection, store: Projection, care: Care, after: Callable[[int], None], wanted: int
+    postgres: Connection,
+    store: Projection,
+    options: CheckOptions,
+    after: Callable[[int], None],
+    wanted: int,
 ) -> list[WatchRound]:
     """Run so many rounds and return them; `after` is called with the number of each."""
     reported: list[WatchRound] = []
@@ -54,7 +58,7 @@ async def rounds(
         if len(reported) == wanted:
             watch.stop()
 
-    watch = Watch("memory", opened, care, 0, report)
+    watch = Watch("memory", opened, options, 0, report)
     async with asyncio.timeout(60):
         await watch.run()
     return reported
@@ -85,7 +89,7 @@ async def test_a_round_keeps_its_rate(postgres: Connection) -> None:
     store, items = memory(), [f"i{n}" for n in range(40)]
     await publish(postgres, *items)
     await follow(postgres, store, map(stream, items))
-    slow = Care(patience_seconds=0, keys_per_second=40)
+    slow = CheckOptions(patience_seconds=0, keys_per_second=40)
     (done,) = await rounds(postgres, store, slow, lambda _: None, 1)
     assert done.seconds >= 0.95
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from consumers.settings import Settings
-from outbox.errors import InvalidInput, LeaseLost
+from outbox.errors import InvalidInput, LeaseLost, SchemaBehind
 from outbox.replay import replayer as replay_module
 from outbox.replay.lease import take_lease
 from outbox.replay.replayer import Replayer
@@ -119,3 +119,16 @@ async def test_the_closing_line_of_a_replay_says_what_it_is(
         await replaying.replay_now(settings, postgres)
     (closing,) = [each for each in lines if each["event"] == "replay stopped"]
     assert closing["status"] == "done"
+
+
+async def test_a_replay_does_not_wait_for_migrations_that_are_missing(
+    settings: Settings, postgres: Connection
+) -> None:
+    await replaying.publish_and_relay(settings, postgres)
+    replay = await replaying.record_replay(postgres)
+    await postgres.execute(
+        "DELETE FROM outbox.migrations WHERE component = 'outbox' AND number = 14"
+    )
+    with pytest.raises(SchemaBehind, match="outbox 0014"):
+        await asyncio.wait_for(Replayer(settings, replay.id).run(), replaying.LONG)
+    assert (await find(postgres, replay.id)).sent == 0

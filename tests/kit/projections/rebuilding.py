@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
-from consumers.drift.check import Care, check_in_memory
+from consumers.drift.check import CheckOptions, check_in_memory
 from consumers.projections.generations import LiveProjection
 from consumers.projections.projection import Projection
 from consumers.rebuild.request import RebuildRequest
@@ -24,7 +24,7 @@ MANY = """
     SELECT outbox.publish('catalog.item', key, type, payload::jsonb, false)
     FROM unnest(%s::text[], %s::text[], %s::text[]) AS event (key, type, payload)
 """
-PATIENT = Care(patience_seconds=seconds(240, 3_000))
+PATIENT = CheckOptions(patience_seconds=seconds(240, 3_000))
 
 Connection = psycopg.AsyncConnection
 

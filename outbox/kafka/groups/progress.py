@@ -1,4 +1,4 @@
-"""Standing: how far a group is in each partition, and whether its next record can be read."""
+"""GroupProgress: how far a group is in each partition, and whether its next record can be read."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from outbox.kafka.reader import OffsetRange, Reader
 LOOK_SECONDS = 5.0  # how long the broker may be silent while the next record is read
 
 
-class Standing(NamedTuple):
+class GroupProgress(NamedTuple):
     """How far a group is in one partition.
 
     `behind` counts the offsets that are not committed. `stands_still` says why the next record
@@ -27,10 +27,10 @@ class Standing(NamedTuple):
     stands_still: str
 
 
-async def read_standings(
+async def read_group_progress(
     bootstrap: str, group: str, timeout_seconds: float, inflated_batch_bytes: int
-) -> list[Standing]:
-    """Return one standing for each partition of which the group has committed an offset.
+) -> list[GroupProgress]:
+    """Return the progress in each partition of which the group has committed an offset.
 
     It joins no group and changes nothing. NotPossible where the broker does not list what a group
     has committed, which is so with a stand-in.
@@ -41,14 +41,16 @@ async def read_standings(
         return []
     topics = {tp.topic for tp in ends}
     async with Reader(bootstrap, topics, LOOK_SECONDS, inflated_batch_bytes) as reader:
-        return [await _read_standing(reader, tp, committed[tp], ends[tp]) for tp in sorted(ends)]
+        return [await _read_partition(reader, tp, committed[tp], ends[tp]) for tp in sorted(ends)]
 
 
-async def _read_standing(reader: Reader, tp: TopicPartition, committed: int, end: int) -> Standing:
+async def _read_partition(
+    reader: Reader, tp: TopicPartition, committed: int, end: int
+) -> GroupProgress:
     if end <= committed:
-        return Standing(tp.topic, tp.partition, committed, 0, "")
+        return GroupProgress(tp.topic, tp.partition, committed, 0, "")
     stands_still = await _read_obstacle(reader, tp, committed)
-    return Standing(tp.topic, tp.partition, committed, end - committed, stands_still)
+    return GroupProgress(tp.topic, tp.partition, committed, end - committed, stands_still)
 
 
 async def _read_obstacle(reader: Reader, tp: TopicPartition, offset: int) -> str:
