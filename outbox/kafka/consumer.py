@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED, FetchResult
 
-from outbox.errors import Unreadable
+from outbox.errors import DependencyDown, Unreadable
 from outbox.kafka import inflation
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES, Uninflatable, inflating_at_most
 
@@ -73,12 +73,18 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         return dict(await super().end_offsets(partitions))
 
     def list_partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
-        """Return all partitions of these topics that the started client knows, in rising order."""
-        return [
-            TopicPartition(topic, number)
-            for topic in topics
-            for number in sorted(self.partitions_for_topic(topic) or ())
-        ]
+        """Return all partitions of these topics, which exist, in rising order.
+
+        Raises DependencyDown where the broker's answer left out a topic: no partitions would look
+        like a topic that is empty, or wholly read.
+        """
+        return [TopicPartition(topic, number) for topic in topics for number in self._number(topic)]
+
+    def _number(self, topic: str) -> list[int]:
+        numbers = self.partitions_for_topic(topic)
+        if not numbers:
+            raise DependencyDown("kafka", f"it says nothing of the partitions of {topic}")
+        return sorted(numbers)
 
     def positions(self) -> dict[TopicPartition, int]:
         """Return the next offset of each assigned partition where it is known; asks no broker."""
