@@ -5,11 +5,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 import typer
 
-from consumers.assembly import PROJECTIONS, catalog_commands
 from consumers.cli import dead_letters, drift, rebuild
 from consumers.cli.replay_preview import replay_preview
 from consumers.cli.skip_lost import skip_removed
 from consumers.cli.status import status
+from consumers.installed import PROJECTIONS, catalog_commands
 from consumers.projections.projection import ProjectionReaction
 from consumers.runner.reaction import Reaction
 from consumers.runner.runner import Runner

@@ -1,7 +1,7 @@
-"""Puts the consumers together from settings: which projections there are, and their clients."""
+"""Puts the consumers together from settings, with their clients; `installed` has their names."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from qdrant_client import AsyncQdrantClient
 
@@ -9,15 +9,10 @@ from consumers.commands import CommandReaction
 from consumers.mappings.catalog import catalog_graph_generations, catalog_vector_generations
 from consumers.neo4j.projection import connect
 from consumers.projections.generations import LiveProjection
-from consumers.read_your_writes import WaitedStores
 from consumers.settings import Settings
-from outbox.streams.own_rows import OwnRows
 from outbox.write.database import Database
 from services.assembly import catalog, embedder_of, qdrant
 from services.catalog.embedder import WordLlamaEmbedder
-from services.catalog.own_rows import CatalogRows
-
-Assemble = Callable[[Settings], AbstractAsyncContextManager[LiveProjection]]
 
 
 @asynccontextmanager
@@ -56,14 +51,3 @@ async def catalog_commands(settings: Settings) -> AsyncIterator[CommandReaction]
     async with Database(settings, "catalog") as database:
         api = catalog(database, lambda: qdrant(settings), embedder_of(settings))
         yield CommandReaction("catalog", api.dispatcher)
-
-
-PROJECTIONS: dict[str, Assemble] = {"qdrant": catalog_vectors, "neo4j": catalog_graph}
-OWN_ROWS: tuple[OwnRows, ...] = (CatalogRows(),)  # of the services that offer the comparison
-
-
-@asynccontextmanager
-async def stores(settings: Settings, database: Database) -> AsyncIterator[WaitedStores]:
-    """Every store, for writes that prefer to wait; each is connected when it is first asked."""
-    async with WaitedStores(settings, database, PROJECTIONS) as waited:
-        yield waited

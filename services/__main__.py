@@ -5,7 +5,7 @@ import typer
 from outbox.postgres.migrate import migrate as run_migrations
 from outbox.runtime.lifecycle import answer, run_command
 from outbox.runtime.output import say
-from services.assembly import all_migrations
+from services.migrations import all_migrations
 from services.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)

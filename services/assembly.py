@@ -1,11 +1,9 @@
 """Assembly: puts the services together from settings; the roles and the tests start here."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from qdrant_client import AsyncQdrantClient
 
-from outbox.postgres.migrate import Migration, outbox_migrations, read_migrations
 from outbox.write.database import Database
 from schemas.catalog import CatalogCommandRejected
 from services.catalog.embedder import MODELS, WordLlamaEmbedder
@@ -18,13 +16,6 @@ from services.qdrant import connect
 from services.settings import Settings
 
 Connect = Callable[[], AsyncQdrantClient]
-
-
-def all_migrations() -> list[Migration]:
-    """All migrations in their order: the outbox's first, then each service's."""
-    return outbox_migrations() + read_migrations(
-        "catalog", Path(__file__).parent / "catalog" / "migrations"
-    )
 
 
 def qdrant(settings: Settings) -> AsyncQdrantClient:

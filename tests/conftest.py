@@ -31,8 +31,8 @@ from consumers.projections.projection import Projection
 from consumers.settings import Settings
 from outbox.postgres.migrate import migrate
 from outbox.runtime import logs
-from services.assembly import all_migrations
-from tests.kit import defaults, skips
+from services.migrations import all_migrations
+from tests.kit import defaults, selection, skips
 from tests.kit.projections.followers import memory
 from tests.kit.report import COUNTS, PROVIDERS, say
 from tests.kit.report import pytest_sessionfinish as pytest_sessionfinish
@@ -66,6 +66,7 @@ class Servers:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(selection, "selection")
     config.pluginmanager.register(skips, "skips")
 
 

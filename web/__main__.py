@@ -2,7 +2,8 @@
 
 import typer
 
-from consumers.assembly import stores
+from consumers.installed import PROJECTIONS
+from consumers.read_your_writes import WaitedStores
 from consumers.settings import Settings
 from outbox.runtime.lifecycle import EXIT_UNANSWERED, run_command, run_role
 from outbox.runtime.output import complain
@@ -38,7 +39,10 @@ class _Role:
 
     async def run(self) -> None:
         settings = self.settings
-        async with Database(settings, "catalog") as database, stores(settings, database) as waited:
+        async with (
+            Database(settings, "catalog") as database,
+            WaitedStores(settings, database, PROJECTIONS) as waited,
+        ):
             api = catalog(database, lambda: qdrant(settings), embedder_of(settings), waited)
             self._serving = Serving(settings, api)
             await self._serving.run()

@@ -12,9 +12,9 @@ from outbox.errors import OutboxError
 from outbox.postgres.migrate import require_current
 from outbox.write.unit_of_work import driver_connection
 from services import openapi, problem
-from services.assembly import all_migrations
 from services.catalog.routes import Api, routes
 from services.methods import Methods
+from services.migrations import all_migrations
 from web.strict_body import TIMEOUT_SECONDS, StrictBody
 from web.traced import Traced
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from time import monotonic
 
-from consumers.assembly import PROJECTIONS
+from consumers.installed import PROJECTIONS
 from consumers.projections.projection import ProjectionReaction
 from consumers.runner.runner import Runner
 from consumers.settings import Settings

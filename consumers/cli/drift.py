@@ -7,7 +7,6 @@ from time import monotonic
 import psycopg
 import typer
 
-from consumers.assembly import OWN_ROWS
 from consumers.cli.drift_report import (
     LIMIT,
     DriftSummary,
@@ -26,6 +25,7 @@ from consumers.cli.options import (
 from consumers.cli.repair import repair_command
 from consumers.cli.watch import watch_command
 from consumers.drift.check import CheckOptions
+from consumers.installed import load_own_rows
 from consumers.settings import Settings
 from outbox.cli.console import Json
 from outbox.errors import OutboxError, translate_errors
@@ -56,7 +56,7 @@ def check_command(
     settings, names = Settings(), choose_projections(projection)
     calm_the_collector()
     options = build_check_options(settings, patience)
-    rows = () if projection else OWN_ROWS
+    rows = () if projection else load_own_rows()
     all_found = answer(settings, _check_all(settings, names, rows, options, limit, quiet=json))
     if json:
         say_json({each.projection: asdict(each) for each in all_found})

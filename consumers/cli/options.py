@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
-from consumers.assembly import PROJECTIONS
 from consumers.drift.check import CheckOptions, Drift, open_check
+from consumers.installed import PROJECTIONS
 from consumers.projections.projection import Projection
 from consumers.settings import Settings
 from outbox.cli.options.number import MAX_NUMBER, MAX_WAIT_SECONDS, refuse_nan

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from consumers.assembly import PROJECTIONS
 from consumers.cli.options import Patience, build_check_options
+from consumers.installed import PROJECTIONS
 from consumers.projections.generations import Generation
 from consumers.rebuild.journal import Rebuild, find_latest
 from consumers.rebuild.rebuild import drop, rebuild_through_outages

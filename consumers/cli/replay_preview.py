@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from consumers.assembly import PROJECTIONS
 from consumers.drift.replay_preview import StoreDifference, find_difference
+from consumers.installed import PROJECTIONS
 from consumers.projections.projection import StreamKey
 from consumers.settings import Settings
 from outbox.cli.console import Json

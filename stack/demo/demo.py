@@ -22,8 +22,8 @@ from outbox.postgres.migrate import migrate
 from outbox.status import read_status
 from schemas.catalog import CatalogCommandSucceeded
 from schemas.registry import REGISTRY
-from services.assembly import all_migrations
 from services.catalog.search import Hit
+from services.migrations import all_migrations
 from stack.demo import airports, upstream
 from stack.demo.report import Report, Steps
 from stack.machine import Machine, machine

@@ -134,7 +134,7 @@ async def test_a_publisher_that_gave_up_leaves_nothing_that_comes_later(
             await publisher.send(records(0, 1))
             await server.kill()
             await publisher.send(records(1, 2))
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before
     await server.start()
     async with Publisher(server.url, 10.0) as publisher:
         await publisher.send(records(1, 3))

@@ -92,6 +92,7 @@ def settings_of(settings: Settings, part: GraphPart) -> Settings:
     )
 
 
+@pytest.mark.faults_only
 @pytest.mark.timeout(900)
 async def test_a_graph_that_comes_back_is_up_to_date_again_and_in_order(
     settings: Settings,

@@ -10,7 +10,7 @@ import pytest
 
 from outbox.errors import DependencyDown, translate_errors
 from outbox.postgres.migrate import migrate, require_current
-from services.assembly import all_migrations
+from services.migrations import all_migrations
 from tests.kit.proxies.postgres_proxy import Cut, PostgresProxy, address_of, url_through
 
 pytestmark = pytest.mark.anyio

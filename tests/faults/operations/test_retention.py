@@ -13,6 +13,7 @@ from outbox.retention.retention import Retention
 from outbox.runtime.failpoints import Failpoint
 from tests.kit.aged import AGE, all_published, fetch, publish, publish_aged, require_latest
 from tests.kit.load.kills import KILLS, Killer, reported
+from tests.kit.load.length import times
 from tests.kit.load.load import commit_events
 from tests.kit.load.relaying import nothing_pending
 from tests.kit.load.role import Role
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.anyio
 Connection = psycopg.AsyncConnection
 
 WITHIN_SECONDS = 60.0
+EVERY = times(3, 1, faults=1)  # at which statements it is cut off
 OPERATION = Operation("tester", "partitions prune", "", "a test")
 
 FORGET_ALL = """
@@ -96,7 +98,7 @@ async def test_cut_off_at_any_statement_and_run_again_it_does_what_it_does_unhar
     expected = await state(postgres)
     async with StatementProxy(address_of(settings.libpq_url())) as proxy:
         url = url_through(proxy, settings.libpq_url())
-        for nth in range(1, 1_000):
+        for nth in range(1, 1_000, EVERY):
             await much_to_prune(postgres)
             proxy.cut = Cut(done, nth)
             unharmed = await prune_through(url, few)

@@ -17,7 +17,7 @@ from consumers.settings import Settings
 from outbox.postgres.migrate import migrate
 from outbox.relay.relay import Relay
 from outbox.write.database import Database
-from services.assembly import all_migrations
+from services.migrations import all_migrations
 from stack.servers.postgres import ask
 from tests.kit.load.roles import running
 from tests.kit.load.writer import Writer, disagreeing, ended

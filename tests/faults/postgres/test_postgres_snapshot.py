@@ -22,7 +22,7 @@ from tests.kit.load.roles import running
 from tests.kit.verdicts.witness import Witness
 from tests.kit.waiting import until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1_800)]
+pytestmark = [pytest.mark.anyio, pytest.mark.faults_only, pytest.mark.timeout(1_800)]
 
 MESSAGES = 1_000_000 if LONG else 100_000
 KEYS = 5_000

@@ -67,7 +67,7 @@ class Nemesis:
         return self._rng.choice(leader if leader and self._rng.random() < 0.5 else self._relays)
 
 
-@pytest.mark.slow
+@pytest.mark.faults_only
 @pytest.mark.timeout(1_200)
 async def test_ten_relays_that_come_and_go_are_one_publisher_a_term(
     settings: Settings, witness: Witness, postgres: psycopg.AsyncConnection

@@ -6,6 +6,7 @@ The mock broker refuses nothing, so these tests are skipped without a real one.
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import psycopg
@@ -63,7 +64,7 @@ def admin(servers: Servers, kafka_url: str) -> Iterator[AdminClient]:
         future.result(20)
     yield admin
     with suppress(Exception):
-        allow(admin)
+        remove_rules(admin)
 
 
 def acl(cls: type[T]) -> T:
@@ -73,14 +74,27 @@ def acl(cls: type[T]) -> T:
     )  # fmt: skip
 
 
-def deny(admin: AdminClient) -> None:
+async def deny(admin: AdminClient) -> None:
+    """Let nobody write to the topic; the broker learns of a rule a moment after the controller."""
     for future in admin.create_acls([acl(AclBinding)]).values():
         future.result(20)
+    await until(partial(is_denied, admin, True), WITHIN_SECONDS)
 
 
-def allow(admin: AdminClient) -> None:
+async def allow(admin: AdminClient) -> None:
+    remove_rules(admin)
+    await until(partial(is_denied, admin, False), WITHIN_SECONDS)
+
+
+def remove_rules(admin: AdminClient) -> None:
     for future in admin.delete_acls([acl(AclBindingFilter)]).values():
         future.result(20)
+
+
+async def is_denied(admin: AdminClient, expected: bool) -> bool:
+    """Return whether the broker knows of the rule, or knows of none where none is expected."""
+    rules = await asyncio.to_thread(admin.describe_acls(acl(AclBindingFilter)).result, 20)
+    return bool(rules) is expected
 
 
 class Writer:
@@ -205,7 +219,7 @@ async def test_a_missing_topic_parks_its_keys_until_it_is_made_and_they_are_rele
 async def test_a_denied_topic_parks_its_keys_and_only_them(
     settings: Settings, admin: AdminClient, writer: Writer, postgres: psycopg.AsyncConnection
 ) -> None:
-    deny(admin)
+    await deny(admin)
     for _ in range(3):
         for key in ("a", "b", "c"):
             await writer.publish(DENIED, key)
@@ -214,7 +228,7 @@ async def test_a_denied_topic_parks_its_keys_and_only_them(
         await writer.settled()
         assert await writer.parked() == dict.fromkeys(("a", "b", "c"), ("topic-denied", 3))
         assert len((await seen_on(settings, OPEN, 9)).order) == 9
-        allow(admin)
+        await allow(admin)
         await release(postgres, ParkedSelection(key="b"), by_hand("parked release"))
         await until(lambda: only_two_parked(writer), WITHIN_SECONDS)
         seen = await seen_on(settings, DENIED, 3)

@@ -23,7 +23,7 @@ from tests.kit.web.served import RawClient, created, creation, lives
 
 pytestmark = pytest.mark.anyio
 
-RESTARTS = times(5, 100)
+RESTARTS = times(3, 100, faults=5)
 CALLERS = 8
 DRAIN_SECONDS = 3.0  # longer than a busy machine takes for a request and a readiness check
 WITHIN_SECONDS = 60.0

@@ -16,7 +16,7 @@ from outbox.postgres.migrate import (
     read_migrations,
     require_current,
 )
-from services.assembly import all_migrations
+from services.migrations import all_migrations
 
 pytestmark = pytest.mark.anyio
 

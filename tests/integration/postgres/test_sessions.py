@@ -27,7 +27,7 @@ from outbox.postgres.migrate import migrate
 from outbox.relay.relay import Relay
 from outbox.retention.day_partitions import read_days
 from outbox.write.database import Database
-from services.assembly import all_migrations
+from services.migrations import all_migrations
 from tests.kit.load.roles import Collector, running
 from tests.kit.operations.command_line import run
 from tests.kit.proxies.pooling import Answer, Pooling

@@ -26,7 +26,7 @@ from outbox.relay.relay import Relay
 from outbox.write.database import Database
 from schemas.envelope import Envelope
 from schemas.wire import decode
-from services.assembly import all_migrations
+from services.migrations import all_migrations
 from stack.process.folder import run_folder
 from stack.servers.kafka import POM as KAFKA_POM
 from stack.servers.kafka import KafkaServer

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from consumers.settings import Settings
 from outbox.postgres.migrate import migrate
-from services.assembly import all_migrations
+from services.migrations import all_migrations
 from stack.process.process import Process, Program
 from stack.servers.postgres import PostgresServer, ask
 from stack.settings import StackSettings

@@ -1,6 +1,6 @@
 """A migration that has been applied anywhere is never edited: it is changed by a later one."""
 
-from services.assembly import all_migrations
+from services.migrations import all_migrations
 
 # The beginning of each file's SHA-256. A new migration adds its line; no line ever changes.
 APPLIED = {
