@@ -24,15 +24,17 @@ class Failing(Replayer):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("error", [DependencyDown("kafka", "away"), SchemaBehind("one is missing")])
-async def test_a_replay_goes_on_when_it_can(error: Exception) -> None:
-    replayer = Failing(error, error)
+async def test_a_replay_goes_on_when_it_can() -> None:
+    replayer = Failing(DependencyDown("kafka", "away"), DependencyDown("postgres", "away"))
     await replayer.run()
     assert replayer.errors == []
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("error", [Halted("it is a copy"), InvalidInput("replay", "id", "gone")])
+@pytest.mark.parametrize(
+    "error",
+    [Halted("it is a copy"), InvalidInput("replay", "id", "gone"), SchemaBehind("one is missing")],
+)
 async def test_what_an_operator_must_see_ends_it_at_once(error: Exception) -> None:
     replayer = Failing(error, error)
     with pytest.raises(type(error)):
