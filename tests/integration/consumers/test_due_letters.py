@@ -97,6 +97,6 @@ async def test_a_database_without_the_migration_is_named_as_such(
     letters: DeadLetters, postgres: Connection
 ) -> None:
     assert await due(letters) == []
-    await postgres.execute("ALTER TABLE outbox.dead_letters DROP COLUMN timestamp_milliseconds")
+    await postgres.execute("DROP VIEW outbox.open_letters")
     with pytest.raises(SchemaBehind, match="services migrate"):
         await due(letters)
