@@ -4,8 +4,9 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,8 @@ from stack.errors import FolderUnusable
 log = structlog.get_logger(__name__)
 
 PREFIX = "aftercommit-"
+REMOVALS = 20
+AGAIN_SECONDS = 0.1
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def run_folder(chosen: Path | None, *, keep: bool) -> Iterator[Path]:
             yield folder
     finally:
         if chosen is None and not keep:
-            shutil.rmtree(folder)
+            _remove(folder)
         else:
             log.info("folder_kept", folder=str(folder))
 
@@ -45,6 +48,16 @@ def make_folder(chosen: Path | None) -> Path:
         # PostgreSQL runs as another account then: it may pass through, and list nothing.
         folder.chmod(0o711)
     return folder
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder; a process that is being killed may still write to it for a moment."""
+    for _ in range(REMOVALS):
+        with suppress(OSError):
+            shutil.rmtree(folder)
+            return
+        time.sleep(AGAIN_SECONDS)
+    shutil.rmtree(folder)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The folder of a run is removed or kept, as asked, and never shared."""
 
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,25 @@ def test_a_temporary_folder_is_removed_also_after_a_failure() -> None:
         assert run.name.startswith(PREFIX)
         raise ZeroDivisionError
     assert not run.exists()
+
+
+def test_a_folder_into_which_a_dying_process_still_writes_is_removed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    removals: list[Path] = []
+    rmtree = shutil.rmtree
+
+    def write_meanwhile(folder: Path) -> None:
+        removals.append(folder)
+        if len(removals) < 3:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        rmtree(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", write_meanwhile)
+    with run_folder(None, keep=False) as run:
+        pass
+    assert not run.exists()
+    assert len(removals) == 3
 
 
 def test_a_temporary_folder_is_kept_on_request(

@@ -43,7 +43,8 @@ async def without_rights(url: str, postgres: Connection) -> AsyncIterator[str]:
     await postgres.execute(
         "CREATE ROLE consumer LOGIN PASSWORD 'secret';"
         "GRANT USAGE ON SCHEMA outbox TO consumer;"
-        "GRANT SELECT, INSERT, UPDATE ON outbox.dead_letters TO consumer"
+        "GRANT SELECT, INSERT, UPDATE ON outbox.dead_letters TO consumer;"
+        "GRANT SELECT ON outbox.open_letters TO consumer"
     )
     try:
         own = make_url(url).set(username="consumer", password="secret")  # noqa: S106 - the test's own

@@ -119,7 +119,7 @@ def test_a_table_that_is_gone_is_one_line(settings: Settings) -> None:
     execute(settings, "DROP TABLE outbox.dead_letters CASCADE")
     ran = run(settings, "consumers", "dead-letters")
     assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1)
-    assert 'relation "outbox.dead_letters" does not exist' in ran.stderr
+    assert 'relation "outbox.open_letters" does not exist' in ran.stderr
 
 
 def test_a_database_that_is_not_there_is_one_line(settings: Settings) -> None:
