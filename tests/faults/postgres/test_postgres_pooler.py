@@ -94,8 +94,8 @@ async def settings_of_both_sessions(pooler: PgBouncer) -> set[tuple[str, str]]:
     """Return what the next two borrowers of a session find, at the same time."""
     found = set()
     async with (
-        await psycopg.AsyncConnection.connect(pooler.url) as one,
-        await psycopg.AsyncConnection.connect(pooler.url) as two,
+        await psycopg.AsyncConnection.connect(pooler.url, options="") as one,
+        await psycopg.AsyncConnection.connect(pooler.url, options="") as two,
     ):
         for borrower in (one, two):
             shown = "SELECT current_setting('synchronous_commit'), current_setting('enable_sort')"

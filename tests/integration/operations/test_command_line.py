@@ -1,16 +1,28 @@
 """The commands as an operator meets them: `--json`, exit codes, one line for what is not known."""
 
+import asyncio
 import json
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
-from qdrant_client import QdrantClient
 
 from consumers.settings import Settings
+from services.local_qdrant import LocalQdrant
 from tests.kit.aged import all_published, fetch, publish_aged
 from tests.kit.operations.command_line import NOWHERE, PARK, run
 from tests.kit.past_days import days_there, past_day
+
+
+@contextmanager
+def holding(settings: Settings) -> Iterator[None]:
+    """Open the folder of Qdrant's local mode, which belongs to one process at a time."""
+    client = LocalQdrant(settings.qdrant_url.removeprefix("file:"))
+    try:
+        yield
+    finally:
+        asyncio.run(client.close())
 
 
 def test_status_counts_what_is_pending(settings: Settings, postgres_url: str) -> None:
@@ -63,7 +75,7 @@ def test_drift_check_compares_the_services_rows_too(settings: Settings, postgres
         connection.execute("INSERT INTO catalog.catalogs VALUES ('c', 'by hand')")
         connection.execute("INSERT INTO catalog.items VALUES ('c', 'i', 'i', 't', '{}')")
         connection.execute(PUBLISH_ITEM, ["c/j"])
-    with closing(QdrantClient(path=settings.qdrant_url.removeprefix("file:"))):
+    with holding(settings):
         told = run(settings, "consumers", "drift", "check", "--patience", "0", "--json")
     found = json.loads(told.stdout)["catalog-rows"]
     assert sorted((each["kind"], each["key"]) for each in found["findings"]) == [
@@ -78,7 +90,7 @@ def test_drift_check_compares_the_services_rows_too(settings: Settings, postgres
 
 def test_a_folder_that_another_process_holds_is_one_line(settings: Settings) -> None:
     """FD3: this holds for commands that check, and for the role that needs the folder."""
-    with closing(QdrantClient(path=settings.qdrant_url.removeprefix("file:"))):
+    with holding(settings):
         for command, code in (
             (("drift", "check", "--projection", "qdrant"), 2),
             (("drift", "repair", "--projection", "qdrant", "--reason", "r"), 2),
