@@ -70,10 +70,10 @@ class Reader:
                         return self
                     self._consumer = self._build_consumer(*there)
                     await self._consumer.start()
+                    self._partitions = self._consumer.list_partitions(there)
         except BaseException:
             await stop_client(self._consumer)
             raise
-        self._partitions = self._consumer.list_partitions(there)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -32,7 +32,8 @@ CREATE TABLE outbox.dead_letters (
     UNIQUE (consumer, topic, partition, "offset")
 );
 
--- The open letters. Each index below has the same condition, so a query of this view can use it.
+-- The open letters. The indexes dead_letters_open and dead_letters_list have the same condition, so a
+-- query of this view can use them.
 CREATE VIEW outbox.open_letters AS
     SELECT * FROM outbox.dead_letters WHERE status IN ('dead', 'waiting', 'retrying');
 

@@ -32,6 +32,7 @@ def group_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., T]], 
         shown: list[Parameter] = []
         for parameter in _read_parameters(command):
             shown += options.get(parameter.name, [parameter])
+        # The signature is what typer reads; mypy knows no such attribute of a function.
         run.__signature__ = signature(command).replace(parameters=shown)  # type: ignore[attr-defined]
         run.__annotations__ = {option.name: option.annotation for option in shown}
         return run

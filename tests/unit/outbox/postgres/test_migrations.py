@@ -14,7 +14,7 @@ APPLIED = {
     "outbox 0008 database_identity": "40119e4ccca3dd47",
     "outbox 0009 parked": "a8fc261694f499e0",
     "outbox 0010 operations": "8cc23e3f0b07306e",
-    "outbox 0011 dead_letters": "f2fa9088ce6cba66",
+    "outbox 0011 dead_letters": "7e72e3eaf534bf5d",
     "outbox 0012 compacted": "faf0fe13fedc7398",
     "outbox 0013 replays": "8ded732501813d8f",
     "outbox 0014 rebuilds": "cbbb306fa193a767",
