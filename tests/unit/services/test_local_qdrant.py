@@ -4,10 +4,13 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import portalocker
 import pytest
+from portalocker import LockFlags
 from qdrant_client.local.persistence import CollectionPersistence
 from qdrant_client.models import Distance, VectorParams
 
+from outbox.errors import DependencyDown
 from services.qdrant import connect
 
 pytestmark = pytest.mark.anyio
@@ -50,3 +53,18 @@ async def test_a_local_store_leaves_no_database_open(
     await client.close()
     assert len(opened) >= 2
     assert not any(map(is_open, opened))
+
+
+async def test_a_folder_of_another_process_is_refused_before_a_database_is_opened(
+    opened: list[sqlite3.Connection], tmp_path: Path
+) -> None:
+    """What the client has opened by then it would never close."""
+    client = connect(f"file:{tmp_path}", None, 5)
+    await client.create_collection("kept", vectors_config=VECTORS)
+    await client.close()
+    opened.clear()
+    with (tmp_path / ".lock").open("r+") as file:
+        portalocker.lock(file, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
+        with pytest.raises(DependencyDown, match="belongs to another process"):
+            connect(f"file:{tmp_path}", None, 5)
+    assert not opened
