@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import portalocker
+from portalocker import LockFlags
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 
@@ -38,16 +39,15 @@ class LocalQdrant(AsyncQdrantClient):
 def _require_free(folder: Path) -> None:
     """Raise RuntimeError where another process holds the lock of local mode on this folder.
 
-    The client itself looks only after it has opened every collection.
+    The client itself asks too, but only after it has opened every collection; whoever comes between
+    the two questions still meets that one.
     """
     lock = folder / ".lock"
     if not lock.exists():
         return
     with lock.open("r+") as file:
         try:
-            portalocker.lock(
-                file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
-            )
+            portalocker.lock(file, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
         except portalocker.exceptions.LockException as error:
             raise RuntimeError(f"{folder} belongs to another process") from error
         portalocker.unlock(file)

@@ -5,7 +5,7 @@ Its original goes on, whatever is done to the copy. An original does not halt be
 
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import psycopg
 import pytest
@@ -68,7 +68,7 @@ async def database(
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-def copied(admin: psycopg.AsyncConnection, of: Settings):  # type: ignore[no-untyped-def]  # as below
+def copied(admin: psycopg.AsyncConnection, of: Settings) -> AbstractAsyncContextManager[Settings]:
     return database(admin, of, name_of(of))
 
 

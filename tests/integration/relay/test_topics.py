@@ -1,6 +1,7 @@
 """FB5: doctor and `outbox topics` know where messages go to; FD3: a stand-in is one line."""
 
 import json
+from asyncio import to_thread
 from typing import Any
 
 import psycopg
@@ -101,23 +102,26 @@ async def test_a_topic_that_the_registry_does_not_know_is_found_missing_made_and
     """From the first check to the published message, it does what each command says next."""
     await postgres.execute(ORDER)
     assert found(settings, "topic-exists") == [("failure", TOPIC)]
+    # The commands run in threads: the relay needs this loop, or it loses its lease meanwhile.
     async with running(Relay(settings)):
         await until(lambda: is_parked(postgres), WITHIN_SECONDS)
-        assert found(settings, "topic-exists") == [("failure", TOPIC)]
-        assert found(settings, "topic-parked-keys") == [("ok", "")]
-        listed = run(settings, "outbox", "parked", "list")
+        assert await to_thread(found, settings, "topic-exists") == [("failure", TOPIC)]
+        assert await to_thread(found, settings, "topic-parked-keys") == [("ok", "")]
+        listed = await to_thread(run, settings, "outbox", "parked", "list")
         assert f"topic {TOPIC} is missing: python -m outbox topics" in listed.stderr
-        made = json.loads(run(settings, "outbox", "topics", "--json").stdout)
+        made = json.loads((await to_thread(run, settings, "outbox", "topics", "--json")).stdout)
         assert (made["created"], made["existing"]) == ([TOPIC], REGISTRY.topics())
-        assert found(settings, "topic-exists") == [("ok", "")]
-        assert found(settings, "topic-parked-keys") == [("failure", TOPIC)]
-        listed = run(settings, "outbox", "parked", "list")
+        assert await to_thread(found, settings, "topic-exists") == [("ok", "")]
+        assert await to_thread(found, settings, "topic-parked-keys") == [("failure", TOPIC)]
+        listed = await to_thread(run, settings, "outbox", "parked", "list")
         release = f"python -m outbox parked release --topic {TOPIC} --reason"
         assert f"topic {TOPIC} exists now: {release}" in listed.stderr
-        (parked,) = json.loads(run(settings, "outbox", "parked", "list", "--json").stdout)
+        (parked,) = json.loads(
+            (await to_thread(run, settings, "outbox", "parked", "list", "--json")).stdout
+        )
         assert parked["topic_exists"] is True
-        released = run(
-            settings, "outbox", "parked", "release", "--topic", TOPIC, "--reason", "made"
+        released = await to_thread(
+            run, settings, "outbox", "parked", "release", "--topic", TOPIC, "--reason", "made"
         )
         assert released.returncode == 0
         await until(lambda: is_published(postgres), WITHIN_SECONDS)
