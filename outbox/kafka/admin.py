@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from outbox.errors import DependencyDown, NotPossible
-from outbox.kafka.errors import broker_errors, wait_until_client_ended
+from outbox.kafka.errors import broker_errors, start_client, wait_until_client_ended
 
 TIMEOUT_SECONDS = 30.0
 NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
@@ -137,7 +137,7 @@ async def admin_client(
     with broker_errors():
         try:
             async with asyncio.timeout(timeout_seconds):
-                await admin.start()
+                await start_client(admin)
                 yield admin
         finally:
             await wait_until_client_ended(admin.close())

@@ -1,12 +1,16 @@
-"""Errors of aiokafka become ours here, and its clients are stopped with a deadline."""
+"""Errors of aiokafka become ours here, and its clients are started and stopped whole."""
 
 import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
+from contextvars import ContextVar
 from itertools import chain
 from typing import Any
+from weakref import WeakSet
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, client, errors
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaError
 
 from outbox.errors import DependencyDown
@@ -57,10 +61,42 @@ class broker_errors:  # noqa: N801 - used as a function, like contextlib.suppres
             raise DependencyDown("kafka", error) from error
 
 
-async def stop_client(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+_opened: ContextVar["WeakSet[AIOKafkaConnection] | None"] = ContextVar("opened", default=None)
+
+
+async def _open_connection(*arguments: Any, **options: Any) -> AIOKafkaConnection:
+    connection = await create_conn(*arguments, **options)
+    opened = _opened.get()
+    if opened is not None:
+        opened.add(connection)
+    return connection
+
+
+client.create_conn = _open_connection
+
+
+async def start_client(starting: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
+    """Start a client; where that is cancelled or fails, close every connection that it has opened.
+
+    aiokafka asks its first question over a connection that it does not keep yet, and forgets that
+    connection where it is cancelled then: the broker would see it stay open.
+    """
+    opened: WeakSet[AIOKafkaConnection] = WeakSet()
+    token = _opened.set(opened)
+    try:
+        await starting.start()
+    except BaseException:
+        for connection in list(opened):
+            connection.close()
+        raise
+    finally:
+        _opened.reset(token)
+
+
+async def stop_client(stopping: AIOKafkaProducer | AIOKafkaConsumer) -> None:
     """Stop a client, and do not hang with it where its broker no longer answers."""
-    await wait_until_client_ended(client.stop())
-    connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
+    await wait_until_client_ended(stopping.stop())
+    connections = stopping.client if isinstance(stopping, AIOKafkaProducer) else stopping._client
     # `stop` closes them too, unless it was given up before it came so far.
     await wait_until_client_ended(connections.close())
 

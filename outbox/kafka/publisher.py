@@ -9,7 +9,13 @@ from aiokafka import AIOKafkaProducer
 
 from outbox.errors import DependencyDown
 from outbox.kafka.batch import RecordBatch, encode_headers
-from outbox.kafka.errors import REFUSALS, abandon_producer, broker_errors, read_reason
+from outbox.kafka.errors import (
+    REFUSALS,
+    abandon_producer,
+    broker_errors,
+    read_reason,
+    start_client,
+)
 from outbox.kafka.records import Delivery, Record, RefusedRecord
 from outbox.kafka.topic_partitions import TopicPartitions, partition_of
 from outbox.runtime.pages import paginate
@@ -106,7 +112,7 @@ class Publisher:
                     request_timeout_ms=round(self._timeout * 1000),
                 )
                 try:
-                    await self._producer.start()
+                    await start_client(self._producer)
                 except BaseException:
                     # Given up half-way, it would go on asking for metadata from its own task.
                     await self.__aexit__()

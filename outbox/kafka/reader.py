@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from outbox.errors import DependencyDown
 from outbox.kafka.consumer import BROKEN, Consumer
 from outbox.kafka.consumer_record import Partition
-from outbox.kafka.errors import broker_errors, stop_client
+from outbox.kafka.errors import broker_errors, start_client, stop_client
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES
 
 FETCH_BYTES = 4 * 1024 * 1024
@@ -63,13 +63,13 @@ class Reader:
         try:
             with broker_errors():
                 async with asyncio.timeout(self._silence):
-                    await self._consumer.start()
+                    await start_client(self._consumer)
                     there = sorted(set(self._topics) & await self._consumer.topics())
                     await stop_client(self._consumer)
                     if not there:  # there is nothing to read, so no second client is needed
                         return self
                     self._consumer = self._build_consumer(*there)
-                    await self._consumer.start()
+                    await start_client(self._consumer)
                     self._partitions = self._consumer.list_partitions(there)
         except BaseException:
             await stop_client(self._consumer)

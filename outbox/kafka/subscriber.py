@@ -17,7 +17,7 @@ from aiokafka import TopicPartition, errors
 from outbox.errors import Halted, Unreadable
 from outbox.kafka.consumer import BROKEN, Consumer
 from outbox.kafka.consumer_record import ConsumerRecord, Fetched, Partition, read_consumer_record
-from outbox.kafka.errors import broker_errors, stop_client
+from outbox.kafka.errors import broker_errors, start_client, stop_client
 from outbox.kafka.inflation import INFLATED_BATCH_BYTES
 from outbox.kafka.listener import Listener, end_nothing, ignore_assignment
 from outbox.runtime.failpoints import Failpoint, while_waiting
@@ -82,7 +82,7 @@ class Subscriber:
     async def __aenter__(self) -> Self:
         with broker_errors():
             try:
-                await self._consumer.start()
+                await start_client(self._consumer)
             except BaseException:
                 await stop_client(self._consumer)
                 raise

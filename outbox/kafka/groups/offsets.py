@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from aiokafka import TopicPartition
 
 from outbox.kafka.consumer import Consumer
-from outbox.kafka.errors import broker_errors, stop_client
+from outbox.kafka.errors import broker_errors, start_client, stop_client
 
 
 async def count_records(bootstrap: str, topics: Sequence[str]) -> dict[str, int]:
@@ -79,7 +79,7 @@ async def started(reader: Consumer) -> AsyncIterator[Consumer]:
     """Start the client, and stop it at the end of the block; its errors become DependencyDown."""
     with broker_errors():
         try:
-            await reader.start()
+            await start_client(reader)
             yield reader
         finally:
             await stop_client(reader)

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumers.settings import Settings
 from outbox.errors import DependencyDown
-from outbox.kafka.errors import broker_errors
+from outbox.kafka.errors import broker_errors, start_client
 from outbox.kafka.reader import Reader
 from schemas.wire import decode
 from tests.kit.consumers.effects import LETTERS, applied
@@ -48,7 +48,7 @@ class Watch:
     async def run(self) -> None:
         group = f"aftercommit.{self._consumer}"
         reader = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka_url, group_id=group)
-        await reader.start()
+        await start_client(reader)
         try:
             async with await psycopg.AsyncConnection.connect(
                 self._settings.libpq_url(), autocommit=True

@@ -8,6 +8,7 @@ from typing import Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumers.settings import Settings
+from outbox.kafka.errors import start_client
 from schemas.wire import decode
 from tests.kit.topics import PARTITIONS
 from tests.kit.verdicts.history import TOPIC, Seen, Verdict, committed, judge
@@ -34,7 +35,7 @@ class Witness:
         )
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
+        await start_client(self._consumer)
         self._consumer.assign([TopicPartition(self._topic, number) for number in range(PARTITIONS)])
         self._reading = asyncio.create_task(self._read())
         return self
