@@ -23,10 +23,11 @@ test-defaults: $(VENV)/ready
 	TEST_DATABASE_DEFAULTS=odd $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 		$(if $(SHORT),$(SHORT_OF_DEFAULTS)) $(ARGS)
 
-# Interleavings, kill -9 at failpoints, planted bugs, and every fault that docs/faults.md names; some
-# twenty minutes. It ends with its seeds: SEED=n repeats what they drew; LONG=1 takes hours.
+# Interleavings, kill -9 at failpoints, planted bugs, every fault that docs/faults.md names, and every
+# question of the bench; some twenty-five minutes. It ends with its seeds: SEED=n repeats what they drew; LONG=1 takes hours.
 faults: $(VENV)/ready
-	FAULTS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/faults $(ARGS)
+	FAULTS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+		tests/faults tests/acceptance/test_bench.py $(ARGS)
 
 # Breaks both stores in known ways while writers go on, checks and repairs them: 100,000 keys.
 drift-drill: $(VENV)/ready

@@ -68,7 +68,9 @@ async def stopped(broker: KafkaServer) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("interrupt", [killed, stopped])
+@pytest.mark.parametrize(
+    "interrupt", [killed, pytest.param(stopped, marks=pytest.mark.faults_only)]
+)
 async def test_a_consumer_outlives_its_broker_and_does_each_message_once(
     member: Settings, tables: Connection, broker: KafkaServer, interrupt: Interrupt
 ) -> None:

@@ -87,7 +87,7 @@ async def state(connection: Connection) -> list[object]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("done", [True, pytest.param(False, marks=pytest.mark.faults_only)])
 async def test_cut_off_at_any_statement_and_run_again_it_does_what_it_does_unharmed(
     settings: Settings, postgres: Connection, done: bool
 ) -> None:

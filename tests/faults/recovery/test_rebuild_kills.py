@@ -22,6 +22,11 @@ from tests.kit.projections.rebuilding import asked, in_step, live_number, publis
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ITEMS = (KILLS + 2) * 100  # each process brings one page over before it is killed
+RARE = (Failpoint.REBUILD_OPENED, Failpoint.KEYS_BROUGHT)
+POINTS = [
+    pytest.param(each, marks=pytest.mark.faults_only) if each in RARE else each
+    for each in points("rebuild")
+]
 START = ("start", "--projection", "qdrant", "--reason", "a test")
 
 
@@ -41,7 +46,7 @@ async def store(
                 yield own, live
 
 
-@pytest.mark.parametrize("point", points("rebuild"))
+@pytest.mark.parametrize("point", POINTS)
 async def test_a_rebuild_that_is_killed_there_goes_on_to_parity(
     point: Failpoint, store: tuple[Settings, LiveProjection], postgres: psycopg.AsyncConnection
 ) -> None:

@@ -125,7 +125,7 @@ async def all_roles(settings: Settings) -> AsyncIterator[dict[str, Role]]:
     [
         ("relay", 11),
         pytest.param("commands", 12, marks=pytest.mark.faults_only),
-        ("qdrant", 13),
+        pytest.param("qdrant", 13, marks=pytest.mark.faults_only),
         pytest.param("neo4j", 14, marks=pytest.mark.faults_only),
     ],
 )

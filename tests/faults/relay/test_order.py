@@ -10,6 +10,7 @@ import pytest
 from consumers.settings import Settings
 from outbox.relay.relay import Relay
 from tests.conftest import Servers
+from tests.kit.load.length import times
 from tests.kit.planted.planted_readers import PlantedRelay, PositionCursor, TransactionHorizon
 from tests.kit.verdicts.history import (
     Seen,
@@ -22,6 +23,8 @@ from tests.kit.verdicts.history import (
 )
 
 pytestmark = pytest.mark.anyio
+
+TRANSACTIONS = times(8_000, 200_000, faults=20_000)
 
 
 class Runs(Protocol):
@@ -57,11 +60,11 @@ async def test_eight_writers_beside_open_transactions_lose_double_and_reorder_no
     seen = Seen()
     async with running(Relay(settings), settings, seen):
         async with unrelated_transactions(settings.libpq_url(), servers.postgres_url):
-            await write(settings, transactions=20_000, seed=1)
+            await write(settings, transactions=TRANSACTIONS, seed=1)
             # Everything arrives while the unrelated transactions are still open: no stall.
             await all_seen(settings, seen, within_seconds=120)
         verdict = judge(await committed(settings.libpq_url()), seen)
-    assert verdict.committed > 20_000
+    assert verdict.committed > TRANSACTIONS
     assert verdict.right, verdict
 
 
