@@ -50,7 +50,7 @@ __all__ = ["Edge", "Neo4jProjection", "Node", "Shape", "connect"]
 
 log = structlog.get_logger()
 
-SCAN_PAGE_NODES = 1000
+SCAN_PAGE_NODES = 5_000  # a page costs a round trip and its planning, so large ones are faster
 RACES = 5  # how often a write that lost a race is repeated
 PREPARE_SECONDS = 600.0  # a new constraint checks all existing nodes
 
@@ -155,17 +155,26 @@ class Neo4jProjection:
 
     async def scan(self) -> AsyncIterator[Entry | ForeignEntry]:
         """Everything in the graph, aggregate by aggregate, page by page in key order."""
-        limit = SCAN_PAGE_NODES
         for aggregate in sorted(self._shapes):
-            after, skip = "", 0
-            while page := await self._read(aggregate, PAGE, after=after, limit=limit):
+            async for page in self._read_pages(aggregate):
                 for entry in read_nodes(aggregate, page):
                     yield entry
-                after = page[-1]["key"]
-            while page := await self._read(aggregate, WITHOUT_KEY, skip=skip, limit=limit):
-                for entry in read_nodes(aggregate, page):
-                    yield entry
-                skip += len(page)
+
+    async def _read_pages(self, aggregate: str) -> AsyncIterator[list[Row]]:
+        """Yield pages of nodes, at last those that no key leads to; a short page ends each kind."""
+        limit, after, skip = SCAN_PAGE_NODES, "", 0
+        while True:
+            page = await self._read(aggregate, PAGE, after=after, limit=limit)
+            yield page
+            if len(page) < limit:
+                break
+            after = page[-1]["key"]
+        while True:
+            page = await self._read(aggregate, WITHOUT_KEY, skip=skip, limit=limit)
+            yield page
+            if len(page) < limit:
+                break
+            skip += len(page)
 
     async def delete_if_unchanged(self, entries: Sequence[Entry]) -> None:
         """Delete these entries where they are unchanged.

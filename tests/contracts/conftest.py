@@ -51,6 +51,12 @@ def database(graph_part: GraphPart) -> str:
     return graph_part.database
 
 
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the scan of a graph take several pages also where a test has few nodes."""
+    monkeypatch.setattr("consumers.neo4j.projection.SCAN_PAGE_NODES", 300)
+
+
 @pytest.fixture
 async def nodes(driver: AsyncDriver, database: str) -> Neo4jProjection:
     """The projection of the catalog in the empty graph, prepared."""
