@@ -4,6 +4,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -16,7 +17,6 @@ pytestmark = pytest.mark.anyio
 API_VERSIONS = 18
 METADATA = 3
 SUPPORTED = struct.pack(">hihhh", 0, 1, METADATA, 0, 0)  # no error; one request, in version 0
-Client = AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def listening() -> AsyncIterator[tuple[SilentBroker, str]]:
 
 
 @pytest.mark.parametrize("make", [AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient])
-async def test_a_start_that_is_cancelled_closes_the_connection(make: Callable[..., Client]) -> None:
+async def test_a_start_that_is_cancelled_closes_the_connection(make: Callable[..., Any]) -> None:
     async with listening() as (broker, address):
         client = make(bootstrap_servers=address)
         starting = asyncio.create_task(start_client(client))
